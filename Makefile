@@ -1,0 +1,38 @@
+# The first suitable interpreter; choose another with `make setup PYTHON=python3.12`.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c \
+    'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)) python3)
+VENV ?= .venv
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test bench clean
+
+help: ## show this list
+	@echo "nerf_pl: neural radiance fields in PyTorch and Lightning"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## install everything into .venv, at the versions of requirements.lock (Python >= 3.11)
+
+demo: $(READY) ## make a small scene, train on it and render a video
+	$(VENV)/bin/nerf demo
+
+test: $(READY) ## lint, check the formatting and the types, run the tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+	$(VENV)/bin/pytest
+
+bench: $(READY) ## measure the speed on this machine
+	$(VENV)/bin/nerf bench
+
+clean: ## remove .venv and what tools cached; runs and data stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find nerf_pl tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "nerf_pl needs Python 3.11" \
+	    "or newer, and $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo missing): make setup PYTHON=/path/to/python3.12" \
+	    >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

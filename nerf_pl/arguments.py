@@ -1,0 +1,198 @@
+"""What can be typed: the options of `nerf ...` and of the classic train.py and eval.py."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from nerf_pl import config as options
+
+Flags = tyro.conf.OmitArgPrefixes
+Position = tyro.conf.Positional[Path]
+FRAMES = 120
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on a scene; everything of the run goes to runs/NAME."""
+
+    scene: Position
+    """Folder of the scene."""
+    method: Literal["nerf"] = "nerf"
+    """nerf is the method of the 2020 paper."""
+    resume: bool = False
+    """Go on with the run where it stopped."""
+    overwrite: bool = False
+    """Start again, over an earlier run of the same name."""
+    data: Flags[options.DataOptions] = field(default_factory=lambda: options.PRESETS["nerf"].data)
+    model: Flags[options.ModelOptions] = field(default_factory=lambda: options.PRESETS["nerf"].model)
+    optim: Flags[options.OptimOptions] = field(default_factory=lambda: options.PRESETS["nerf"].optim)
+    train: Flags[options.TrainOptions] = field(
+        default_factory=lambda: dataclasses.replace(options.PRESETS["nerf"].train, exp_name="")
+    )
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Render a split of the run's scene, score it, and write pictures, films, metrics.json and a page."""
+
+    run: Position
+    """Folder of the run, runs/NAME."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which views."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights; best is by PSNR on the validation split."""
+    scene: Path | None = None
+    """Folder of the scene, if it has moved."""
+    save_depth: bool = False
+    """Write depth in full precision too."""
+    depth_format: Literal["pfm", "bytes"] = "pfm"
+    """pfm, or raw float32."""
+    num_gpus: int = 1
+    """0 means the CPU."""
+
+
+@dataclass(frozen=True)
+class Render:
+    """Film a run's scene from new views: MP4, GIF and a film of depth."""
+
+    run: Position
+    """Folder of the run, runs/NAME."""
+    path: Literal["360", "test"] = "360"
+    """360 turns once around the scene; test goes through the test views."""
+    frames: int = FRAMES
+    """Frames of the turn."""
+    fps: float = 30
+    """Frames per second."""
+    elevation: float = 30
+    """Degrees above the horizon."""
+    radius: float = 4
+    """Distance from the centre, in world units."""
+    img_wh: tuple[int, int] | None = None
+    """Width and height of the film; that of the training images by default."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights."""
+    scene: Path | None = None
+    """Folder of the scene, if it has moved."""
+    num_gpus: int = 1
+    """0 means the CPU."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Make the built-in scene, train on it, evaluate and film it; takes some minutes on a CPU."""
+
+    out: Path = Path("runs/demo")
+    """Folder of the run."""
+    scene: Path = Path("data/demo")
+    """Folder of the scene."""
+    seconds: float | None = None
+    """Training time."""
+    num_gpus: int = 1
+    """0 means the CPU."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Turn a checkpoint of nerf_pl (.ckpt) or nerf-pytorch (.tar) into a run."""
+
+    file: Position
+    """The checkpoint."""
+    out: Path | None = None
+    """Folder of the run to make; runs/NAME-OF-FILE by default."""
+    scene: Path | None = None
+    """Folder of the scene it was trained on."""
+    img_wh: tuple[int, int] | None = None
+    """Width and height it was trained at."""
+    N_samples: int = 64
+    """Coarse samples per ray."""
+    N_importance: int = 64
+    """Fine samples per ray."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure milliseconds per training step, peak GPU memory, and the time to render 800x800 views."""
+
+    scene: Annotated[Path | None, tyro.conf.Positional] = None
+    """Folder of a Blender scene; the built-in one by default."""
+    out: Path = Path("runs/bench")
+    """Where the table and its figures are written."""
+    precisions: tuple[Literal["fp32", "tf32", "bf16"], ...] = ("fp32", "tf32", "bf16")
+    """Precisions to measure."""
+    steps: int = 2000
+    """Training steps of each; the first 10 % are not counted."""
+
+
+@dataclass(frozen=True)
+class ClassicTrain:
+    """Train NeRF with the classic options; writes ckpts/EXP and logs/EXP."""
+
+    root_dir: Path
+    """Folder of the scene."""
+    resume: bool = False
+    """Go on with the run where it stopped."""
+    overwrite: bool = False
+    """Start again, over an earlier run of the same name."""
+    data: Flags[options.DataOptions] = field(default_factory=lambda: options.CLASSIC.data)
+    model: Flags[options.ModelOptions] = field(default_factory=lambda: options.CLASSIC.model)
+    optim: Flags[options.OptimOptions] = field(default_factory=lambda: options.CLASSIC.optim)
+    train: Flags[options.TrainOptions] = field(default_factory=lambda: options.CLASSIC.train)
+
+
+@dataclass(frozen=True)
+class ClassicEval:
+    """Render a split with the classic options; writes results/DATASET/SCENE."""
+
+    root_dir: Path
+    """Folder of the scene."""
+    ckpt_path: Path
+    """Checkpoint: ours, nerf_pl's or nerf-pytorch's."""
+    dataset_name: Literal["blender", "llff"] = "blender"
+    """Layout of the scene folder."""
+    scene_name: str = "test"
+    """Names the folder of the results."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which views."""
+    img_wh: tuple[int, int] = (800, 800)
+    """Width and height."""
+    spheric_poses: bool = False
+    """The photos surround the scene (llff only)."""
+    N_samples: int = 64
+    """Coarse samples per ray."""
+    N_importance: int = 128
+    """Fine samples per ray."""
+    use_disp: bool = False
+    """Space the coarse samples evenly in disparity."""
+    chunk: int = 32 * 1024
+    """Rays rendered at once; lower it if memory runs out."""
+    save_depth: bool = False
+    """Write depth in full precision too."""
+    depth_format: Literal["pfm", "bytes"] = "pfm"
+    """pfm, or raw float32."""
+    num_gpus: int = 1
+    """0 means the CPU."""
+
+
+COMMANDS: dict[str, type] = {
+    "train": Train, "eval": Eval, "render": Render, "demo": Demo, "import": Import, "bench": Bench,
+}  # fmt: skip
+CLASSIC: dict[str, type] = {"train.py": ClassicTrain, "eval.py": ClassicEval}
+
+
+def parse(argv: Sequence[str], program: str = "nerf") -> Any:
+    """The options of a command line; exits with code 2 and a suggestion for one that is not understood."""
+    argv = ["--spheric" if word == "--spheric_poses" and program == "train.py" else word for word in argv]
+    settings: dict[str, Any] = {"prog": program, "args": argv, "use_underscores": True}
+    if program in CLASSIC:
+        return tyro.cli(CLASSIC[program], **settings)
+    if not argv:
+        settings["args"] = ["--help"]
+    description = (
+        "Neural radiance fields: learn a scene from posed photos, see it from anywhere. "
+        "Start with `nerf demo`, or `nerf train SCENE_DIR`; then `nerf eval RUN` and `nerf render RUN`."
+    )
+    return tyro.extras.subcommand_cli_from_dict(COMMANDS, description=description, **settings)

@@ -1,0 +1,146 @@
+"""What each command does, put together from the parts. The options are those of `arguments`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nerf_pl import arguments, paths
+from nerf_pl.bench import bench
+from nerf_pl.checkpoint import find_checkpoint, load_model, save_model
+from nerf_pl.config import CLASSIC, PRESETS, Config, ModelOptions
+from nerf_pl.evaluation import console, evaluate, render_path
+from nerf_pl.models import NeRF
+from nerf_pl.scenes import Scene, load_scene
+from nerf_pl.scenes.demo import make_demo
+from nerf_pl.training import RunFolders, train
+from nerf_pl.types import UserError
+
+
+def run(arguments: Any) -> None:
+    """Run the command that these options belong to."""
+    commands: dict[str, Callable[[Any], None]] = {
+        "Train": _train, "Eval": _eval, "Render": _render, "Demo": _demo, "Import": _import, "Bench": _bench,
+        "ClassicTrain": _classic_train, "ClassicEval": _classic_eval,
+    }  # fmt: skip
+    commands[type(arguments).__name__](arguments)
+
+
+def _config(arguments: Any, method: str) -> Config:
+    return Config(method, arguments.data, arguments.model, arguments.optim, arguments.train)  # pyright: ignore
+
+
+def _train(a: Any) -> None:
+    config = _config(a, a.method)
+    name = config.train.exp_name or f"{a.scene.resolve().name}-{a.method}"
+    config = replace(config, train=replace(config.train, exp_name=name))
+    folder = Path("runs") / name
+    last = train(config, a.scene, RunFolders.modern(folder), a.resume, a.overwrite)
+    console.print(f"checkpoints in {last.parent}; next: nerf eval {folder}, nerf render {folder}")
+
+
+def _classic_train(a: Any) -> None:
+    config = _config(a, "nerf")
+    last = train(config, a.root_dir, RunFolders.classic(config.train.exp_name), a.resume, a.overwrite)
+    console.print(f"checkpoints in {last.parent}")
+
+
+def _open(a: Any) -> tuple[NeRF, Config, Path, torch.device]:
+    """The model of the run that a command names, its options, its scene's folder, and where it runs."""
+    device = _device(a.num_gpus)
+    model, config, root = load_model(find_checkpoint(a.run, a.checkpoint), device)
+    if a.scene is None and not root:
+        raise UserError(f"run {a.run} does not know its scene: add --scene FOLDER")
+    return model, config, a.scene or Path(root), device
+
+
+def _device(num_gpus: int) -> torch.device:
+    return torch.device("cuda" if num_gpus > 0 and torch.cuda.is_available() else "cpu")
+
+
+def _load(config: Config, root: Path, split: str) -> Scene:
+    d = config.data
+    return load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.spheric)
+
+
+def _folder(run: Path) -> Path:
+    """Where the results of a run go, also when one of its checkpoints was named."""
+    return run if run.is_dir() else run.parent.parent if run.parent.name == "checkpoints" else run.parent
+
+
+def _eval(a: Any) -> None:
+    model, config, root, device = _open(a)
+    folder = _folder(a.run)
+    metrics = folder / ("metrics.json" if a.split == "test" else f"metrics_{a.split}.json")
+    facts = {"split": a.split, "checkpoint": a.checkpoint, "scene": root.name, "method": config.method}
+    out = folder / "renders" / a.split
+    scene = _load(config, root, a.split)
+    evaluate(model, scene, out, metrics, a.split, config.train.chunk, device, a.save_depth, a.depth_format, facts)
+    console.print(f"scores {metrics}, pictures {out}, page {out / 'index.html'}")
+
+
+def _classic_eval(a: Any) -> None:
+    device = _device(a.num_gpus)
+    model = ModelOptions(a.N_samples, a.N_importance, a.use_disp, perturb=0.0, noise_std=0.0)
+    data = replace(CLASSIC.data, dataset_name=a.dataset_name, img_wh=a.img_wh, spheric=a.spheric_poses)
+    asked = replace(CLASSIC, data=data, model=model, train=replace(CLASSIC.train, chunk=a.chunk))
+    net, config, _ = load_model(a.ckpt_path, device, asked)
+    folder = Path("results") / a.dataset_name / a.scene_name
+    scene = _load(config, a.root_dir, a.split)
+    facts = {"split": a.split, "checkpoint": str(a.ckpt_path)}
+    metrics = folder / "metrics.json"
+    evaluate(net, scene, folder, metrics, a.scene_name, a.chunk, device, a.save_depth, a.depth_format, facts)
+    console.print(f"scores {metrics}, pictures {folder}, page {folder / 'index.html'}")
+
+
+def _render(a: Any) -> None:
+    model, config, root, device = _open(a)
+    scene = _load(config, root, "test" if a.path == "test" else "train")
+    if a.path == "360":
+        if a.frames < 1:
+            raise UserError(f"--frames {a.frames} cannot work: give 1 or more")
+        if not -90 < a.elevation < 90:
+            raise UserError(f"--elevation {a.elevation} cannot work: give degrees between -90 and 90")
+        scene = replace(scene, cameras=paths.turntable(a.frames, scene.cameras, a.radius, a.elevation))
+    if a.img_wh is not None:
+        scene = replace(scene, cameras=scene.cameras.resized(*a.img_wh))
+    film = _folder(a.run) / "renders" / a.path
+    render_path(model, scene, film, a.fps, config.train.chunk, device)
+    console.print(f"films {film}.mp4, {film}.gif and {film}_depth.mp4")
+
+
+DEMO_CPU = {"net_depth": 4, "net_width": 64, "net_skip": 2, "N_samples": 48, "N_importance": 0, "noise_std": 0.0}
+
+
+def _demo(a: Any) -> None:
+    """Small enough for two CPU cores; a GPU trains the full network."""
+    root = make_demo(a.scene)
+    config, on_gpu = PRESETS["nerf"], _device(a.num_gpus).type == "cuda"
+    seconds = a.seconds or (30.0 if on_gpu else 120.0)
+    settings = {"seconds": seconds, "num_gpus": a.num_gpus, "exp_name": a.out.name, "val_views": 2}
+    config = replace(config, train=replace(config.train, **settings))
+    if not on_gpu:
+        small = replace(config.model, **DEMO_CPU)
+        config = replace(config, model=small, optim=replace(config.optim, lr=2e-3))
+    console.print(f"scene {root}")
+    train(config, root, RunFolders.modern(a.out), overwrite=True)
+    _eval(arguments.Eval(a.out, num_gpus=a.num_gpus))
+    _render(arguments.Render(a.out, frames=48, fps=24, num_gpus=a.num_gpus))
+
+
+def _import(a: Any) -> None:
+    out = a.out or Path("runs") / a.file.stem
+    target = out / "checkpoints" / "last.ckpt"
+    if target.exists():
+        raise UserError(f"{target} exists: give another --out")
+    model = ModelOptions(a.N_samples, a.N_importance, noise_std=0.0)
+    data = replace(PRESETS["nerf"].data, img_wh=a.img_wh)
+    net, config, _ = load_model(a.file, torch.device("cpu"), replace(PRESETS["nerf"], model=model, data=data))
+    save_model(target, net, config, str(a.scene.resolve()) if a.scene else "")
+    console.print(f"{target}; next: nerf eval {out}{'' if a.scene else ' --scene SCENE_DIR'}")
+
+
+def _bench(a: Any) -> None:
+    bench(a.scene or make_demo(Path("data/demo-400"), size=400), a.out, a.precisions, a.steps)

@@ -1,0 +1,173 @@
+"""Every option: one home, one name, one default.
+
+The command line is made from these classes (the text below a field is its help), a run stores them in its checkpoint,
+and the code receives single values from them as arguments. Names keep the classic spelling.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nerf_pl.types import UserError
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    dataset_name: Literal["auto", "blender", "llff"] = "auto"
+    """Layout of the scene folder; auto looks at the files in it."""
+    img_wh: tuple[int, int] | None = None
+    """Train and evaluate at this width and height instead of the images' own; must keep the aspect ratio."""
+    downscale: int = 1
+    """Divide the images' width and height by this; not together with img_wh."""
+    spheric: bool = False
+    """The photos surround the scene (llff only)."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    N_samples: int = 64
+    """Samples per ray of the coarse pass."""
+    N_importance: int = 128
+    """Further samples per ray, drawn where the coarse pass saw something; 0 trains the coarse network alone."""
+    use_disp: bool = False
+    """Space the coarse samples evenly in disparity (1/depth) instead of depth."""
+    perturb: float = 1.0
+    """How far samples are jittered inside their interval while training, 0 to 1."""
+    noise_std: float = 1.0
+    """Standard deviation of the noise added to the raw density while training."""
+    net_depth: int = 8
+    """Layers of the density network; the encoding enters again after half of them."""
+    net_width: int = 256
+    """Width of the density network: a multiple of 32."""
+    net_skip: int = 4
+    """Layer, counted from 0, that sees the encoded position once more."""
+
+
+@dataclass(frozen=True)
+class OptimOptions:
+    loss_type: Literal["mse"] = "mse"
+    """Loss between rendered and true colour."""
+    optimizer: Literal["sgd", "adam", "radam", "ranger"] = "adam"
+    """Optimizer."""
+    lr: float = 5e-4
+    """Learning rate."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    weight_decay: float = 0.0
+    """Weight decay."""
+    lr_scheduler: Literal["steplr", "cosine", "poly"] = "steplr"
+    """How the learning rate falls, epoch by epoch (see lr_per_step)."""
+    lr_per_step: bool = False
+    """Let the schedule follow every step instead of whole epochs."""
+    warmup_multiplier: float = 1.0
+    """The warm-up ends at lr times this; used by sgd and adam when warmup_epochs > 0."""
+    warmup_epochs: float = 0
+    """Epochs of rising learning rate at the start."""
+    decay_step: tuple[int, ...] = (20,)
+    """steplr: epochs after which the learning rate is multiplied by decay_gamma."""
+    decay_gamma: float = 0.1
+    """steplr: the factor."""
+    poly_exp: float = 0.9
+    """poly: the exponent."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    batch_size: int = 1024
+    """Rays per step and process."""
+    chunk: int = 32 * 1024
+    """Rays rendered at once when no gradient is needed; lower it if memory runs out."""
+    num_epochs: float = 16
+    """Passes over all training pixels; max_steps and seconds take precedence."""
+    max_steps: int | None = None
+    """Train for this many steps."""
+    seconds: float | None = None
+    """Train for this much wall-clock time, with the schedule fitted to it."""
+    num_gpus: int = 1
+    """Devices that train together; 0 means the CPU."""
+    accelerator: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where to train; with cpu, num_gpus is the number of processes."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Arithmetic of the networks; auto is bf16 matrix products with fp32 master weights on a GPU, fp32 on a CPU."""
+    seed: int = 0
+    """Random seed: the same seed gives the same pixels and samples on any device."""
+    val_every: int | None = None
+    """Steps between validations; the default is once an epoch, at least ten times in a run."""
+    val_views: int = 8
+    """Views of the validation split that are rendered each time."""
+    ckpt_path: str | None = None
+    """Start from the weights of this checkpoint: ours, nerf_pl's (.ckpt) or nerf-pytorch's (.tar)."""
+    prefixes_to_ignore: tuple[str, ...] = ("loss",)
+    """Weights in ckpt_path whose names start so are not loaded."""
+    exp_name: str = "exp"
+    """Name of the run."""
+
+
+@dataclass(frozen=True)
+class Config:
+    method: Literal["nerf"] = "nerf"
+    """nerf is the method of the 2020 paper."""
+    data: DataOptions = field(default_factory=DataOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    optim: OptimOptions = field(default_factory=OptimOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+
+
+CLASSIC = Config(data=DataOptions(dataset_name="blender", img_wh=(800, 800)))
+"""The defaults of the classic command."""
+
+PRESETS = {
+    "nerf": Config(
+        model=ModelOptions(N_importance=64, noise_std=0.0),
+        optim=OptimOptions(lr_scheduler="cosine", lr_per_step=True),
+    ),
+}
+"""The defaults of the modern command, by method."""
+
+
+def to_dict(config: Config) -> dict:
+    """Plain Python values, for JSON and for checkpoints that load without executing code."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict) -> Config:
+    """The inverse of `to_dict`. Raises UserError for an option that this version does not know."""
+    sections = {"data": DataOptions, "model": ModelOptions, "optim": OptimOptions, "train": TrainOptions}
+    parts = {}
+    for name, cls in sections.items():
+        known = {f.name for f in dataclasses.fields(cls)}
+        stored = dict(values.get(name, {}))
+        if unknown := set(stored) - known:
+            raise UserError(f"unknown option {sorted(unknown)[0]!r} in the stored settings: made by a newer version?")
+        parts[name] = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    return Config(method=values["method"], **parts)
+
+
+def check(config: Config) -> None:
+    """Raises UserError for values that cannot work, naming the option, the value and the remedy."""
+    data, model, optim, train = config.data, config.model, config.optim, config.train
+    _require(data.downscale >= 1, "downscale", data.downscale, "give 1 or more")
+    _require(data.img_wh is None or min(data.img_wh) >= 1, "img_wh", data.img_wh, "give a width and a height in pixels")
+    _require(data.img_wh is None or data.downscale == 1, "downscale", data.downscale, "not together with --img_wh")
+    _require(model.N_samples >= 2, "N_samples", model.N_samples, "give 2 or more")
+    _require(model.N_importance >= 0, "N_importance", model.N_importance, "give 0 or more")
+    _require(0 <= model.perturb <= 1, "perturb", model.perturb, "give 0 to 1")
+    _require(model.noise_std >= 0, "noise_std", model.noise_std, "give 0 or more")
+    _require(model.net_depth >= 2, "net_depth", model.net_depth, "give 2 or more")
+    _require(1 <= model.net_skip < model.net_depth, "net_skip", model.net_skip, "a layer from 1 to net_depth - 1")
+    _require(model.net_width >= 32 and model.net_width % 32 == 0, "net_width", model.net_width, "a multiple of 32")
+    _require(optim.lr > 0, "lr", optim.lr, "give a positive number")
+    _require(optim.warmup_multiplier >= 1, "warmup_multiplier", optim.warmup_multiplier, "give 1 or more")
+    _require(optim.warmup_epochs >= 0, "warmup_epochs", optim.warmup_epochs, "give 0 or more")
+    _require(train.batch_size >= 1, "batch_size", train.batch_size, "give 1 or more")
+    _require(train.chunk >= 1, "chunk", train.chunk, "give 1 or more")
+    _require(train.num_epochs > 0, "num_epochs", train.num_epochs, "give a positive number")
+    _require(train.max_steps is None or train.max_steps >= 1, "max_steps", train.max_steps, "give 1 or more")
+    _require(train.seconds is None or train.seconds > 0, "seconds", train.seconds, "give a positive number")
+    _require(train.num_gpus >= 0, "num_gpus", train.num_gpus, "give 0 (the CPU) or more")
+    _require(bool(train.exp_name) and "/" not in train.exp_name, "exp_name", train.exp_name, "a name without slashes")
+
+
+def _require(holds: bool, option: str, value: object, remedy: str) -> None:
+    if not holds:
+        raise UserError(f"--{option} {value} cannot work: {remedy}")

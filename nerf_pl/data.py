@@ -1,0 +1,72 @@
+"""Batches of pixels drawn on the device, and the data module that drives training in short chunks of steps."""
+
+from collections.abc import Callable, Sequence
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from nerf_pl import ops
+from nerf_pl.cameras import pixel_rays
+from nerf_pl.scenes import Scene
+from nerf_pl.scenes.scene import on_background
+from nerf_pl.types import Rays
+
+PIXELS = 0  # stream of random numbers
+
+
+class PixelBatches(nn.Module):
+    """Random pixels of all training images, drawn, gathered and turned into rays on the device that holds the images.
+
+    The draw depends on (seed, step) alone. During the first `precrop_steps` steps only the central half of the images
+    is drawn from: an object on a white ground fills more of it, and a network that first sees little but white may
+    learn to be empty and never recover.
+    """
+
+    def __init__(self, scene: Scene, batch_size: int, seed: int, precrop_steps: int = 0):
+        super().__init__()
+        self.near, self.far, self.background = scene.near, scene.far, scene.background
+        self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
+        self.cameras = scene.cameras
+        # buffers, so that they follow the module to its device; not persistent, a checkpoint holds no images
+        self.register_buffer("images", scene.images, persistent=False)
+        self.register_buffer("c2w", scene.cameras.c2w, persistent=False)
+        self.register_buffer("K", scene.cameras.K, persistent=False)
+
+    def __len__(self) -> int:
+        return self.images.shape[0] * self.images.shape[1] * self.images.shape[2]
+
+    def forward(self, step: Tensor) -> tuple[Rays, Tensor]:
+        """Rays and their colours (R, 3) on the background, for this step: an int64 tensor of one element."""
+        n_images, height, width, channels = self.images.shape
+        draw = (ops.random_bits(self.seed, step, PIXELS, self.batch_size) * len(self)) >> 32
+        image_ids, pixel_ids = draw // (height * width), draw % (height * width)
+        if self.precrop_steps:
+            early = step < self.precrop_steps
+            row, column = pixel_ids // width, pixel_ids % width
+            cropped = (row // 2 + height // 4) * width + column // 2 + width // 4
+            pixel_ids = torch.where(early, cropped, pixel_ids)
+        rgb = self.images.view(n_images, -1, channels)[image_ids, pixel_ids]
+        cameras = self.cameras.on(self.c2w, self.K)
+        return pixel_rays(cameras, image_ids, pixel_ids, self.near, self.far), on_background(rgb, self.background)
+
+
+class SceneData(L.LightningDataModule):
+    """Training: one item is a number of steps to take at once, one pass the way to the next validation.
+    Validation: one item is the index of a view; each process takes its share."""
+
+    def __init__(self, val: Scene | None, next_chunks: Callable[[], Sequence[int]], val_views: int):
+        super().__init__()
+        self.val, self.next_chunks, self.val_views = val, next_chunks, val_views
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.next_chunks(), batch_size=None)  # pyright: ignore[reportArgumentType]
+
+    def val_dataloader(self) -> DataLoader | list:
+        if self.val is None:
+            return []
+        n = min(self.val_views, len(self.val))
+        views = [round(i * (len(self.val) - 1) / max(n - 1, 1)) for i in range(n)]  # spread over the split
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DataLoader(views[rank::world], batch_size=None)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,201 @@
+"""Pictures, films and depth maps on disk. Every file appears complete or not at all."""
+
+import errno
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Shaped, UInt8
+from PIL import Image
+from torch import Tensor
+
+from nerf_pl.types import UserError
+
+Picture = Shaped[np.ndarray, "H W ch"] | Shaped[Tensor, "H W ch"]
+"""uint8, or floats in [0, 1]; 3 channels, or 4 with an alpha that is not premultiplied."""
+DepthMap = Float[np.ndarray, "H W"] | Float[Tensor, "H W"]
+
+REMEDIES = {
+    errno.ENOSPC: "free some space or write elsewhere",
+    errno.EDQUOT: "free some space or write elsewhere",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.ENOTDIR: "a file is in the way of a folder",
+    errno.EEXIST: "a file is in the way of a folder",
+    errno.EISDIR: "a folder of that name is in the way",
+}
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turns an OSError, such as a full disk, into a UserError of one line that names `path` and the reason."""
+    try:
+        yield
+    except OSError as error:
+        reason = " ".join((error.strerror or str(error) or type(error).__name__).split())
+        remedy = REMEDIES.get(error.errno or 0, "write elsewhere")
+        raise UserError(f"cannot write {path}: {reason}; {remedy}") from error
+
+
+@contextmanager
+def atomic_write(path: Path | str) -> Iterator[Path]:
+    """Write to the temporary path that this yields; it becomes `path` when the block ends without an error.
+
+    The temporary file lies in the same folder and has the same suffix. After an error or an interrupt it is gone and an
+    older `path` is untouched. Missing folders are made. An OSError becomes a UserError.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def to_uint8(image: Shaped[np.ndarray, "*shape"] | Shaped[Tensor, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """8-bit values, rounded to the nearest (truncation would darken by half a step); uint8 passes unchanged.
+
+    Floats are clipped to [0, 1]; NaN becomes 0, so that it shows as black.
+    """
+    array = image.detach().cpu().float().numpy() if isinstance(image, Tensor) and image.is_floating_point() else image
+    array = np.asarray(array)
+    if array.dtype == np.uint8:
+        return array
+    return (np.clip(np.nan_to_num(array), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def write_png(path: Path | str, image: Picture) -> None:
+    """An 8-bit PNG, RGB or RGBA."""
+    with atomic_write(path) as temporary:
+        Image.fromarray(to_uint8(image)).save(temporary, format="PNG")
+
+
+def write_pfm(path: Path | str, depth: DepthMap) -> None:
+    """A depth map as PFM: float32, little-endian, rows from bottom to top as the format demands."""
+    rows = _depth_array(depth)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write(f"Pf\n{rows.shape[1]} {rows.shape[0]}\n-1.0\n".encode())
+        file.write(rows[::-1].tobytes())
+
+
+def read_pfm(path: Path | str) -> Float[np.ndarray, "H W"] | Float[np.ndarray, "H W 3"]:
+    """The inverse of `write_pfm`; big-endian and colour files are understood too. Raises UserError for other files."""
+    try:
+        kind, size, scale, data = Path(path).read_bytes().split(b"\n", 3)
+        width, height = map(int, size.split())
+        shape = {b"Pf": (height, width), b"PF": (height, width, 3)}[kind.strip()]
+        rows = np.frombuffer(data, "<f4" if float(scale) < 0 else ">f4").reshape(shape)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path} is not a complete PFM file: write it anew") from error
+    return rows[::-1].astype(np.float32)
+
+
+def write_depth_bytes(path: Path | str, depth: DepthMap) -> None:
+    """A depth map as bare float32, row by row from the top, in the byte order of this machine; no header."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(_depth_array(depth).tobytes())
+
+
+def write_gif(path: Path | str, frames: Iterable[Picture], fps: float = 30) -> None:
+    """An animation that loops for ever, with 256 colours per frame.
+
+    GIF counts in hundredths of a second, so that 30 fps are played as 33. Raises ValueError without frames.
+    """
+    pictures = (Image.fromarray(_opaque(frame)) for frame in frames)
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError(f"no frames for {path}")
+    # browsers slow anything shorter than 20 ms down to 100 ms
+    duration = max(20, round(100 / fps) * 10)
+    with atomic_write(path) as temporary:
+        first.save(temporary, "GIF", save_all=True, append_images=pictures, duration=duration, loop=0)
+
+
+def write_mp4(path: Path | str, frames: Iterable[Picture], fps: float = 30) -> None:
+    """An H.264 film that browsers play (yuv420p, Rec. 709 colours); odd sizes gain a copy of the last row or column.
+
+    Frames may be a generator: each is encoded as it comes. Raises ValueError without frames or if their sizes differ,
+    and UserError if PyAV is missing.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(f"cannot write {path}: MP4 needs PyAV; pip install av, or write a GIF") from error
+    with (
+        atomic_write(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as film,
+    ):
+        stream = film.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18"})
+        size = None
+        for frame in frames:
+            pixels = _even(_opaque(frame))
+            if size is None:
+                size = stream.height, stream.width = pixels.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                codec = stream.codec_context
+                codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc = 1, 1, 1, 1  # Rec. 709
+            if pixels.shape[:2] != size:
+                raise ValueError(f"{path}: a frame of {pixels.shape[:2]} among frames of {size}")
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            film.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
+        if size is None:
+            raise ValueError(f"no frames for {path}")
+        film.mux(stream.encode(None))  # what the encoder still holds
+
+
+def depth_colours(
+    depth: DepthMap, near: float, far: float, opacity: DepthMap | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Depth as colours: pale yellow at near, through orange and violet, to almost black at far.
+
+    The colours are a cubehelix (D. A. Green 2011): a helix around the grey axis whose brightness falls evenly, so that
+    the picture reads in black and white too. Where opacity is given, empty space fades to white. What is not finite
+    counts as far.
+    """
+    values = np.nan_to_num(_depth_array(depth), nan=far, posinf=far, neginf=near)
+    light = 0.06 + 0.82 * (1 - np.clip((values - near) / (far - near), 0, 1))
+    angle = np.pi * light
+    spread = light * (1 - light)
+    cos, sin = np.cos(angle), np.sin(angle)
+    # two vectors perpendicular to the direction of perceived brightness span the plane that the helix turns in
+    rgb = np.stack([-0.14861 * cos + 1.78277 * sin, -0.29227 * cos - 0.90649 * sin, 1.97294 * cos], -1)
+    rgb = np.clip(light[..., None] + spread[..., None] * rgb, 0, 1)
+    if opacity is not None:
+        alpha = np.clip(_depth_array(opacity), 0, 1)[..., None]
+        rgb = rgb * alpha + 1 - alpha
+    return to_uint8(rgb)
+
+
+def side_by_side(
+    *images: Shaped[np.ndarray, "H _ _"] | Shaped[Tensor, "H _ _"],
+) -> UInt8[np.ndarray, "H W_total 3"]:
+    """Pictures of one height next to each other, such as truth, prediction and depth."""
+    return np.concatenate([_opaque(image) for image in images], axis=1)
+
+
+def _depth_array(depth: DepthMap) -> Float[np.ndarray, "H W"]:
+    return np.asarray(depth.detach().cpu() if isinstance(depth, Tensor) else depth, np.float32)
+
+
+def _opaque(image: Picture) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB as it is, RGBA on white: neither GIF nor MP4 has a soft alpha."""
+    pixels = to_uint8(image)
+    if pixels.shape[-1] == 3:
+        return pixels
+    alpha = pixels[..., 3:] / 255
+    return to_uint8(pixels[..., :3] / 255 * alpha + 1 - alpha)
+
+
+def _even(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """yuv420p stores colour for blocks of 2x2 pixels, so that it knows even sizes only."""
+    height, width = pixels.shape[:2]
+    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

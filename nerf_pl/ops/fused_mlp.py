@@ -1,0 +1,122 @@
+# pyright: reportCallIssue=false
+"""The fused 2020 network as one differentiable op; see `reference.nerf_mlp` for what it computes.
+
+The forward pass keeps no activations. The backward pass first lists the samples whose gradient is not exactly zero:
+empty space, where the rectified density is 0, and whatever hides behind opaque samples gets none, and that is most of a
+scene. Only the listed ones are computed again, with activations kept, and differentiated, a chunk at a time. The result
+is the full gradient (the left-out terms are zeros), memory stays small and bounded, and no launch depends on the number
+of listed samples, so that a CUDA graph can hold it all.
+"""
+
+import torch
+from torch import Tensor
+
+from nerf_pl.ops import mlp_kernels as kernels
+from nerf_pl.ops.layout import MLPLayout
+
+BLOCK = 128  # rows of a tile
+CHUNK = 32768  # rows whose activations and gradients exist at the same time: 320 MB at full width
+SPLITS = (
+    6  # shares of the weight gradients' reduction: with the 22 jobs of the full network, one wave on 132 processors
+)
+WIDTHS = (32, 64, 128, 256)
+
+
+def nerf_mlp(xyz: Tensor, dirs: Tensor | None, params: Tensor, layout: MLPLayout) -> tuple[Tensor, Tensor | None]:
+    """The kernel path of `reference.nerf_mlp`: bf16 products, fp32 sums; differentiable in params alone."""
+    if xyz.requires_grad or (dirs is not None and dirs.requires_grad):
+        raise ValueError("the fused network gives no gradient of its inputs: use NERF_PL_OPS=reference")
+    if layout.width not in WIDTHS:
+        raise ValueError(f"the fused network needs a width in {WIDTHS}, not {layout.width}")
+    if dirs is None:
+        if torch.is_grad_enabled() and params.requires_grad:
+            raise ValueError("density alone has no gradient in the fused network: call it under torch.no_grad()")
+        xyz, weights = _operands(xyz, params)
+        return _forward(xyz, None, weights, params, layout)[0], None
+    return _NerfMLP.apply(xyz, dirs, params, layout)  # pyright: ignore[reportReturnType]
+
+
+def _operands(*tensors: Tensor) -> list[Tensor]:
+    """In the precision of the products. Triton's interpreter has no bf16 products, so on a CPU it is fp32."""
+    dtype = torch.bfloat16 if tensors[0].is_cuda else torch.float32
+    return [t.detach().to(dtype).contiguous() for t in tensors]
+
+
+def _forward(xyz: Tensor, dirs: Tensor | None, weights: Tensor, params: Tensor, layout: MLPLayout):
+    n = xyz.shape[0]
+    sigma = torch.empty(n, device=xyz.device)
+    rgb = torch.empty(n, 3, device=xyz.device) if dirs is not None else sigma
+    if n:
+        _launch_forward(xyz, dirs, weights, params, layout, sigma, rgb, n)
+    return sigma, rgb
+
+
+def _launch_forward(xyz, dirs, weights, params, layout, sigma, rgb, n, first=0, kept=None) -> None:
+    at = layout.offsets
+    order, count, kept_xyz, kept_dirs, acts = kept or (xyz,) * 5
+    kernels.forward_kernel[(-(-n // BLOCK),)](
+        xyz, xyz if dirs is None else dirs, weights, params, order, count, kept_xyz, kept_dirs, acts, sigma, rgb,
+        first, n, at["first"], at["hidden"], at["skip"], at["dir"], at["view"], at["sigma"], at["rgb"], at["b_hidden"],
+        at["b_dir"], at["b_sigma"], at["b_rgb"], layout.depth, layout.width, layout.xyz_width, layout.dir_width,
+        layout.skip, SAVE=kept is not None, COLOUR=dirs is not None, BLOCK=BLOCK, STAGES=2, num_warps=8,
+    )  # fmt: skip
+
+
+def listed(d_sigma: Tensor, d_rgb: Tensor) -> tuple[Tensor, Tensor]:
+    """Which samples have a gradient: their indices in order (N,), padded with zeros, and how many they are (1,).
+
+    Shapes do not depend on values, so there is no synchronisation and a CUDA graph can replay it.
+    """
+    n = d_sigma.shape[0]
+    active = (d_sigma != 0) | (d_rgb != 0).any(1)
+    position = active.cumsum(0)
+    order = torch.zeros(n + 1, dtype=torch.int32, device=d_sigma.device)
+    slots = torch.where(active, position - 1, n)  # the inactive all write into the last place, which is cut off
+    order.scatter_(0, slots, torch.arange(n, dtype=torch.int32, device=d_sigma.device))
+    return order[:n], position[-1:].to(torch.int32)
+
+
+class _NerfMLP(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, xyz, dirs, params, layout):
+        xyz, dirs, weights = _operands(xyz, dirs, params)
+        ctx.save_for_backward(xyz, dirs, weights, params)
+        ctx.layout = layout
+        return _forward(xyz, dirs, weights, params, layout)
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        xyz, dirs, weights, params = ctx.saved_tensors
+        layout: MLPLayout = ctx.layout
+        n, device, dtype = xyz.shape[0], xyz.device, weights.dtype
+        at, W, H = layout.offsets, layout.width, layout.half
+        if n == 0:
+            return None, None, torch.zeros_like(params), None
+        d_sigma, d_rgb = (g.contiguous() for g in grad_outputs)
+        order, count = listed(d_sigma, d_rgb)
+        size = min(n, CHUNK)
+        kept_xyz, kept_dirs = (torch.empty(size, t.shape[1], dtype=dtype, device=device) for t in (xyz, dirs))
+        acts, grads = torch.empty(2, size * ((layout.depth + 1) * W + H), dtype=dtype, device=device)
+        sigma, rgb = torch.empty(size, device=device), torch.empty(size, 3, device=device)
+        heads = torch.zeros(-(-n // BLOCK), W + 3 * H + 4, device=device)
+        parts = torch.zeros(SPLITS, layout.total, device=device)
+        jobs = (layout.depth + 2) * max(W // 128, 1) + 2
+        for first in range(0, n, size):
+            kept = (order, count, kept_xyz, kept_dirs, acts)
+            _launch_forward(xyz, dirs, weights, params, layout, sigma, rgb, size, first, kept)
+            kernels.backward_kernel[(-(-size // BLOCK),)](
+                weights, order, count, acts, rgb, d_sigma, d_rgb, grads, heads[first // BLOCK :], first, size,
+                at["hidden"], at["dir"], at["sigma"], at["rgb"], layout.depth, W, BLOCK=BLOCK, STAGES=2, num_warps=8,
+            )  # fmt: skip
+            kernels.weight_gradient_kernel[(jobs, SPLITS)](
+                kept_xyz, kept_dirs, acts, grads, count, parts, first, size,
+                at["first"], at["hidden"], at["skip"], at["dir"], at["view"], at["b_hidden"], at["b_dir"],
+                layout.total, layout.depth, W, layout.xyz_width, layout.dir_width, layout.skip,
+                SPLITS=SPLITS, STEP=64, STAGES=3, num_warps=8,
+            )  # fmt: skip
+        grad, head = parts.sum(0), heads.sum(0)
+        grad[at["sigma"] : at["sigma"] + W] = head[:W]
+        grad[at["rgb"] : at["rgb"] + 3 * H] = head[W + 1 : W + 1 + 3 * H]
+        grad[at["b_sigma"] : at["b_sigma"] + 1] = head[W : W + 1]
+        grad[at["b_rgb"] : at["b_rgb"] + 3] = head[W + 1 + 3 * H :]
+        return None, None, grad, None

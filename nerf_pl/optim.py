@@ -1,0 +1,130 @@
+"""Optimizers and the course of the learning rate."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nerf_pl.types import UserError
+
+EPS = 1e-8  # added to the root of the second moment; the classic value
+
+
+def make_optimizer(
+    params: Iterable[Tensor], optimizer: str, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """The optimizer of that name: sgd, adam, radam or ranger.
+
+    momentum is used by sgd alone. weight_decay is added to the gradient in sgd and adam; in radam and ranger it shrinks
+    the weights directly, as their authors do it. Raises UserError for another name.
+    """
+    params = list(params)
+    if optimizer == "sgd":
+        return torch.optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    if optimizer == "adam":
+        fused = True if params and all(p.is_cuda for p in params) else None
+        adam = torch.optim.Adam(params, lr=lr, eps=EPS, weight_decay=weight_decay, fused=fused)
+        adam.register_load_state_dict_pre_hook(_keep_fused)
+        return adam
+    if optimizer == "radam":
+        return torch.optim.RAdam(params, lr=lr, eps=EPS, weight_decay=weight_decay, decoupled_weight_decay=True)
+    if optimizer == "ranger":
+        return Ranger(params, lr=lr, eps=EPS, weight_decay=weight_decay)
+    raise UserError(f"--optimizer {optimizer} is not known: give sgd, adam, radam or ranger")
+
+
+def _keep_fused(adam: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Let a state that comes from another kind of device not decide which kernel runs on this one."""
+    return {**state, "param_groups": [{**group, "fused": adam.defaults["fused"]} for group in state["param_groups"]]}
+
+
+class Ranger(torch.optim.RAdam):
+    """RAdam whose weights are pulled back every k steps: slow += alpha (fast - slow), then fast = slow.
+
+    RAdam: Liu et al. 2020. Lookahead: Zhang et al. 2019, algorithm 1. The slow weights start as the weights before the
+    first step and live in the state beside RAdam's moments, so `state_dict` holds all there is.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.95, 0.999),
+        eps: float = EPS,
+        weight_decay: float = 0.0,
+        k: int = 6,
+        alpha: float = 0.5,
+    ) -> None:
+        if k < 1 or not 0 <= alpha <= 1:
+            raise ValueError(f"k {k} must be 1 or more, and alpha {alpha} between 0 and 1")
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
+        self.defaults.update(k=k, alpha=alpha)
+        for group in self.param_groups:
+            group.update(k=k, alpha=alpha)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of RAdam, and of Lookahead when it is due. Returns what closure returned."""
+        loss = None
+        if closure is not None:  # here and not in RAdam: only afterwards is it known which weights have a gradient
+            with torch.enable_grad():
+                loss = closure()
+        active = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        # RAdam takes an entry in the state as a sign that its moments exist, so that new slow weights enter after it.
+        slow = {p: p.detach().clone() for _, p in active if not self.state.get(p)}
+        super().step()
+        for p, weights in slow.items():
+            self.state[p]["slow"] = weights
+        for group, p in active:
+            state = self.state[p]
+            if int(state["step"]) % group["k"] == 0:
+                p.copy_(state["slow"].lerp_(p, group["alpha"]))
+        return loss
+
+
+def lr_factor(
+    epoch: float | int,
+    num_epochs: float | int,
+    lr_scheduler: str,
+    decay_step: Sequence[float | int] = (20,),
+    decay_gamma: float | int = 0.1,
+    poly_exp: float | int = 0.9,
+    warmup_multiplier: float | int = 1.0,
+    warmup_epochs: float | int = 0,
+    per_step: bool = False,
+) -> float:
+    """What to multiply the learning rate with after `epoch` epochs (a fraction inside an epoch).
+
+        steplr    decay_gamma ^ (how many of decay_step have been reached)
+        cosine    (1 + cos(pi epoch / num_epochs)) / 2               Loshchilov and Hutter 2017, without restarts
+        poly      (1 - epoch / num_epochs) ^ poly_exp
+
+    per_step False counts whole epochs only, as the classic implementation does. Past num_epochs cosine and poly stay 0;
+    the classic cosine ends at a learning rate of 1e-8 instead, which moves nothing.
+
+    Warm-up (Goyal et al. 2017): over the first warmup_epochs the factor rises linearly from 1 to warmup_multiplier, or
+    from 0 to 1 if that is 1; then follows the schedule times warmup_multiplier, its epochs counted from the end of the
+    warm-up. In whole epochs a rise from 0 means that the first epoch changes nothing: better with per_step. The classic
+    implementation has no warm-up for radam and ranger, which is for the caller to heed.
+
+    Raises UserError for an unknown schedule or a warm-up to less than its start.
+    """
+    if warmup_epochs > 0 and warmup_multiplier < 1:
+        raise UserError(f"--warmup_multiplier {warmup_multiplier} cannot work: give 1 or more")
+    if not per_step:
+        epoch = math.floor(epoch)
+    if epoch < warmup_epochs:
+        start = 0.0 if warmup_multiplier == 1 else 1.0
+        return start + (warmup_multiplier - start) * epoch / warmup_epochs
+    scale = warmup_multiplier if warmup_epochs > 0 else 1.0
+    epoch -= max(warmup_epochs, 0)
+    progress = min(epoch / num_epochs, 1.0)
+    if lr_scheduler == "steplr":
+        return scale * decay_gamma ** sum(epoch >= step for step in decay_step)
+    if lr_scheduler == "cosine":
+        return scale * (1 + math.cos(math.pi * progress)) / 2
+    if lr_scheduler == "poly":
+        return scale * (1 - progress) ** poly_exp
+    raise UserError(f"--lr_scheduler {lr_scheduler} is not known: give steplr, cosine or poly")

@@ -1,0 +1,55 @@
+"""From a field and samples to pixels, and from a model and a camera to an image."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl import ops
+from nerf_pl.types import Pixels, Rays, Samples
+
+Background = tuple[float, float, float] | None
+
+
+def render_samples(field, rays: Rays, samples: Samples, noise: Tensor | None = None, colour: bool = True) -> Pixels:
+    """Ask the field at the samples and blend what it says. noise (N,) is added to the raw density.
+
+    colour=False asks for density alone and leaves rgb zero.
+    """
+    xyz, dirs = samples.points(rays)
+    sigma, rgb = field(xyz, dirs) if colour else (field.density(xyz), None)
+    if noise is not None:
+        sigma = sigma + noise
+    return ops.composite(F.relu(sigma), rgb, samples)
+
+
+def over(pixels: Pixels, background: Background) -> Pixels:
+    """The pixels in front of a background colour; None leaves black."""
+    if background is None or all(b == 0 for b in background):
+        return pixels
+    rest = (1 - pixels.opacity)[:, None]
+    if all(b == 1 for b in background):
+        return replace(pixels, rgb=pixels.rgb + rest)
+    return replace(pixels, rgb=pixels.rgb + rest * torch.tensor(background, device=rest.device))
+
+
+@torch.no_grad()
+def render_rays(
+    model: Callable[..., list[Pixels]], rays: Rays, background: Background, chunk: int
+) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R"], Float[Tensor, "R"]]:
+    """Colour in [0, 1], depth and opacity of many rays, `chunk` at a time. The model must be in evaluation mode.
+
+    Raises torch.OutOfMemoryError with a remedy if a chunk does not fit.
+    """
+    parts = []
+    for start in range(0, len(rays), chunk):
+        try:
+            last = model(rays[start : start + chunk], background, coarse_colour=False)[-1]
+        except torch.OutOfMemoryError as error:
+            raise torch.OutOfMemoryError(f"out of GPU memory while rendering {chunk} rays: lower --chunk") from error
+        parts.append((last.rgb.clamp(0, 1), last.depth, last.opacity))
+    rgb, depth, opacity = (torch.cat(part) for part in zip(*parts, strict=True))
+    return rgb, depth, opacity

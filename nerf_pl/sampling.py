@@ -1,0 +1,62 @@
+"""Where along each ray the field is asked: stratified first, then where the weights are."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl import ops
+from nerf_pl.types import Rays, Samples
+
+FAR_AWAY = 1e10
+"""dt of the last sample: whatever is there ends the ray (classic)."""
+
+
+def uniform(seed: int, step: Tensor, stream: int, shape: tuple[int, ...]) -> Tensor:
+    """Numbers in [0, 1) in float32: a function of the arguments alone, on any device (see `ops.random_bits`)."""
+    n = 1
+    for size in shape:
+        n *= size
+    return (ops.random_bits(seed, step, stream, n) >> 8).to(torch.float32).mul_(2.0**-24).view(shape)
+
+
+def normal(seed: int, step: Tensor, stream: int, n: int) -> Float[Tensor, "n"]:
+    """Standard normal numbers (Box-Muller), like `uniform`."""
+    u, v = uniform(seed, step, stream, (2, n))
+    return (-2 * (1 - u).log()).sqrt() * (2 * torch.pi * v).cos()
+
+
+def with_intervals(t: Float[Tensor, "R S"]) -> Samples:
+    """Samples at the left edges t of intervals that reach to the next sample, the last one infinitely far."""
+    last = torch.full_like(t[:, :1], FAR_AWAY)
+    return Samples.dense(t, torch.cat([t[:, 1:] - t[:, :-1], last], 1))
+
+
+def stratified(
+    rays: Rays, n_samples: int, jitter: Float[Tensor, "R S"] | None = None, use_disp: bool = False
+) -> Samples:
+    """n samples per ray, evenly spaced from near to far in depth or, with use_disp, in disparity. NeRF 2020, eq. 2
+
+    jitter in [0, 1) moves each one inside the interval between the midpoints to its neighbours; 0.5 lies in the middle
+    of that interval.
+    """
+    u = torch.linspace(0, 1, n_samples, device=rays.near.device)
+    near, far = rays.near[:, None], rays.far[:, None]
+    # written as a blend, not as near + u (far - near): the rounding matters under a frequency of 2^9
+    t = 1 / (1 / near * (1 - u) + 1 / far * u) if use_disp else near * (1 - u) + far * u
+    if jitter is not None:
+        middle = (t[:, 1:] + t[:, :-1]) / 2
+        upper, lower = torch.cat([middle, t[:, -1:]], 1), torch.cat([t[:, :1], middle], 1)
+        t = lower + (upper - lower) * jitter
+    return with_intervals(t)
+
+
+def hierarchical(samples: Samples, weights: Float[Tensor, "N"], u: Float[Tensor, "R M"]) -> Samples:
+    """The samples and M more per ray, drawn from the weights by inverting their distribution at u in [0, 1]; sorted.
+
+    No gradient flows through the new positions. NeRF 2020, section 5.2. Raises ValueError for samples that are not
+    dense.
+    """
+    if samples.per_ray is None:
+        raise ValueError("hierarchical sampling needs the same number of samples on every ray")
+    t = samples.t.view(-1, samples.per_ray)
+    return with_intervals(ops.resample(t, weights.detach().view_as(t), u))

@@ -1,0 +1,243 @@
+"""NeRFSystem: what happens in one training step and in one validation view, for Lightning to drive."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+
+from nerf_pl import losses, metrics, ops, optim
+from nerf_pl.cameras import image_rays
+from nerf_pl.config import Config, to_dict
+from nerf_pl.data import PixelBatches
+from nerf_pl.models import NeRF, precision_of
+from nerf_pl.rendering import Background, render_rays
+from nerf_pl.scenes import Scene
+
+CHUNK_SECONDS = 0.4  # how long Lightning leaves the device alone: between chunks come logging, callbacks, the clock
+PRECROP_STEPS = 500
+
+
+class _Zeros(Sequence):
+    """As many zeros as anybody can ask for."""
+
+    def __len__(self) -> int:
+        return 2**62
+
+    def __getitem__(self, index: Any) -> Any:
+        return 0
+
+
+class Gradients:
+    """One batch: its rays, the pixels that the model sees, the loss and its gradients; then the next step number.
+
+    On a GPU a call is the replay of a CUDA graph, with no synchronisation and no memory allocation; `capture` records
+    it. `error` sums the squared error of the finest level until it is zeroed.
+    """
+
+    def __init__(self, model: NeRF, batches: PixelBatches, background: Background):
+        self.model, self.batches, self.background = model, batches, background
+        self.error = torch.zeros((), device=model.step.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        if self.graph is not None:
+            self.graph.replay()
+        else:
+            self._compute()
+
+    def capture(self) -> float:
+        """Compile the kernels and, on a GPU, record the graph; returns the seconds of one call. Moves no weight."""
+        step = self.model.step.clone()
+        self._compute()
+        if self.error.is_cuda:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # once more, since a first call on another stream may still set things up
+                self._compute()
+            torch.cuda.current_stream().wait_stream(side)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._compute()
+            self()
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        self()
+        self.error.item()
+        seconds = time.perf_counter() - start
+        self.model.step.copy_(step)
+        self.error.zero_()
+        return seconds
+
+    def _compute(self) -> None:
+        rays, target = self.batches(self.model.step)
+        loss, error = losses.photometric(self.model(rays, self.background), target)
+        for p in self.model.parameters():
+            p.grad = None
+        loss.backward()
+        self.error += error
+        self.model.step += 1
+
+
+class NeRFSystem(L.LightningModule):
+    """A model in training. `training_step` takes a number of steps at once, so that Lightning's own work between them
+    does not show; on a GPU one step is the replay of a CUDA graph and one optimizer launch, with no synchronisation.
+    """
+
+    def __init__(self, config: Config, model: NeRF, scene: Scene, world: int = 1):
+        super().__init__()
+        self.automatic_optimization = False
+        self.config, self.model = config, model
+        self.batches = PixelBatches(scene, config.train.batch_size, model.seed, PRECROP_STEPS)
+        self.background = scene.background
+        self.scene_root = str(scene.root.resolve()) if scene.root else ""
+        self.steps_per_epoch = max(len(self.batches) // (config.train.batch_size * world), 1)
+        self.world = world
+        self.max_steps = config.train.max_steps
+        if self.max_steps is None and config.train.seconds is None:
+            self.max_steps = math.ceil(config.train.num_epochs * self.steps_per_epoch)
+        self.val_scene: Scene | None = None
+        self.start_step = 0
+        self.train_seconds = 0.0
+        self._optimizer_state: dict[str, Any] | None = None
+        self.step_seconds = 0.0  # of one step, as last measured
+
+    # ---- length of training ------------------------------------------------------------------------------------------
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, 0 to 1."""
+        by_time = self.train_seconds / self.config.train.seconds if self.config.train.seconds else 0.0
+        by_steps = self.global_step / self.max_steps if self.max_steps else 0.0  # whichever ends first
+        return min(max(by_time, by_steps), 1.0)
+
+    @property
+    def passes(self) -> int:
+        """How many times `next_chunks` will be asked for more: once per validation."""
+        return 1 if self.max_steps is None else -(-(self.max_steps - self.start_step) // self.val_every)
+
+    def next_chunks(self) -> Sequence[int]:
+        """Steps to take at once, up to the next validation; 0 leaves the number to the clock."""
+        if self.config.train.seconds is not None:
+            return _Zeros()
+        total = min(self.val_every, self.max_steps - self.global_step)
+        n = max(min(round(total * self.step_seconds / CHUNK_SECONDS), total), 1)
+        return [total * (i + 1) // n - total * i // n for i in range(n)]
+
+    def _steps_in_time(self) -> int:
+        """Steps of the next chunk under a time budget; smaller near the end, to hit it."""
+        left = self.config.train.seconds - self.train_seconds
+        n = max(int(min(CHUNK_SECONDS, left) / self.step_seconds), 1)
+        return n if self.max_steps is None else min(n, self.max_steps - self.global_step)
+
+    @property
+    def val_every(self) -> int:
+        """Steps from one validation to the next."""
+        if self.config.train.val_every:
+            return self.config.train.val_every
+        if self.max_steps is None:
+            return 1_000_000_000  # a time budget is spent on training; the end is validated all the same
+        return max(min(self.steps_per_epoch, self.max_steps // 10), 1)
+
+    # ---- one training step -------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        o = self.config.optim
+        optimizer = optim.make_optimizer(list(self.model.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            # gradients are averaged below, after the graph: DDP's own hooks cannot run inside one
+            self.trainer.strategy.model.require_backward_grad_sync = False  # pyright: ignore
+        torch.set_float32_matmul_precision("high" if precision_of(self.config, self.device) == "tf32" else "highest")
+        self.model.train()
+        self.model.step.fill_(self.start_step)
+        self.gradients = Gradients(self.model, self.batches, self.background)
+        self.step_seconds = self.gradients.capture()  # before the clock of a time budget starts
+        # what Lightning calls the global step counts optimizer steps: those of the run, not of this process
+        self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = self.start_step
+
+    def training_step(self, n_steps: int, batch_idx: int) -> None:
+        start = time.perf_counter()
+        n_steps = n_steps or self._steps_in_time()
+        optimizer = self.optimizers()
+        for _ in range(n_steps):
+            self._set_lr(optimizer)
+            self.gradients()
+            if self.world > 1:
+                for p in self.model.parameters():
+                    torch.distributed.all_reduce(p.grad)
+                    p.grad /= self.world
+            optimizer.step()
+        error = self.gradients.error.item() / n_steps  # waits for the device, once a chunk
+        self.gradients.error.zero_()
+        spent = time.perf_counter() - start
+        self.train_seconds += spent
+        self.step_seconds = spent / n_steps
+        self.log_dict({"train/mse": error, "train/psnr": -10 * math.log10(max(error, 1e-12)), "lr": self._lr()})
+        if self.progress >= 1:
+            self.trainer.should_stop = True
+
+    def _lr(self) -> float:
+        o = self.config.optim
+        warmup = o.warmup_epochs if o.optimizer in ("sgd", "adam") else 0
+        epochs = self.config.train.num_epochs
+        return o.lr * optim.lr_factor(
+            self.progress * epochs, epochs, o.lr_scheduler, o.decay_step, o.decay_gamma, o.poly_exp,
+            o.warmup_multiplier, warmup, o.lr_per_step,
+        )  # fmt: skip
+
+    def _set_lr(self, optimizer: Any) -> None:
+        lr = self._lr()
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+
+    # ---- validation --------------------------------------------------------------------------------------------------
+
+    def validation_step(self, view: int, batch_idx: int) -> dict[str, Tensor]:
+        assert self.val_scene is not None
+        images = render_view(self.model, self.val_scene, view, self.config.train.chunk, self.device)
+        target = self.val_scene.image(view).to(self.device)
+        images["target"] = target
+        self.log("val/psnr", metrics.psnr(images["rgb"], target), batch_size=1, sync_dist=True)
+        return images
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = to_dict(self.config)
+        checkpoint["scene"] = self.scene_root
+        checkpoint["train_seconds"] = self.train_seconds
+
+    def resume_from(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the run that wrote this checkpoint. Everything a step depends on is in it: weights, the optimizer,
+        the number of the step, from which all random numbers follow, and the time spent."""
+        self.load_state_dict(checkpoint["state_dict"])
+        self._optimizer_state = checkpoint["optimizer_states"][0]
+        self.start_step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
+
+    def describe(self) -> str:
+        """What runs, in one line."""
+        precision = precision_of(self.config, self.device)
+        fused = precision == "bf16" and ops.fuses_mlp(self.device, self.model.coarse.layout)
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return f"{name}, {ops.path(self.device)}, {precision}{', fused network' if fused else ''}"
+
+
+def render_view(model: NeRF, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:
+    """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W)."""
+    was_training = model.training
+    model.eval()
+    cameras = scene.cameras
+    rays = image_rays(cameras.to(device), view, scene.near, scene.far)
+    rgb, depth, opacity = render_rays(model, rays, scene.background, chunk)
+    model.train(was_training)
+    shape = (cameras.height, cameras.width)
+    return {"rgb": rgb.view(*shape, 3), "depth": depth.view(shape), "opacity": opacity.view(shape)}

@@ -1,0 +1,88 @@
+"""What travels between the parts: rays in, samples along them, pixels out.
+
+Letters used everywhere: R rays, N samples in all, S samples per ray, C cameras.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line that names the file or option, the value and the remedy.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+@dataclass(frozen=True)
+class Rays:
+    """R rays in world units.
+
+    `directions` has unit length (normalised device coordinates excepted), so that t is a distance; `viewdirs` is always
+    unit length and is what the colour depends on. near and far bound t.
+    """
+
+    origins: Float[Tensor, "R 3"]
+    directions: Float[Tensor, "R 3"]
+    viewdirs: Float[Tensor, "R 3"]
+    near: Float[Tensor, "R"]
+    far: Float[Tensor, "R"]
+
+    def __len__(self) -> int:
+        return self.origins.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> "Rays":
+        return Rays(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def to(self, device: torch.device | str) -> "Rays":
+        return Rays(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N samples, packed: those of ray r are offsets[r] : offsets[r + 1], front to back.
+
+    t is where the field is asked, dt the world length that the sample stands for. Packed is the one layout; grids with
+    the same number of samples on every ray enter through `dense`, which remembers that number as `per_ray`.
+    """
+
+    t: Float[Tensor, "N"]
+    dt: Float[Tensor, "N"]
+    ray_ids: Int[Tensor, "N"]
+    offsets: Int[Tensor, "R1"]
+    per_ray: int | None = None
+
+    def __len__(self) -> int:
+        return self.t.shape[0]
+
+    @staticmethod
+    def dense(t: Float[Tensor, "R S"], dt: Float[Tensor, "R S"]) -> "Samples":
+        """Samples from a grid of S per ray. Raises ValueError if the two shapes differ."""
+        if t.shape != dt.shape or t.ndim != 2:
+            raise ValueError(f"t {tuple(t.shape)} and dt {tuple(dt.shape)} must both be (R, S)")
+        n_rays, per_ray = t.shape
+        offsets = torch.arange(n_rays + 1, device=t.device) * per_ray
+        ray_ids = torch.arange(n_rays * per_ray, device=t.device) // max(per_ray, 1)
+        return Samples(t.reshape(-1), dt.reshape(-1), ray_ids, offsets, per_ray)
+
+    def points(self, rays: Rays) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
+        """Where the field is asked, and the unit viewing direction there."""
+        if self.per_ray is not None:  # broadcasting is one pass; indexing by ray_ids would be three
+            t = self.t.view(len(rays), self.per_ray, 1)
+            xyz = rays.origins[:, None] + t * rays.directions[:, None]
+            return xyz.reshape(-1, 3), rays.viewdirs[:, None].expand_as(xyz).reshape(-1, 3)
+        xyz = rays.origins[self.ray_ids] + self.t[:, None] * rays.directions[self.ray_ids]
+        return xyz, rays.viewdirs[self.ray_ids]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What R rays saw. rgb is premultiplied: the background is still to be added, see `rendering.over`."""
+
+    rgb: Float[Tensor, "R 3"]
+    depth: Float[Tensor, "R"]
+    opacity: Float[Tensor, "R"]
+    weights: Float[Tensor, "N"]

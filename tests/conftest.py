@@ -1,0 +1,52 @@
+"""What every test runs under: few threads, Triton's interpreter where there is no GPU, shapes checked at run time."""
+
+import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+# before torch starts its thread pool: the tests' tensors are small, so more threads would only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is defined, so before nerf_pl.ops loads one
+
+# Triton compiles the source of its kernels, so nothing may be wrapped around them; what calls them is checked.
+KERNEL_MODULES = {
+    f"nerf_pl.ops.{path.stem}"
+    for path in (PROJECT / "nerf_pl" / "ops").glob("*.py")
+    if re.search(r"^import triton", path.read_text(encoding="utf-8"), re.MULTILINE)
+}
+# the lock file has beartype; where it is missing the other tests are still worth running, and the header says so
+SHAPES_CHECKED = find_spec("beartype") is not None
+if SHAPES_CHECKED:
+    # the numeric tower lets an int stand for a float, as every type checker does
+    manager = install_import_hook("nerf_pl", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+    is_ours = manager.hook.should_instrument
+    manager.hook.should_instrument = lambda name: is_ours(name) and name not in KERNEL_MODULES
+
+
+def pytest_report_header() -> list[str]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, kernels in Triton's interpreter"
+    return [
+        f"torch: {torch.__version__} on {device}",
+        f"shapes and types: {'checked' if SHAPES_CHECKED else 'NOT checked, pip install beartype'}",
+        f"real scenes: {os.environ.get('NERF_PL_DATA') or 'none, NERF_PL_DATA is not set'}",
+    ]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with real scenes (nerf_synthetic/lego and so on)."""
+    folder = os.environ.get("NERF_PL_DATA")
+    if not folder:
+        pytest.skip("needs real scenes: set NERF_PL_DATA to the folder that holds nerf_synthetic")
+    if not Path(folder).is_dir():
+        pytest.fail(f"NERF_PL_DATA {folder} is not a folder: correct it or unset it")
+    return Path(folder)

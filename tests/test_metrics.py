@@ -1,0 +1,54 @@
+"""Metrics against closed forms and an independent computation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import correlate1d
+
+from nerf_pl.metrics import psnr, ssim
+
+
+def test_psnr_of_a_constant_error():
+    target = torch.rand(7, 5, 3) * 0.5
+    assert psnr(target + 0.1, target).item() == pytest.approx(20, abs=1e-4)
+    assert psnr(target, target).item() == math.inf
+
+
+def test_psnr_of_black_and_white():
+    assert psnr(torch.zeros(4, 4, 3), torch.ones(4, 4, 3)).item() == 0
+
+
+def test_ssim_of_equal_pictures_is_one():
+    image = torch.rand(24, 32, 3)
+    assert ssim(image, image).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_ssim_of_constant_pictures_has_a_closed_form():
+    a, b, c1 = 0.3, 0.7, 0.01**2
+    value = ssim(torch.full((16, 20, 3), a, dtype=torch.float64), torch.full((16, 20, 3), b, dtype=torch.float64))
+    assert value.item() == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1), abs=1e-6)
+
+
+def test_ssim_follows_its_definition():
+    rng = np.random.default_rng(0)
+    a = rng.random((19, 23, 3))
+    b = np.clip(a + 0.2 * rng.standard_normal(a.shape), 0, 1)
+    window = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    window /= window.sum()
+
+    def mean(x):
+        return correlate1d(correlate1d(x, window, axis=0), window, axis=1)[5:-5, 5:-5]
+
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b, cov = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2, mean(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    expected = (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    assert ssim(torch.from_numpy(a), torch.from_numpy(b)).item() == pytest.approx(expected.mean(), abs=1e-6)
+
+
+def test_ssim_of_a_picture_smaller_than_its_window_is_refused():
+    assert torch.isfinite(ssim(torch.rand(11, 11, 3), torch.rand(11, 11, 3)))
+    with pytest.raises(ValueError, match="11x11"):
+        ssim(torch.rand(10, 30, 3), torch.rand(10, 30, 3))

@@ -1,0 +1,170 @@
+"""The shape of the code: imports go one way, files stay short, heavy packages load where they are used."""
+
+import ast
+import fnmatch
+import os
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# a module imports only from lower levels; the parts of one folder (scenes, ops) may import each other
+LEVELS = (
+    ("types",),
+    ("config", "cameras", "media", "ops"),
+    ("paths", "scenes", "sampling", "encodings", "losses", "metrics", "optim", "foreign"),
+    ("occupancy", "fields", "rendering"),
+    ("models", "data"),
+    ("system", "callbacks", "checkpoint", "report", "mesh", "viewer"),
+    ("training", "evaluation", "bench", "arguments"),
+    ("commands",),
+    ("cli",),
+)
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+FIRST_LEVEL_WITH_CONFIG = 4  # math takes tensors and numbers, never a Config
+OPS_MAY_IMPORT = {"torch", "triton", "jaxtyping", "nerf_pl.types", "nerf_pl.ops", *sys.stdlib_module_names}
+HEAVY = {"triton", "viser", "pycolmap", "trimesh", "av", "matplotlib"}
+MAX_LINES = 300
+
+
+def project_files() -> Iterator[Path]:
+    """Every file that git does not ignore, found without git so that it works in an unpacked archive."""
+    ignored = [line.strip("/") for line in (PROJECT / ".gitignore").read_text().split() if not line.startswith("#")]
+    for folder, folders, files in os.walk(PROJECT):
+        skip = [name for name in folders if name == ".git" or any(fnmatch.fnmatch(name, p) for p in ignored)]
+        folders[:] = sorted(set(folders) - set(skip))
+        yield from (Path(folder) / name for name in sorted(files) if not any(fnmatch.fnmatch(name, p) for p in ignored))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(PROJECT).as_posix()
+
+
+def full_name(file: str) -> str:
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+SOURCES = [relative(path) for path in project_files() if path.suffix == ".py"]
+MODULES = [file for file in SOURCES if file.startswith("nerf_pl/")]
+NAMES = {full_name(file): file for file in MODULES}
+
+
+@cache
+def tree(file: str) -> ast.Module:
+    return ast.parse((PROJECT / file).read_text(encoding="utf-8"))
+
+
+def part_of(file: str) -> str:
+    """`nerf_pl/scenes/demo.py` belongs to `scenes`."""
+    return Path(file).parts[1].removesuffix(".py")
+
+
+def names_imported(node: ast.AST, file: str) -> list[str]:
+    """Full names that an import statement may load: `from nerf_pl import ops` loads nerf_pl and nerf_pl.ops."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    module = node.module or ""
+    if node.level:
+        package = Path(file).parts[: len(Path(file).parts) - node.level]
+        module = ".".join([*package, *([module] if module else [])])
+    inner = [f"{module}.{alias.name}" for alias in node.names]
+    return [module, *(name for name in inner if name in NAMES)]
+
+
+def imports(file: str) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything that a file imports, at the top or inside a function."""
+    for node in ast.walk(tree(file)):
+        yield from ((node.lineno, name) for name in names_imported(node, file))
+
+
+def imports_at_once(file: str) -> set[str]:
+    """What importing a module imports."""
+    return {name for node in top_level(tree(file).body) for name in names_imported(node, file)}
+
+
+def top_level(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run when a module is imported; those under `if TYPE_CHECKING:` do not."""
+    for node in statements:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from top_level(node.orelse)
+            continue
+        yield node
+        for block in ("body", "orelse", "finalbody", "handlers"):
+            for child in getattr(node, block, []):
+                yield from top_level(child.body if isinstance(child, ast.ExceptHandler) else [child])
+
+
+def test_every_module_has_a_level():
+    unknown = [file for file in MODULES if part_of(file) not in LEVEL and file != "nerf_pl/__init__.py"]
+    assert not unknown, f"give these a place in LEVELS: {unknown}"
+
+
+@pytest.mark.parametrize("file", MODULES)
+def test_imports_go_one_way(file):
+    part = part_of(file)
+    own = LEVEL.get(part, 0)  # the package itself imports nothing
+    wrong = []
+    for line, name in imports(file):
+        root, _, rest = name.partition(".")
+        target = rest.split(".")[0]
+        if root != "nerf_pl" or target in (part, ""):  # the package itself holds no more than the version
+            continue
+        if LEVEL.get(target, len(LEVELS)) >= own:
+            wrong.append(f"{file}:{line} imports {name}, but {part} (level {own}) may import from lower levels only")
+        if target == "config" and own < FIRST_LEVEL_WITH_CONFIG:
+            wrong.append(f"{file}:{line} imports {name}, but below level {FIRST_LEVEL_WITH_CONFIG} code takes values")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("file", [file for file in MODULES if part_of(file) == "ops"])
+def test_ops_stand_alone(file):
+    wrong = []
+    for line, name in imports(file):
+        parts = name.split(".")
+        if not OPS_MAY_IMPORT & {parts[0], ".".join(parts[:2])} and name != "nerf_pl":
+            wrong.append(f"{file}:{line} imports {name}, but ops knows torch, triton and types only")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("file", MODULES)
+def test_heavy_packages_load_where_they_are_used(file):
+    allowed = {"triton"} if part_of(file) == "ops" else set()  # see the next test
+    found = {name.split(".")[0] for name in imports_at_once(file)} & (HEAVY - allowed)
+    assert not found, f"{file}: import {', '.join(found)} inside the function that needs it"
+
+
+def test_triton_loads_with_the_first_kernel():
+    """Kernel modules in ops import triton at their top. Nothing else may, or may import one of them at its top."""
+    at_once = {name: imports_at_once(file) for name, file in NAMES.items()}
+    loads_triton = {name for name, found in at_once.items() if any(n.split(".")[0] == "triton" for n in found)}
+    while more := {name for name, found in at_once.items() if found & loads_triton} - loads_triton:
+        loads_triton |= more
+    wrong = {name for name in loads_triton if not name.startswith("nerf_pl.ops.") or name == "nerf_pl.ops.reference"}
+    assert not wrong, f"importing {', '.join(sorted(wrong))} loads triton: import the kernel inside the function"
+
+
+@pytest.mark.parametrize("file", SOURCES)
+def test_files_are_short(file):
+    lines = len((PROJECT / file).read_text(encoding="utf-8").splitlines())
+    assert lines < MAX_LINES, f"{file} has {lines} lines: split it by what it is about"
+
+
+def test_no_path_of_one_machine():
+    machine_path = re.compile(r"(?<![\w.\-}/])/(?:" + "|".join(("work", "opt", "root", "home")) + r")/")
+    wrong = []
+    for path in project_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a picture
+        wrong += [f"{relative(path)}:{i}" for i, row in enumerate(text.splitlines(), 1) if machine_path.search(row)]
+    assert not wrong, f"absolute paths that exist on one machine only: {wrong}"
