@@ -99,7 +99,7 @@ def keep_best_and_last(folder: Path, validates: bool) -> ModelCheckpoint:
     )
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - no error
     """Training was ended by Ctrl-C, and last.ckpt was written."""
 
 

@@ -182,8 +182,8 @@ def load_weights(model: NeRF, path: Path, prefixes_to_ignore: Sequence[str]) -> 
     theirs = (foreign.net_depth, foreign.net_width, foreign.net_skip)
     if theirs != (own.depth, own.width, own.skip):
         raise UserError(
-            f"checkpoint {path} has depth {theirs[0]}, width {theirs[1]}, skip {theirs[2]}; this model has {own.depth}, "
-            f"{own.width}, {own.skip}: set --net_depth, --net_width and --net_skip"
+            f"checkpoint {path} has depth {theirs[0]}, width {theirs[1]}, skip {theirs[2]}; this model has "
+            f"{own.depth}, {own.width}, {own.skip}: set --net_depth, --net_width and --net_skip"
         )
     _assign(model, foreign)
 

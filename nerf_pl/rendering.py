@@ -12,6 +12,7 @@ from nerf_pl import ops
 from nerf_pl.types import Pixels, Rays, Samples
 
 Background = tuple[float, float, float] | None
+CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
 
 
 def render_samples(field, rays: Rays, samples: Samples, noise: Tensor | None = None, colour: bool = True) -> Pixels:
@@ -45,6 +46,7 @@ def render_rays(
     Raises torch.OutOfMemoryError with a remedy if a chunk does not fit.
     """
     parts = []
+    chunk = min(chunk, CPU_CHUNK) if rays.origins.device.type == "cpu" else chunk
     for start in range(0, len(rays), chunk):
         try:
             last = model(rays[start : start + chunk], background, coarse_colour=False)[-1]

@@ -10,7 +10,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem
 table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
 td:first-child, th:first-child { text-align: left } video, img { max-width: 100%; background: #fff }
 .views { display: grid; grid-template-columns: repeat(3, 1fr); gap: .5rem } figure { margin: 0 }
-figcaption { font-size: 13px; color: #555 } @media (prefers-color-scheme: dark) { body { background: #16181c; color: #ddd } }
+figcaption { font-size: 13px; color: #555 }
+@media (prefers-color-scheme: dark) { body { background: #16181c; color: #ddd } }
 """
 
 

@@ -118,13 +118,13 @@ class NeRFSystem(L.LightningModule):
     @property
     def passes(self) -> int:
         """How many times `next_chunks` will be asked for more: once per validation."""
-        return 1 if self.max_steps is None else -(-(self.max_steps - self.start_step) // self.val_every)
+        return 1 if self.max_steps is None else -(-self.max_steps // self.val_every) - self.start_step // self.val_every
 
     def next_chunks(self) -> Sequence[int]:
         """Steps to take at once, up to the next validation; 0 leaves the number to the clock."""
         if self.config.train.seconds is not None:
             return _Zeros()
-        total = min(self.val_every, self.max_steps - self.global_step)
+        total = min(self.val_every - self.global_step % self.val_every, self.max_steps - self.global_step)
         n = max(min(round(total * self.step_seconds / CHUNK_SECONDS), total), 1)
         return [total * (i + 1) // n - total * i // n for i in range(n)]
 

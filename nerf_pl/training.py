@@ -1,6 +1,7 @@
 """One training from options to checkpoints: `train` is what both commands call."""
 
 import json
+import logging
 import os
 import warnings
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         console.print(f"{len(scene)} training views of {scene.cameras.width} x {scene.cameras.height} from {root}")
         if val is None:
             console.print(f"{root} has no val split: the last checkpoint is kept, there is no best one")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its start-up lines say nothing about the run
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -95,6 +97,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     with warnings.catch_warnings():
         # the loaders hold numbers, not images: there is nothing for workers to do
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         trainer.fit(system, SceneData(val, system.next_chunks, config.train.val_views))
     return last

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import correlate1d
 
 from nerf_pl.metrics import psnr, ssim
 
@@ -39,7 +38,8 @@ def test_ssim_follows_its_definition():
     window /= window.sum()
 
     def mean(x):
-        return correlate1d(correlate1d(x, window, axis=0), window, axis=1)[5:-5, 5:-5]
+        rows = np.apply_along_axis(np.convolve, 0, x, window, "valid")
+        return np.apply_along_axis(np.convolve, 1, rows, window, "valid")
 
     mean_a, mean_b = mean(a), mean(b)
     var_a, var_b, cov = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2, mean(a * b) - mean_a * mean_b

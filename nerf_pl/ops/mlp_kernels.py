@@ -1,8 +1,9 @@
 """The 2020 network fused: activations of a tile of samples stay on chip while the weights stream past.
 
 Three kernels: forward (keeping the activations of each layer on request), backward to the pre-activation gradients of
-each layer, and the weight gradients as one split reduction over samples. All are deterministic: no atomics. The last two
-and the keeping forward work on a chunk of the samples that `order` lists, of which `count` (on the device) are alive.
+each layer, and the weight gradients as one split reduction over samples. All are deterministic: no atomics. The last
+two and the keeping forward work on a chunk of the samples that `order` lists, of which `count` (on the device) are
+alive.
 Operands have the type of the weights that are passed in (bf16 on a GPU), sums are fp32.
 
 A layer of width 256 is computed in two column chunks of 128 (narrower ones in one chunk), so that accumulators and
@@ -43,8 +44,8 @@ def _matrix(ptr, stride, row, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr)
 
 @triton.jit(do_not_specialize=["first_row", "n"])
 def forward_kernel(
-    x_ptr, v_ptr, w_ptr, b_ptr, order_ptr, count_ptr, kept_x_ptr, kept_v_ptr, acts_ptr, sigma_ptr, rgb_ptr, first_row, n,
-    FIRST: tl.constexpr, HIDDEN: tl.constexpr, SKIP_W: tl.constexpr, DIR: tl.constexpr, VIEW: tl.constexpr,
+    x_ptr, v_ptr, w_ptr, b_ptr, order_ptr, count_ptr, kept_x_ptr, kept_v_ptr, acts_ptr, sigma_ptr, rgb_ptr,
+    first_row, n, FIRST: tl.constexpr, HIDDEN: tl.constexpr, SKIP_W: tl.constexpr, DIR: tl.constexpr, VIEW: tl.constexpr,
     SIGMA: tl.constexpr, RGB: tl.constexpr, B_HIDDEN: tl.constexpr, B_DIR: tl.constexpr, B_SIGMA: tl.constexpr,
     B_RGB: tl.constexpr, DEPTH: tl.constexpr, W: tl.constexpr, X: tl.constexpr, V: tl.constexpr, SKIP: tl.constexpr,
     SAVE: tl.constexpr, COLOUR: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
@@ -231,7 +232,8 @@ def weight_gradient_kernel(
     x_ptr, v_ptr, acts_ptr, grads_ptr, count_ptr, parts_ptr, first_row, n,
     FIRST: tl.constexpr, HIDDEN: tl.constexpr, SKIP_W: tl.constexpr, DIR: tl.constexpr, VIEW: tl.constexpr,
     B_HIDDEN: tl.constexpr, B_DIR: tl.constexpr, TOTAL: tl.constexpr, DEPTH: tl.constexpr, W: tl.constexpr,
-    X: tl.constexpr, V: tl.constexpr, SKIP: tl.constexpr, SPLITS: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
+    X: tl.constexpr, V: tl.constexpr, SKIP: tl.constexpr, SPLITS: tl.constexpr, STEP: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """Program (job, split): one block of one matrix over one share of the rows, into row `split` of parts.
 

@@ -1,0 +1,305 @@
+"""Every kernel against its twin, the truth being the twin in float64.
+
+On a CPU the kernels run in Triton's interpreter, on a GPU natively. There the fused network multiplies in bf16, and its
+truth is the twin fed with the same rounded weights and inputs.
+"""
+
+import pytest
+import torch
+
+from nerf_pl import ops
+from nerf_pl.ops import MLPLayout, reference
+from nerf_pl.types import Samples
+
+pytest.importorskip("triton")
+
+from nerf_pl.ops import fused_mlp, ray_kernels  # noqa: E402
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def relative(value: torch.Tensor, truth: torch.Tensor) -> float:
+    value, truth = value.detach().double(), truth.detach().double()
+    assert value.shape == truth.shape and torch.isfinite(value).all()
+    return float((value - truth).norm() / truth.norm().clamp(min=1e-30))
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+# ---- random numbers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31 + 5, 2**32 - 1])
+@pytest.mark.parametrize("step", [0, 7, 2**31 + 1])
+def test_random_bits_are_the_same_everywhere(seed, step):
+    at = torch.tensor([step], device=DEVICE)
+    kernel = ray_kernels.random_bits(seed, at, 3, 1500)
+    twin = reference.random_bits(seed, at.cpu(), 3, 1500)
+    assert torch.equal(kernel.cpu(), twin)
+
+
+def test_random_bits_are_uniform_and_uncorrelated():
+    n = 100_000
+    draws = [
+        reference.random_bits(seed, torch.tensor([step]), stream, n).double() / 2**32
+        for seed, step, stream in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    ]
+    for u in draws:
+        assert 0 <= u.min() and u.max() < 1
+        counts = torch.histc(u, 64, 0, 1)
+        chi2 = float(((counts - n / 64) ** 2 / (n / 64)).sum())
+        assert chi2 < 63 + 5 * (2 * 63) ** 0.5
+        assert abs(float(torch.corrcoef(torch.stack([u[1:], u[:-1]]))[0, 1])) < 5 / n**0.5
+    table = torch.corrcoef(torch.stack(draws)) - torch.eye(4)
+    assert table.abs().max() < 5 / n**0.5
+
+
+# ---- frequency encoding ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_freqs", "n"), [(10, 130), (4, 1), (4, 0), (1, 65)])
+def test_frequency(n_freqs, n):
+    x = 2 * random(n, 3)
+    encoded = ray_kernels.frequency(x, n_freqs)
+    truth = reference.frequency(x.double(), n_freqs)
+    assert encoded.shape == (n, ops.encoded_width(n_freqs))
+    # sin and cos of x 2^9 carry 2^9 times the rounding of x
+    assert (encoded.double() - truth).abs().max() < 2e-6 if n else True
+    assert (encoded[:, 3 + 6 * n_freqs :] == 0).all()
+
+
+def test_frequency_is_the_papers():
+    x = torch.tensor([[0.3, -0.7, 1.1]], dtype=torch.float64)
+    columns = [x]
+    for k in range(4):
+        columns += [torch.sin(2**k * x), torch.cos(2**k * x)]
+    assert torch.allclose(reference.frequency(x, 4)[:, :27], torch.cat(columns, 1))
+
+
+# ---- compositing -----------------------------------------------------------------------------------------------------
+
+
+def packed(counts: list[int], last_dt: float | None, dense: bool = False) -> tuple[Samples, torch.Tensor, torch.Tensor]:
+    n, generator = sum(counts), torch.Generator().manual_seed(sum(counts))
+    offsets = torch.tensor([0, *counts]).cumsum(0)
+    ray_ids = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    t, dt = torch.rand(n, generator=generator) * 4 + 2, torch.rand(n, generator=generator) * 0.1
+    if last_dt is not None:
+        dt[(offsets[1:] - 1)[offsets.diff() > 0]] = last_dt
+    sigmas, rgbs = (3 * torch.randn(n, generator=generator)).relu(), torch.rand(n, 3, generator=generator)
+    tensors = (x.to(DEVICE) for x in (t, dt, ray_ids, offsets))
+    return Samples(*tensors, counts[0] if dense else None), sigmas.to(DEVICE), rgbs.to(DEVICE)
+
+
+RAGGED = [0, 1, 128, 129, 500]
+
+
+@pytest.mark.parametrize(
+    ("counts", "last_dt", "dense"),
+    [
+        (RAGGED, None, False),
+        (RAGGED, 1e10, False),
+        ([64] * 5, 1e10, True),
+        ([5, 0, 3], 0.05, False),
+        ([0, 0], None, False),
+    ],
+)
+def test_composite_and_its_gradients(counts, last_dt, dense):
+    samples, sigmas, rgbs = packed(counts, last_dt, dense)
+    n_rays = len(counts)
+    cotangents = (random(n_rays, 3), random(n_rays, seed=1), random(n_rays, seed=2), random(len(samples), seed=3))
+    results = []
+    for module, dtype in ((ray_kernels, torch.float32), (reference, torch.float64)):
+        s, c = (x.to(dtype).clone().requires_grad_() for x in (sigmas, rgbs))
+        cast = Samples(samples.t.to(dtype), samples.dt.to(dtype), samples.ray_ids, samples.offsets, samples.per_ray)
+        pixels = module.composite(s, c, cast)
+        outputs = (pixels.rgb, pixels.depth, pixels.opacity, pixels.weights)
+        sum((o * g.to(dtype)).sum() for o, g in zip(outputs, cotangents, strict=True)).backward()
+        # where the density is 0, its gradient counts for nothing behind a rectifier, and 1e10 times rounding is noise
+        results.append((*outputs, torch.where(sigmas > 0, s.grad, 0), c.grad))
+    for value, truth in zip(*results, strict=True):
+        assert ((value.double() - truth).abs() <= 2e-6 * (1 + truth.abs())).all()
+
+
+def test_composite_without_colour():
+    samples, sigmas, _ = packed(RAGGED, 1e10)
+    kernel, twin = ray_kernels.composite(sigmas, None, samples), reference.composite(sigmas, None, samples)
+    assert (kernel.rgb == 0).all() and (twin.rgb == 0).all()
+    assert torch.allclose(kernel.depth, twin.depth, atol=1e-5)
+    assert torch.allclose(kernel.opacity, twin.opacity, atol=1e-6)
+
+
+def test_composite_gradcheck():
+    samples, sigmas, rgbs = packed([3, 0, 5], None)
+    samples = Samples(samples.t.double(), samples.dt.double(), samples.ray_ids, samples.offsets)
+
+    def blend(s, c):
+        p = reference.composite(s, c, samples)
+        return p.rgb, p.depth, p.opacity, p.weights
+
+    torch.autograd.gradcheck(blend, ((sigmas.double() + 0.1).requires_grad_(), rgbs.double().requires_grad_()))
+
+
+def test_a_slab_of_constant_density():
+    """Opacity 1 - exp(-sigma L), and the expected depth of its exponential distribution."""
+    n, length, sigma = 20_000, 2.0, 1.3
+    edges = torch.linspace(1, 1 + length, n + 1, dtype=torch.float64)
+    samples = Samples.dense((edges[:-1] + edges[1:])[None] / 2, edges.diff()[None])
+    pixels = reference.composite(torch.full((n,), sigma, dtype=torch.float64), None, samples)
+    opaque = 1 - torch.tensor(-sigma * length, dtype=torch.float64).exp()
+    assert torch.allclose(pixels.opacity, opaque)
+    depth = (1 + 1 / sigma) * opaque - length * (1 - opaque)
+    assert torch.allclose(pixels.depth, depth, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", [reference, ray_kernels])
+def test_composite_refuses_other_numbers(module):
+    samples, sigmas, rgbs = packed([3, 2], None)
+    with pytest.raises(ValueError, match="4 densities for 5 samples"):
+        module.composite(sigmas[:4], rgbs[:4], samples)
+
+
+# ---- hierarchical sampling -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("S", "M"), [(64, 64), (64, 128), (8, 17), (3, 1), (33, 5)])
+def test_resample(S, M):
+    generator = torch.Generator().manual_seed(S)
+    t = (torch.rand(30, S, generator=generator) * 4 + 2).sort(1).values.to(DEVICE)
+    weights = (torch.rand(30, S, generator=generator) ** 4).to(DEVICE)
+    weights[3] = 0  # nothing was seen: evenly over the intervals
+    u = torch.rand(30, M, generator=generator).to(DEVICE)
+    u[5] = torch.linspace(0, 1, M)
+    result = ray_kernels.resample(t, weights, u)
+    truth = reference.resample(t.double(), weights.double(), u.double())
+    assert (result[:, 1:] >= result[:, :-1]).all()
+    assert (result.double() - truth).abs().max() < 2e-4  # the inverse is steep where the weights are small
+
+
+def test_resample_follows_the_weights():
+    """The histogram of many samples is the density that the inner weights spread between the midpoints."""
+    t = torch.tensor([[0.0, 1.0, 2.0, 4.0, 6.0]], dtype=torch.float64)
+    weights = torch.tensor([[9.0, 1.0, 3.0, 4.0, 9.0]], dtype=torch.float64)
+    n = 40_000
+    new = reference.resample(t, weights, torch.linspace(0, 1, n, dtype=torch.float64)[None])[0]
+    counts = torch.histogram(new, torch.tensor([0.5, 1.5, 3.0, 5.0], dtype=torch.float64)).hist
+    assert torch.allclose(counts / n, torch.tensor([1 / 8, 3 / 8, 4 / 8], dtype=torch.float64), atol=1e-3)
+
+
+# ---- the fused network -----------------------------------------------------------------------------------------------
+
+
+def network(layout: MLPLayout, n: int) -> tuple[torch.Tensor, ...]:
+    """Parameters and inputs that both precisions represent exactly, so that only the arithmetic differs."""
+    parts = []
+    for (name, shape), size in zip(layout.shapes.items(), layout.sizes, strict=True):
+        fan = 4.0 if name.startswith("b_") else shape[-1]
+        parts.append(random(size, seed=len(parts)) * (1.5 / fan) ** 0.5)
+    params = torch.cat(parts).bfloat16().float()
+    xyz = ops.frequency(random(n, 3, seed=100), layout.xyz_freqs).bfloat16().float()
+    dirs = torch.nn.functional.normalize(random(n, 3, seed=101), dim=1)
+    return params, xyz, ops.frequency(dirs, layout.dir_freqs).bfloat16().float()
+
+
+@pytest.mark.parametrize(
+    ("layout", "n"),
+    [
+        (MLPLayout(2, 32, 1), 0),
+        (MLPLayout(2, 32, 1), 1),
+        (MLPLayout(3, 64, 2), 129),
+        (MLPLayout(4, 128, 2), 300),
+        (MLPLayout(8, 256, 4), 257),
+        (MLPLayout(8, 256, 5), 128),
+    ],
+)
+def test_fused_network_and_its_gradient(layout, n, monkeypatch):
+    monkeypatch.setattr(fused_mlp, "CHUNK", 128)
+    limit = 2e-2 if DEVICE.type == "cuda" else 2e-6  # bf16 there, fp32 in the interpreter
+    params, xyz, dirs = network(layout, n)
+    fused, twin = params.clone().requires_grad_(), params.double().requires_grad_()
+    # a third of the samples has no gradient, as in a scene, among them whole tiles
+    some = (torch.arange(n, device=DEVICE) % 3 > 0) & (torch.arange(n, device=DEVICE) // 64 != 1)
+    g_sigma, g_rgb = random(n, seed=7) * some, random(n, 3, seed=8) * some[:, None]
+    sigma, rgb = fused_mlp.nerf_mlp(xyz, dirs, fused, layout)
+    true_sigma, true_rgb = reference.nerf_mlp(xyz.double(), dirs.double(), twin, layout)
+    ((sigma * g_sigma).sum() + (rgb * g_rgb).sum()).backward()
+    ((true_sigma * g_sigma).sum() + (true_rgb * g_rgb).sum()).backward()
+    assert relative(sigma, true_sigma) < limit
+    assert relative(rgb, true_rgb) < limit
+    with torch.no_grad():
+        assert relative(fused_mlp.nerf_mlp(xyz, None, fused, layout)[0], true_sigma) < limit
+    for name, part, truth in zip(
+        layout.shapes, fused.grad.split(layout.sizes), twin.grad.split(layout.sizes), strict=True
+    ):
+        assert relative(part, truth) < limit, name
+
+
+def test_fused_network_is_deterministic():
+    layout = MLPLayout(3, 64, 2)
+    params, xyz, dirs = network(layout, 300)
+    grads = []
+    for _ in range(2):
+        p = params.clone().requires_grad_()
+        sigma, rgb = fused_mlp.nerf_mlp(xyz, dirs, p, layout)
+        (sigma.sum() + rgb.sum()).backward()
+        grads.append(p.grad)
+    assert torch.equal(*grads)
+
+
+def test_only_samples_with_a_gradient_are_listed():
+    d_sigma = torch.tensor([0.0, 1.0, 0.0, 0.0, -2.0, 0.0], device=DEVICE)
+    d_rgb = torch.zeros(6, 3, device=DEVICE)
+    d_rgb[3, 2] = 1e-30
+    order, count = fused_mlp.listed(d_sigma, d_rgb)
+    assert count.item() == 3
+    assert order[:3].tolist() == [1, 3, 4]
+    assert (order[3:] == 0).all()
+
+
+def test_fused_network_refuses_what_it_cannot_do():
+    layout = MLPLayout(2, 32, 1)
+    params, xyz, dirs = network(layout, 4)
+    with pytest.raises(ValueError, match="no gradient of its inputs"):
+        fused_mlp.nerf_mlp(xyz.requires_grad_(), dirs, params, layout)
+    with pytest.raises(ValueError, match="width"):
+        fused_mlp.nerf_mlp(xyz.detach(), dirs, params, MLPLayout(2, 96, 1))
+    with pytest.raises(ValueError, match="no_grad"):
+        fused_mlp.nerf_mlp(xyz.detach(), None, params.requires_grad_(), layout)
+
+
+def test_layout_refuses_impossible_sizes():
+    with pytest.raises(ValueError, match="skip"):
+        MLPLayout(depth=4, skip=4)
+    with pytest.raises(ValueError, match="width"):
+        MLPLayout(width=100)
+
+
+# ---- which path runs -------------------------------------------------------------------------------------------------
+
+
+def test_paths_can_be_forced(monkeypatch):
+    monkeypatch.setenv("NERF_PL_OPS", "reference")
+    assert not ops.use_kernels(DEVICE)
+    monkeypatch.setenv("NERF_PL_OPS", "kernel")
+    assert ops.use_kernels(torch.device("cpu"))
+    monkeypatch.setenv("NERF_PL_OPS", "fast")
+    with pytest.raises(ValueError, match="NERF_PL_OPS='fast'"):
+        ops.use_kernels(DEVICE)
+
+
+def test_the_public_ops_agree_on_both_paths(monkeypatch):
+    t, weights, u = random(4, 6).sort(1).values + 4, random(4, 6, seed=1) ** 2, random(4, 3, seed=2).sigmoid()
+    samples, sigmas, rgbs = packed([3, 4], 0.1)
+    results = {}
+    for path in ("reference", "kernel"):
+        monkeypatch.setenv("NERF_PL_OPS", path)
+        results[path] = (
+            ops.random_bits(3, torch.tensor([4], device=DEVICE), 1, 10).double(),
+            ops.frequency(random(5, 3), 2),
+            ops.resample(t, weights, u),
+            ops.composite(sigmas, rgbs, samples).rgb,
+        )
+    for a, b in zip(*results.values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
