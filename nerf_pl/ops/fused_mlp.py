@@ -10,6 +10,7 @@ of listed samples, so that a CUDA graph can hold it all.
 
 import torch
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from nerf_pl.ops import mlp_kernels as kernels
 from nerf_pl.ops.layout import MLPLayout
@@ -53,13 +54,24 @@ def _forward(xyz: Tensor, dirs: Tensor | None, weights: Tensor, params: Tensor, 
 
 def _launch_forward(xyz, dirs, weights, params, layout, sigma, rgb, n, first=0, kept=None) -> None:
     at = layout.offsets
-    order, count, kept_xyz, kept_dirs, acts = kept or (xyz,) * 5
+    hidden = _hidden(weights, layout)
+    order, count, kept_xyz, kept_dirs, acts, planes = kept or (*(xyz,) * 5, hidden)
     kernels.forward_kernel[(-(-n // BLOCK),)](
-        xyz, xyz if dirs is None else dirs, weights, params, order, count, kept_xyz, kept_dirs, acts, sigma, rgb,
-        first, n, at["first"], at["hidden"], at["skip"], at["dir"], at["view"], at["sigma"], at["rgb"], at["b_hidden"],
+        xyz, xyz if dirs is None else dirs, weights, hidden, params, order, count, kept_xyz, kept_dirs, acts, planes,
+        sigma, rgb, first, n, at["first"], at["skip"], at["dir"], at["view"], at["sigma"], at["rgb"], at["b_hidden"],
         at["b_dir"], at["b_sigma"], at["b_rgb"], layout.depth, layout.width, layout.xyz_width, layout.dir_width,
         layout.skip, SAVE=kept is not None, COLOUR=dirs is not None, BLOCK=BLOCK, STAGES=2, num_warps=8,
     )  # fmt: skip
+
+
+def _hidden(weights: Tensor, layout: MLPLayout) -> TensorDescriptor:
+    """The hidden matrices one below the other, in blocks as the kernels multiply them."""
+    start, W = layout.offsets["hidden"], layout.width
+    return _planes(weights[start : start + layout.depth * W * W], W, min(W, 128))
+
+
+def _planes(data: Tensor, width: int, rows: int) -> TensorDescriptor:
+    return TensorDescriptor.from_tensor(data.view(-1, width), [rows, min(width, 128)])
 
 
 def listed(d_sigma: Tensor, d_rgb: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,25 +106,27 @@ class _NerfMLP(torch.autograd.Function):
             return None, None, torch.zeros_like(params), None
         d_sigma, d_rgb = (g.contiguous() for g in grad_outputs)
         order, count = listed(d_sigma, d_rgb)
-        size = min(n, CHUNK)
+        size = min(-(-n // BLOCK) * BLOCK, CHUNK)
         kept_xyz, kept_dirs = (torch.empty(size, t.shape[1], dtype=dtype, device=device) for t in (xyz, dirs))
-        acts, grads = torch.empty(2, size * ((layout.depth + 1) * W + H), dtype=dtype, device=device)
+        full = size * (layout.depth + 1) * W  # then the colour branch
+        acts, grads = torch.empty(2, full + size * H, dtype=dtype, device=device)
+        act_planes = _planes(acts[:full], W, BLOCK)
         sigma, rgb = torch.empty(size, device=device), torch.empty(size, 3, device=device)
         heads = torch.zeros(-(-n // BLOCK), W + 3 * H + 4, device=device)
         parts = torch.zeros(SPLITS, layout.total, device=device)
         jobs = (layout.depth + 2) * max(W // 128, 1) + 2
         for first in range(0, n, size):
-            kept = (order, count, kept_xyz, kept_dirs, acts)
+            kept = (order, count, kept_xyz, kept_dirs, acts, act_planes)
             _launch_forward(xyz, dirs, weights, params, layout, sigma, rgb, size, first, kept)
             kernels.backward_kernel[(-(-size // BLOCK),)](
-                weights, order, count, acts, rgb, d_sigma, d_rgb, grads, heads[first // BLOCK :], first, size,
-                at["hidden"], at["dir"], at["sigma"], at["rgb"], layout.depth, W, BLOCK=BLOCK, STAGES=2, num_warps=8,
+                weights, _hidden(weights, layout), order, count, acts, rgb, d_sigma, d_rgb, grads,
+                heads[first // BLOCK :], first, size, at["dir"], at["sigma"], at["rgb"], layout.depth, W, BLOCK=BLOCK, STAGES=2, num_warps=8,
             )  # fmt: skip
             kernels.weight_gradient_kernel[(jobs, SPLITS)](
                 kept_xyz, kept_dirs, acts, grads, count, parts, first, size,
                 at["first"], at["hidden"], at["skip"], at["dir"], at["view"], at["b_hidden"], at["b_dir"],
                 layout.total, layout.depth, W, layout.xyz_width, layout.dir_width, layout.skip,
-                SPLITS=SPLITS, STEP=64, STAGES=3, num_warps=8,
+                SPLITS=SPLITS, STEP=128, STAGES=2, num_warps=8,
             )  # fmt: skip
         grad, head = parts.sum(0), heads.sum(0)
         grad[at["sigma"] : at["sigma"] + W] = head[:W]

@@ -44,8 +44,8 @@ def _matrix(ptr, stride, row, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr)
 
 @triton.jit(do_not_specialize=["first_row", "n"])
 def forward_kernel(
-    x_ptr, v_ptr, w_ptr, b_ptr, order_ptr, count_ptr, kept_x_ptr, kept_v_ptr, acts_ptr, sigma_ptr, rgb_ptr,
-    first_row, n, FIRST: tl.constexpr, HIDDEN: tl.constexpr, SKIP_W: tl.constexpr, DIR: tl.constexpr, VIEW: tl.constexpr,
+    x_ptr, v_ptr, w_ptr, hidden, b_ptr, order_ptr, count_ptr, kept_x_ptr, kept_v_ptr, acts_ptr, acts, sigma_ptr,
+    rgb_ptr, first_row, n, FIRST: tl.constexpr, SKIP_W: tl.constexpr, DIR: tl.constexpr, VIEW: tl.constexpr,
     SIGMA: tl.constexpr, RGB: tl.constexpr, B_HIDDEN: tl.constexpr, B_DIR: tl.constexpr, B_SIGMA: tl.constexpr,
     B_RGB: tl.constexpr, DEPTH: tl.constexpr, W: tl.constexpr, X: tl.constexpr, V: tl.constexpr, SKIP: tl.constexpr,
     SAVE: tl.constexpr, COLOUR: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
@@ -53,7 +53,8 @@ def forward_kernel(
     """w_ptr in operand precision and b_ptr in fp32 are the same flat vector.
 
     Without SAVE: rows 0 ... n of x and v. With SAVE: rows order[first_row : first_row + n], those below count, whose
-    inputs and activations are kept, densely: acts [DEPTH + 1, n, W] and then the colour branch [n, W / 2].
+    inputs and activations are kept, densely: acts [DEPTH + 1, n, W] and then the colour branch [n, W / 2]. n is then a
+    multiple of BLOCK. hidden, acts: descriptors, for the copy engine, of what HIDDEN and acts_ptr point at.
     """
     C: tl.constexpr = W if W < 128 else 128  # columns of a chunk
     CHUNKS: tl.constexpr = W // C
@@ -67,7 +68,7 @@ def forward_kernel(
     else:
         rows, live = _rows(tl.program_id(0), n, BLOCK)
         source = rows
-    plane = n.to(tl.int64) * W
+    first_of_tile = tl.program_id(0) * BLOCK
     columns = tl.arange(0, C)
     x = _tile(x_ptr, source, live, X, 0, X)
     if SAVE:
@@ -77,27 +78,27 @@ def forward_kernel(
     h0 = tl.maximum(h0, 0.0).to(w_ptr.dtype.element_ty)
     h1 = h0
     if SAVE:
-        _put(acts_ptr, rows, live, W, 0, h0, C)
+        acts.store([first_of_tile, 0], h0)
     if CHUNKS == 2:
         h1 = tl.dot(x, tl.trans(_matrix(w_ptr + FIRST, X, C, 0, C, X)))
         h1 = tl.maximum(h1 + tl.load(b_ptr + B_HIDDEN + C + columns)[None, :], 0.0).to(w_ptr.dtype.element_ty)
         if SAVE:
-            _put(acts_ptr, rows, live, W, C, h1, C)
+            acts.store([first_of_tile, C], h1)
 
     done = h0  # the finished first chunk of the layer under way
     for j in tl.range(0, (DEPTH - 1) * CHUNKS, num_stages=STAGES):
         layer = j // CHUNKS  # matrix `layer` of `hidden` leads from activation `layer` to `layer + 1`
         start = (j % CHUNKS) * C
-        matrix = w_ptr + HIDDEN + layer * W * W
-        acc = tl.dot(h0, tl.trans(_matrix(matrix, W, start, 0, C, C)))
+        acc = tl.dot(h0, tl.trans(hidden.load([layer * W + start, 0])))
         if CHUNKS == 2:
-            acc = tl.dot(h1, tl.trans(_matrix(matrix, W, start, C, C, C)), acc)
+            acc = tl.dot(h1, tl.trans(hidden.load([layer * W + start, C])), acc)
         if layer + 1 == SKIP:
+            x = _tile(x_ptr, source, live, X, 0, X)  # read again: kept, it would take registers from all layers
             acc = tl.dot(x, tl.trans(_matrix(w_ptr + SKIP_W, X, start, 0, C, X)), acc)
         acc += tl.load(b_ptr + B_HIDDEN + (layer + 1) * W + start + columns)[None, :]
         act = tl.maximum(acc, 0.0).to(w_ptr.dtype.element_ty)
         if SAVE:
-            _put(acts_ptr + (layer + 1) * plane, rows, live, W, start, act, C)
+            acts.store([(layer + 1) * n + first_of_tile, start], act)
         if CHUNKS == 1:
             h0 = act
         else:
@@ -111,24 +112,23 @@ def forward_kernel(
     tl.store(sigma_ptr + rows, sigma + tl.load(b_ptr + B_SIGMA), mask=live)
 
     if COLOUR:
-        matrix = w_ptr + HIDDEN + (DEPTH - 1) * W * W
         bias = b_ptr + B_HIDDEN + DEPTH * W
         v = _tile(v_ptr, source, live, V, 0, V)
         if SAVE:
             _put(kept_v_ptr, rows, live, V, 0, v, V)
         branch = tl.dot(v, tl.trans(_matrix(w_ptr + VIEW, V, 0, 0, H, V)))
         for chunk in tl.static_range(CHUNKS):
-            acc = tl.dot(h0, tl.trans(_matrix(matrix, W, chunk * C, 0, C, C)))
+            acc = tl.dot(h0, tl.trans(hidden.load([(DEPTH - 1) * W + chunk * C, 0])))
             if CHUNKS == 2:
-                acc = tl.dot(h1, tl.trans(_matrix(matrix, W, chunk * C, C, C, C)), acc)
+                acc = tl.dot(h1, tl.trans(hidden.load([(DEPTH - 1) * W + chunk * C, C])), acc)
             feature = (acc + tl.load(bias + chunk * C + columns)[None, :]).to(w_ptr.dtype.element_ty)
             if SAVE:
-                _put(acts_ptr + DEPTH * plane, rows, live, W, chunk * C, feature, C)
+                acts.store([DEPTH * n + first_of_tile, chunk * C], feature)
             branch = tl.dot(feature, tl.trans(_matrix(w_ptr + DIR, W, 0, chunk * C, H, C)), branch)
         half = tl.arange(0, H)
         branch = tl.maximum(branch + tl.load(b_ptr + B_DIR + half)[None, :], 0.0).to(w_ptr.dtype.element_ty)
         if SAVE:
-            _put(acts_ptr + (DEPTH + 1) * plane, rows, live, H, 0, branch, H)
+            _put(acts_ptr + (DEPTH + 1) * n.to(tl.int64) * W, rows, live, H, 0, branch, H)
         for c in tl.static_range(3):
             logit = tl.sum(branch.to(tl.float32) * tl.load(w_ptr + RGB + c * H + half).to(tl.float32)[None, :], 1)
             tl.store(rgb_ptr + rows * 3 + c, tl.sigmoid(logit + tl.load(b_ptr + B_RGB + c)), mask=live)
@@ -136,8 +136,8 @@ def forward_kernel(
 
 @triton.jit(do_not_specialize=["first_row", "n"])
 def backward_kernel(
-    w_ptr, order_ptr, count_ptr, acts_ptr, rgb_ptr, d_sigma_ptr, d_rgb_ptr, grads_ptr, heads_ptr, first_row, n,
-    HIDDEN: tl.constexpr, DIR: tl.constexpr, SIGMA: tl.constexpr, RGB: tl.constexpr,
+    w_ptr, hidden, order_ptr, count_ptr, acts_ptr, rgb_ptr, d_sigma_ptr, d_rgb_ptr, grads_ptr, heads_ptr,
+    first_row, n, DIR: tl.constexpr, SIGMA: tl.constexpr, RGB: tl.constexpr,
     DEPTH: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Gradients of every pre-activation of a chunk, laid out as its activations are.
@@ -189,10 +189,9 @@ def backward_kernel(
     for j in tl.range(0, DEPTH * CHUNKS, num_stages=STAGES):
         layer = DEPTH - 1 - j // CHUNKS
         start = (j % CHUNKS) * C
-        matrix = w_ptr + HIDDEN + layer * W * W
-        acc = tl.dot(g0, _matrix(matrix, W, 0, start, C, C))
+        acc = tl.dot(g0, hidden.load([layer * W, start]))
         if CHUNKS == 2:
-            acc = tl.dot(g1, _matrix(matrix, W, C, start, C, C), acc)
+            acc = tl.dot(g1, hidden.load([layer * W + C, start]), acc)
         act = _tile(acts_ptr + layer * plane, rows, live, W, start, C)
         d_head = tl.where(layer == DEPTH - 1, d_sigma, 0.0)
         acc += d_head[:, None] * tl.load(w_ptr + SIGMA + start + columns).to(tl.float32)[None, :]
