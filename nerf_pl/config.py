@@ -41,6 +41,9 @@ class ModelOptions:
     """Width of the density network: a multiple of 32."""
     net_skip: int = 4
     """Layer, counted from 0, that sees the encoded position once more."""
+    grad_share: float = 0.25
+    """Share of the samples that a backward pass of the fused network visits at most, drawn by the size of their
+    gradients; 1 visits all that have one. Other devices and precisions always do."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ def check(config: Config) -> None:
     _require(model.net_depth >= 2, "net_depth", model.net_depth, "give 2 or more")
     _require(1 <= model.net_skip < model.net_depth, "net_skip", model.net_skip, "a layer from 1 to net_depth - 1")
     _require(model.net_width >= 32 and model.net_width % 32 == 0, "net_width", model.net_width, "a multiple of 32")
+    _require(0 < model.grad_share <= 1, "grad_share", model.grad_share, "give more than 0 and at most 1")
     _require(optim.lr > 0, "lr", optim.lr, "give a positive number")
     _require(optim.warmup_multiplier >= 1, "warmup_multiplier", optim.warmup_multiplier, "give 1 or more")
     _require(optim.warmup_epochs >= 0, "warmup_epochs", optim.warmup_epochs, "give 0 or more")

@@ -14,13 +14,15 @@ class MLPField(nn.Module):
     """The network of the 2020 paper (section 5.1, fig. 7).
 
     All weights lie in one flat parameter, see `ops.layout`; `layers` and `assign` show them as the paper's matrices.
-    `dtype` is the precision of the products: float32, or bfloat16 with float32 weights and sums.
+    `dtype` is the precision of the products: float32, or bfloat16 with float32 weights and sums. `visited`: the share
+    of the samples that the backward pass of the fused network visits, see `ops.fused_mlp`.
     """
 
-    def __init__(self, layout: MLPLayout, dtype: torch.dtype = torch.float32):
+    def __init__(self, layout: MLPLayout, dtype: torch.dtype = torch.float32, visited: float = 1.0):
         super().__init__()
         self.layout = layout
         self.dtype = dtype
+        self.visited = visited
         self.params = nn.Parameter(torch.zeros(layout.total))
         self.reset()
 
@@ -31,6 +33,7 @@ class MLPField(nn.Module):
             ops.frequency(dirs, self.layout.dir_freqs, self.dtype),
             self.params,
             self.layout,
+            self.visited,
         )
         assert rgb is not None
         return sigma, rgb

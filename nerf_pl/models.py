@@ -32,13 +32,14 @@ class NeRF(nn.Module):
         net_skip: int = 4,
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
+        grad_share: float = 1.0,
     ):
         super().__init__()
         self.N_samples, self.N_importance, self.use_disp = N_samples, N_importance, use_disp
         self.perturb, self.noise_std, self.seed = perturb, noise_std, seed
         layout = MLPLayout(net_depth, net_width, net_skip)
-        self.coarse = MLPField(layout, dtype)
-        self.fine = MLPField(layout, dtype) if N_importance > 0 else None
+        self.coarse = MLPField(layout, dtype, grad_share)
+        self.fine = MLPField(layout, dtype, grad_share) if N_importance > 0 else None
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
 
     def forward(self, rays: Rays, background: Background, coarse_colour: bool = True) -> list[Pixels]:
@@ -93,6 +94,6 @@ def make_model(config: Config, device: torch.device, rank: int = 0) -> NeRF:
         torch.manual_seed(config.train.seed)
         model = NeRF(
             m.N_samples, m.N_importance, m.use_disp, m.perturb, m.noise_std, m.net_depth, m.net_width, m.net_skip,
-            dtype, config.train.seed + 1_000_003 * rank,
+            dtype, config.train.seed + 1_000_003 * rank, m.grad_share,
         )  # fmt: skip
     return model

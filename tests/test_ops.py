@@ -59,7 +59,7 @@ def test_random_bits_are_uniform_and_uncorrelated():
 # ---- frequency encoding ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n_freqs", "n"), [(10, 130), (4, 1), (4, 0), (1, 65)])
+@pytest.mark.parametrize(("n_freqs", "n"), [(10, 130), (10, 4096), (4, 1), (4, 0), (4, 4096), (1, 65)])
 def test_frequency(n_freqs, n):
     x = 2 * random(n, 3)
     encoded = ray_kernels.frequency(x, n_freqs)
@@ -226,6 +226,12 @@ def test_fused_network_and_its_gradient(layout, n, monkeypatch):
     true_sigma, true_rgb = reference.nerf_mlp(xyz.double(), dirs.double(), twin, layout)
     ((sigma * g_sigma).sum() + (rgb * g_rgb).sum()).backward()
     ((true_sigma * g_sigma).sum() + (true_rgb * g_rgb).sum()).backward()
+    gradient_limit = limit
+    if DEVICE.type == "cuda":  # through rectifiers, bf16 gradients are coarse whoever computes them: judge by the twin's
+        rounded = params.bfloat16().requires_grad_()
+        s, c = reference.nerf_mlp(xyz.bfloat16(), dirs.bfloat16(), rounded, layout)
+        ((s * g_sigma).sum() + (c * g_rgb).sum()).backward()
+        gradient_limit = limit + 1.5 * relative(rounded.grad, twin.grad)
     assert relative(sigma, true_sigma) < limit
     assert relative(rgb, true_rgb) < limit
     with torch.no_grad():
@@ -233,7 +239,7 @@ def test_fused_network_and_its_gradient(layout, n, monkeypatch):
     for name, part, truth in zip(
         layout.shapes, fused.grad.split(layout.sizes), twin.grad.split(layout.sizes), strict=True
     ):
-        assert relative(part, truth) < limit, name
+        assert relative(part, truth) < gradient_limit, name
 
 
 def test_fused_network_is_deterministic():
@@ -246,6 +252,40 @@ def test_fused_network_is_deterministic():
         (sigma.sum() + rgb.sum()).backward()
         grads.append(p.grad)
     assert torch.equal(*grads)
+
+
+def test_drawn_samples_give_an_unbiased_gradient():
+    """Over many draws, the weighted sum of what was drawn is the sum of all; and never more are drawn than asked."""
+    n, share = 400, 0.25
+    some = torch.arange(n, device=DEVICE) % 3 > 0
+    size = random(n, seed=2).exp() ** 2  # gradients of very different size
+    d_sigma, d_rgb = random(n) * size * some, random(n, 3, seed=1) * some[:, None]
+    total = torch.zeros(4, dtype=torch.float64, device=DEVICE)
+    squares, draws, seen = torch.zeros_like(total), 400, torch.zeros(n, dtype=torch.bool, device=DEVICE)
+    for i in range(draws):
+        scale = 1 + 1e-3 * i  # moves the comb, and nothing else
+        order, count, s, c = fused_mlp.drawn(d_sigma * scale, d_rgb * scale, share)
+        assert count.item() <= share * n
+        rows = order[: count.item()].long()
+        assert (rows.diff() > 0).all() and some[rows].all()
+        seen[rows] = True
+        estimate = torch.cat([s[rows].sum()[None], c[rows].sum(0)]).double() / scale
+        total, squares = total + estimate, squares + estimate**2
+    mean = total / draws
+    error = ((squares / draws - mean**2) / draws).sqrt()
+    truth = torch.cat([d_sigma.sum()[None], d_rgb.sum(0)]).double()
+    assert ((mean - truth).abs() < 5 * error + 1e-3 * truth.abs()).all()
+    assert seen.sum() > 0.9 * some.sum()
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_drawing_where_there_is_little_or_nothing(dead):
+    d_sigma, d_rgb = torch.zeros(50, device=DEVICE), torch.zeros(50, 3, device=DEVICE)
+    if not dead:
+        d_sigma[[3, 9]] = torch.tensor([1.0, -2.0], device=DEVICE)
+    order, count, s, c = fused_mlp.drawn(d_sigma, d_rgb, 0.5)
+    assert order[: count.item()].tolist() == ([] if dead else [3, 9])
+    assert torch.equal(s, d_sigma) and torch.equal(c, d_rgb)
 
 
 def test_only_samples_with_a_gradient_are_listed():

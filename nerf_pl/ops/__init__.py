@@ -65,16 +65,19 @@ def frequency(x: Tensor, n_freqs: int, dtype: torch.dtype = torch.float32) -> Te
     return reference.frequency(x, n_freqs).to(dtype)
 
 
-def nerf_mlp(xyz: Tensor, dirs: Tensor | None, params: Tensor, layout: MLPLayout) -> tuple[Tensor, Tensor | None]:
+def nerf_mlp(
+    xyz: Tensor, dirs: Tensor | None, params: Tensor, layout: MLPLayout, visited: float = 1.0
+) -> tuple[Tensor, Tensor | None]:
     """The 2020 network in the precision of its inputs: raw density (N,) and colour (N, 3); see `reference.nerf_mlp`.
 
-    bf16 inputs mean bf16 products with fp32 sums and outputs, fused where `fuses_mlp`.
+    bf16 inputs mean bf16 products with fp32 sums and outputs, fused where `fuses_mlp`. visited: the share of the
+    samples that the fused backward pass visits at most, see `fused_mlp`; the twin always visits all.
     """
     if xyz.dtype == torch.bfloat16:
         if fuses_mlp(xyz.device, layout):
             from nerf_pl.ops import fused_mlp
 
-            return fused_mlp.nerf_mlp(xyz, dirs, params, layout)
+            return fused_mlp.nerf_mlp(xyz, dirs, params, layout, visited)
         sigma, rgb = reference.nerf_mlp(xyz, dirs, params.to(torch.bfloat16), layout)
         return sigma.float(), None if rgb is None else rgb.float()
     return reference.nerf_mlp(xyz, dirs, params, layout)

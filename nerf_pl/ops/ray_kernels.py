@@ -63,14 +63,17 @@ def _sine(x, quarter_turns):
 def frequency_kernel(x_ptr, out_ptr, n, row_stride, FREQS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     column = tl.arange(0, WIDTH)
-    wave = column - 3  # wave = 6 k + 3 (0 for sin, 1 for cos) + coordinate
-    k = wave // 6
+    # Column 3 + 6 k + 3 [cos] + coordinate. In floats, since Triton 3.6 was seen to compile integer division by 6 wrongly
+    # here (for n divisible by 16); columns 0 to 2 come out as coordinates 0 to 2, too.
+    wave = column.to(tl.float32) - 3
+    k = tl.floor((wave + 0.5) * 0.16666667)
+    place = wave - 6 * k
+    quarter_turns = tl.where(place > 2.5, 1, 0)
+    coordinate = place.to(tl.int32) - 3 * quarter_turns
     # a kernel's block is a power of two; the rest of it lies beyond the row
     mask = (rows < n)[:, None] & (column < row_stride)[None, :]
-    x = tl.load(x_ptr + rows[:, None] * 3 + (column % 3)[None, :], mask=mask, other=0.0)
-    scaled = x * tl.exp2(k.to(tl.float32))[None, :]
-    is_cos = (wave % 6) >= 3
-    encoded = _sine(scaled, is_cos.to(tl.int32)[None, :])
+    x = tl.load(x_ptr + rows[:, None] * 3 + coordinate[None, :], mask=mask, other=0.0)
+    encoded = _sine(x * tl.exp2(k)[None, :], quarter_turns[None, :])
     encoded = tl.where((column < 3)[None, :], x, encoded)
     encoded = tl.where((column < 3 + 6 * FREQS)[None, :], encoded, 0.0)
     tl.store(out_ptr + rows.to(tl.int64)[:, None] * row_stride + column[None, :], encoded, mask=mask)
