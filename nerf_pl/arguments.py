@@ -11,7 +11,9 @@ import tyro
 from nerf_pl import config as options
 
 Flags = tyro.conf.OmitArgPrefixes
+Plain = tyro.conf.FlagCreatePairsOff  # --use_disp, without a --no_use_disp
 Position = tyro.conf.Positional[Path]
+RUNS = Path("runs")
 FRAMES = 120
 
 
@@ -23,16 +25,24 @@ class Train:
     """Folder of the scene."""
     method: Literal["nerf"] = "nerf"
     """nerf is the method of the 2020 paper."""
-    resume: bool = False
+    resume: Plain[bool] = False
     """Go on with the run where it stopped."""
-    overwrite: bool = False
+    overwrite: Plain[bool] = False
     """Start again, over an earlier run of the same name."""
-    data: Flags[options.DataOptions] = field(default_factory=lambda: options.PRESETS["nerf"].data)
-    model: Flags[options.ModelOptions] = field(default_factory=lambda: options.PRESETS["nerf"].model)
+    data: Flags[Plain[options.DataOptions]] = field(default_factory=lambda: options.PRESETS["nerf"].data)
+    model: Flags[Plain[options.ModelOptions]] = field(default_factory=lambda: options.PRESETS["nerf"].model)
     optim: Flags[options.OptimOptions] = field(default_factory=lambda: options.PRESETS["nerf"].optim)
     train: Flags[options.TrainOptions] = field(
         default_factory=lambda: dataclasses.replace(options.PRESETS["nerf"].train, exp_name="")
     )
+
+    @property
+    def name(self) -> str:
+        return self.train.exp_name or f"{self.scene.resolve().name}-{self.method}"
+
+    @property
+    def folders(self) -> options.RunFolders:
+        return options.RunFolders.modern(RUNS / self.name)
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,11 @@ class Eval:
     """Which weights; best is by PSNR on the validation split."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
-    save_depth: bool = False
+    save_depth: Plain[bool] = False
     """Write depth in full precision too."""
     depth_format: Literal["pfm", "bytes"] = "pfm"
     """pfm, or raw float32."""
-    num_gpus: int = 1
+    num_gpus: Literal[0, 1] = 1
     """0 means the CPU."""
 
 
@@ -77,7 +87,7 @@ class Render:
     """Which weights."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
-    num_gpus: int = 1
+    num_gpus: Literal[0, 1] = 1
     """0 means the CPU."""
 
 
@@ -85,13 +95,13 @@ class Render:
 class Demo:
     """Make the built-in scene, train on it, evaluate and film it; takes some minutes on a CPU."""
 
-    out: Path = Path("runs/demo")
+    out: Path = RUNS / "demo"
     """Folder of the run."""
     scene: Path = Path("data/demo")
     """Folder of the scene."""
     seconds: float | None = None
     """Training time."""
-    num_gpus: int = 1
+    num_gpus: Literal[0, 1] = 1
     """0 means the CPU."""
 
 
@@ -115,16 +125,18 @@ class Import:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure milliseconds per training step, peak GPU memory, and the time to render 800x800 views."""
+    """Measure milliseconds per training step, peak GPU memory, and the time to render a view."""
 
     scene: Annotated[Path | None, tyro.conf.Positional] = None
     """Folder of a Blender scene; the built-in one by default."""
-    out: Path = Path("runs/bench")
+    out: Path = RUNS / "bench"
     """Where the table and its figures are written."""
     precisions: tuple[Literal["fp32", "tf32", "bf16"], ...] = ("fp32", "tf32", "bf16")
     """Precisions to measure."""
     steps: int = 2000
     """Training steps of each; the first 10 % are not counted."""
+    view: int = 800
+    """Width and height of the view that is rendered."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +145,18 @@ class ClassicTrain:
 
     root_dir: Path
     """Folder of the scene."""
-    resume: bool = False
+    resume: Plain[bool] = False
     """Go on with the run where it stopped."""
-    overwrite: bool = False
+    overwrite: Plain[bool] = False
     """Start again, over an earlier run of the same name."""
-    data: Flags[options.DataOptions] = field(default_factory=lambda: options.CLASSIC.data)
-    model: Flags[options.ModelOptions] = field(default_factory=lambda: options.CLASSIC.model)
+    data: Flags[Plain[options.DataOptions]] = field(default_factory=lambda: options.CLASSIC.data)
+    model: Flags[Plain[options.ModelOptions]] = field(default_factory=lambda: options.CLASSIC.model)
     optim: Flags[options.OptimOptions] = field(default_factory=lambda: options.CLASSIC.optim)
     train: Flags[options.TrainOptions] = field(default_factory=lambda: options.CLASSIC.train)
+
+    @property
+    def folders(self) -> options.RunFolders:
+        return options.RunFolders.classic(self.train.exp_name)
 
 
 @dataclass(frozen=True)
@@ -159,21 +175,21 @@ class ClassicEval:
     """Which views."""
     img_wh: tuple[int, int] = (800, 800)
     """Width and height."""
-    spheric_poses: bool = False
+    spheric: Plain[bool] = False
     """The photos surround the scene (llff only)."""
     N_samples: int = 64
     """Coarse samples per ray."""
     N_importance: int = 128
     """Fine samples per ray."""
-    use_disp: bool = False
+    use_disp: Plain[bool] = False
     """Space the coarse samples evenly in disparity."""
     chunk: int = 32 * 1024
     """Rays rendered at once; lower it if memory runs out."""
-    save_depth: bool = False
+    save_depth: Plain[bool] = False
     """Write depth in full precision too."""
     depth_format: Literal["pfm", "bytes"] = "pfm"
     """pfm, or raw float32."""
-    num_gpus: int = 1
+    num_gpus: Literal[0, 1] = 1
     """0 means the CPU."""
 
 
@@ -184,15 +200,31 @@ CLASSIC: dict[str, type] = {"train.py": ClassicTrain, "eval.py": ClassicEval}
 
 
 def parse(argv: Sequence[str], program: str = "nerf") -> Any:
-    """The options of a command line; exits with code 2 and a suggestion for one that is not understood."""
-    argv = ["--spheric" if word == "--spheric_poses" and program == "train.py" else word for word in argv]
-    settings: dict[str, Any] = {"prog": program, "args": argv, "use_underscores": True}
+    """The options of a command line; exits with code 2 and a suggestion for one that is not understood.
+
+    With --resume, options that are not given are those that the run was started with.
+    """
+    argv = ["--spheric" if word == "--spheric_poses" else word for word in argv]  # classic, in full
+    parsed = _parse(argv, program)
+    if getattr(parsed, "resume", False):
+        settings = parsed.folders.settings
+        if settings.is_file():
+            stored = options.read_settings(settings)
+            parts = {name: getattr(stored, name) for name in ("data", "model", "optim", "train")}
+            parsed = _parse(argv, program, dataclasses.replace(parsed, **parts))
+    return parsed
+
+
+def _parse(argv: list[str], program: str, default: Any = None) -> Any:
+    settings: dict[str, Any] = {"use_underscores": True, "config": (tyro.conf.DisallowNone,)}
     if program in CLASSIC:
-        return tyro.cli(CLASSIC[program], **settings)
-    if not argv:
-        settings["args"] = ["--help"]
+        return tyro.cli(CLASSIC[program], prog=program, args=argv, default=default, **settings)
+    if default is not None:
+        return tyro.cli(type(default), prog=f"nerf {argv[0]}", args=argv[1:], default=default, **settings)
     description = (
         "Neural radiance fields: learn a scene from posed photos, see it from anywhere. "
         "Start with `nerf demo`, or `nerf train SCENE_DIR`; then `nerf eval RUN` and `nerf render RUN`."
     )
-    return tyro.extras.subcommand_cli_from_dict(COMMANDS, description=description, **settings)
+    return tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog=program, args=argv or ["--help"], description=description, **settings
+    )

@@ -28,20 +28,22 @@ SIZE = 400  # width and height of the training images
 @dataclass(frozen=True)
 class Result:
     """ms per step: the first window, when every sample still has a gradient, and the median and slowest of all windows
-    after the first tenth. Memory in MiB as allocated by PyTorch, images included. PSNR on the first validation view, so
-    that a fast result is seen to be a right one."""
+    after the first tenth. Memory in MiB as PyTorch allocated it on the GPU, images included. Seconds to render a view.
+    PSNR on the first validation view, so that a fast result is seen to be a right one."""
 
     precision: str
     first_ms: float
     median_ms: float
     slowest_ms: float
-    peak_mib: float
-    render_800_s: float
+    peak_mib: float | None
+    render_s: float
     psnr: float
 
 
-def bench(root: Path, out: Path, precisions: Sequence[Literal["fp32", "tf32", "bf16"]], steps: int) -> list[Result]:
-    """Measure each precision and write table.md and results.json into `out`."""
+def bench(
+    root: Path, out: Path, precisions: Sequence[Literal["fp32", "tf32", "bf16"]], steps: int, view: int
+) -> list[Result]:
+    """Measure each precision and write table.md and results.json into `out`. view: size of the rendered view."""
     console = Console(highlight=False, soft_wrap=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -49,7 +51,7 @@ def bench(root: Path, out: Path, precisions: Sequence[Literal["fp32", "tf32", "b
     train, val = (load_scene(root, img_wh=(SIZE, SIZE), split=split) for split in ("train", "val"))
     results = []
     for precision in precisions:
-        results.append(_measure(precision, train, val, steps, device))
+        results.append(_measure(precision, train, val, steps, view, device))
         console.print(f"  {precision}: {results[-1].median_ms:.2f} ms a step")
     table = Table(title=f"classic setting on {name}")
     header = [field.name for field in dataclasses.fields(Result)]
@@ -68,16 +70,14 @@ def bench(root: Path, out: Path, precisions: Sequence[Literal["fp32", "tf32", "b
 
 
 def _text(value: object) -> str:
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and value < 100
-        else str(value)
-        if isinstance(value, str)
-        else f"{value:.0f}"
-    )
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def _measure(precision: str, train: Scene, val: Scene, steps: int, device: torch.device) -> Result:
+def _measure(precision: str, train: Scene, val: Scene, steps: int, size: int, device: torch.device) -> Result:
     options = {"precision": precision, "batch_size": 1024}
     model_options = ModelOptions(N_samples=64, N_importance=64, noise_std=0.0)
     config: Config = dataclasses.replace(
@@ -100,11 +100,11 @@ def _measure(precision: str, train: Scene, val: Scene, steps: int, device: torch
             optimizer.step()
         _wait(device)
         windows.append((time.perf_counter() - start) / min(WINDOW, steps) * 1000)
-    peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else float("nan")
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
     counted = windows[len(windows) // 10 :]
     view = render_view(model, val, 0, config.train.chunk, device)["rgb"]
     psnr = float(metrics.psnr(view.cpu(), val.image(0)))
-    large = dataclasses.replace(val, cameras=val.cameras.resized(800, 800))
+    large = dataclasses.replace(val, cameras=val.cameras.resized(size, size))
     times = []
     for _ in range(3):
         start = time.perf_counter()

@@ -2,67 +2,91 @@
 
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from torch import Tensor
 
-from nerf_pl.media import depth_colours
+from nerf_pl.media import depth_colours, side_by_side
+
+QUIET_SECONDS = 10  # between two lines where there is no terminal
 
 
 class ProgressBar(Callback):
-    """Speed, training and validation PSNR, and time left, on one line."""
+    """Speed, training and validation PSNR, and time left: a bar on a terminal, elsewhere a line now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        self.console = console
         self.bar: Progress | None = None
+        self.status = ""
         self.val_psnr = "-"
+        self.last_line = time.monotonic()
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            self.console.print(pl_module.describe())
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        if not trainer.is_global_zero:
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-        self.bar = Progress(*columns, TextColumn("{task.fields[status]}"), refresh_per_second=4)
-        self.task = self.bar.add_task("training", total=1.0, status="")
-        self.bar.start()
+        if trainer.is_global_zero and self.console.is_terminal:
+            columns = (BarColumn(None), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
+            self.bar = Progress(*columns, console=self.console, expand=True, refresh_per_second=4)
+            self.task = self.bar.add_task("", total=1.0)
+            self.bar.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        if self.bar is None:
-            return
-        done, spent = pl_module.progress, pl_module.train_seconds
-        rate = 1 / pl_module.step_seconds
-        rays = rate * pl_module.batches.batch_size * pl_module.world
-        left = (1 - done) * spent / max(done, 1e-9)
-        psnr = trainer.callback_metrics.get("train/psnr")
-        status = (
-            f"step {pl_module.global_step}  {rate:.3g} step/s  {_short(rays)} rays/s  "
-            f"train {float(psnr) if psnr is not None else 0:.2f} dB  val {self.val_psnr} dB  {_clock(left)} left"
-        )
-        self.bar.update(self.task, completed=done, status=status)
+        self._update(trainer, pl_module)
+        if self.bar is None and time.monotonic() - self.last_line >= QUIET_SECONDS:
+            self._print(trainer, pl_module)
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        psnr = trainer.callback_metrics.get("val/psnr")
-        if psnr is not None:
-            self.val_psnr = f"{float(psnr):.2f}"
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, description="rendering the validation views", refresh=True)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.val_psnr = f"{float(trainer.callback_metrics['val/psnr']):.2f}"
+        self._update(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if self.bar is None:
+            self._print(trainer, pl_module)
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")
+
+    def _update(self, trainer: L.Trainer, pl_module: Any) -> None:
+        done, rate = pl_module.progress, 1 / pl_module.step_seconds
+        left = (1 - done) * pl_module.train_seconds / done
+        rays = rate * pl_module.batches.batch_size * pl_module.world
+        psnr = float(trainer.callback_metrics["train/psnr"])
+        speed = f"{_short(rate)} step/s  {_short(rays)} rays/s"
+        self.status = f"{speed}  train {psnr:.2f} val {self.val_psnr} dB  {_clock(left)} left"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, description=self.status)
+
+    def _print(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            self.console.print(f"{pl_module.progress:4.0%}  step {pl_module.step}  {self.status}")
+            self.last_line = time.monotonic()
+
 
 def _short(number: float) -> str:
     for unit, size in (("M", 1e6), ("k", 1e3)):
-        if number >= size:
+        if number >= 0.9995 * size:  # what rounds to 1000 belongs to the next unit
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}"
 
 
 def _clock(seconds: float) -> str:
-    hours, rest = divmod(int(seconds), 3600)
+    hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
@@ -73,60 +97,83 @@ class ImageLog(Callback):
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if batch_idx == 0 and trainer.is_global_zero and trainer.logger is not None:
-            picture = stack(outputs, pl_module.val_scene.near, pl_module.val_scene.far)
+            scene = pl_module.val_scene
+            depth = depth_colours(outputs["depth"].cpu(), scene.near, scene.far, outputs["opacity"].cpu())
             trainer.logger.experiment.add_image(  # pyright: ignore[reportAttributeAccessIssue]
-                "val/GT_pred_depth", picture, trainer.global_step, dataformats="HWC"
+                "val/GT_pred_depth",
+                side_by_side(outputs["target"].cpu(), outputs["rgb"].cpu(), depth),
+                pl_module.step,
+                dataformats="HWC",
             )
 
 
-def stack(images: dict[str, Tensor], near: float, far: float) -> Tensor:
-    """Target, prediction and coloured depth next to each other: (H, 3 W, 3) in [0, 1]."""
-    depth = depth_colours(images["depth"].cpu(), near, far, images["opacity"].cpu())
-    parts = (images["target"].cpu(), images["rgb"].cpu(), torch.from_numpy(depth).float() / 255)
-    return torch.cat(parts, 1)
+class Checkpoints(Callback):
+    """Writes last.ckpt after every validation, and best.ckpt when its PSNR was the highest so far; without a validation
+    split last.ckpt alone, as often. best: the highest PSNR of a run that goes on."""
 
+    def __init__(self, folder: Path, best: float = float("-inf")) -> None:
+        self.folder, self.best = folder, best
 
-def keep_best_and_last(folder: Path, validates: bool) -> ModelCheckpoint:
-    """Writes best.ckpt, by PSNR on the validation split, and last.ckpt, at every validation."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor="val/psnr" if validates else None,
-        mode="max",
-        save_last=True,
-        save_on_train_epoch_end=not validates,
-        enable_version_counter=False,
-    )
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        psnr = float(trainer.callback_metrics["val/psnr"])
+        if psnr > self.best:
+            self.best = psnr
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["best_psnr"] = self.best
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
-    """Training was ended by Ctrl-C, and last.ckpt was written."""
+    """Training was ended by Ctrl-C; the message says what is left of it. resumable: whether there is a last.ckpt."""
+
+    def __init__(self, message: str, resumable: bool) -> None:
+        super().__init__(message)
+        self.resumable = resumable
 
 
 class Interrupt(Callback):
-    """Ctrl-C ends the training after the steps under way and leaves last.ckpt to resume from; a second one ends it at
-    once."""
+    """Ctrl-C ends the training after the steps under way and leaves last.ckpt to resume from; a second one, or one
+    before the first step, ends it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.last = folder / "last.ckpt"
-        self.asked = False
+        self.training = self.asked = False
         self._before: Any = None
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._on_signal)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.training = True
+
     def _on_signal(self, *_: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
+        if self.asked or not self.training:
+            is_there = self.last.is_file()
+            raise Interrupted(f"{self.last} is of an earlier step" if is_there else "nothing was saved yet", is_there)
         self.asked = True
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        if self.asked:
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        # all processes stop at the same step, whichever of them the signal has reached by now
+        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+            self.asked = True
             trainer.save_checkpoint(self.last)
-            raise Interrupted
+            raise Interrupted(f"{self.last} is saved", True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        self._stop_if_asked(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        self._stop_if_asked(trainer)
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")

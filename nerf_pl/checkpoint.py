@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
 
-from nerf_pl.config import CLASSIC, Config, from_dict, to_dict
+from nerf_pl.config import CLASSIC, Config, ModelOptions, check, from_dict, to_dict
 from nerf_pl.foreign import ForeignModel, foreign_layers
 from nerf_pl.media import atomic_write
 from nerf_pl.models import NeRF, make_model
@@ -150,22 +151,29 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
 def load_model(path: Path, device: torch.device, config: Config | None = None) -> tuple[NeRF, Config, str]:
     """The model of a checkpoint, ours or another implementation's, ready to render; its options; its scene's folder.
 
-    config: options to use instead of the stored ones; it must be given for checkpoints that hold none. Raises
-    UserError.
+    config: options to use instead of the stored ones, but for the size of the networks; it must be given for
+    checkpoints that hold none. Raises UserError.
     """
     checkpoint = read_checkpoint(path)
+    scene = checkpoint.get("scene", "")
     if "config" in checkpoint:
-        config = config or from_dict(checkpoint["config"])
+        stored = _stored_config(checkpoint, path)
+        config = fit_config(config, _size(stored.model), stored.model.N_importance > 0) if config else stored
         model = make_model(config, device)
         _load_own(model, checkpoint, path)
-        return model.to(device).eval(), config, checkpoint.get("scene", "")
-    foreign = foreign_layers(checkpoint, (), path)
-    if foreign is None:
-        raise UserError(f"checkpoint {path} was not made by nerf_pl or nerf-pytorch: give one of theirs")
-    config = fit_config(config or CLASSIC, foreign)
-    model = make_model(config, device)
-    _assign(model, foreign)
-    return model.to(device).eval(), config, ""
+        if missing := set(dict(model.named_parameters())) - _own_weights(checkpoint).keys():
+            raise UserError(f"checkpoint {path} has no {min(missing)}: it is incomplete, give another")
+    else:
+        foreign = foreign_layers(checkpoint, (), path)
+        if foreign is None:
+            raise UserError(f"checkpoint {path} was not made by nerf_pl or nerf-pytorch: give one of theirs")
+        size = (foreign.net_depth, foreign.net_width, foreign.net_skip)
+        if size[2] is None:
+            raise UserError(f"{path} holds a network without the skip connection of the 2020 model: give another")
+        config = fit_config(config or CLASSIC, size, "fine" in foreign.fields)
+        model = make_model(config, device)
+        _assign(model, foreign)
+    return model.to(device).eval(), config, scene
 
 
 def load_weights(model: NeRF, path: Path, prefixes_to_ignore: Sequence[str]) -> None:
@@ -188,13 +196,25 @@ def load_weights(model: NeRF, path: Path, prefixes_to_ignore: Sequence[str]) -> 
     _assign(model, foreign)
 
 
-def fit_config(config: Config, foreign: ForeignModel) -> Config:
-    """The options with the sizes of another implementation's network."""
-    if foreign.net_skip is None:
-        raise UserError("the network has no skip connection, which this version does not support")
-    importance = (config.model.N_importance or 64) if "fine" in foreign.fields else 0
-    sizes = {"net_depth": foreign.net_depth, "net_width": foreign.net_width, "net_skip": foreign.net_skip}
-    return replace(config, model=replace(config.model, N_importance=importance, **sizes))
+def fit_config(config: Config, size: tuple[int, int, int], has_fine: bool) -> Config:
+    """The options for networks of this (depth, width, skip); without a fine one there are no fine samples."""
+    depth, width, skip = size
+    importance = config.model.N_importance if has_fine else 0
+    model = replace(config.model, N_importance=importance, net_depth=depth, net_width=width, net_skip=skip)
+    return replace(config, model=model)
+
+
+def _size(model: ModelOptions) -> tuple[int, int, int]:
+    return model.net_depth, model.net_width, model.net_skip
+
+
+def _stored_config(checkpoint: dict[str, Any], path: Path) -> Config:
+    try:
+        config = from_dict(checkpoint["config"])
+        check(config)
+    except UserError as error:
+        raise UserError(f"checkpoint {path}: {error}") from error
+    return config
 
 
 def _assign(model: NeRF, foreign: ForeignModel) -> None:
@@ -203,16 +223,24 @@ def _assign(model: NeRF, foreign: ForeignModel) -> None:
         model.fine.assign(foreign.fields.get("fine", {}))
 
 
+def _own_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Weights by their names in the model."""
+    state = checkpoint.get("state_dict")
+    state = state if isinstance(state, dict) else {}
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
 def _load_own(model: NeRF, checkpoint: dict[str, Any], path: Path, prefixes_to_ignore: Sequence[str] = ()) -> None:
-    state = checkpoint.get("state_dict", {})
-    weights = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-    weights = {k: v for k, v in weights.items() if not k.startswith(tuple(prefixes_to_ignore)) and k != "step"}
     own = dict(model.named_parameters())
-    if not any(name in own for name in weights):
+    ignored = tuple(prefixes_to_ignore)
+    weights = {k: v for k, v in _own_weights(checkpoint).items() if k in own and not k.startswith(ignored)}
+    if not weights:
         raise UserError(f"checkpoint {path} holds no weights for this model: give one of nerf_pl or nerf-pytorch")
     for name, value in weights.items():
-        if name in own and own[name].shape != value.shape:
+        if not isinstance(value, Tensor) or own[name].shape != value.shape:
             raise UserError(f"checkpoint {path} has another network size ({name}): set --net_depth and --net_width")
+        if not value.isfinite().all():
+            raise UserError(f"checkpoint {path}: {name} is not finite, training had diverged: give an earlier one")
     model.load_state_dict(weights, strict=False)
 
 

@@ -1,7 +1,9 @@
 """The command line: `nerf ...`, and the classic train.py and eval.py."""
 
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -13,9 +15,21 @@ __all__ = ["main", "parse"]
 
 def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     """Parse and run; a UserError becomes one line and exit code 2, Ctrl-C becomes 130."""
-    arguments = parse(sys.argv[1:] if argv is None else argv, program)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        arguments = parse(sys.argv[1:] if argv is None else argv, program)
+        _run(arguments)
+        return
+    except UserError as error:
+        message, code = " ".join(str(error).split()), 2
+    except KeyboardInterrupt as stop:
+        message, code = f"interrupted{f'; {stop}' if str(stop) else ''}", 130
+    if code == 2 or os.environ.get("LOCAL_RANK", "0") == "0":  # Ctrl-C reaches all processes, and one says so
+        errors.print(f"{program}: {message}", markup=False, style="red" if code == 2 else None)
+    sys.exit(code)
 
+
+def _run(arguments: Any) -> None:
     # imported after parsing, so that --help and a misspelt option answer at once
     import torch
 
@@ -24,18 +38,10 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
 
     try:
         commands.run(arguments)
-    except UserError as error:
-        message = " ".join(str(error).split())
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
-        message = first if "--chunk" in first else f"out of GPU memory: lower --batch_size or --chunk ({first})"
-    except Interrupted:
-        errors.print("interrupted; the run is saved: the same command with --resume goes on", markup=False)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        errors.print("interrupted", markup=False)
-        sys.exit(130)
-    else:
-        return
-    errors.print(f"{program}: {message}", markup=False, style="red")
-    sys.exit(2)
+        told = first if "--chunk" in first else f"out of GPU memory: lower --batch_size or --chunk ({first})"
+        raise UserError(told) from error
+    except Interrupted as stop:
+        goes_on = stop.resumable and hasattr(arguments, "resume")
+        raise KeyboardInterrupt(f"{stop}{': the same command with --resume goes on' if goes_on else ''}") from stop

@@ -1,5 +1,6 @@
 """What each command does, put together from the parts. The options are those of `arguments`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,12 @@ import torch
 from nerf_pl import arguments, paths
 from nerf_pl.bench import bench
 from nerf_pl.checkpoint import find_checkpoint, load_model, save_model
-from nerf_pl.config import CLASSIC, PRESETS, Config, ModelOptions
+from nerf_pl.config import CLASSIC, PRESETS, Config, ModelOptions, RunFolders, check
 from nerf_pl.evaluation import console, evaluate, render_path
 from nerf_pl.models import NeRF
 from nerf_pl.scenes import Scene, load_scene
 from nerf_pl.scenes.demo import make_demo
-from nerf_pl.training import RunFolders, train
+from nerf_pl.training import train
 from nerf_pl.types import UserError
 
 
@@ -34,16 +35,15 @@ def _config(arguments: Any, method: str) -> Config:
 
 def _train(a: Any) -> None:
     config = _config(a, a.method)
-    name = config.train.exp_name or f"{a.scene.resolve().name}-{a.method}"
-    config = replace(config, train=replace(config.train, exp_name=name))
-    folder = Path("runs") / name
-    last = train(config, a.scene, RunFolders.modern(folder), a.resume, a.overwrite)
+    config = replace(config, train=replace(config.train, exp_name=a.name))
+    last = train(config, a.scene, a.folders, a.resume, a.overwrite)
+    folder = a.folders.settings.parent
     console.print(f"checkpoints in {last.parent}; next: nerf eval {folder}, nerf render {folder}")
 
 
 def _classic_train(a: Any) -> None:
     config = _config(a, "nerf")
-    last = train(config, a.root_dir, RunFolders.classic(config.train.exp_name), a.resume, a.overwrite)
+    last = train(config, a.root_dir, a.folders, a.resume, a.overwrite)
     console.print(f"checkpoints in {last.parent}")
 
 
@@ -51,8 +51,9 @@ def _open(a: Any) -> tuple[NeRF, Config, Path, torch.device]:
     """The model of the run that a command names, its options, its scene's folder, and where it runs."""
     device = _device(a.num_gpus)
     model, config, root = load_model(find_checkpoint(a.run, a.checkpoint), device)
-    if a.scene is None and not root:
-        raise UserError(f"run {a.run} does not know its scene: add --scene FOLDER")
+    if a.scene is None and not (root and Path(root).is_dir()):
+        told = f"the scene of run {a.run}, {root}, is gone" if root else f"run {a.run} does not know its scene"
+        raise UserError(f"{told}: add --scene FOLDER")
     return model, config, a.scene or Path(root), device
 
 
@@ -84,8 +85,9 @@ def _eval(a: Any) -> None:
 def _classic_eval(a: Any) -> None:
     device = _device(a.num_gpus)
     model = ModelOptions(a.N_samples, a.N_importance, a.use_disp, perturb=0.0, noise_std=0.0)
-    data = replace(CLASSIC.data, dataset_name=a.dataset_name, img_wh=a.img_wh, spheric=a.spheric_poses)
+    data = replace(CLASSIC.data, dataset_name=a.dataset_name, img_wh=a.img_wh, spheric=a.spheric)
     asked = replace(CLASSIC, data=data, model=model, train=replace(CLASSIC.train, chunk=a.chunk))
+    check(asked)
     net, config, _ = load_model(a.ckpt_path, device, asked)
     folder = Path("results") / a.dataset_name / a.scene_name
     scene = _load(config, a.root_dir, a.split)
@@ -96,19 +98,34 @@ def _classic_eval(a: Any) -> None:
 
 
 def _render(a: Any) -> None:
+    _check_film(a)
     model, config, root, device = _open(a)
     scene = _load(config, root, "test" if a.path == "test" else "train")
+    cameras = scene.cameras
     if a.path == "360":
-        if a.frames < 1:
-            raise UserError(f"--frames {a.frames} cannot work: give 1 or more")
-        if not -90 < a.elevation < 90:
-            raise UserError(f"--elevation {a.elevation} cannot work: give degrees between -90 and 90")
-        scene = replace(scene, cameras=paths.turntable(a.frames, scene.cameras, a.radius, a.elevation))
+        cameras = paths.turntable(a.frames, cameras, a.radius, a.elevation)
     if a.img_wh is not None:
-        scene = replace(scene, cameras=scene.cameras.resized(*a.img_wh))
+        fitting = round(a.img_wh[0] * cameras.height / cameras.width)
+        if a.img_wh[1] != fitting:
+            told = f"the {cameras.width}x{cameras.height} views"
+            raise UserError(f"--img_wh {a.img_wh[0]} {a.img_wh[1]} changes the aspect ratio of {told}: give {fitting}")
+        cameras = cameras.resized(*a.img_wh)
     film = _folder(a.run) / "renders" / a.path
-    render_path(model, scene, film, a.fps, config.train.chunk, device)
+    render_path(model, replace(scene, cameras=cameras), film, a.fps, config.train.chunk, device)
     console.print(f"films {film}.mp4, {film}.gif and {film}_depth.mp4")
+
+
+def _check_film(a: Any) -> None:
+    possible = {
+        "frames": (a.frames >= 1, "give 1 or more"),
+        "fps": (0 < a.fps <= 1000, "give a positive number"),
+        "elevation": (-90 < a.elevation < 90, "give degrees between -90 and 90"),
+        "radius": (0 < a.radius < math.inf, "give a positive number"),
+        "img_wh": (a.img_wh is None or min(a.img_wh) >= 1, "give a width and a height in pixels"),
+    }
+    for option, (holds, remedy) in possible.items():
+        if not holds:
+            raise UserError(f"--{option} {getattr(a, option)} cannot work: {remedy}")
 
 
 DEMO_CPU = {"net_depth": 4, "net_width": 64, "net_skip": 2, "N_samples": 48, "N_importance": 0, "noise_std": 0.0}
@@ -118,7 +135,7 @@ def _demo(a: Any) -> None:
     """Small enough for two CPU cores; a GPU trains the full network."""
     root = make_demo(a.scene)
     config, on_gpu = PRESETS["nerf"], _device(a.num_gpus).type == "cuda"
-    seconds = a.seconds or (30.0 if on_gpu else 120.0)
+    seconds = (30.0 if on_gpu else 120.0) if a.seconds is None else a.seconds
     settings = {"seconds": seconds, "num_gpus": a.num_gpus, "exp_name": a.out.name, "val_views": 2}
     config = replace(config, train=replace(config.train, **settings))
     if not on_gpu:
@@ -131,16 +148,21 @@ def _demo(a: Any) -> None:
 
 
 def _import(a: Any) -> None:
-    out = a.out or Path("runs") / a.file.stem
+    out = a.out or arguments.RUNS / a.file.stem
     target = out / "checkpoints" / "last.ckpt"
     if target.exists():
         raise UserError(f"{target} exists: give another --out")
     model = ModelOptions(a.N_samples, a.N_importance, noise_std=0.0)
     data = replace(PRESETS["nerf"].data, img_wh=a.img_wh)
-    net, config, _ = load_model(a.file, torch.device("cpu"), replace(PRESETS["nerf"], model=model, data=data))
+    asked = replace(PRESETS["nerf"], model=model, data=data)
+    check(asked)
+    net, config, _ = load_model(a.file, torch.device("cpu"), asked)
     save_model(target, net, config, str(a.scene.resolve()) if a.scene else "")
     console.print(f"{target}; next: nerf eval {out}{'' if a.scene else ' --scene SCENE_DIR'}")
 
 
 def _bench(a: Any) -> None:
-    bench(a.scene or make_demo(Path("data/demo-400"), size=400), a.out, a.precisions, a.steps)
+    for option in ("steps", "view"):
+        if getattr(a, option) < 1:
+            raise UserError(f"--{option} {getattr(a, option)} cannot work: give 1 or more")
+    bench(a.scene or make_demo(Path("data/demo-400"), size=400), a.out, a.precisions, a.steps, a.view)

@@ -5,8 +5,13 @@ and the code receives single values from them as arguments. Names keep the class
 """
 
 import dataclasses
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nerf_pl.types import UserError
 
@@ -122,7 +127,7 @@ CLASSIC = Config(data=DataOptions(dataset_name="blender", img_wh=(800, 800)))
 PRESETS = {
     "nerf": Config(
         model=ModelOptions(N_importance=64, noise_std=0.0),
-        optim=OptimOptions(lr_scheduler="cosine", lr_per_step=True),
+        optim=OptimOptions(lr=1e-3, lr_scheduler="cosine", lr_per_step=True),
     ),
 }
 """The defaults of the modern command, by method."""
@@ -133,17 +138,70 @@ def to_dict(config: Config) -> dict:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: dict) -> Config:
-    """The inverse of `to_dict`. Raises UserError for an option that this version does not know."""
-    sections = {"data": DataOptions, "model": ModelOptions, "optim": OptimOptions, "train": TrainOptions}
+def from_dict(values: Mapping) -> Config:
+    """The inverse of `to_dict`, also of its JSON. Raises UserError for an option that this version does not know, or
+    a value that it cannot have; an option that is not stored has its default."""
+    if not isinstance(values, Mapping) or "method" not in values:
+        raise UserError("the stored settings are damaged, they name no method: start a new run")
     parts = {}
-    for name, cls in sections.items():
-        known = {f.name for f in dataclasses.fields(cls)}
-        stored = dict(values.get(name, {}))
-        if unknown := set(stored) - known:
-            raise UserError(f"unknown option {sorted(unknown)[0]!r} in the stored settings: made by a newer version?")
-        parts[name] = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
-    return Config(method=values["method"], **parts)
+    for name, cls in {"data": DataOptions, "model": ModelOptions, "optim": OptimOptions, "train": TrainOptions}.items():
+        stored = values.get(name, {})
+        if not isinstance(stored, Mapping):
+            raise UserError(f"the stored settings are damaged, {name} is {stored!r}: start a new run")
+        parts[name] = _options(cls, {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    return _options(Config, {"method": values["method"], **parts})
+
+
+def _options(cls: Any, stored: dict[str, Any]) -> Any:
+    types = get_type_hints(cls)
+    for name, value in stored.items():
+        if name not in types:
+            raise UserError(f"unknown option {name!r} in the stored settings: made by a newer version?")
+        if not _fits(value, types[name]):
+            raise UserError(f"--{name} {value!r} in the stored settings is no possible value: correct it there")
+    return cls(**stored)
+
+
+def _fits(value: object, annotation: Any) -> bool:
+    """Whether a value is of a type that options have."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return value in parts
+    if get_origin(annotation) is UnionType:
+        return any(_fits(value, part) for part in parts)
+    if get_origin(annotation) is tuple:
+        wanted = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
+        return isinstance(value, tuple) and len(value) == len(wanted) and all(map(_fits, value, wanted))
+    if isinstance(value, bool) or annotation is bool:
+        return isinstance(value, bool) and annotation is bool
+    return isinstance(value, (int, float) if annotation is float else annotation)
+
+
+def read_settings(path: Path) -> Config:
+    """The options that a run was started with, from its settings.json. Raises UserError if they cannot be read."""
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): start again with --overwrite") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """Where the files of a run go."""
+
+    checkpoints: Path
+    logs: Path
+    settings: Path
+
+    @staticmethod
+    def modern(run: Path) -> "RunFolders":
+        return RunFolders(run / "checkpoints", run / "logs", run / "settings.json")
+
+    @staticmethod
+    def classic(exp_name: str) -> "RunFolders":
+        return RunFolders(Path("ckpts") / exp_name, Path("logs") / exp_name, Path("logs") / exp_name / "settings.json")
 
 
 def check(config: Config) -> None:
@@ -151,27 +209,36 @@ def check(config: Config) -> None:
     data, model, optim, train = config.data, config.model, config.optim, config.train
     _require(data.downscale >= 1, "downscale", data.downscale, "give 1 or more")
     _require(data.img_wh is None or min(data.img_wh) >= 1, "img_wh", data.img_wh, "give a width and a height in pixels")
-    _require(data.img_wh is None or data.downscale == 1, "downscale", data.downscale, "not together with --img_wh")
+    _require(data.img_wh is None or data.downscale == 1, "downscale", data.downscale, "give it or --img_wh, not both")
     _require(model.N_samples >= 2, "N_samples", model.N_samples, "give 2 or more")
+    fine = model.N_importance > 0
+    _require(not fine or model.N_samples >= 3, "N_samples", model.N_samples, "give 3 or more, or --N_importance 0")
     _require(model.N_importance >= 0, "N_importance", model.N_importance, "give 0 or more")
     _require(0 <= model.perturb <= 1, "perturb", model.perturb, "give 0 to 1")
-    _require(model.noise_std >= 0, "noise_std", model.noise_std, "give 0 or more")
+    _require(0 <= model.noise_std < math.inf, "noise_std", model.noise_std, "give 0 or more")
     _require(model.net_depth >= 2, "net_depth", model.net_depth, "give 2 or more")
     _require(1 <= model.net_skip < model.net_depth, "net_skip", model.net_skip, "a layer from 1 to net_depth - 1")
     _require(model.net_width >= 32 and model.net_width % 32 == 0, "net_width", model.net_width, "a multiple of 32")
-    _require(0 < model.grad_share <= 1, "grad_share", model.grad_share, "give more than 0 and at most 1")
-    _require(optim.lr > 0, "lr", optim.lr, "give a positive number")
-    _require(optim.warmup_multiplier >= 1, "warmup_multiplier", optim.warmup_multiplier, "give 1 or more")
-    _require(optim.warmup_epochs >= 0, "warmup_epochs", optim.warmup_epochs, "give 0 or more")
-    _require(train.batch_size >= 1, "batch_size", train.batch_size, "give 1 or more")
-    _require(train.chunk >= 1, "chunk", train.chunk, "give 1 or more")
-    _require(train.num_epochs > 0, "num_epochs", train.num_epochs, "give a positive number")
-    _require(train.max_steps is None or train.max_steps >= 1, "max_steps", train.max_steps, "give 1 or more")
-    _require(train.seconds is None or train.seconds > 0, "seconds", train.seconds, "give a positive number")
+    _require(0 < model.grad_share <= 1, "grad_share", model.grad_share, "give more than 0, up to 1")
+    _require(0 < optim.lr < math.inf, "lr", optim.lr, "give a positive number")
+    _require(0 <= optim.momentum < 1, "momentum", optim.momentum, "give 0 or more, less than 1")
+    _require(0 <= optim.weight_decay < math.inf, "weight_decay", optim.weight_decay, "give 0 or more")
+    _require(0 < optim.decay_gamma < math.inf, "decay_gamma", optim.decay_gamma, "give a positive number")
+    _require(0 <= optim.poly_exp < math.inf, "poly_exp", optim.poly_exp, "give 0 or more")
+    _require(1 <= optim.warmup_multiplier < math.inf, "warmup_multiplier", optim.warmup_multiplier, "give 1 or more")
+    _require(0 <= optim.warmup_epochs < math.inf, "warmup_epochs", optim.warmup_epochs, "give 0 or more")
+    for name in ("batch_size", "chunk", "max_steps", "val_every", "val_views"):
+        value = getattr(train, name)
+        _require(value is None or value >= 1, name, value, "give 1 or more")
+    _require(0 < train.num_epochs < math.inf, "num_epochs", train.num_epochs, "give a positive number")
+    _require(train.seconds is None or 0 < train.seconds < math.inf, "seconds", train.seconds, "give a positive number")
     _require(train.num_gpus >= 0, "num_gpus", train.num_gpus, "give 0 (the CPU) or more")
-    _require(bool(train.exp_name) and "/" not in train.exp_name, "exp_name", train.exp_name, "a name without slashes")
+    _require(0 <= train.seed < 2**63, "seed", train.seed, "give 0 or more, less than 2^63")
+    name = train.exp_name
+    _require(bool(name.strip(". ")) and not set(name) & set("/\\"), "exp_name", name, "a name without slashes")
 
 
 def _require(holds: bool, option: str, value: object, remedy: str) -> None:
     if not holds:
-        raise UserError(f"--{option} {value} cannot work: {remedy}")
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise UserError(f"--{option} {shown} cannot work: {remedy}")

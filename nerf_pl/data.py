@@ -54,19 +54,21 @@ class PixelBatches(nn.Module):
 
 class SceneData(L.LightningDataModule):
     """Training: one item is a number of steps to take at once, one pass the way to the next validation.
-    Validation: one item is the index of a view; each process takes its share."""
+    Validation: one item is the index of a view. Each process takes its share, of the same size as the others'; where
+    the views do not suffice for that, some are rendered twice."""
 
-    def __init__(self, val: Scene | None, next_chunks: Callable[[], Sequence[int]], val_views: int):
+    def __init__(self, n_val: int, next_chunks: Callable[[], Sequence[int]], val_views: int):
         super().__init__()
-        self.val, self.next_chunks, self.val_views = val, next_chunks, val_views
+        self.n_val, self.next_chunks, self.val_views = n_val, next_chunks, val_views
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(self.next_chunks(), batch_size=None)  # pyright: ignore[reportArgumentType]
 
     def val_dataloader(self) -> DataLoader | list:
-        if self.val is None:
+        if self.n_val == 0:
             return []
-        n = min(self.val_views, len(self.val))
-        views = [round(i * (len(self.val) - 1) / max(n - 1, 1)) for i in range(n)]  # spread over the split
+        n = min(self.val_views, self.n_val)
+        views = [round(i * (self.n_val - 1) / max(n - 1, 1)) for i in range(n)]  # spread over the split
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return DataLoader(views[rank::world], batch_size=None)  # pyright: ignore[reportArgumentType]
+        share = [views[i % n] for i in range(rank, -(-n // world) * world, world)]
+        return DataLoader(share, batch_size=None)  # pyright: ignore[reportArgumentType]

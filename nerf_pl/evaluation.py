@@ -1,6 +1,7 @@
 """Rendering a trained model: test views with their scores, films, and a page that shows them."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from nerf_pl.models import NeRF
 from nerf_pl.report import write_report
 from nerf_pl.scenes import Scene
 from nerf_pl.system import render_view
+from nerf_pl.types import UserError
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -35,8 +37,11 @@ def evaluate(
     Scores are those of the 8-bit pictures that are written. Files: NNN.png, with save_depth depth_NNN, TITLE.gif,
     TITLE.mp4, index.html, and the metrics: the means as psnr and ssim, the views below them. Returns the metrics.
     """
+    if min(scene.cameras.width, scene.cameras.height) < 11:
+        size = f"{scene.cameras.width}x{scene.cameras.height}"
+        raise UserError(f"{scene.root}: views of {size} pixels are too small for SSIM, whose window has 11x11")
     views, frames = [], []
-    for i in track(range(len(scene)), description=f"rendering {title}", console=console, transient=True):
+    for i in _track(len(scene), title):
         images = render_view(model, scene, i, chunk, device)
         rgb = media.to_uint8(images["rgb"].cpu())
         media.write_png(folder / f"{i:03d}.png", rgb)
@@ -71,7 +76,7 @@ def evaluate(
 def render_path(model: NeRF, path: Scene, film: Path, fps: float, chunk: int, device: torch.device) -> None:
     """Film a camera path: FILM.mp4 and FILM.gif, and FILM_depth.mp4."""
     frames, depths = [], []
-    for i in track(range(len(path)), description=f"rendering {film.name}", console=console, transient=True):
+    for i in _track(len(path), film.name):
         images = render_view(model, path, i, chunk, device)
         frames.append(media.to_uint8(images["rgb"].cpu()))
         depths.append(media.depth_colours(images["depth"].cpu(), path.near, path.far, images["opacity"].cpu()))
@@ -82,6 +87,14 @@ def render_path(model: NeRF, path: Scene, film: Path, fps: float, chunk: int, de
 def write_films(film: Path, frames: list[np.ndarray], fps: float) -> None:
     media.write_gif(film.with_name(f"{film.name}.gif"), frames, fps)
     media.write_mp4(film.with_name(f"{film.name}.mp4"), frames, fps)
+
+
+def _track(n: int, title: str) -> Iterable[int]:
+    """0 ... n - 1, with a bar on a terminal."""
+    views = range(n)
+    if not console.is_terminal:
+        return views
+    return track(views, description=f"rendering {title}", console=console, transient=True)
 
 
 def _write_depth(folder: Path, i: int, depth: Tensor, depth_format: str) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -17,19 +16,11 @@ from nerf_pl.data import PixelBatches
 from nerf_pl.models import NeRF, precision_of
 from nerf_pl.rendering import Background, render_rays
 from nerf_pl.scenes import Scene
+from nerf_pl.types import UserError
 
 CHUNK_SECONDS = 0.4  # how long Lightning leaves the device alone: between chunks come logging, callbacks, the clock
+TIMED_PASSES = 4  # validations of a training that ends by the clock
 PRECROP_STEPS = 500
-
-
-class _Zeros(Sequence):
-    """As many zeros as anybody can ask for."""
-
-    def __len__(self) -> int:
-        return 2**62
-
-    def __getitem__(self, index: Any) -> Any:
-        return 0
 
 
 class Gradients:
@@ -88,23 +79,24 @@ class NeRFSystem(L.LightningModule):
     does not show; on a GPU one step is the replay of a CUDA graph and one optimizer launch, with no synchronisation.
     """
 
-    def __init__(self, config: Config, model: NeRF, scene: Scene, world: int = 1):
+    def __init__(self, config: Config, model: NeRF, scene: Scene, val_scene: Scene | None = None, world: int = 1):
         super().__init__()
         self.automatic_optimization = False
-        self.config, self.model = config, model
-        self.batches = PixelBatches(scene, config.train.batch_size, model.seed, PRECROP_STEPS)
+        self.config, self.model, self.val_scene, self.world = config, model, val_scene, world
         self.background = scene.background
         self.scene_root = str(scene.root.resolve()) if scene.root else ""
-        self.steps_per_epoch = max(len(self.batches) // (config.train.batch_size * world), 1)
-        self.world = world
+        n_pixels = scene.images.shape[:3].numel()
+        self.steps_per_epoch = max(n_pixels // (config.train.batch_size * world), 1)
         self.max_steps = config.train.max_steps
         if self.max_steps is None and config.train.seconds is None:
             self.max_steps = math.ceil(config.train.num_epochs * self.steps_per_epoch)
-        self.val_scene: Scene | None = None
-        self.start_step = 0
+        precrop_steps = PRECROP_STEPS if self.max_steps is None else min(PRECROP_STEPS, self.max_steps // 4)
+        self.batches = PixelBatches(scene, config.train.batch_size, model.seed, precrop_steps)
+        self.step = 0  # of the run, those before a resume included
         self.train_seconds = 0.0
-        self._optimizer_state: dict[str, Any] | None = None
         self.step_seconds = 0.0  # of one step, as last measured
+        self._optimizer_state: dict[str, Any] | None = None
+        self._pass_end, self._pass_chunks = 0.0, 0  # of a pass by the clock: training seconds at its end, its chunks
 
     # ---- length of training ------------------------------------------------------------------------------------------
 
@@ -112,36 +104,46 @@ class NeRFSystem(L.LightningModule):
     def progress(self) -> float:
         """Share of the training that is done, 0 to 1."""
         by_time = self.train_seconds / self.config.train.seconds if self.config.train.seconds else 0.0
-        by_steps = self.global_step / self.max_steps if self.max_steps else 0.0  # whichever ends first
+        by_steps = self.step / self.max_steps if self.max_steps else 0.0  # whichever ends first
         return min(max(by_time, by_steps), 1.0)
 
     @property
-    def passes(self) -> int:
-        """How many times `next_chunks` will be asked for more: once per validation."""
-        return 1 if self.max_steps is None else -(-self.max_steps // self.val_every) - self.start_step // self.val_every
+    def finished(self) -> bool:
+        """Whether there are no steps left, or no time for another one."""
+        seconds = self.config.train.seconds
+        out_of_time = seconds is not None and seconds - self.train_seconds < self.step_seconds / 2
+        return self.progress >= 1 or out_of_time
 
-    def next_chunks(self) -> Sequence[int]:
-        """Steps to take at once, up to the next validation; 0 leaves the number to the clock."""
-        if self.config.train.seconds is not None:
-            return _Zeros()
-        total = min(self.val_every - self.global_step % self.val_every, self.max_steps - self.global_step)
+    def next_chunks(self) -> list[int]:
+        """Numbers of steps to take at once, up to the next validation; 0 leaves a number to the clock."""
+        t = self.config.train
+        if t.seconds is not None and t.val_every is None:
+            share = t.seconds / TIMED_PASSES
+            # rounded, since a pass ends a little before or after its share of the time
+            self._pass_end = share * (round(self.train_seconds / share) + 1)
+            left = self._pass_end - self.train_seconds
+            self._pass_chunks = max(math.ceil(left / max(CHUNK_SECONDS, self.step_seconds)), 1)
+            return [0] * self._pass_chunks
+        total = self.val_every - self.step % self.val_every
+        if self.max_steps is not None:
+            total = min(total, self.max_steps - self.step)
         n = max(min(round(total * self.step_seconds / CHUNK_SECONDS), total), 1)
         return [total * (i + 1) // n - total * i // n for i in range(n)]
 
-    def _steps_in_time(self) -> int:
-        """Steps of the next chunk under a time budget; smaller near the end, to hit it."""
-        left = self.config.train.seconds - self.train_seconds
-        n = max(int(min(CHUNK_SECONDS, left) / self.step_seconds), 1)
-        return n if self.max_steps is None else min(n, self.max_steps - self.global_step)
-
     @property
     def val_every(self) -> int:
-        """Steps from one validation to the next."""
-        if self.config.train.val_every:
-            return self.config.train.val_every
-        if self.max_steps is None:
-            return 1_000_000_000  # a time budget is spent on training; the end is validated all the same
-        return max(min(self.steps_per_epoch, self.max_steps // 10), 1)
+        """Steps from one validation to the next, where they are not set by the clock."""
+        at_least_ten = self.steps_per_epoch if self.max_steps is None else self.max_steps // 10
+        return self.config.train.val_every or max(min(self.steps_per_epoch, at_least_ten), 1)
+
+    def _chunk(self, asked: int, index: int) -> int:
+        """Steps to take now, with this index in the pass: as many as asked for, within the time and number left."""
+        left = math.inf if self.max_steps is None else self.max_steps - self.step
+        if not asked:
+            asked = round((self._pass_end - self.train_seconds) / (self._pass_chunks - index) / self.step_seconds)
+        if self.config.train.seconds is not None:
+            left = min(left, int((self.config.train.seconds - self.train_seconds) / self.step_seconds))
+        return max(min(asked, left), 1)
 
     # ---- one training step -------------------------------------------------------------------------------------------
 
@@ -154,36 +156,49 @@ class NeRFSystem(L.LightningModule):
 
     def on_fit_start(self) -> None:
         if isinstance(self.trainer.strategy, DDPStrategy):
-            # gradients are averaged below, after the graph: DDP's own hooks cannot run inside one
-            self.trainer.strategy.model.require_backward_grad_sync = False  # pyright: ignore
+            # gradients are averaged below, after the graph: DDP's own hooks cannot run inside one; buffers are constant
+            ddp: Any = self.trainer.strategy.model
+            ddp.require_backward_grad_sync = ddp.require_forward_param_sync = False
         torch.set_float32_matmul_precision("high" if precision_of(self.config, self.device) == "tf32" else "highest")
         self.model.train()
-        self.model.step.fill_(self.start_step)
+        self.model.step.fill_(self.step)
         self.gradients = Gradients(self.model, self.batches, self.background)
-        self.step_seconds = self.gradients.capture()  # before the clock of a time budget starts
-        # what Lightning calls the global step counts optimizer steps: those of the run, not of this process
-        self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = self.start_step
+        self.step_seconds = self._mean(self.gradients.capture())  # before the clock of a time budget starts
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start = time.perf_counter()
-        n_steps = n_steps or self._steps_in_time()
+        n_steps = self._chunk(n_steps, batch_idx)
         optimizer = self.optimizers()
         for _ in range(n_steps):
-            self._set_lr(optimizer)
+            lr = self._lr()
+            for group in optimizer.param_groups:
+                group["lr"] = lr
             self.gradients()
             if self.world > 1:
                 for p in self.model.parameters():
                     torch.distributed.all_reduce(p.grad)
                     p.grad /= self.world
             optimizer.step()
-        error = self.gradients.error.item() / n_steps  # waits for the device, once a chunk
+            self.step += 1
+        error = self._mean(self.gradients.error.item() / n_steps)  # waits for the device, once a chunk
         self.gradients.error.zero_()
-        spent = time.perf_counter() - start
+        spent = self._mean(time.perf_counter() - start)
         self.train_seconds += spent
         self.step_seconds = spent / n_steps
-        self.log_dict({"train/mse": error, "train/psnr": -10 * math.log10(max(error, 1e-12)), "lr": self._lr()})
-        if self.progress >= 1:
-            self.trainer.should_stop = True
+        if not math.isfinite(error):
+            raise UserError(f"training diverged before step {self.step}: the loss is {error}; give a lower --lr")
+        psnr = -10 * math.log10(max(error, 1e-12))
+        # Lightning would count chunks; `step` is what it takes for the axis instead
+        self.log_dict({"train/mse": error, "train/psnr": psnr, "lr": self._lr(), "step": float(self.step)})
+        self.trainer.should_stop = self.finished
+
+    def _mean(self, value: float) -> float:
+        """The mean over all processes: what they plan by it is the same in each."""
+        if self.world == 1:
+            return value
+        mean = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(mean)
+        return mean.item() / self.world
 
     def _lr(self) -> float:
         o = self.config.optim
@@ -194,11 +209,6 @@ class NeRFSystem(L.LightningModule):
             o.warmup_multiplier, warmup, o.lr_per_step,
         )  # fmt: skip
 
-    def _set_lr(self, optimizer: Any) -> None:
-        lr = self._lr()
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-
     # ---- validation --------------------------------------------------------------------------------------------------
 
     def validation_step(self, view: int, batch_idx: int) -> dict[str, Tensor]:
@@ -207,6 +217,7 @@ class NeRFSystem(L.LightningModule):
         target = self.val_scene.image(view).to(self.device)
         images["target"] = target
         self.log("val/psnr", metrics.psnr(images["rgb"], target), batch_size=1, sync_dist=True)
+        self.log("step", float(self.step), batch_size=1, sync_dist=True)
         return images
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
@@ -214,6 +225,7 @@ class NeRFSystem(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = to_dict(self.config)
         checkpoint["scene"] = self.scene_root
+        checkpoint["global_step"] = self.step
         checkpoint["train_seconds"] = self.train_seconds
 
     def resume_from(self, checkpoint: dict[str, Any]) -> None:
@@ -221,14 +233,15 @@ class NeRFSystem(L.LightningModule):
         the number of the step, from which all random numbers follow, and the time spent."""
         self.load_state_dict(checkpoint["state_dict"])
         self._optimizer_state = checkpoint["optimizer_states"][0]
-        self.start_step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
+        self.step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
 
     def describe(self) -> str:
         """What runs, in one line."""
         precision = precision_of(self.config, self.device)
         fused = precision == "bf16" and ops.fuses_mlp(self.device, self.model.coarse.layout)
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        return f"{name}, {ops.path(self.device)}, {precision}{', fused network' if fused else ''}"
+        devices = f"{self.world} x {name}" if self.world > 1 else name
+        return f"{devices}, {ops.path(self.device)}, {precision}{', fused network' if fused else ''}"
 
 
 def render_view(model: NeRF, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:

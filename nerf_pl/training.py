@@ -3,8 +3,9 @@
 import json
 import logging
 import os
+import signal
+import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
@@ -12,95 +13,121 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from nerf_pl.callbacks import ImageLog, Interrupt, ProgressBar, keep_best_and_last
+from nerf_pl.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
 from nerf_pl.checkpoint import AtomicCheckpointIO, load_weights
-from nerf_pl.config import Config, check, to_dict
+from nerf_pl.config import Config, RunFolders, check, from_dict, to_dict
 from nerf_pl.data import SceneData
 from nerf_pl.media import atomic_write
 from nerf_pl.models import make_model
-from nerf_pl.scenes import available_splits, load_scene
+from nerf_pl.scenes import Scene, available_splits, load_scene
 from nerf_pl.system import NeRFSystem
 from nerf_pl.types import UserError
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-@dataclass(frozen=True)
-class RunFolders:
-    """Where the files of a run go."""
-
-    checkpoints: Path
-    logs: Path
-    settings: Path
-
-    @staticmethod
-    def modern(run: Path) -> "RunFolders":
-        return RunFolders(run / "checkpoints", run / "logs", run / "settings.json")
-
-    @staticmethod
-    def classic(exp_name: str) -> "RunFolders":
-        return RunFolders(Path("ckpts") / exp_name, Path("logs") / exp_name, Path("logs") / exp_name / "settings.json")
+console = Console(highlight=False, soft_wrap=True)
 
 
 def train(config: Config, root: Path, folders: RunFolders, resume: bool = False, overwrite: bool = False) -> Path:
     """Train a model on the scene in `root`; returns the path of the last checkpoint.
 
     resume continues from last.ckpt exactly where it stopped. Raises UserError for anything the user can mend, and
-    KeyboardInterrupt after Ctrl-C, when last.ckpt has been written.
+    Interrupted after Ctrl-C, when last.ckpt has been written.
     """
     check(config)
     accelerator, devices = devices_of(config)
-    rank = int(os.environ.get("LOCAL_RANK", 0))
-    last = folders.checkpoints / "last.ckpt"
+    rank, last = process(), folders.checkpoints / "last.ckpt"
     if rank == 0:
         _check_folder(last, resume, overwrite)
-    d = config.data
-    scene = load_scene(root, d.dataset_name, "train", d.img_wh, d.downscale, d.spheric)
-    has_val = "val" in available_splits(root)
-    val = load_scene(root, d.dataset_name, "val", d.img_wh, d.downscale, d.spheric) if has_val else None
+    scene = _load(config, root, "train")
+    val = _load(config, root, "val") if "val" in available_splits(root) else None
 
-    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-    model = make_model(config, device, rank)
-    if config.train.ckpt_path and not resume:
-        load_weights(model, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
-    system = NeRFSystem(config, model, scene, devices)
-    system.val_scene = val
+    model = make_model(config, torch.device("cuda" if accelerator == "gpu" else "cpu"), rank)
+    system = NeRFSystem(config, model, scene, val, devices)
+    checkpoints = Checkpoints(folders.checkpoints)
     if resume:
-        system.resume_from(AtomicCheckpointIO().load_checkpoint(last))
+        _resume(system, checkpoints, last)
+    elif config.train.ckpt_path:
+        load_weights(model, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
     if rank == 0:
-        with atomic_write(folders.settings) as path:
-            path.write_text(json.dumps({"scene": system.scene_root, **to_dict(config)}, indent=2) + "\n")
-        console.print(f"{len(scene)} training views of {scene.cameras.width} x {scene.cameras.height} from {root}")
-        if val is None:
-            console.print(f"{root} has no val split: the last checkpoint is kept, there is no best one")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its start-up lines say nothing about the run
+        _prepare_folders(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
+        console.print(_describe(scene, val, root))
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # its start-up lines say nothing about the run
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
-        max_epochs=system.passes,
+        max_epochs=-1,  # the system says when to stop
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        enable_checkpointing=False,
         logger=TensorBoardLogger(folders.logs, name="", version=""),
         plugins=[AtomicCheckpointIO()],
-        callbacks=[
-            ProgressBar(),
-            ImageLog(),
-            keep_best_and_last(folders.checkpoints, val is not None),
-            Interrupt(folders.checkpoints),
-        ],
+        callbacks=[ProgressBar(console), ImageLog(), checkpoints, Interrupt(folders.checkpoints)],
     )
     with warnings.catch_warnings():
         # the loaders hold numbers, not images: there is nothing for workers to do
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-        trainer.fit(system, SceneData(val, system.next_chunks, config.train.val_views))
+        try:
+            trainer.fit(system, SceneData(len(val) if val else 0, system.next_chunks, config.train.val_views))
+        except BaseException:
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(signal.SIGKILL)  # other processes would wait for this one
+            raise
+    if rank > 0:
+        sys.exit()  # it was started to help train; what comes after is for the first process alone
     return last
+
+
+def process() -> int:
+    """The number of this process among those that train together on this machine; 0 is the one that was started."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def _load(config: Config, root: Path, split: str) -> Scene:
+    d = config.data
+    return load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.spheric)
+
+
+def _describe(scene: Scene, val: Scene | None, root: Path) -> str:
+    size = f"{scene.cameras.width} x {scene.cameras.height}"
+    others = f"{len(val)} for validation" if val else "no val split, so no validation and no best.ckpt"
+    return f"{root}: {len(scene)} views of {size} to train on, {others}"
+
+
+def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
+    """Go on from `last`. Raises UserError if it does not fit, or has nothing left to be done."""
+    content = AtomicCheckpointIO().load_checkpoint(last)
+    if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
+        raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
+    stored = from_dict(content["config"])
+    for section, names in (("model", ("net_depth", "net_width", "net_skip")), ("optim", ("optimizer",))):
+        for name in names:
+            value, asked = (getattr(getattr(config, section), name) for config in (stored, system.config))
+            if value != asked:
+                raise UserError(f"--{name} {asked}: {last} was trained with {value}; leave the option out")
+    if (stored.model.N_importance > 0) != (system.config.model.N_importance > 0):
+        asked, value = system.config.model.N_importance, stored.model.N_importance
+        raise UserError(f"--N_importance {asked}: {last} was trained with {value}; leave the option out")
+    system.resume_from(content)
+    checkpoints.best = content.get("best_psnr", checkpoints.best)
+    if system.finished:
+        remedy = "give a larger --max_steps, --seconds or --num_epochs"
+        raise UserError(f"{last} is finished, at step {system.step}: {remedy}")
+
+
+def _prepare_folders(folders: RunFolders, settings: dict, resume: bool) -> None:
+    """Write the settings; of an earlier run of the name that is not resumed, keep last.ckpt alone until it is
+    replaced."""
+    with atomic_write(folders.settings) as path:
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+    if not resume:
+        for old in (folders.checkpoints / "best.ckpt", *folders.logs.glob("events.out.tfevents.*")):
+            old.unlink(missing_ok=True)
 
 
 def devices_of(config: Config) -> tuple[str, int]:

@@ -3,11 +3,11 @@
 
 The forward pass keeps no activations. The backward pass first lists the samples that it will visit; only those are
 computed again, with activations kept, and differentiated, a chunk at a time. Either they are all that have a gradient
-other than zero (empty space, where the rectified density is 0, has none), or a random share of them, chosen with a
-probability in proportion to the size of their gradient and weighted by its inverse: an unbiased estimate of the gradient
-whose noise is small beside that of drawing some pixels out of millions (importance sampling; the systematic variant,
-Madow 1949). Memory stays small and bounded, and no launch depends on the number of listed samples, so that a CUDA graph
-can hold it all.
+other than zero (empty space, where the rectified density is 0, has none), or a random share of them, drawn with a
+probability in proportion to the size of their gradient and weighted by its inverse: an unbiased estimate of the
+gradient, whose noise is small beside that of drawing some pixels out of millions (importance sampling; the systematic
+variant, Madow 1949). Memory stays small and bounded, and no launch depends on the number of listed samples, so that a
+CUDA graph can hold it all.
 """
 
 import torch
@@ -154,7 +154,8 @@ class _NerfMLP(torch.autograd.Function):
             _launch_forward(xyz, dirs, weights, params, layout, sigma, rgb, size, first, kept)
             kernels.backward_kernel[(-(-size // BLOCK),)](
                 weights, _hidden(weights, layout), order, count, acts, rgb, d_sigma, d_rgb, grads,
-                heads[first // BLOCK :], first, size, at["dir"], at["sigma"], at["rgb"], layout.depth, W, BLOCK=BLOCK, STAGES=2, num_warps=8,
+                heads[first // BLOCK :], first, size, at["dir"], at["sigma"], at["rgb"], layout.depth, W,
+                BLOCK=BLOCK, STAGES=2, num_warps=8,
             )  # fmt: skip
             kernels.weight_gradient_kernel[(jobs, SPLITS)](
                 kept_xyz, kept_dirs, acts, grads, count, parts, first, size,

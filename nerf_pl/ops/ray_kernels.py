@@ -63,8 +63,8 @@ def _sine(x, quarter_turns):
 def frequency_kernel(x_ptr, out_ptr, n, row_stride, FREQS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     column = tl.arange(0, WIDTH)
-    # Column 3 + 6 k + 3 [cos] + coordinate. In floats, since Triton 3.6 was seen to compile integer division by 6 wrongly
-    # here (for n divisible by 16); columns 0 to 2 come out as coordinates 0 to 2, too.
+    # Column 3 + 6 k + 3 [cos] + coordinate. In floats, since Triton 3.6 was seen to compile integer division by 6
+    # wrongly here (for n divisible by 16); columns 0 to 2 come out as coordinates 0 to 2, too.
     wave = column.to(tl.float32) - 3
     k = tl.floor((wave + 0.5) * 0.16666667)
     place = wave - 6 * k

@@ -1,0 +1,149 @@
+"""The fused network against its twin, and the drawing of the samples that its backward pass visits.
+
+On a CPU the kernels run in Triton's interpreter, in fp32. On a GPU they multiply in bf16, and the truth is the twin in
+float64 on the same rounded weights and inputs.
+"""
+
+import pytest
+import torch
+
+from nerf_pl import ops
+from nerf_pl.ops import MLPLayout, reference
+
+pytest.importorskip("triton")
+
+from nerf_pl.ops import fused_mlp
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def relative(value: torch.Tensor, truth: torch.Tensor) -> float:
+    value, truth = value.detach().double(), truth.detach().double()
+    assert value.shape == truth.shape
+    assert torch.isfinite(value).all()
+    return float((value - truth).norm() / truth.norm().clamp(min=1e-30))
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def network(layout: MLPLayout, n: int) -> tuple[torch.Tensor, ...]:
+    """Parameters and inputs that both precisions represent exactly, so that only the arithmetic differs."""
+    parts = []
+    for (name, shape), size in zip(layout.shapes.items(), layout.sizes, strict=True):
+        fan = 4.0 if name.startswith("b_") else shape[-1]
+        parts.append(random(size, seed=len(parts)) * (1.5 / fan) ** 0.5)
+    params = torch.cat(parts).bfloat16().float()
+    xyz = ops.frequency(random(n, 3, seed=100), layout.xyz_freqs).bfloat16().float()
+    dirs = torch.nn.functional.normalize(random(n, 3, seed=101), dim=1)
+    return params, xyz, ops.frequency(dirs, layout.dir_freqs).bfloat16().float()
+
+
+@pytest.mark.parametrize(
+    ("layout", "n"),
+    [
+        (MLPLayout(2, 32, 1), 0),
+        (MLPLayout(2, 32, 1), 1),
+        (MLPLayout(3, 64, 2), 129),
+        (MLPLayout(4, 128, 2), 300),
+        (MLPLayout(8, 256, 4), 257),
+        (MLPLayout(8, 256, 5), 128),
+    ],
+)
+def test_fused_network_and_its_gradient(layout, n, monkeypatch):
+    monkeypatch.setattr(fused_mlp, "CHUNK", 128)
+    limit = 2e-2 if DEVICE.type == "cuda" else 2e-6  # bf16 there, fp32 in the interpreter
+    params, xyz, dirs = network(layout, n)
+    fused, twin = params.clone().requires_grad_(), params.double().requires_grad_()
+    # a third of the samples has no gradient, as in a scene, among them whole tiles
+    some = (torch.arange(n, device=DEVICE) % 3 > 0) & (torch.arange(n, device=DEVICE) // 64 != 1)
+    g_sigma, g_rgb = random(n, seed=7) * some, random(n, 3, seed=8) * some[:, None]
+    sigma, rgb = fused_mlp.nerf_mlp(xyz, dirs, fused, layout)
+    true_sigma, true_rgb = reference.nerf_mlp(xyz.double(), dirs.double(), twin, layout)
+    ((sigma * g_sigma).sum() + (rgb * g_rgb).sum()).backward()
+    ((true_sigma * g_sigma).sum() + (true_rgb * g_rgb).sum()).backward()
+    assert relative(sigma, true_sigma) < limit
+    assert relative(rgb, true_rgb) < limit
+    with torch.no_grad():
+        assert relative(fused_mlp.nerf_mlp(xyz, None, fused, layout)[0], true_sigma) < limit
+    # through rectifiers, bf16 gradients are coarse whoever computes them: they are judged by the twin's own in bf16
+    rounded = params.to(torch.bfloat16 if DEVICE.type == "cuda" else torch.float32).requires_grad_()
+    s, c = reference.nerf_mlp(xyz.to(rounded.dtype), dirs.to(rounded.dtype), rounded, layout)
+    ((s * g_sigma).sum() + (c * g_rgb).sum()).backward()
+    parts = (p.grad.split(layout.sizes) for p in (fused, rounded, twin))
+    for name, part, comparison, truth in zip(layout.shapes, *parts, strict=True):
+        assert relative(part, truth) < limit + 2 * relative(comparison, truth), name
+
+
+def test_fused_network_is_deterministic():
+    layout = MLPLayout(3, 64, 2)
+    params, xyz, dirs = network(layout, 300)
+    grads = []
+    for _ in range(2):
+        p = params.clone().requires_grad_()
+        sigma, rgb = fused_mlp.nerf_mlp(xyz, dirs, p, layout)
+        (sigma.sum() + rgb.sum()).backward()
+        grads.append(p.grad)
+    assert torch.equal(*grads)
+
+
+def test_drawn_samples_give_an_unbiased_gradient():
+    """Over many draws, the weighted sum of what was drawn is the sum of all; and never more are drawn than asked."""
+    n, share, draws = 400, 0.25, 600
+    some = torch.arange(n, device=DEVICE) % 3 > 0
+    size = random(n, seed=2).exp() ** 2  # gradients of very different size
+    d_sigma, d_rgb = random(n) * size * some, random(n, 3, seed=1) * some[:, None]
+    estimates, seen = [], torch.zeros(n, dtype=torch.bool, device=DEVICE)
+    for i in range(draws):
+        shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(i)).to(DEVICE)
+        order, count, s, c = fused_mlp.drawn(d_sigma[shuffled], d_rgb[shuffled], share)
+        assert 0 < count.item() <= share * n
+        rows = order[: count.item()].long()
+        assert (rows.diff() > 0).all()
+        assert some[shuffled[rows]].all()
+        seen[shuffled[rows]] = True
+        estimates.append(torch.cat([s[rows].sum()[None], c[rows].sum(0)]).double())
+    mean, deviation = torch.stack(estimates).mean(0), torch.stack(estimates).std(0)
+    truth = torch.cat([d_sigma.sum()[None], d_rgb.sum(0)]).double()
+    assert ((mean - truth).abs() < 5 * deviation / draws**0.5).all()
+    assert seen.sum() > 0.9 * some.sum()
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_drawing_where_there_is_little_or_nothing(dead):
+    d_sigma, d_rgb = torch.zeros(50, device=DEVICE), torch.zeros(50, 3, device=DEVICE)
+    if not dead:
+        d_sigma[[3, 9]] = torch.tensor([1.0, -2.0], device=DEVICE)
+    order, count, s, c = fused_mlp.drawn(d_sigma, d_rgb, 0.5)
+    assert order[: count.item()].tolist() == ([] if dead else [3, 9])
+    assert torch.equal(s, d_sigma)
+    assert torch.equal(c, d_rgb)
+
+
+def test_only_samples_with_a_gradient_are_listed():
+    d_sigma = torch.tensor([0.0, 1.0, 0.0, 0.0, -2.0, 0.0], device=DEVICE)
+    d_rgb = torch.zeros(6, 3, device=DEVICE)
+    d_rgb[3, 2] = 1e-30
+    order, count = fused_mlp.listed(d_sigma, d_rgb)
+    assert count.item() == 3
+    assert order[:3].tolist() == [1, 3, 4]
+    assert (order[3:] == 0).all()
+
+
+def test_fused_network_refuses_what_it_cannot_do():
+    layout = MLPLayout(2, 32, 1)
+    params, xyz, dirs = network(layout, 4)
+    with pytest.raises(ValueError, match="no gradient of its inputs"):
+        fused_mlp.nerf_mlp(xyz.requires_grad_(), dirs, params, layout)
+    with pytest.raises(ValueError, match="width"):
+        fused_mlp.nerf_mlp(xyz.detach(), dirs, params, MLPLayout(2, 96, 1))
+    with pytest.raises(ValueError, match="no_grad"):
+        fused_mlp.nerf_mlp(xyz.detach(), None, params.requires_grad_(), layout)
+
+
+def test_layout_refuses_impossible_sizes():
+    with pytest.raises(ValueError, match="skip"):
+        MLPLayout(depth=4, skip=4)
+    with pytest.raises(ValueError, match="width"):
+        MLPLayout(width=100)
