@@ -11,7 +11,7 @@ import tyro
 from nerf_pl import config as options
 
 Flags = tyro.conf.OmitArgPrefixes
-Plain = tyro.conf.FlagCreatePairsOff  # --use_disp, without a --no_use_disp
+Plain = tyro.conf.FlagCreatePairsOff  # --resume, without a --no_resume
 Position = tyro.conf.Positional[Path]
 RUNS = Path("runs")
 FRAMES = 120
@@ -29,8 +29,8 @@ class Train:
     """Go on with the run where it stopped."""
     overwrite: Plain[bool] = False
     """Start again, over an earlier run of the same name."""
-    data: Flags[Plain[options.DataOptions]] = field(default_factory=lambda: options.PRESETS["nerf"].data)
-    model: Flags[Plain[options.ModelOptions]] = field(default_factory=lambda: options.PRESETS["nerf"].model)
+    data: Flags[options.DataOptions] = field(default_factory=lambda: options.PRESETS["nerf"].data)
+    model: Flags[options.ModelOptions] = field(default_factory=lambda: options.PRESETS["nerf"].model)
     optim: Flags[options.OptimOptions] = field(default_factory=lambda: options.PRESETS["nerf"].optim)
     train: Flags[options.TrainOptions] = field(
         default_factory=lambda: dataclasses.replace(options.PRESETS["nerf"].train, exp_name="")
@@ -149,8 +149,8 @@ class ClassicTrain:
     """Go on with the run where it stopped."""
     overwrite: Plain[bool] = False
     """Start again, over an earlier run of the same name."""
-    data: Flags[Plain[options.DataOptions]] = field(default_factory=lambda: options.CLASSIC.data)
-    model: Flags[Plain[options.ModelOptions]] = field(default_factory=lambda: options.CLASSIC.model)
+    data: Flags[options.DataOptions] = field(default_factory=lambda: options.CLASSIC.data)
+    model: Flags[options.ModelOptions] = field(default_factory=lambda: options.CLASSIC.model)
     optim: Flags[options.OptimOptions] = field(default_factory=lambda: options.CLASSIC.optim)
     train: Flags[options.TrainOptions] = field(default_factory=lambda: options.CLASSIC.train)
 
@@ -211,7 +211,7 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Any:
         if settings.is_file():
             stored = options.read_settings(settings)
             parts = {name: getattr(stored, name) for name in ("data", "model", "optim", "train")}
-            parsed = _parse(argv, program, dataclasses.replace(parsed, **parts))
+            parsed = _parse(argv, program, dataclasses.replace(parsed, resume=False, overwrite=False, **parts))
     return parsed
 
 

@@ -22,6 +22,7 @@ from nerf_pl.scenes import Scene, load_scene
 from nerf_pl.system import Gradients, render_view
 
 WINDOW = 20  # steps between two readings of the clock
+RAYS = 1024  # per step
 SIZE = 400  # width and height of the training images
 
 
@@ -78,7 +79,7 @@ def _text(value: object) -> str:
 
 
 def _measure(precision: str, train: Scene, val: Scene, steps: int, size: int, device: torch.device) -> Result:
-    options = {"precision": precision, "batch_size": 1024}
+    options = {"precision": precision, "batch_size": RAYS}
     model_options = ModelOptions(N_samples=64, N_importance=64, noise_std=0.0)
     config: Config = dataclasses.replace(
         CLASSIC, model=model_options, train=dataclasses.replace(CLASSIC.train, **options)

@@ -167,9 +167,9 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
         foreign = foreign_layers(checkpoint, (), path)
         if foreign is None:
             raise UserError(f"checkpoint {path} was not made by nerf_pl or nerf-pytorch: give one of theirs")
-        size = (foreign.net_depth, foreign.net_width, foreign.net_skip)
-        if size[2] is None:
+        if foreign.net_skip is None:
             raise UserError(f"{path} holds a network without the skip connection of the 2020 model: give another")
+        size = (foreign.net_depth, foreign.net_width, foreign.net_skip)
         config = fit_config(config or CLASSIC, size, "fine" in foreign.fields)
         model = make_model(config, device)
         _assign(model, foreign)

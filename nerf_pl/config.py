@@ -138,7 +138,7 @@ def to_dict(config: Config) -> dict:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: Mapping) -> Config:
+def from_dict(values: Any) -> Config:
     """The inverse of `to_dict`, also of its JSON. Raises UserError for an option that this version does not know, or
     a value that it cannot have; an option that is not stored has its default."""
     if not isinstance(values, Mapping) or "method" not in values:

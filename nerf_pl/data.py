@@ -24,6 +24,10 @@ class PixelBatches(nn.Module):
     learn to be empty and never recover.
     """
 
+    images: Tensor
+    c2w: Tensor
+    K: Tensor
+
     def __init__(self, scene: Scene, batch_size: int, seed: int, precrop_steps: int = 0):
         super().__init__()
         self.near, self.far, self.background = scene.near, scene.far, scene.background
@@ -64,9 +68,7 @@ class SceneData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         return DataLoader(self.next_chunks(), batch_size=None)  # pyright: ignore[reportArgumentType]
 
-    def val_dataloader(self) -> DataLoader | list:
-        if self.n_val == 0:
-            return []
+    def val_dataloader(self) -> DataLoader:
         n = min(self.val_views, self.n_val)
         views = [round(i * (self.n_val - 1) / max(n - 1, 1)) for i in range(n)]  # spread over the split
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -20,6 +20,8 @@ class NeRF(nn.Module):
     determines every random number.
     """
 
+    step: Tensor
+
     def __init__(
         self,
         N_samples: int = 64,

@@ -34,12 +34,16 @@ class Gradients:
         self.model, self.batches, self.background = model, batches, background
         self.error = torch.zeros((), device=model.step.device)
         self.graph: torch.cuda.CUDAGraph | None = None
+        self._grads: list[Tensor | None] = []  # where the graph writes
 
     def __call__(self) -> None:
-        if self.graph is not None:
-            self.graph.replay()
-        else:
+        if self.graph is None:
             self._compute()
+            return
+        self.graph.replay()
+        # Lightning takes gradients off the parameters around a validation; without this, training would end there
+        for p, grad in zip(self.model.parameters(), self._grads, strict=True):
+            p.grad = grad
 
     def capture(self) -> float:
         """Compile the kernels and, on a GPU, record the graph; returns the seconds of one call. Moves no weight."""
@@ -54,6 +58,7 @@ class Gradients:
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
                 self._compute()
+            self._grads = [p.grad for p in self.model.parameters()]
             self()
             torch.cuda.synchronize()
         start = time.perf_counter()
@@ -143,7 +148,7 @@ class NeRFSystem(L.LightningModule):
             asked = round((self._pass_end - self.train_seconds) / (self._pass_chunks - index) / self.step_seconds)
         if self.config.train.seconds is not None:
             left = min(left, int((self.config.train.seconds - self.train_seconds) / self.step_seconds))
-        return max(min(asked, left), 1)
+        return int(max(min(asked, left), 1))
 
     # ---- one training step -------------------------------------------------------------------------------------------
 
@@ -168,7 +173,7 @@ class NeRFSystem(L.LightningModule):
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start = time.perf_counter()
         n_steps = self._chunk(n_steps, batch_idx)
-        optimizer = self.optimizers()
+        optimizer: Any = self.optimizers()
         for _ in range(n_steps):
             lr = self._lr()
             for group in optimizer.param_groups:
@@ -176,6 +181,7 @@ class NeRFSystem(L.LightningModule):
             self.gradients()
             if self.world > 1:
                 for p in self.model.parameters():
+                    assert p.grad is not None
                     torch.distributed.all_reduce(p.grad)
                     p.grad /= self.world
             optimizer.step()

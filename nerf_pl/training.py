@@ -5,7 +5,10 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
@@ -17,7 +20,7 @@ from nerf_pl.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
 from nerf_pl.checkpoint import AtomicCheckpointIO, load_weights
 from nerf_pl.config import Config, RunFolders, check, from_dict, to_dict
 from nerf_pl.data import SceneData
-from nerf_pl.media import atomic_write
+from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.models import make_model
 from nerf_pl.scenes import Scene, available_splits, load_scene
 from nerf_pl.system import NeRFSystem
@@ -59,6 +62,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         max_epochs=-1,  # the system says when to stop
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
+        limit_val_batches=1.0 if val else 0,
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_progress_bar=False,
@@ -68,7 +72,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         plugins=[AtomicCheckpointIO()],
         callbacks=[ProgressBar(console), ImageLog(), checkpoints, Interrupt(folders.checkpoints)],
     )
-    with warnings.catch_warnings():
+    with _log_errors(folders.logs), warnings.catch_warnings():
         # the loaders hold numbers, not images: there is nothing for workers to do
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
@@ -81,6 +85,19 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     if rank > 0:
         sys.exit()  # it was started to help train; what comes after is for the first process alone
     return last
+
+
+@contextmanager
+def _log_errors(folder: Path) -> Iterator[None]:
+    """Turns what stops the writer of the log, such as a full disk, into a UserError. It works in a thread, whose end is
+    not told beside: the error is raised here too."""
+    tell = threading.excepthook
+    threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else tell(args)
+    try:
+        with write_errors(folder):
+            yield
+    finally:
+        threading.excepthook = tell
 
 
 def process() -> int:

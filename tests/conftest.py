@@ -50,3 +50,23 @@ def data_dir() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"NERF_PL_DATA {folder} is not a folder: correct it or unset it")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def scene_dir(tmp_path_factory) -> Path:
+    """A scene of a few tiny pictures, in the Blender layout. Not to be changed: copy it first."""
+    from nerf_pl.scenes.demo import make_demo
+
+    return make_demo(tmp_path_factory.mktemp("scene") / "toys", size=16, n_train=4, n_val=1, n_test=2)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, scene_dir) -> Path:
+    """The folder of a run of twelve steps on it. Not to be changed: copy it first."""
+    from tiny import config
+
+    from nerf_pl.training import RunFolders, train
+
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    train(config(), scene_dir, RunFolders.modern(run))
+    return run

@@ -1,0 +1,189 @@
+"""The commands, from what is typed to the files they leave."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import FLAGS, nerf
+
+from nerf_pl import bench, callbacks, cli, commands
+from nerf_pl.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint
+
+CLASSIC_TRAIN = """--dataset_name blender --root_dir SCENE --N_importance 64 --img_wh 12 12 --noise_std 0
+    --num_epochs 16 --batch_size 1024 --optimizer adam --lr 5e-4
+    --lr_scheduler steplr --decay_step 2 4 8 --decay_gamma 0.5 --exp_name exp"""
+CLASSIC_EVAL = """--root_dir SCENE --dataset_name blender --scene_name lego
+    --img_wh 12 12 --N_importance 64 --ckpt_path ckpts/exp/last.ckpt"""
+SMALL = ["--net_depth", "2", "--net_width", "32", "--net_skip", "1", "--N_samples", "4", "--num_gpus", "0"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(trained) -> Path:
+    return Path(shutil.copytree(trained, "runs/tiny"))
+
+
+def typed(command: str, scene: Path) -> list[str]:
+    return [str(scene) if word == "SCENE" else word for word in command.split()]
+
+
+def files(folder: str | Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_the_classic_commands(scene_dir, capsys):
+    nerf(*typed(CLASSIC_TRAIN, scene_dir), *SMALL, program="train.py")
+    assert files("ckpts") == ["exp/best.ckpt", "exp/last.ckpt"]
+    assert any("tfevents" in name for name in files("logs/exp"))
+    stored = read_checkpoint("ckpts/exp/last.ckpt")
+    assert stored["global_step"] == 16  # 4 x 12 x 12 pixels are less than one batch
+    assert stored["config"]["optim"]["decay_step"] == (2, 4, 8)
+    capsys.readouterr()
+
+    words = typed(CLASSIC_EVAL, scene_dir)
+    nerf(*words, "--save_depth", "--depth_format", "bytes", program="eval.py")
+    expected = ["000.png", "000_depth.png", "000_target.png", "001.png", "001_depth.png", "001_target.png"]
+    expected += ["depth_000", "depth_001", "index.html", "lego.gif", "lego.mp4", "metrics.json"]
+    assert files("results/blender/lego") == expected
+    assert Path("results/blender/lego/depth_000").stat().st_size == 4 * 12 * 12
+    metrics = json.loads(Path("results/blender/lego/metrics.json").read_text())
+    out = capsys.readouterr().out
+    assert metrics["psnr"] == pytest.approx(sum(v["psnr"] for v in metrics["views"]) / 2)
+    for view in metrics["views"]:
+        assert re.search(rf"{view['name']} +PSNR +{view['psnr']:.2f} dB +SSIM {view['ssim']:.4f}", out)
+    assert re.search(rf"mean +PSNR +{metrics['psnr']:.2f} dB +SSIM {metrics['ssim']:.4f}", out)
+
+
+def test_classic_switches():
+    words = ["--root_dir", "x", "--spheric_poses", "--use_disp", "--dataset_name", "llff"]
+    trained = cli.parse(words, "train.py")
+    assert trained.data.spheric
+    assert trained.model.use_disp
+    assert cli.parse(["--root_dir", "x", "--spheric"], "train.py").data.spheric
+    evaluated = cli.parse([*words, "--ckpt_path", "c"], "eval.py")
+    assert evaluated.spheric
+    assert evaluated.use_disp
+
+
+def test_classic_defaults():
+    a = cli.parse(["--root_dir", "x"], "train.py")
+    assert (a.model.N_samples, a.model.N_importance, a.model.noise_std, a.model.perturb) == (64, 128, 1.0, 1.0)
+    assert (a.train.batch_size, a.train.chunk, a.train.num_epochs, a.data.img_wh) == (1024, 32768, 16, (800, 800))
+    assert (a.optim.lr_scheduler, a.optim.decay_step, a.optim.decay_gamma) == ("steplr", (20,), 0.1)
+    assert not a.optim.lr_per_step
+
+
+def test_train_eval_and_render(scene_dir, capsys):
+    nerf("train", scene_dir, *FLAGS, "--batch_size", 64, "--max_steps", 3, "--num_gpus", 0)
+    out, err = capsys.readouterr()
+    assert not err
+    first, second, third, fourth = out.splitlines()
+    assert first.endswith("4 views of 16 x 16 to train on, 1 for validation")
+    assert second == "CPU, plain PyTorch, fp32"
+    assert re.fullmatch(r"100%  step 3  \S+ step/s  \S+ rays/s  train \d+\.\d\d val \d+\.\d\d dB  0:00 left", third)
+    assert fourth.endswith("next: nerf eval runs/toys-nerf, nerf render runs/toys-nerf")
+    run = Path("runs/toys-nerf")
+    nerf("eval", run)
+    assert set(json.loads((run / "metrics.json").read_text())) >= {"psnr", "ssim", "views", "checkpoint"}
+    assert {"000.png", "001_target.png", "test.mp4", "test.gif", "index.html"} <= set(files(run / "renders/test"))
+    nerf("eval", run, "--split", "val", "--checkpoint", "best", "--num_gpus", 0)
+    assert (run / "metrics_val.json").is_file()
+    nerf("render", run, "--frames", 3, "--img_wh", 24, 24)
+    assert {"360.mp4", "360.gif", "360_depth.mp4"} <= set(files(run / "renders"))
+    nerf("render", run / "checkpoints" / "best.ckpt", "--path", "test")
+    assert (run / "renders" / "test.mp4").is_file()
+
+
+def test_the_same_seed_gives_the_same_run(scene_dir):
+    for name in ("a", "b"):
+        nerf("train", scene_dir, *FLAGS, "--batch_size", 64, "--max_steps", 3, "--num_gpus", 0, "--exp_name", name)
+    a, b = (AtomicCheckpointIO().load_checkpoint(f"runs/{name}/checkpoints/last.ckpt") for name in "ab")
+    assert all(torch.equal(a["state_dict"][key], b["state_dict"][key]) for key in a["state_dict"])
+
+
+def test_resume_needs_only_the_name(run, scene_dir):
+    nerf("train", scene_dir, "--exp_name", "tiny", "--resume", "--max_steps", 13, "--use_disp")
+    stored = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    assert stored["global_step"] == 13
+    assert stored["config"]["model"]["net_width"] == 32
+    assert stored["config"]["model"]["use_disp"]
+    nerf("train", scene_dir, "--exp_name", "tiny", "--resume", "--max_steps", 14, "--use_disp")
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["config"]["model"]["use_disp"]
+
+
+def test_import(run, scene_dir, data_dir):
+    nerf("import", data_dir / "parity" / "nerf_pl_lego.ckpt", "--scene", scene_dir)
+    model, config, scene = load_model(Path("runs/nerf_pl_lego/checkpoints/last.ckpt"), torch.device("cpu"))
+    assert scene == str(scene_dir)
+    assert (config.model.net_depth, config.model.net_width, config.model.net_skip) == (8, 256, 4)
+    theirs = read_checkpoint(data_dir / "parity" / "nerf_pl_lego.ckpt")["state_dict"]
+    assert torch.equal(model.fine.layers()["rgb"][0], theirs["nerf_fine.rgb.0.weight"])
+
+
+def test_demo(scene_dir, monkeypatch):
+    """The command makes its own scene; here a small one stands in for it."""
+    monkeypatch.setattr(commands, "make_demo", lambda root: scene_dir)
+    nerf("demo", "--seconds", 1, "--num_gpus", 0)
+    assert json.loads(Path("runs/demo/metrics.json").read_text())["psnr"] > 5
+    assert {"360.mp4", "test/index.html"} <= set(files("runs/demo/renders"))
+
+
+def test_bench(scene_dir, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "SIZE", 16)
+    monkeypatch.setattr(bench, "RAYS", 16)
+    nerf("bench", scene_dir, "--steps", 1, "--view", 4, "--precisions", "fp32")
+    (result,) = json.loads(Path("runs/bench/results.json").read_text())
+    assert result["precision"] == "fp32"
+    assert result["median_ms"] > 0
+    assert "fp32" in Path("runs/bench/table.md").read_text()
+    assert "ms a step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["train", "--help"], ["eval", "--help"], ["bench", "--help"]])
+def test_help(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        nerf(*words)
+    out = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "None|" not in out
+    assert "{None}" not in out
+    if not words:
+        assert all(command in out for command in ("train", "eval", "render", "demo", "import", "bench"))
+    if words[:1] == ["train"]:
+        assert "--N_importance INT" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "hint"),
+    [
+        (["train", "x", "--batchsize", "3"], "nerf", "--batch_size"),
+        (["--root_dir", "x", "--N_sample", "3"], "train.py", "--N_samples"),
+        (["--root_dir", "x", "--ckpt_path", "x", "--save_dept"], "eval.py", "--save_depth"),
+        (["train", "x", "--optimizer", "adm"], "nerf", "adam"),
+        (["train", "x", "--lr", "fast"], "nerf", "--lr"),
+        (["train"], "nerf", "PATH"),
+        (["trian", "x"], "nerf", "train"),
+    ],
+)
+def test_what_is_not_understood_is_answered_with_a_hint(words, program, hint, capsys):
+    with pytest.raises(SystemExit) as stop:
+        nerf(*words, program=program)
+    assert stop.value.code == 2
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "text"), [(0.5, "0.5"), (999.7, "1k"), (12_345, "12.3k"), (999_900, "1M")])
+def test_numbers_in_the_bar(number, text):
+    assert callbacks._short(number) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.6, "1:02"), (3599.9, "1:00:00"), (7325, "2:02:05")])
+def test_time_in_the_bar(seconds, text):
+    assert callbacks._clock(seconds) == text

@@ -1,0 +1,101 @@
+"""Options are stored and come back; what cannot work is refused by name."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from nerf_pl.config import CLASSIC, PRESETS, Config, DataOptions, check, from_dict, read_settings, to_dict
+from nerf_pl.types import UserError
+
+CONFIGS = [CLASSIC, *PRESETS.values(), Config(data=DataOptions(img_wh=(3, 4), downscale=1, spheric=True))]
+
+
+def message(function, *arguments) -> str:
+    with pytest.raises(UserError) as error:
+        function(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_round_trip(config):
+    assert from_dict(to_dict(config)) == config
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    check(config)
+
+
+def test_options_that_are_not_stored_have_their_defaults():
+    assert from_dict({"method": "nerf", "model": {"N_samples": 3}}).model.N_samples == 3
+    assert from_dict({"method": "nerf"}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value"),
+    [
+        ("model", "N_smaples", 3),
+        ("model", "N_samples", "64"),
+        ("model", "N_samples", 6.5),
+        ("model", "use_disp", 1),
+        ("model", "perturb", True),
+        ("optim", "optimizer", "adamw"),
+        ("optim", "decay_step", [1, "2"]),
+        ("data", "img_wh", [1, 2, 3]),
+        ("train", "seconds", "all night"),
+    ],
+)
+def test_stored_values_that_cannot_be(section, option, value):
+    assert option in message(from_dict, {"method": "nerf", section: {option: value}})
+
+
+@pytest.mark.parametrize("values", [{}, [], {"method": "nerv"}, {"method": "nerf", "model": 3}])
+def test_stored_settings_that_are_damaged(values):
+    message(from_dict, values)
+
+
+def test_settings_file(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"scene": "/somewhere", **to_dict(CLASSIC)}))
+    assert read_settings(path) == CLASSIC
+    for text in ("", "{", "[]", json.dumps({"method": "nerf", "optim": {"lr": "much"}})):
+        path.write_text(text)
+        assert str(path) in message(read_settings, path)
+
+
+BAD = {
+    "data": {"downscale": 0, "img_wh": (0, 4)},
+    "model": {
+        "N_samples": 1, "N_importance": -1, "perturb": 1.5, "noise_std": -1.0, "net_depth": 1, "net_skip": 8,
+        "net_width": 48,
+    },
+    "optim": {
+        "lr": 0.0, "momentum": 1.0, "weight_decay": -1.0, "decay_gamma": 0.0, "poly_exp": -1.0,
+        "warmup_multiplier": 0.5, "warmup_epochs": -1.0,
+    },
+    "train": {
+        "batch_size": 0, "chunk": 0, "num_epochs": 0.0, "max_steps": 0, "seconds": 0.0, "num_gpus": -1, "val_every": 0,
+        "val_views": 0, "seed": -1, "exp_name": "",
+    },
+}  # fmt: skip
+CASES = [(section, option, value) for section, options in BAD.items() for option, value in options.items()]
+
+
+@pytest.mark.parametrize(("section", "option", "value"), CASES)
+def test_values_that_cannot_work(section, option, value):
+    config = replace(Config(), **{section: replace(getattr(Config(), section), **{option: value})})
+    assert message(check, config).startswith(f"--{option} ")
+
+
+@pytest.mark.parametrize(
+    ("section", "options"),
+    [
+        ("optim", {"lr": float("nan")}),
+        ("optim", {"lr": float("inf")}),
+        ("model", {"N_samples": 2}),
+        ("data", {"img_wh": (8, 8), "downscale": 2}),
+        ("train", {"exp_name": "../elsewhere"}),
+        ("train", {"exp_name": ".."}),
+    ],
+)
+def test_other_values_that_cannot_work(section, options):
+    message(check, replace(Config(), **{section: replace(getattr(Config(), section), **options)}))

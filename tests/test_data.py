@@ -1,0 +1,94 @@
+"""Batches: the colours are those of the pixels that the rays go through."""
+
+import pytest
+import torch
+
+from nerf_pl.cameras import project
+from nerf_pl.data import PixelBatches, SceneData
+from nerf_pl.scenes import load_scene
+
+
+@pytest.fixture(scope="module")
+def scene(scene_dir):
+    return load_scene(scene_dir)
+
+
+def step(i: int) -> torch.Tensor:
+    return torch.tensor([i])
+
+
+def pixels_of(scene, rays) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Image, row and column of each ray."""
+    image_ids = (rays.origins[:, None] - scene.cameras.c2w[None, :, :, 3]).norm(dim=-1).argmin(1)
+    places = [
+        project(scene.cameras, int(i), (origin + direction)[None])[0][0]
+        for i, origin, direction in zip(image_ids, rays.origins, rays.directions, strict=True)
+    ]
+    xy = torch.stack(places).floor().long()  # centres of pixels are at 0.5
+    return image_ids, xy[:, 1], xy[:, 0]
+
+
+@pytest.mark.parametrize("precrop_steps", [0, 10])
+def test_colours_are_those_of_the_pixels(scene, precrop_steps):
+    rays, rgb = PixelBatches(scene, 200, 0, precrop_steps)(step(3))
+    image_ids, rows, columns = pixels_of(scene, rays)
+    expected = torch.stack([scene.image(i) for i in range(len(scene))])[image_ids, rows, columns]
+    assert torch.allclose(rgb, expected, atol=1e-6)
+    assert len(set(image_ids.tolist())) == len(scene)
+    assert (rays.near == scene.near).all()
+    assert (rays.far == scene.far).all()
+
+
+def test_every_pixel_can_be_drawn(scene):
+    batches = PixelBatches(scene, 20_000, 0)
+    rays, _ = batches(step(0))
+    assert len(batches) == 4 * 16 * 16
+    assert len(torch.unique(torch.cat([rays.origins, rays.directions], 1), dim=0)) == len(batches)
+
+
+def test_early_steps_draw_from_the_middle(scene):
+    batches = PixelBatches(scene, 300, 0, precrop_steps=10)
+    for i, is_early in ((9, True), (10, False)):
+        _, rows, columns = pixels_of(scene, batches(step(i))[0])
+        for place in (rows, columns):
+            inside = (place >= 4) & (place < 12)
+            assert inside.all() == is_early
+            assert (place[inside].min(), place[inside].max()) == (4, 11)
+
+
+def test_the_same_seed_and_step_give_the_same_batch(scene):
+    def rgb(seed: int, i: int) -> torch.Tensor:
+        return PixelBatches(scene, 64, seed)(step(i))[1]
+
+    assert torch.equal(rgb(0, 5), rgb(0, 5))
+    assert not torch.equal(rgb(0, 5), rgb(0, 6))
+    assert not torch.equal(rgb(0, 5), rgb(1, 5))
+
+
+def test_a_checkpoint_holds_no_images(scene):
+    assert not PixelBatches(scene, 64, 0).state_dict()
+
+
+class Process:
+    """Stands for the trainer of one of several processes."""
+
+    def __init__(self, global_rank: int, world_size: int):
+        self.global_rank, self.world_size = global_rank, world_size
+
+
+@pytest.mark.parametrize("n_val", [1, 2, 3, 8, 100])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_the_validation_views(n_val, world):
+    shares = []
+    for rank in range(world):
+        data = SceneData(n_val, list, val_views=8)
+        data.trainer = Process(rank, world)
+        shares.append(list(data.val_dataloader()))
+    assert len({len(share) for share in shares}) == 1  # or one process would wait for ever
+    views = {int(view) for share in shares for view in share}
+    assert len(views) == min(n_val, 8)
+    assert {0, n_val - 1} <= views <= set(range(n_val))
+
+
+def test_training_takes_the_planned_steps():
+    assert list(SceneData(0, lambda: [3, 4], 8).train_dataloader()) == [3, 4]

@@ -1,0 +1,139 @@
+"""The model as a whole: what training and evaluation do differently, and what the options change."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import MODEL, config
+from torch import nn
+
+from nerf_pl.models import NeRF, make_model, precision_of
+from nerf_pl.types import Rays
+
+WHITE = (1.0, 1.0, 1.0)
+
+
+def rays(n: int = 32) -> Rays:
+    torch.manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(n, 3), dim=-1)
+    return Rays(-4 * directions, directions, directions, torch.full((n,), 2.0), torch.full((n,), 6.0))
+
+
+def model(**options) -> NeRF:
+    torch.manual_seed(1)
+    return NeRF(**{"N_samples": 8, "N_importance": 8, "net_depth": 2, "net_width": 32, "net_skip": 1, **options})
+
+
+class Ball(nn.Module):
+    """A solid ball of radius 1, red."""
+
+    def density(self, xyz):
+        return torch.where(xyz.norm(dim=-1) < 1, 1e4, -1.0)
+
+    def forward(self, xyz, dirs):
+        return self.density(xyz), torch.tensor([1.0, 0, 0]).expand(len(xyz), 3)
+
+
+def test_a_ball_is_seen_where_it_is():
+    """Rays through the centre meet it 3 away from the camera; rays that pass it see the background."""
+    ours = model(N_samples=64, N_importance=64).eval()
+    ours.coarse, ours.fine = Ball(), Ball()
+    hits = ours(rays(), WHITE)
+    passing = replace(rays(), origins=rays().origins + 3 * torch.linalg.cross(rays().directions, torch.randn(32, 3)))
+    away = torch.linalg.cross(passing.origins, passing.directions).norm(dim=-1) > 1
+    errors = []
+    for level, missed in zip(hits, ours(passing, WHITE), strict=True):
+        assert torch.allclose(level.rgb, torch.tensor([1.0, 0, 0]), atol=1e-5)
+        assert torch.allclose(level.opacity, torch.ones(32))
+        errors.append((level.depth - 3).abs().max())
+        assert torch.allclose(missed.rgb[away], torch.ones(int(away.sum()), 3))
+        assert not missed.opacity[away].any()
+    assert errors[0] < 4 / 63 + 1e-4  # as fine as the coarse samples are
+    assert errors[1] < 4 / 63 / 8  # the fine ones gather at the surface
+    assert away.sum() > 10
+
+
+def test_evaluation_is_deterministic_and_takes_no_noise():
+    ours = model(noise_std=10.0).eval()
+    first = ours(rays(), WHITE)[-1]
+    ours.step += 5
+    assert torch.equal(first.rgb, ours(rays(), WHITE)[-1].rgb)
+
+
+def test_training_draws_anew_each_step_and_repeats_by_seed():
+    ours = model(noise_std=0.0).train()
+    first = ours(rays(), WHITE)[-1].rgb
+    assert torch.equal(first, ours(rays(), WHITE)[-1].rgb)
+    ours.step += 1
+    assert not torch.equal(first, ours(rays(), WHITE)[-1].rgb)
+    other = model(noise_std=0.0, seed=7).train()
+    assert not torch.equal(first, other(rays(), WHITE)[-1].rgb)
+
+
+def test_noise_and_jitter_can_be_turned_off():
+    still = model(noise_std=0.0, perturb=0.0)
+    assert torch.equal(still.train()(rays(), WHITE)[0].rgb, still.eval()(rays(), WHITE)[0].rgb)
+    noisy = model(noise_std=1.0, perturb=0.0)
+    assert not torch.equal(noisy.train()(rays(), WHITE)[0].rgb, still(rays(), WHITE)[0].rgb)
+
+
+def test_noise_has_the_asked_for_spread():
+    ours = model(noise_std=3.0).train()
+    noise = ours._noise(0, 50_000)
+    assert noise.std() == pytest.approx(3.0, rel=5 / math.sqrt(2 * 50_000))
+    assert abs(torch.corrcoef(torch.stack([noise, ours._noise(1, 50_000)]))[0, 1]) < 5 / math.sqrt(50_000)
+
+
+def test_coarse_alone():
+    ours = model(N_importance=0)
+    assert ours.fine is None
+    assert len(ours.eval()(rays(), WHITE, coarse_colour=False)) == 1
+    assert ours(rays(), WHITE, coarse_colour=False)[0].rgb.any()
+    xyz = torch.randn(9, 3)
+    assert torch.equal(ours.density(xyz), ours.coarse.density(xyz).relu())
+
+
+def test_fine_colours_do_not_need_coarse_ones():
+    ours = model().eval()
+    whole, spared = (ours(rays(), WHITE, coarse_colour=colour)[-1] for colour in (True, False))
+    assert torch.equal(whole.rgb, spared.rgb)
+    assert len(whole.weights) == 32 * 16
+
+
+@pytest.mark.parametrize("background", [None, WHITE, (0.5, 0.0, 1.0)])
+def test_background_fills_what_is_open(background):
+    ours = model().eval()
+    bare, filled = ours(rays(), None)[-1], ours(rays(), background)[-1]
+    colour = torch.tensor(background or (0.0, 0, 0))
+    assert torch.allclose(filled.rgb, bare.rgb + (1 - bare.opacity)[:, None] * colour, atol=1e-6)
+
+
+def test_disparity_samples():
+    assert not torch.equal(model(use_disp=True).eval()(rays(), WHITE)[0].depth, model().eval()(rays(), WHITE)[0].depth)
+
+
+def test_every_parameter_learns():
+    ours = model().train()
+    sum(level.rgb.sum() for level in ours(rays(), WHITE)).backward()
+    assert all(p.grad is not None and p.grad.any() for p in ours.parameters())
+
+
+def test_make_model_depends_on_the_seed_alone():
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    ours = make_model(config(seed=3), torch.device("cpu"))
+    assert torch.equal(before, torch.random.get_rng_state())
+    again = make_model(config(seed=3), torch.device("cpu"), rank=1)
+    assert all(map(torch.equal, ours.parameters(), again.parameters()))
+    assert ours.seed != again.seed  # processes start equal and draw different pixels
+    other = make_model(config(seed=4), torch.device("cpu"))
+    assert not torch.equal(next(ours.parameters()), next(other.parameters()))
+    assert (ours.N_samples, ours.N_importance) == (MODEL.N_samples, MODEL.N_importance)
+
+
+def test_precision():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [precision_of(config(), device) for device in (cpu, gpu)] == ["fp32", "bf16"]
+    assert precision_of(config(precision="tf32"), cpu) == "tf32"
+    assert make_model(config(precision="bf16"), cpu).coarse.dtype == torch.bfloat16

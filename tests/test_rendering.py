@@ -1,0 +1,90 @@
+"""From samples to pixels, against closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from nerf_pl.rendering import over, render_rays, render_samples
+from nerf_pl.sampling import stratified
+from nerf_pl.types import Pixels, Rays, Samples
+
+
+class Slab:
+    """Density `sigma` where low <= z <= high, of one colour."""
+
+    def __init__(self, sigma: float, low: float, high: float, colour=(0.2, 0.4, 0.8)):
+        self.sigma, self.low, self.high, self.colour = sigma, low, high, torch.tensor(colour)
+
+    def density(self, xyz):
+        return torch.where((xyz[:, 2] >= self.low) & (xyz[:, 2] < self.high), self.sigma, -1.0)
+
+    def __call__(self, xyz, dirs):
+        return self.density(xyz), self.colour.expand(len(xyz), 3)
+
+
+def rays(n: int = 4) -> Rays:
+    """From the origin along z."""
+    directions = torch.tensor([0.0, 0, 1]).expand(n, 3)
+    return Rays(torch.zeros(n, 3), directions, directions, torch.full((n,), 1.0), torch.full((n,), 5.0))
+
+
+def test_a_slab_of_constant_density():
+    slab = Slab(0.7, 2.0, 3.5)
+    pixels = render_samples(slab, rays(), stratified(rays(), 4001))
+    opacity = 1 - math.exp(-0.7 * 1.5)
+    assert torch.allclose(pixels.opacity, torch.tensor(opacity), atol=2e-3)
+    assert torch.allclose(pixels.rgb, opacity * slab.colour, atol=2e-3)
+    # the mean of t under the density of the first hit, which is an exponential distribution cut off at the far side
+    mean = 2.0 * opacity + 1 / 0.7 - math.exp(-0.7 * 1.5) * (1 / 0.7 + 1.5)
+    assert torch.allclose(pixels.depth, torch.tensor(mean), atol=5e-3)
+
+
+def test_an_opaque_slab_hides_what_is_behind():
+    pixels = render_samples(Slab(1e4, 2.0, 6.0), rays(), stratified(rays(), 41))
+    assert torch.allclose(pixels.opacity, torch.ones(4))
+    assert torch.allclose(pixels.depth, torch.full((4,), 2.0), atol=0.11)
+
+
+def test_density_alone_gives_the_same_weights():
+    slab, samples = Slab(0.7, 2.0, 3.5), stratified(rays(), 32)
+    whole, bare = (render_samples(slab, rays(), samples, colour=colour) for colour in (True, False))
+    assert torch.equal(whole.weights, bare.weights)
+    assert not bare.rgb.any()
+
+
+def test_noise_comes_before_the_rectifier():
+    samples = stratified(rays(1), 5)
+    noise = torch.tensor([0.0, 3, 0, 0, 0])  # -1 + 3 is a density of 2; -1 is none
+    pixels = render_samples(Slab(0.0, 9.0, 9.0), rays(1), samples, noise)
+    assert torch.allclose(pixels.opacity, torch.tensor(1 - math.exp(-2.0)))
+
+
+@pytest.mark.parametrize("background", [(1.0, 1.0, 1.0), (0.1, 0.5, 0.9), (0.0, 0.0, 0.0), None])
+def test_over_a_background(background):
+    pixels = Pixels(torch.full((2, 3), 0.3), torch.ones(2), torch.tensor([0.25, 1.0]), torch.ones(2))
+    colour = torch.tensor(background or (0.0, 0, 0))
+    rgb = over(pixels, background).rgb
+    assert torch.allclose(rgb[0], 0.3 + 0.75 * colour)
+    assert torch.allclose(rgb[1], torch.full((3,), 0.3))
+
+
+def test_chunks_do_not_show():
+    def model(batch, background, coarse_colour):
+        assert not torch.is_grad_enabled()
+        n = len(batch)
+        return [Pixels(2 * batch.origins, batch.far, batch.near, torch.ones(n))]
+
+    batch = Rays(torch.rand(10, 3), *(torch.rand(10, 3) for _ in range(2)), torch.rand(10), torch.rand(10))
+    whole = render_rays(model, batch, None, 10)
+    assert whole[0].max() == 1  # colours are clipped
+    for chunk in (1, 3, 9, 1000):
+        assert all(map(torch.equal, whole, render_rays(model, batch, None, chunk)))
+
+
+def test_packed_samples_give_the_same_pixels():
+    slab, dense = Slab(0.7, 2.0, 3.5), stratified(rays(), 16)
+    packed = Samples(dense.t, dense.dt, dense.ray_ids, dense.offsets)
+    ours, theirs = (render_samples(slab, rays(), samples) for samples in (packed, dense))
+    assert torch.allclose(ours.rgb, theirs.rgb)
+    assert torch.allclose(ours.depth, theirs.depth)
