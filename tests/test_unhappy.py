@@ -201,15 +201,14 @@ def test_a_disk_that_is_full_leaves_the_last_good_checkpoint(scene, tmp_path, li
     assert sorted(os.listdir(last.parent)) == ["best.ckpt", "last.ckpt"]
 
 
-def interrupted(folder: Path, *words: object, signals: int = 1) -> str:
+def interrupted(folder: Path, *words: object) -> str:
     """What a long training says to Ctrl-C, once its first checkpoint is there."""
     process = start(folder, "train", *words, "--exp_name", "long", "--val_every", 5)
     last = folder / "runs" / "long" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    for _ in range(signals):
-        os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert err.count("\n") == 1, err

@@ -14,7 +14,7 @@ from nerf_pl.cameras import Cameras
 class Scene:
     """Posed images. Nothing downstream knows which data set they came from.
 
-    images: sRGB as stored, alpha not premultiplied if there is one; on the CPU. Empty (C=0) where only cameras are known.
+    images: sRGB as stored, alpha not premultiplied if there is one; on the CPU.
     near, far: bounds of t, as distances. aabb: the box that holds the scene. background: what alpha is composited on.
     names: one per image, for the files that evaluation writes.
     """
