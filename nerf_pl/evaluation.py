@@ -65,11 +65,11 @@ def evaluate(
         **(facts or {}),
         "views": views,
     }
-    write_films(folder / title, frames, fps=10)
     with media.atomic_write(metrics_path) as path:
         path.write_text(json.dumps(result, indent=2) + "\n")
     write_report(folder / "index.html", title, result)
     console.print(f"{'mean':>12}  PSNR {result['psnr']:6.2f} dB  SSIM {result['ssim']:.4f}  ({len(views)} views)")
+    write_films(folder / title, frames, fps=10)  # last: a film that fails takes no score with it
     return result
 
 

@@ -82,10 +82,10 @@ class NeRF(nn.Module):
 
 
 def precision_of(config: Config, device: torch.device) -> str:
-    """What `auto` means on this device."""
+    """What `auto` means on this device: bf16 where tensor cores have it, from Ampere on."""
     if config.train.precision != "auto":
         return config.train.precision
-    return "bf16" if device.type == "cuda" else "fp32"
+    return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
 
 
 def make_model(config: Config, device: torch.device, rank: int = 0) -> NeRF:

@@ -132,8 +132,10 @@ def test_make_model_depends_on_the_seed_alone():
     assert (ours.N_samples, ours.N_importance) == (MODEL.N_samples, MODEL.N_importance)
 
 
-def test_precision():
+@pytest.mark.parametrize(("capability", "auto"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_precision(capability, auto, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert [precision_of(config(), device) for device in (cpu, gpu)] == ["fp32", "bf16"]
+    assert [precision_of(config(), device) for device in (cpu, gpu)] == ["fp32", auto]
     assert precision_of(config(precision="tf32"), cpu) == "tf32"
     assert make_model(config(precision="bf16"), cpu).coarse.dtype == torch.bfloat16

@@ -196,6 +196,15 @@ def test_paths_can_be_forced(monkeypatch):
         ops.use_kernels(DEVICE)
 
 
+@pytest.mark.parametrize(("capability", "fused"), [((8, 9), False), ((9, 0), True), ((12, 0), False)])
+def test_the_fused_network_runs_where_it_fits(capability, fused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    gpu = torch.device("cuda")
+    assert ops.fuses_mlp(gpu, ops.MLPLayout()) == fused
+    assert not ops.fuses_mlp(gpu, ops.MLPLayout(width=96))
+    assert not ops.fuses_mlp(torch.device("cpu"), ops.MLPLayout())
+
+
 def test_the_public_ops_agree_on_both_paths(monkeypatch):
     t, weights, u = random(4, 6).sort(1).values + 4, random(4, 6, seed=1) ** 2, random(4, 3, seed=2).sigmoid()
     samples, sigmas, rgbs = packed([3, 4], 0.1)

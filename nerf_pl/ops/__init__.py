@@ -18,6 +18,9 @@ from nerf_pl.types import Pixels, Samples
 __all__ = ["MLPLayout", "composite", "encoded_width", "frequency", "nerf_mlp", "path", "random_bits", "resample"]
 
 
+LARGE_SHARED_MEMORY = ((9, 0), (10, 0), (10, 3))  # compute capabilities: Hopper, data-centre Blackwell
+
+
 @functools.cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
@@ -32,11 +35,11 @@ def use_kernels(device: torch.device) -> bool:
 
 
 def fuses_mlp(device: torch.device, layout: MLPLayout) -> bool:
-    """Whether the fused network serves this device: its tiles are made for the registers and the shared memory of
-    Hopper and newer GPUs; older ones run the twin, on tensor cores all the same."""
+    """Whether the fused network serves this device: its tiles need the 227 KB of shared memory of Hopper and
+    data-centre Blackwell GPUs; others run the twin, on tensor cores all the same."""
     if not use_kernels(device) or layout.width not in (32, 64, 128, 256):
         return False
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (9, 0)
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) in LARGE_SHARED_MEMORY
 
 
 def path(device: torch.device) -> str:
