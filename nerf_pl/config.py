@@ -47,8 +47,8 @@ class ModelOptions:
     net_skip: int = 4
     """Layer, counted from 0, that sees the encoded position once more."""
     grad_share: float = 0.25
-    """Share of the samples that a backward pass of the fused network visits at most, drawn by the size of their
-    gradients; 1 visits all that have one. Other devices and precisions always do."""
+    """Share of the samples that a backward pass visits at most, drawn by the size of their gradients; 1 visits all.
+    For the fused network on a GPU and on a CPU; elsewhere all are visited."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ class MLPField(nn.Module):
 
     All weights lie in one flat parameter, see `ops.layout`; `layers` and `assign` show them as the paper's matrices.
     `dtype` is the precision of the products: float32, or bfloat16 with float32 weights and sums. `visited`: the share
-    of the samples that the backward pass of the fused network visits, see `ops.fused_mlp`.
+    of the samples that the backward pass visits at most, see `ops.nerf_mlp`.
     """
 
     def __init__(self, layout: MLPLayout, dtype: torch.dtype = torch.float32, visited: float = 1.0):

@@ -8,7 +8,8 @@ from nerf_pl.media import atomic_write
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
-td:first-child, th:first-child { text-align: left } video, img { max-width: 100%; background: #fff }
+td:first-child, th:first-child { text-align: left } img { width: 100%; background: #fff }
+video { width: min(100%, 34rem); background: #fff }
 .views { display: grid; grid-template-columns: repeat(3, 1fr); gap: .5rem } figure { margin: 0 }
 figcaption { font-size: 13px; color: #555 }
 @media (prefers-color-scheme: dark) { body { background: #16181c; color: #ddd } }

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nerf_pl import ops
-from nerf_pl.ops import MLPLayout, reference
+from nerf_pl.ops import MLPLayout, reference, visiting
 
 pytest.importorskip("triton")
 
@@ -97,7 +97,7 @@ def test_drawn_samples_give_an_unbiased_gradient():
     estimates, seen = [], torch.zeros(n, dtype=torch.bool, device=DEVICE)
     for i in range(draws):
         shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(i)).to(DEVICE)
-        order, count, s, c = fused_mlp.drawn(d_sigma[shuffled], d_rgb[shuffled], share)
+        order, count, s, c = visiting.drawn(d_sigma[shuffled], d_rgb[shuffled], share)
         assert 0 < count.item() <= share * n
         rows = order[: count.item()].long()
         assert (rows.diff() > 0).all()
@@ -115,7 +115,7 @@ def test_drawing_where_there_is_little_or_nothing(dead):
     d_sigma, d_rgb = torch.zeros(50, device=DEVICE), torch.zeros(50, 3, device=DEVICE)
     if not dead:
         d_sigma[[3, 9]] = torch.tensor([1.0, -2.0], device=DEVICE)
-    order, count, s, c = fused_mlp.drawn(d_sigma, d_rgb, 0.5)
+    order, count, s, c = visiting.drawn(d_sigma, d_rgb, 0.5)
     assert order[: count.item()].tolist() == ([] if dead else [3, 9])
     assert torch.equal(s, d_sigma)
     assert torch.equal(c, d_rgb)
@@ -125,7 +125,7 @@ def test_only_samples_with_a_gradient_are_listed():
     d_sigma = torch.tensor([0.0, 1.0, 0.0, 0.0, -2.0, 0.0], device=DEVICE)
     d_rgb = torch.zeros(6, 3, device=DEVICE)
     d_rgb[3, 2] = 1e-30
-    order, count = fused_mlp.listed(d_sigma, d_rgb)
+    order, count = visiting.listed(d_sigma, d_rgb)
     assert count.item() == 3
     assert order[:3].tolist() == [1, 3, 4]
     assert (order[3:] == 0).all()
@@ -147,3 +147,29 @@ def test_layout_refuses_impossible_sizes():
         MLPLayout(depth=4, skip=4)
     with pytest.raises(ValueError, match="width"):
         MLPLayout(width=100)
+
+
+def test_the_twin_with_a_drawn_backward_pass():
+    """Its outputs are the twin's; its gradient too where all that have one are visited, and else on average."""
+    layout, n = MLPLayout(2, 32, 1), 90
+    params, xyz, dirs = (x.cpu() for x in network(layout, n))
+    few = torch.arange(n) % 30 == 0  # three samples, of the same size: each is drawn with certainty
+    gradients = []
+    for visited in (None, 0.5):
+        p = params.clone().requires_grad_()
+        call = (xyz, dirs, p, layout)
+        sigma, rgb = reference.nerf_mlp(*call) if visited is None else visiting.nerf_mlp(*call, visited)
+        (sigma * few).sum().add((rgb * few[:, None]).sum()).backward()
+        gradients.append((sigma.detach(), rgb.detach(), p.grad))
+    for value, truth in zip(*gradients, strict=True):
+        assert torch.allclose(value, truth, rtol=1e-4, atol=1e-6)
+
+    truth = params.clone().requires_grad_()
+    reference.nerf_mlp(xyz, dirs, truth, layout)[0].square().sum().backward()
+    estimates = []
+    for i in range(300):
+        p, shuffled = params.clone().requires_grad_(), torch.randperm(n, generator=torch.Generator().manual_seed(i))
+        visiting.nerf_mlp(xyz[shuffled], dirs[shuffled], p, layout, 0.1)[0].square().sum().backward()
+        estimates.append(p.grad)
+    errors = [relative(estimate, truth.grad) for estimate in estimates]
+    assert relative(torch.stack(estimates).mean(0), truth.grad) < 2 * sum(errors) / len(errors) ** 1.5

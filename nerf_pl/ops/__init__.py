@@ -11,7 +11,7 @@ import os
 import torch
 from torch import Tensor
 
-from nerf_pl.ops import reference
+from nerf_pl.ops import reference, visiting
 from nerf_pl.ops.layout import MLPLayout, encoded_width
 from nerf_pl.types import Pixels, Samples
 
@@ -74,7 +74,8 @@ def nerf_mlp(
     """The 2020 network in the precision of its inputs: raw density (N,) and colour (N, 3); see `reference.nerf_mlp`.
 
     bf16 inputs mean bf16 products with fp32 sums and outputs, fused where `fuses_mlp`. visited: the share of the
-    samples that the fused backward pass visits at most, see `fused_mlp`; the twin always visits all.
+    samples that the backward pass visits at most, see `visiting`, where the network is fused or runs on a CPU;
+    elsewhere it visits all.
     """
     if xyz.dtype == torch.bfloat16:
         if fuses_mlp(xyz.device, layout):
@@ -83,6 +84,8 @@ def nerf_mlp(
             return fused_mlp.nerf_mlp(xyz, dirs, params, layout, visited)
         sigma, rgb = reference.nerf_mlp(xyz, dirs, params.to(torch.bfloat16), layout)
         return sigma.float(), None if rgb is None else rgb.float()
+    if visited < 1 and dirs is not None and xyz.device.type == "cpu" and not xyz.requires_grad and xyz.shape[0]:
+        return visiting.nerf_mlp(xyz, dirs, params, layout, visited)
     return reference.nerf_mlp(xyz, dirs, params, layout)
 
 
