@@ -128,7 +128,7 @@ def _check_film(a: Any) -> None:
             raise UserError(f"--{option} {getattr(a, option)} cannot work: {remedy}")
 
 
-# small enough for two CPU cores: 100 s of training come to 22 dB (docs/results.md)
+# small enough for two CPU cores: 100 s of training come to 22.7 dB (docs/results.md)
 DEMO_MODEL = ModelOptions(
     net_depth=4, net_width=64, net_skip=2, N_samples=32, N_importance=0, noise_std=0.0, grad_share=0.125
 )
