@@ -68,10 +68,11 @@ class _Visited(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grad_outputs):
         xyz, dirs, params = ctx.saved_tensors
-        order, count, d_sigma, d_rgb = drawn(*grad_outputs, ctx.visited)
+        order, count, d_sigma, d_rgb = drawn(grad_outputs[0], grad_outputs[1], ctx.visited)
         rows = order[: int(count)].long()
         with torch.enable_grad():
             params = params.detach().requires_grad_()
-            outputs = reference.nerf_mlp(xyz[rows], dirs[rows], params, ctx.layout)
-            (grad,) = torch.autograd.grad(outputs, params, (d_sigma[rows], d_rgb[rows]))
+            sigma, rgb = reference.nerf_mlp(xyz[rows], dirs[rows], params, ctx.layout)
+            assert rgb is not None
+            (grad,) = torch.autograd.grad((sigma, rgb), params, (d_sigma[rows], d_rgb[rows]))
         return None, None, grad, None, None
