@@ -14,9 +14,8 @@ from nerf_pl.checkpoint import find_checkpoint, load_model, save_model
 from nerf_pl.config import CLASSIC, PRESETS, Config, ModelOptions, RunFolders, check
 from nerf_pl.evaluation import console, evaluate, render_path
 from nerf_pl.models import NeRF
-from nerf_pl.scenes import Scene, load_scene
 from nerf_pl.scenes.demo import make_demo
-from nerf_pl.training import train
+from nerf_pl.training import load_split, train
 from nerf_pl.types import UserError
 
 
@@ -61,11 +60,6 @@ def _device(num_gpus: int) -> torch.device:
     return torch.device("cuda" if num_gpus > 0 and torch.cuda.is_available() else "cpu")
 
 
-def _load(config: Config, root: Path, split: str) -> Scene:
-    d = config.data
-    return load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.spheric)
-
-
 def _folder(run: Path) -> Path:
     """Where the results of a run go, also when one of its checkpoints was named."""
     return run if run.is_dir() else run.parent.parent if run.parent.name == "checkpoints" else run.parent
@@ -77,7 +71,7 @@ def _eval(a: Any) -> None:
     metrics = folder / ("metrics.json" if a.split == "test" else f"metrics_{a.split}.json")
     facts = {"split": a.split, "checkpoint": a.checkpoint, "scene": root.name, "method": config.method}
     out = folder / "renders" / a.split
-    scene = _load(config, root, a.split)
+    scene = load_split(config, root, a.split)
     evaluate(model, scene, out, metrics, a.split, config.train.chunk, device, a.save_depth, a.depth_format, facts)
     console.print(f"scores {metrics}, pictures {out}, page {out / 'index.html'}")
 
@@ -90,7 +84,7 @@ def _classic_eval(a: Any) -> None:
     check(asked)
     net, config, _ = load_model(a.ckpt_path, device, asked)
     folder = Path("results") / a.dataset_name / a.scene_name
-    scene = _load(config, a.root_dir, a.split)
+    scene = load_split(config, a.root_dir, a.split)
     facts = {"split": a.split, "checkpoint": str(a.ckpt_path)}
     metrics = folder / "metrics.json"
     evaluate(net, scene, folder, metrics, a.scene_name, a.chunk, device, a.save_depth, a.depth_format, facts)
@@ -100,7 +94,7 @@ def _classic_eval(a: Any) -> None:
 def _render(a: Any) -> None:
     _check_film(a)
     model, config, root, device = _open(a)
-    scene = _load(config, root, "test" if a.path == "test" else "train")
+    scene = load_split(config, root, "test" if a.path == "test" else "train")
     cameras = scene.cameras
     if a.path == "360":
         cameras = paths.turntable(a.frames, cameras, a.radius, a.elevation)

@@ -114,7 +114,7 @@ def lr_factor(
     if warmup_epochs > 0 and warmup_multiplier < 1:
         raise UserError(f"--warmup_multiplier {warmup_multiplier} cannot work: give 1 or more")
     if not per_step:
-        epoch = math.floor(epoch)
+        epoch = math.floor(epoch + 1e-6)  # an epoch made of steps may fall short of a whole one by rounding
     if epoch < warmup_epochs:
         start = 0.0 if warmup_multiplier == 1 else 1.0
         return start + (warmup_multiplier - start) * epoch / warmup_epochs

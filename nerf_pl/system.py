@@ -210,9 +210,8 @@ class NeRFSystem(L.LightningModule):
         o = self.config.optim
         warmup = o.warmup_epochs if o.optimizer in ("sgd", "adam") else 0
         epochs = self.config.train.num_epochs
-        epoch = self.progress * epochs + 1e-6  # rounding must not leave a whole epoch just short of it
         return o.lr * optim.lr_factor(
-            epoch, epochs, o.lr_scheduler, o.decay_step, o.decay_gamma, o.poly_exp,
+            self.progress * epochs, epochs, o.lr_scheduler, o.decay_step, o.decay_gamma, o.poly_exp,
             o.warmup_multiplier, warmup, o.lr_per_step,
         )  # fmt: skip
 

@@ -40,8 +40,8 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     rank, last = process(), folders.checkpoints / "last.ckpt"
     if rank == 0:
         _check_folder(last, resume, overwrite)
-    scene = _load(config, root, "train")
-    val = _load(config, root, "val") if "val" in available_splits(root) else None
+    scene = load_split(config, root, "train")
+    val = load_split(config, root, "val") if "val" in available_splits(root) else None
 
     model = make_model(config, torch.device("cuda" if accelerator == "gpu" else "cpu"), rank)
     system = NeRFSystem(config, model, scene, val, devices)
@@ -105,7 +105,8 @@ def process() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def _load(config: Config, root: Path, split: str) -> Scene:
+def load_split(config: Config, root: Path, split: str) -> Scene:
+    """One split of the scene in `root`, as the options of a run ask for it."""
     d = config.data
     return load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.spheric)
 

@@ -104,13 +104,12 @@ class _NerfMLP(torch.autograd.Function):
         kept_xyz, kept_dirs = (torch.empty(size, t.shape[1], dtype=dtype, device=device) for t in (xyz, dirs))
         full = size * (layout.depth + 1) * W  # then the colour branch
         acts, grads = torch.empty(2, full + size * H, dtype=dtype, device=device)
-        act_planes = _planes(acts[:full], W, BLOCK)
         sigma, rgb = torch.empty(size, device=device), torch.empty(size, 3, device=device)
         heads = torch.zeros(-(-most // BLOCK), W + 3 * H + 4, device=device)
         parts = torch.zeros(SPLITS, layout.total, device=device)
         jobs = (layout.depth + 2) * max(W // 128, 1) + 2
+        kept = (order, count, kept_xyz, kept_dirs, acts, _planes(acts[:full], W, BLOCK))
         for first in range(0, most, size):
-            kept = (order, count, kept_xyz, kept_dirs, acts, act_planes)
             _launch_forward(xyz, dirs, weights, params, layout, sigma, rgb, size, first, kept)
             kernels.backward_kernel[(-(-size // BLOCK),)](
                 weights, _hidden(weights, layout), order, count, acts, rgb, d_sigma, d_rgb, grads,
