@@ -107,8 +107,7 @@ class MLPField(nn.Module):
                     p["hidden"][i - 1], p["b_hidden"][i] = weight, bias
 
     def _parts(self) -> dict[str, Tensor]:
-        parts = self.params.detach().split(self.layout.sizes)
-        return {name: part.view(shape) for (name, shape), part in zip(self.layout.shapes.items(), parts, strict=True)}
+        return self.layout.parts(self.params.detach())
 
     def _widths(self) -> tuple[int, int]:
         return 3 + 6 * self.layout.xyz_freqs, 3 + 6 * self.layout.dir_freqs

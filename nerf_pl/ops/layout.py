@@ -1,16 +1,49 @@
-"""How the weights of the 2020 network lie in one flat vector.
+"""How the weights of a network, and the entries of a hash grid, lie in one flat vector each.
 
-One vector means one cast to bf16, one optimizer launch, one all-reduce and one gradient buffer per network, and the
-kernels find every matrix at a fixed offset. Matrices are (out, in), row-major.
+One vector means one cast to half precision, one optimizer launch, one all-reduce and one gradient buffer per network,
+and the kernels find every matrix at a fixed offset. Matrices are (out, in), row-major.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+from torch import Tensor
+
+
+class FlatLayout:
+    """Named shapes, one after the other in a flat vector."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape, in the order of storage."""
+        raise NotImplementedError
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        return [math.prod(shape) for shape in self.shapes.values()]
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        offsets, at = {}, 0
+        for name, size in zip(self.shapes, self.sizes, strict=True):
+            offsets[name] = at
+            at += size
+        return offsets
+
+    @property
+    def total(self) -> int:
+        return sum(self.sizes)
+
+    def parts(self, params: Tensor) -> dict[str, Tensor]:
+        """Views of the vector `params` by name."""
+        pieces = params.split(self.sizes)
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), pieces, strict=True)}
+
 
 @dataclass(frozen=True)
-class MLPLayout:
+class MLPLayout(FlatLayout):
     """A density network of `depth` layers of `width`, the encoded position entering layer `skip` once more, then a
     feature layer and a colour branch of half the width (NeRF 2020, fig. 7).
 
@@ -60,21 +93,87 @@ class MLPLayout:
             "b_rgb": (3,),
         }
 
-    @cached_property
-    def sizes(self) -> list[int]:
-        return [math.prod(shape) for shape in self.shapes.values()]
+
+@dataclass(frozen=True)
+class GridLayout:
+    """A multiresolution hash grid (Mueller et al. 2022, section 3): `levels` grids over the unit cube, their resolution
+    growing geometrically from `base` to `finest` cells a side, with `features` numbers at every vertex.
+
+    A level whose (resolution + 1)^3 vertices fit into 2^log2_size entries is stored densely, x fastest; the vertices
+    of finer ones share 2^log2_size entries by hashing. The flat vector holds (total, features).
+    """
+
+    levels: int = 16
+    features: int = 2
+    log2_size: int = 19
+    base: int = 16
+    finest: int = 2048
 
     @cached_property
-    def offsets(self) -> dict[str, int]:
-        offsets, at = {}, 0
-        for name, size in zip(self.shapes, self.sizes, strict=True):
-            offsets[name] = at
-            at += size
-        return offsets
+    def resolutions(self) -> tuple[int, ...]:
+        growth = (self.finest / self.base) ** (1 / max(self.levels - 1, 1))
+        # the small number keeps the last level from falling short of `finest` by rounding
+        return tuple(math.floor(self.base * growth**level + 1e-6) for level in range(self.levels))
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Entries of each level, a multiple of 8."""
+        return tuple(min(-(-((r + 1) ** 3) // 8) * 8, 2**self.log2_size) for r in self.resolutions)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        return tuple(sum(self.sizes[:level]) for level in range(self.levels))
+
+    def is_dense(self, level: int) -> bool:
+        return (self.resolutions[level] + 1) ** 3 <= 2**self.log2_size
 
     @property
     def total(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def width(self) -> int:
+        """Columns of the encoding."""
+        return self.levels * self.features
+
+    def table(self, device: torch.device) -> Tensor:
+        """What the kernels read: (levels, 4) int32 of resolution, first entry, entries, and 1 if dense."""
+        rows = zip(self.resolutions, self.offsets, self.sizes, map(self.is_dense, range(self.levels)), strict=True)
+        return torch.tensor([[int(value) for value in row] for row in rows], dtype=torch.int32, device=device)
+
+
+@dataclass(frozen=True)
+class FieldLayout(FlatLayout):
+    """The two networks behind a hash grid (Mueller et al. 2022, section 5.4), without biases.
+
+    density: inputs -> hidden -> outputs, of which the first is the raw density; colour: those outputs and the encoded
+    direction -> colour_hidden -> colour_hidden -> 3.
+    """
+
+    inputs: int = 32
+    hidden: int = 64
+    outputs: int = 16
+    view: int = 16
+    colour_hidden: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "outputs", "view", "colour_hidden"):
+            value = getattr(self, name)
+            if value < 16 or value & (value - 1):
+                raise ValueError(f"{name}={value} must be a power of two, 16 or more")
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape, in the order of storage. The first colour layer is stored as two matrices."""
+        H, C = self.hidden, self.colour_hidden
+        return {
+            "density_0": (H, self.inputs),
+            "density_1": (self.outputs, H),
+            "colour_0": (C, self.outputs),
+            "view": (C, self.view),
+            "colour_1": (C, C),
+            "colour_2": (3, C),
+        }
 
 
 def encoded_width(n_freqs: int) -> int:

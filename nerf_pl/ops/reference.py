@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nerf_pl.ops.layout import MLPLayout, encoded_width
+from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout, encoded_width
 from nerf_pl.types import Pixels, Samples
 
 
@@ -46,10 +46,7 @@ def nerf_mlp(xyz: Tensor, dirs: Tensor | None, params: Tensor, layout: MLPLayout
 
     xyz: (N, xyz_width), dirs: (N, dir_width), params: the flat vector of `layout`. dirs None asks for density alone.
     """
-    p = {
-        name: part.view(shape)
-        for (name, shape), part in zip(layout.shapes.items(), params.split(layout.sizes), strict=True)
-    }
+    p = layout.parts(params)
     h = F.relu(F.linear(xyz, p["first"], p["b_hidden"][0]))
     for i in range(1, layout.depth):
         pre = F.linear(h, p["hidden"][i - 1], p["b_hidden"][i])
@@ -115,3 +112,106 @@ def resample(t: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     fraction = (u - cdf_below) / torch.where(width < 1e-5, torch.ones_like(width), width)
     new = bins.gather(1, below) + fraction * (bins.gather(1, above) - bins.gather(1, below))
     return torch.cat([t, new], 1).sort(1).values
+
+
+PRIMES = (1, 2654435761, 805459861)  # of the spatial hash; Mueller et al. 2022, eq. 4
+
+
+def hash_grid(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
+    """Points (N, 3) in the unit cube and entries (layout.total, features) -> features (N, layout.width).
+
+    Every level interpolates between the eight vertices of the cell around the point (Mueller et al. 2022, section 3).
+    Points outside are clamped. No gradient in xyz.
+    """
+    columns = []
+    for level in range(layout.levels):
+        indices, weights = grid_corners(xyz, layout, level)
+        columns.append((table[indices] * weights[..., None].to(table.dtype)).sum(1))
+    return torch.cat(columns, 1)
+
+
+def grid_corners(xyz: Tensor, layout: GridLayout, level: int) -> tuple[Tensor, Tensor]:
+    """The eight vertices around each point on one level: their entries (N, 8) in the table, and weights (N, 8)."""
+    resolution = layout.resolutions[level]
+    scaled = xyz.detach().clamp(0, 1) * resolution
+    cell = scaled.floor().clamp(max=resolution - 1)
+    fraction = scaled - cell
+    corner = torch.arange(8, device=xyz.device)
+    bits = torch.stack([corner >> axis & 1 for axis in range(3)], 1)  # (8, 3)
+    x, y, z = (cell.long()[:, None] + bits).unbind(-1)  # (N, 8) each
+    weights = torch.where(bits == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
+    if layout.is_dense(level):
+        n = resolution + 1
+        entry = x + n * (y + n * z)
+    else:
+        entry = (x * PRIMES[0] ^ y * PRIMES[1] ^ z * PRIMES[2]) & (layout.sizes[level] - 1)
+    return entry + layout.offsets[level], weights
+
+
+def spherical_harmonics(dirs: Tensor) -> Tensor:
+    """Unit directions (N, 3) -> the real spherical harmonics of degrees 0 to 3, (N, 16), orthonormal on the sphere."""
+    x, y, z = dirs.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    values = [torch.full_like(x, 0.28209479177387814)]
+    values += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
+    values += [1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (3 * zz - 1)]
+    values += [-1.0925484305920792 * x * z, 0.5462742152960396 * (xx - yy)]
+    values += [-0.5900435899266435 * y * (3 * xx - yy), 2.890611442640554 * x * y * z]
+    values += [-0.4570457994644658 * y * (5 * zz - 1), 0.3731763325901154 * z * (5 * zz - 3)]
+    values += [-0.4570457994644658 * x * (5 * zz - 1), 1.445305721320277 * z * (xx - yy)]
+    values += [-0.5900435899266435 * x * (xx - 3 * yy)]
+    return torch.stack(values, -1)
+
+
+MAX_RAW = 11.0  # exp of it is opaque within a thousandth of any scene; beyond, the density stays
+
+
+def field(
+    features: Tensor, view: Tensor | None, ray_ids: Tensor | None, params: Tensor, layout: FieldLayout
+) -> tuple[Tensor, Tensor | None]:
+    """The networks behind a hash grid: density (N,) > 0 and colour (N, 3) in [0, 1].
+
+    features: (N, inputs); view: encoded directions (R, view) of the rays, ray_ids (N,) says which ray a sample is on.
+    view None asks for density alone, which is exp(raw) with raw held to MAX_RAW.
+    """
+    p = layout.parts(params)
+    out = F.linear(F.relu(F.linear(features, p["density_0"])), p["density_1"])
+    sigma = out[:, 0].clamp(max=MAX_RAW).exp()
+    if view is None or ray_ids is None:
+        return sigma, None
+    h = F.relu(F.linear(out, p["colour_0"]) + F.linear(view, p["view"])[ray_ids])
+    return sigma, torch.sigmoid(F.linear(F.relu(F.linear(h, p["colour_1"])), p["colour_2"]))
+
+
+def march(
+    origins: Tensor,
+    directions: Tensor,
+    near: Tensor,
+    far: Tensor,
+    occupied: Tensor,
+    aabb: Tensor,
+    jitter: Tensor,
+    step: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Steps of one length along each ray, from near to far, that fall into occupied cells of a grid over the box.
+
+        t_k = near + (k + jitter) step < far,   k = 0, 1, ...
+
+    occupied: (G, G, G) bool, indexed [z, y, x]. jitter: (R,) in [0, 1). near and far must lie inside the box.
+    Returns t (N,), ray_ids (N,) and offsets (R + 1,).
+    """
+    n_steps = int(((far - near) / step - jitter).ceil().clamp(min=0).max()) if len(near) else 0
+    t = near[:, None] + (torch.arange(n_steps, device=near.device) + jitter[:, None]) * step  # (R, S)
+    inside = t < far[:, None]
+    ray_ids, k = inside.nonzero(as_tuple=True)
+    t = t[ray_ids, k]
+    hit = occupied.view(-1)[cell_of(origins[ray_ids] + t[:, None] * directions[ray_ids], aabb, occupied.shape[0])]
+    ray_ids, t = ray_ids[hit], t[hit]
+    counts = torch.bincount(ray_ids, minlength=len(near))
+    return t, ray_ids, F.pad(counts.cumsum(0), (1, 0))
+
+
+def cell_of(xyz: Tensor, aabb: Tensor, size: int) -> Tensor:
+    """Number (N,) of the cell of a grid of size^3 over the box, x fastest; points outside belong to the nearest."""
+    cell = ((xyz - aabb[0]) * (size / (aabb[1] - aabb[0]))).floor().clamp(0, size - 1).long()
+    return cell[:, 0] + size * (cell[:, 1] + size * cell[:, 2])

@@ -1,0 +1,184 @@
+# pyright: reportCallIssue=false
+"""What surrounds the field in a training step, each in one launch: pixels and their rays drawn from the images, the
+loss of composited pixels with its gradient, and the optimizer."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nerf_pl.ops.ray_kernels import _channel, _mix, _signed, _weights
+from nerf_pl.types import Samples
+
+
+@triton.jit(do_not_specialize=["seed", "stream", "precrop", "n_images", "height", "width"])
+def draw_kernel(
+    step_ptr, images_ptr, c2w_ptr, k_ptr, background_ptr, origins_ptr, directions_ptr, target_ptr, seed, stream,
+    n_images, height, width, offset, precrop, n, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = i < n
+    step = tl.load(step_ptr)
+    zero = tl.zeros((BLOCK,), tl.uint32)  # all arithmetic modulo 2^32, as in random_kernel
+    key = _mix(_mix(_mix(zero + seed.to(tl.uint32)) ^ (zero + step.to(tl.uint32))) ^ stream.to(tl.uint32))
+    bits = _mix(_mix(i.to(tl.uint32) ^ key) + key).to(tl.int64)
+    per_image = height.to(tl.int64) * width
+    draw = (bits * (n_images * per_image)) >> 32
+    image = draw // per_image
+    pixel = draw - image * per_image
+    row = pixel // width
+    column = pixel - row * width
+    early = step < precrop
+    row = tl.where(early, row // 2 + height // 4, row)
+    column = tl.where(early, column // 2 + width // 4, column)
+
+    fx, cx = tl.load(k_ptr + image * 9, mask=live), tl.load(k_ptr + image * 9 + 2, mask=live)
+    fy, cy = tl.load(k_ptr + image * 9 + 4, mask=live), tl.load(k_ptr + image * 9 + 5, mask=live)
+    u = (column.to(tl.float32) + offset - cx) / fx
+    v = -(row.to(tl.float32) + offset - cy) / fy
+    norm = 1 / tl.sqrt(u * u + v * v + 1)
+    at = (image * per_image + row * width + column) * CHANNELS
+    alpha = tl.full((BLOCK,), 1.0, tl.float32)
+    if CHANNELS == 4:
+        alpha = tl.load(images_ptr + at + 3, mask=live, other=0).to(tl.float32) / 255
+    for axis in tl.static_range(3):
+        pose = c2w_ptr + image * 12 + axis * 4
+        right, up = tl.load(pose, mask=live), tl.load(pose + 1, mask=live)
+        back, origin = tl.load(pose + 2, mask=live), tl.load(pose + 3, mask=live)
+        tl.store(origins_ptr + i * 3 + axis, origin, mask=live)
+        tl.store(directions_ptr + i * 3 + axis, (right * u + up * v - back) * norm, mask=live)
+        colour = tl.load(images_ptr + at + axis, mask=live, other=0).to(tl.float32) / 255
+        behind = tl.load(background_ptr + i * 3 + axis, mask=live)
+        tl.store(target_ptr + i * 3 + axis, colour * alpha + (1 - alpha) * behind, mask=live)
+
+
+def draw_pixels(
+    images: Tensor, c2w: Tensor, K: Tensor, offset: float, background: Tensor, seed: int, step: Tensor, stream: int,
+    precrop: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Origins, directions and colours of as many random pixels as `background` (R, 3) has rows; see
+    `data.PixelBatches`. images: (C, H, W, 3 or 4) uint8."""
+    n = background.shape[0]
+    (count, height, width, channels) = images.shape
+    origins, directions, target = (torch.empty_like(background) for _ in range(3))
+    draw_kernel[(triton.cdiv(n, 128),)](
+        step, images, c2w, K, background.contiguous(), origins, directions, target, _signed(seed), stream, count,
+        height, width, offset, precrop, n, CHANNELS=channels, BLOCK=128, num_warps=4,
+    )  # fmt: skip
+    return origins, directions, target
+
+
+@triton.jit
+def loss_kernel(
+    sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, errors_ptr, d_sigma_ptr,
+    d_rgb_ptr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One ray: its pixel, the squared error, and the gradient of the mean squared error. With q_i the gradient of
+    w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g."""
+    ray = tl.program_id(0).to(tl.int64)
+    begin, end = tl.load(offsets_ptr + ray), tl.load(offsets_ptr + ray + 1)
+    n_kept = tl.load(kept_ptr)
+    if ray < n_kept:
+        before, opacity, red, green, blue = 0.0, 0.0, 0.0, 0.0, 0.0
+        for start in range(begin, end, BLOCK):
+            i = start + tl.arange(0, BLOCK)
+            live = i < end
+            w, _, _, _, tau = _weights(sigma_ptr, t_ptr, dt_ptr, i, begin, live, before)
+            before += tau
+            opacity += tl.sum(w, 0)
+            red += tl.sum(w * _channel(rgb_ptr, i, live, 0), 0)
+            green += tl.sum(w * _channel(rgb_ptr, i, live, 1), 0)
+            blue += tl.sum(w * _channel(rgb_ptr, i, live, 2), 0)
+        b_red, b_green = tl.load(background_ptr + ray * 3), tl.load(background_ptr + ray * 3 + 1)
+        b_blue = tl.load(background_ptr + ray * 3 + 2)
+        e_red = red + (1 - opacity) * b_red - tl.load(target_ptr + ray * 3)
+        e_green = green + (1 - opacity) * b_green - tl.load(target_ptr + ray * 3 + 1)
+        e_blue = blue + (1 - opacity) * b_blue - tl.load(target_ptr + ray * 3 + 2)
+        tl.store(errors_ptr + ray, e_red * e_red + e_green * e_green + e_blue * e_blue)
+        scale = 2.0 / (3.0 * n_kept.to(tl.float32))
+        g_red, g_green, g_blue = e_red * scale, e_green * scale, e_blue * scale
+        g_opacity = -(g_red * b_red + g_green * b_green + g_blue * b_blue)
+        behind = g_red * red + g_green * green + g_blue * blue + g_opacity * opacity
+        before = 0.0
+        for start in range(begin, end, BLOCK):
+            i = start + tl.arange(0, BLOCK)
+            live = i < end
+            w, _, dt, passed, tau = _weights(sigma_ptr, t_ptr, dt_ptr, i, begin, live, before)
+            before += tau
+            q = g_opacity + g_red * _channel(rgb_ptr, i, live, 0)
+            q += g_green * _channel(rgb_ptr, i, live, 1) + g_blue * _channel(rgb_ptr, i, live, 2)
+            wq = tl.where(live, w * q, 0.0)
+            rest = tl.where(i == end - 1, 0.0, behind - tl.cumsum(wq, 0))
+            behind -= tl.sum(wq, 0)
+            tl.store(d_sigma_ptr + i, dt * (passed * q - rest), mask=live)
+            tl.store(d_rgb_ptr + i * 3, w * g_red, mask=live)
+            tl.store(d_rgb_ptr + i * 3 + 1, w * g_green, mask=live)
+            tl.store(d_rgb_ptr + i * 3 + 2, w * g_blue, mask=live)
+    else:
+        tl.store(errors_ptr + ray, 0.0)
+
+
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, sigmas, rgbs, samples, background, target, kept):
+        n_rays = samples.offsets.shape[0] - 1
+        errors = torch.empty(n_rays, device=sigmas.device)
+        d_sigma, d_rgb = torch.empty_like(sigmas), torch.empty_like(rgbs)
+        loss_kernel[(n_rays,)](
+            sigmas, rgbs, samples.t, samples.dt, samples.offsets, target, background, kept, errors, d_sigma, d_rgb,
+            BLOCK=32, num_warps=1,
+        )  # fmt: skip
+        ctx.save_for_backward(d_sigma, d_rgb)
+        return errors.sum() / (3 * kept.squeeze())
+
+    @staticmethod
+    def backward(ctx, *grads):
+        d_sigma, d_rgb = ctx.saved_tensors  # the loss is the end of the graph, so its own gradient is 1
+        return d_sigma, d_rgb, None, None, None, None
+
+
+def photometric(
+    sigmas: Tensor, rgbs: Tensor, samples: Samples, background: Tensor, target: Tensor, kept: Tensor
+) -> Tensor:
+    """Mean squared error of the first `kept` pixels; what `composite`, `over` and the mean are in one.
+
+    Only for the end of a graph: the gradient that comes from above is taken for 1.
+    """
+    return _Loss.apply(
+        sigmas, rgbs, samples, background.contiguous(), target, kept
+    )  # pyright: ignore[reportReturnType]
+
+
+@triton.jit
+def adam_kernel(
+    p_ptr, g_ptr, m_ptr, v_ptr, half_ptr, ok_ptr, n, lr, decay, beta1, beta2, root_correction, eps,
+    SPARSE: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = i < n
+    g = tl.load(g_ptr + i, mask=live, other=0.0)
+    if SPARSE:
+        live = live & (g != 0)
+    live = live & (tl.load(ok_ptr) > 0)
+    p = tl.load(p_ptr + i, mask=live, other=0.0)
+    m = beta1 * tl.load(m_ptr + i, mask=live, other=0.0) + (1 - beta1) * g
+    v = beta2 * tl.load(v_ptr + i, mask=live, other=0.0) + (1 - beta2) * g * g
+    p = p - lr * (m / (tl.sqrt(v) * root_correction + eps) + decay * p)
+    tl.store(p_ptr + i, p, mask=live)
+    tl.store(m_ptr + i, m, mask=live)
+    tl.store(v_ptr + i, v, mask=live)
+    if HALF:
+        tl.store(half_ptr + i, p, mask=live)
+
+
+def adam(
+    p: Tensor, g: Tensor, m: Tensor, v: Tensor, half: Tensor | None, ok: Tensor, lr: float, decay: float,
+    betas: tuple[float, float], step: int, eps: float, sparse: bool,
+) -> None:  # fmt: skip
+    """One step of Adam in place; see `optim.GridAdam`."""
+    n = p.numel()
+    first, second = 1 - betas[0] ** step, 1 - betas[1] ** step
+    adam_kernel[(triton.cdiv(n, 1024),)](
+        p, g, m, v, p if half is None else half, ok, n, lr / first, decay * first, betas[0], betas[1],
+        second**-0.5, eps, SPARSE=sparse, HALF=half is not None, BLOCK=1024, num_warps=4,
+    )  # fmt: skip
