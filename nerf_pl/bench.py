@@ -91,7 +91,7 @@ def _measure(precision: str, train: Scene, val: Scene, steps: int, size: int, de
     model = make_model(config, device).to(device).train()
     batches = PixelBatches(train, config.train.batch_size, model.seed, precrop_steps=500).to(device)
     optimizer = optim.make_optimizer(list(model.parameters()), "adam", config.optim.lr)
-    gradients = Gradients(model, batches, train.background)
+    gradients = Gradients(model, batches)
     gradients.capture()
     windows = []
     for _ in range(max(steps // WINDOW, 1)):

@@ -52,6 +52,48 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
+class GridOptions:
+    """Of ngp alone. None leaves a size to the device: larger on a GPU than on a CPU."""
+
+    levels: int | None = None
+    """Levels of the hash grid."""
+    features: Literal[2, 4, 8] | None = None
+    """Numbers at each vertex of the grid."""
+    log2_size: int | None = None
+    """Binary logarithm of the entries of a level."""
+    base_resolution: int = 16
+    """Cells along the longest side of the scene's box, on the coarsest level."""
+    finest_resolution: int | None = None
+    """The same on the finest level."""
+    hidden: int = 64
+    """Width of the density network: a power of two, 16 or more."""
+    outputs: int = 16
+    """Numbers that the colour network gets from the density network: a power of two, 16 or more."""
+    colour_hidden: int = 64
+    """Width of the colour network: a power of two, 16 or more."""
+    cells: int | None = None
+    """Cells a side of the occupancy grid: a multiple of 32."""
+    march_steps: int | None = None
+    """Steps of a ray that runs along the diagonal of the scene's box."""
+    samples: int | None = None
+    """Samples per training step; the number of rays follows, up to batch_size."""
+    random_background: bool = True
+    """Train in front of random colours where the images have alpha, so that what is empty must be seen to be empty."""
+
+
+GRID_SIZES: dict[str, dict[str, int]] = {
+    "gpu": {
+        "levels": 8, "features": 4, "log2_size": 19, "finest_resolution": 2048, "cells": 128, "march_steps": 1024,
+        "samples": 2**18,
+    },
+    "cpu": {
+        "levels": 8, "features": 2, "log2_size": 15, "finest_resolution": 512, "cells": 64, "march_steps": 384,
+        "samples": 2**14,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class OptimOptions:
     loss_type: Literal["mse"] = "mse"
     """Loss between rendered and true colour."""
@@ -113,13 +155,18 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Config:
-    method: Literal["nerf"] = "nerf"
-    """nerf is the method of the 2020 paper."""
+    method: Literal["nerf", "ngp"] = "nerf"
+    """nerf is the method of the 2020 paper, ngp a hash grid that trains in seconds."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
+    grid: GridOptions = field(default_factory=GridOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
 
+
+SECTIONS = {
+    "data": DataOptions, "model": ModelOptions, "grid": GridOptions, "optim": OptimOptions, "train": TrainOptions,
+}  # fmt: skip
 
 CLASSIC = Config(data=DataOptions(dataset_name="blender", img_wh=(800, 800)))
 """The defaults of the classic command."""
@@ -129,8 +176,20 @@ PRESETS = {
         model=ModelOptions(N_importance=64, noise_std=0.0),
         optim=OptimOptions(lr=1e-3, lr_scheduler="cosine", lr_per_step=True),
     ),
+    "ngp": Config(
+        method="ngp",
+        optim=OptimOptions(lr=1e-2, lr_scheduler="cosine", lr_per_step=True),
+        train=TrainOptions(batch_size=2**16, chunk=2**18, seconds=60.0),
+    ),
 }
 """The defaults of the modern command, by method."""
+
+
+def sized(config: Config, device_type: str) -> Config:
+    """The options with every size that is left to the device ("cuda" or "cpu") filled in."""
+    sizes = GRID_SIZES["cpu" if device_type == "cpu" else "gpu"]
+    missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
+    return dataclasses.replace(config, grid=dataclasses.replace(config.grid, **missing))
 
 
 def to_dict(config: Config) -> dict:
@@ -144,7 +203,7 @@ def from_dict(values: Any) -> Config:
     if not isinstance(values, Mapping) or "method" not in values:
         raise UserError("the stored settings are damaged, they name no method: start a new run")
     parts = {}
-    for name, cls in {"data": DataOptions, "model": ModelOptions, "optim": OptimOptions, "train": TrainOptions}.items():
+    for name, cls in SECTIONS.items():
         stored = values.get(name, {})
         if not isinstance(stored, Mapping):
             raise UserError(f"the stored settings are damaged, {name} is {stored!r}: start a new run")
@@ -220,6 +279,7 @@ def check(config: Config) -> None:
     _require(1 <= model.net_skip < model.net_depth, "net_skip", model.net_skip, "a layer from 1 to net_depth - 1")
     _require(model.net_width >= 32 and model.net_width % 32 == 0, "net_width", model.net_width, "a multiple of 32")
     _require(0 < model.grad_share <= 1, "grad_share", model.grad_share, "give more than 0, up to 1")
+    _check_grid(config.grid)
     _require(0 < optim.lr < math.inf, "lr", optim.lr, "give a positive number")
     _require(0 <= optim.momentum < 1, "momentum", optim.momentum, "give 0 or more, less than 1")
     _require(0 <= optim.weight_decay < math.inf, "weight_decay", optim.weight_decay, "give 0 or more")
@@ -242,3 +302,18 @@ def _require(holds: bool, option: str, value: object, remedy: str) -> None:
     if not holds:
         shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
         raise UserError(f"--{option} {shown} cannot work: {remedy}")
+
+
+def _check_grid(grid: GridOptions) -> None:
+    least = {
+        "levels": 1, "log2_size": 8, "base_resolution": 1, "finest_resolution": 1, "march_steps": 8, "samples": 128,
+    }  # fmt: skip
+    for name, low in least.items():
+        value = getattr(grid, name)
+        _require(value is None or value >= low, name, value, f"give {low} or more")
+    _require(grid.log2_size is None or grid.log2_size <= 24, "log2_size", grid.log2_size, "give 24 or less")
+    for name in ("hidden", "outputs", "colour_hidden"):
+        value = getattr(grid, name)
+        _require(value >= 16 and not value & (value - 1), name, value, "give a power of two, 16 or more")
+    cells = grid.cells
+    _require(cells is None or (cells >= 32 and cells % 32 == 0), "cells", cells, "give a multiple of 32")

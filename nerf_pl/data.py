@@ -9,11 +9,11 @@ from torch.utils.data import DataLoader
 
 from nerf_pl import ops
 from nerf_pl.cameras import pixel_rays
+from nerf_pl.sampling import uniform
 from nerf_pl.scenes import Scene
-from nerf_pl.scenes.scene import on_background
 from nerf_pl.types import Rays
 
-PIXELS = 0  # stream of random numbers
+PIXELS, BACKGROUND = 0, 6  # streams of random numbers
 
 
 class PixelBatches(nn.Module):
@@ -27,22 +27,36 @@ class PixelBatches(nn.Module):
     images: Tensor
     c2w: Tensor
     K: Tensor
+    behind: Tensor
+    near: Tensor
+    far: Tensor
 
-    def __init__(self, scene: Scene, batch_size: int, seed: int, precrop_steps: int = 0):
+    def __init__(
+        self, scene: Scene, batch_size: int, seed: int, precrop_steps: int = 0, random_background: bool = False
+    ):
         super().__init__()
-        self.near, self.far, self.background = scene.near, scene.far, scene.background
+        self.random_background = random_background and scene.images.shape[-1] == 4
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
         self.cameras = scene.cameras
         # buffers, so that they follow the module to its device; not persistent, a checkpoint holds no images
         self.register_buffer("images", scene.images, persistent=False)
-        self.register_buffer("c2w", scene.cameras.c2w, persistent=False)
-        self.register_buffer("K", scene.cameras.K, persistent=False)
+        self.register_buffer("c2w", scene.cameras.c2w.contiguous(), persistent=False)
+        self.register_buffer("K", scene.cameras.K.contiguous(), persistent=False)
+        behind = torch.tensor(scene.background or (0.0, 0.0, 0.0))
+        self.register_buffer("behind", behind, persistent=False)
+        self.register_buffer("near", torch.full((batch_size,), scene.near), persistent=False)
+        self.register_buffer("far", torch.full((batch_size,), scene.far), persistent=False)
 
     def __len__(self) -> int:
         return self.images.shape[0] * self.images.shape[1] * self.images.shape[2]
 
-    def forward(self, step: Tensor) -> tuple[Rays, Tensor]:
-        """Rays and their colours (R, 3) on the background, for this step: an int64 tensor of one element."""
+    def forward(self, step: Tensor) -> tuple[Rays, Tensor, Tensor]:
+        """Rays, their colours (R, 3) and what is behind them (R, 3), for this step: an int64 tensor of one element."""
+        background = self._background(step)
+        if ops.use_kernels(step.device):
+            given = self.images, self.c2w, self.K, self.cameras.pixel_offset, background
+            origins, directions, rgb = ops.draw_pixels(*given, self.seed, step, PIXELS, self.precrop_steps)
+            return Rays(origins, directions, directions, self.near, self.far), rgb, background
         n_images, height, width, channels = self.images.shape
         draw = (ops.random_bits(self.seed, step, PIXELS, self.batch_size) * len(self)) >> 32
         image_ids, pixel_ids = draw // (height * width), draw % (height * width)
@@ -51,9 +65,19 @@ class PixelBatches(nn.Module):
             row, column = pixel_ids // width, pixel_ids % width
             cropped = (row // 2 + height // 4) * width + column // 2 + width // 4
             pixel_ids = torch.where(early, cropped, pixel_ids)
-        rgb = self.images.view(n_images, -1, channels)[image_ids, pixel_ids]
+        pixels = self.images.view(n_images, -1, channels)[image_ids, pixel_ids]
         cameras = self.cameras.on(self.c2w, self.K)
-        return pixel_rays(cameras, image_ids, pixel_ids, self.near, self.far), on_background(rgb, self.background)
+        rays = pixel_rays(cameras, image_ids, pixel_ids, float(self.near[0]), float(self.far[0]))
+        rgb = pixels[:, :3].to(torch.float32) / 255
+        if channels == 4:
+            alpha = pixels[:, 3:].to(torch.float32) / 255
+            rgb = rgb * alpha + (1 - alpha) * background
+        return rays, rgb, background
+
+    def _background(self, step: Tensor) -> Tensor:
+        if not self.random_background:
+            return self.behind.expand(self.batch_size, 3)
+        return uniform(self.seed, step, BACKGROUND, (self.batch_size, 3))
 
 
 class SceneData(L.LightningDataModule):

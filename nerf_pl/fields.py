@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nerf_pl import ops
-from nerf_pl.ops import MLPLayout
+from nerf_pl.ops import FieldLayout, GridLayout, MLPLayout
 
 Layers = dict[str, tuple[Tensor, Tensor]]
 
@@ -111,3 +111,56 @@ class MLPField(nn.Module):
 
     def _widths(self) -> tuple[int, int]:
         return 3 + 6 * self.layout.xyz_freqs, 3 + 6 * self.layout.dir_freqs
+
+
+class HashField(nn.Module):
+    """A multiresolution hash grid and two small networks (Mueller et al. 2022), over the unit cube.
+
+    `table` holds the grid's entries, `params` the networks' weights, both in float32. `dtype` float16 runs the kernels,
+    which read `values`, a copy of the table that the optimizer writes together with it; after any other change of the
+    table call `refresh`.
+    """
+
+    values: Tensor | None
+
+    def __init__(self, grid: GridLayout, networks: FieldLayout, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.grid, self.networks, self.dtype = grid, networks, dtype
+        self.table = nn.Parameter(torch.empty(grid.total, grid.features).uniform_(-1e-4, 1e-4))
+        self.params = nn.Parameter(torch.empty(networks.total))
+        with torch.no_grad():
+            for weight in networks.parts(self.params).values():
+                weight.uniform_(-1, 1).mul_((6 / sum(weight.shape)) ** 0.5)
+        self.register_buffer("values", self.table.detach().half() if dtype == torch.float16 else None, persistent=False)
+        self.register_load_state_dict_post_hook(lambda module, _: module.refresh())
+
+    def forward(
+        self,
+        unit: Float[Tensor, "N 3"],
+        dirs: Float[Tensor, "R 3"],
+        ray_ids: Tensor | None = None,
+        count: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Density (N,) per side of the cube, and colour (N, 3) in [0, 1].
+
+        dirs: unit viewing directions, one for each point or, with ray_ids (N,), one for each ray. count: only the first
+        so many points matter.
+        """
+        if ray_ids is None:
+            ray_ids = torch.arange(len(unit), device=unit.device)
+        view = ops.spherical_harmonics(dirs)
+        features = ops.hash_grid(unit, self.table, self.grid, self.values, count)
+        sigma, rgb = ops.field(features, view, ray_ids, self.params, self.networks, count)
+        assert rgb is not None
+        return sigma, rgb
+
+    def density(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """Density alone."""
+        features = ops.hash_grid(unit, self.table, self.grid, self.values)
+        return ops.field(features, None, None, self.params, self.networks)[0]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Bring the copy in half precision up to date."""
+        if self.values is not None:
+            self.values.copy_(self.table)

@@ -1,16 +1,23 @@
 """Models: rays in, pixels out, one per level."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from nerf_pl import sampling
+from nerf_pl import losses, ops, sampling
 from nerf_pl.config import Config
-from nerf_pl.fields import MLPField
-from nerf_pl.ops import MLPLayout
+from nerf_pl.fields import HashField, MLPField
+from nerf_pl.occupancy import OccupancyGrid, scene_box
+from nerf_pl.ops import FieldLayout, GridLayout, MLPLayout
 from nerf_pl.rendering import Background, over, render_samples
-from nerf_pl.types import Pixels, Rays
+from nerf_pl.scenes import Scene
+from nerf_pl.types import Pixels, Rays, Samples
 
-JITTER, DRAW, NOISE = 1, 2, 3  # streams of random numbers; stream 0 draws the pixels
+JITTER, DRAW, NOISE, CELLS = 1, 2, 3, 5  # streams of random numbers; stream 0 draws the pixels, 6 the backgrounds
+UPDATE_EVERY = 16  # steps, of the occupancy grid
+DECAY = 0.95  # of what it holds, in an update
 
 
 class NeRF(nn.Module):
@@ -44,7 +51,7 @@ class NeRF(nn.Module):
         self.fine = MLPField(layout, dtype, grad_share) if N_importance > 0 else None
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
 
-    def forward(self, rays: Rays, background: Background, coarse_colour: bool = True) -> list[Pixels]:
+    def forward(self, rays: Rays, background: Background | Tensor, coarse_colour: bool = True) -> list[Pixels]:
         """Pixels of the coarse level and, with N_importance > 0, of the fine one, in front of the background.
 
         In training mode samples are jittered and density is noisy. coarse_colour=False spares the coarse colours where
@@ -68,6 +75,13 @@ class NeRF(nn.Module):
         fine = render_samples(self.fine, rays, samples, self._noise(1, len(samples)))
         return [over(coarse, background), over(fine, background)]
 
+    def loss(self, rays: Rays, target: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
+        """What training lowers, and the squared error of the finest level; see `losses.photometric`."""
+        return losses.photometric(self(rays, background), target)
+
+    def before_step(self, step: int) -> None:
+        """What is due before a training step, beside the step itself: nothing."""
+
     def density(self, xyz: Tensor) -> Tensor:
         """Density per world length (N,), of the finest level."""
         return torch.relu((self.fine or self.coarse).density(xyz))
@@ -81,6 +95,97 @@ class NeRF(nn.Module):
         return self.noise_std * sampling.normal(self.seed, self.step, NOISE + level, n)
 
 
+class NGP(nn.Module):
+    """A hash-grid field behind an occupancy grid, after Instant-NGP (Mueller et al. 2022).
+
+    `step` counts training steps on the device and, with `seed`, determines every random number. Call `fit` with a scene
+    before the first step.
+    """
+
+    step: Tensor
+    active: Tensor
+    kept: Tensor
+
+    def __init__(
+        self,
+        layout: GridLayout,
+        networks: FieldLayout,
+        cells: int,
+        march_steps: int,
+        samples: int,
+        dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.march_steps, self.samples, self.seed = march_steps, samples, seed
+        self.field = HashField(layout, networks, dtype)
+        self.occupancy = OccupancyGrid(torch.tensor([[0.0] * 3, [1.0] * 3]), cells)
+        self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
+        # rays that the next step takes, and that the last one had room for
+        self.register_buffer("active", torch.full((1,), max(samples // 64, 64), dtype=torch.int32))
+        self.register_buffer("kept", torch.ones(1, dtype=torch.int32))
+        self._measure()
+        self.register_load_state_dict_post_hook(lambda module, _: module._measure())
+
+    def _measure(self) -> None:
+        """Lengths that follow from the scene's box: its longest side, and the step of the march."""
+        low, high = self.occupancy.aabb.cpu().unbind(0)
+        self.side = float((high - low).max())
+        self.march_step = float((high - low).norm()) / self.march_steps
+
+    def fit(self, scene: Scene, masks: Tensor | None) -> None:
+        """Take the box, and the cells that can hold something, from the cameras and masks of a scene; see
+        `occupancy.scene_box`."""
+        grid = self.occupancy
+        box, possible = scene_box(scene.cameras.to(grid.aabb.device), masks, scene.aabb.to(grid.aabb.device), grid.size)
+        grid.aabb.copy_(box)
+        grid.restrict(possible)
+        self._measure()
+
+    def loss(self, rays: Rays, target: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean squared error of the rays that the sample budget has room for, twice: to lower and to report."""
+        jitter = sampling.uniform(self.seed, self.step, JITTER, (len(rays),))
+        march = self.march_step, jitter, self.samples, self.active, self.kept
+        samples, xyz = self.occupancy.march(rays, *march)
+        count = samples.offsets[-1:]
+        sigma, rgb = self.field(self._unit(xyz), rays.viewdirs, samples.ray_ids, count)
+        loss = ops.photometric(sigma, rgb, self._scaled(samples), background, target, self.kept)
+        return loss, loss.detach()
+
+    def forward(self, rays: Rays, background: Background | Tensor, coarse_colour: bool = True) -> list[Pixels]:
+        """Pixels in front of the background: one level."""
+        half = torch.full_like(rays.near, 0.5)
+        samples, xyz = self.occupancy.march(rays, self.march_step, half)
+        sigma, rgb = self.field(self._unit(xyz), rays.viewdirs, samples.ray_ids)
+        return [over(ops.composite(sigma, rgb, self._scaled(samples)), background)]
+
+    def before_step(self, step: int) -> None:
+        """Refresh the occupancy grid, every 16 steps."""
+        if step % UPDATE_EVERY:
+            return
+        turn = step // UPDATE_EVERY
+
+        def uniform(n: int) -> Tensor:
+            return sampling.uniform(self.seed, torch.full_like(self.step, step), CELLS, (n,))
+
+        self.occupancy.update(self.density, uniform, self.march_step, turn, DECAY)
+
+    def density(self, xyz: Tensor) -> Tensor:
+        """Density per world length (N,)."""
+        return self.field.density(self._unit(xyz)) / self.side
+
+    def _unit(self, xyz: Tensor) -> Tensor:
+        """World to the unit cube that the field lives in; the longest side of the scene's box fills it."""
+        return (xyz - self.occupancy.aabb[0]) * (1 / self.side)
+
+    def _scaled(self, samples: Samples) -> Samples:
+        """The samples with dt in sides of the cube, as the field's density wants it."""
+        return replace(samples, dt=samples.dt * (1 / self.side))
+
+
+Model = NeRF | NGP
+
+
 def precision_of(config: Config, device: torch.device) -> str:
     """What `auto` means on this device: bf16 where tensor cores have it, from Ampere on."""
     if config.train.precision != "auto":
@@ -88,14 +193,23 @@ def precision_of(config: Config, device: torch.device) -> str:
     return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
 
 
-def make_model(config: Config, device: torch.device, rank: int = 0) -> NeRF:
+def make_model(config: Config, device: torch.device, rank: int = 0) -> Model:
     """The model of a run. Each process has random numbers of its own; the weights are those of process 0."""
-    dtype = torch.bfloat16 if precision_of(config, device) == "bf16" else torch.float32
+    half = precision_of(config, device) == "bf16"
+    seed = config.train.seed + 1_000_003 * rank
     m = config.model  # the one place where options become a model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        model = NeRF(
+        if config.method == "ngp":
+            return _make_ngp(config, torch.float16 if half and ops.use_kernels(device) else torch.float32, seed)
+        return NeRF(
             m.N_samples, m.N_importance, m.use_disp, m.perturb, m.noise_std, m.net_depth, m.net_width, m.net_skip,
-            dtype, config.train.seed + 1_000_003 * rank, m.grad_share,
+            torch.bfloat16 if half else torch.float32, seed, m.grad_share,
         )  # fmt: skip
-    return model
+
+
+def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
+    g: Any = config.grid  # sized, so that nothing is None
+    layout = GridLayout(g.levels, g.features, g.log2_size, g.base_resolution, g.finest_resolution)
+    networks = FieldLayout(layout.width, g.hidden, g.outputs, 16, g.colour_hidden)
+    return NGP(layout, networks, g.cells, g.march_steps, g.samples, dtype, seed)

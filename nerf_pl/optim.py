@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nerf_pl import ops
 from nerf_pl.types import UserError
 
 EPS = 1e-8  # added to the root of the second moment; the classic value
@@ -81,6 +82,57 @@ class Ranger(torch.optim.RAdam):
             state = self.state[p]
             if int(state["step"]) % group["k"] == 0:
                 p.copy_(state["slow"].lerp_(p, group["alpha"]))
+        return loss
+
+
+class GridAdam(torch.optim.Optimizer):
+    """Adam for a hash grid and the networks behind it, as Instant-NGP has it (Mueller et al. 2022, appendix E.1).
+
+    Entries of the table that a step did not touch stay as they are; the networks decay. A step whose gradients are not
+    finite is skipped and counted in `skipped`. copies: half-precision copies of parameters, kept up to date.
+    """
+
+    def __init__(
+        self,
+        tables: Iterable[Tensor],
+        networks: Iterable[Tensor],
+        lr: float,
+        weight_decay: float = 0.0,
+        copies: dict[Tensor, Tensor] | None = None,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-15,
+    ) -> None:
+        groups = [
+            {"params": list(networks), "weight_decay": weight_decay, "sparse": False},
+            {"params": list(tables), "weight_decay": 0.0, "sparse": True},
+        ]
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps})
+        self.copies = copies or {}
+        self.skipped: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step. Returns what closure returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        # a sample's bad number reaches the gradient of a network's weight, which sums over all samples
+        sums = [p.grad.sum() for p in self.param_groups[0]["params"] if p.grad is not None]
+        ok = torch.stack(sums).sum().isfinite().to(torch.float32)
+        self.skipped = 1 - ok if self.skipped is None else self.skipped + (1 - ok)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+                state["step"] += 1
+                ops.adam(
+                    p, p.grad, state["m"], state["v"], self.copies.get(p), ok, group["lr"], group["weight_decay"],
+                    group["betas"], state["step"], group["eps"], group["sparse"],
+                )  # fmt: skip
         return loss
 
 

@@ -27,8 +27,10 @@ def render_samples(field, rays: Rays, samples: Samples, noise: Tensor | None = N
     return ops.composite(F.relu(sigma), rgb, samples)
 
 
-def over(pixels: Pixels, background: Background) -> Pixels:
-    """The pixels in front of a background colour; None leaves black."""
+def over(pixels: Pixels, background: Background | Tensor) -> Pixels:
+    """The pixels in front of a background colour, or of one for each (R, 3); None leaves black."""
+    if isinstance(background, Tensor):
+        return replace(pixels, rgb=pixels.rgb + (1 - pixels.opacity)[:, None] * background)
     if background is None or all(b == 0 for b in background):
         return pixels
     rest = (1 - pixels.opacity)[:, None]

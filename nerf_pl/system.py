@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -9,18 +10,19 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from nerf_pl import losses, metrics, ops, optim
+from nerf_pl import metrics, ops, optim
 from nerf_pl.cameras import image_rays
 from nerf_pl.config import Config, to_dict
 from nerf_pl.data import PixelBatches
-from nerf_pl.models import NeRF, precision_of
-from nerf_pl.rendering import Background, render_rays
+from nerf_pl.models import NGP, Model, NeRF, precision_of
+from nerf_pl.rendering import render_rays
 from nerf_pl.scenes import Scene
 from nerf_pl.types import UserError
 
 CHUNK_SECONDS = 0.4  # how long Lightning leaves the device alone: between chunks come logging, callbacks, the clock
 TIMED_PASSES = 4  # validations of a training that ends by the clock
 PRECROP_STEPS = 500
+CPU_MASKS = 20  # views whose masks tell a CPU where the scene is
 
 
 class Gradients:
@@ -30,8 +32,8 @@ class Gradients:
     it. `error` sums the squared error of the finest level until it is zeroed.
     """
 
-    def __init__(self, model: NeRF, batches: PixelBatches, background: Background):
-        self.model, self.batches, self.background = model, batches, background
+    def __init__(self, model: Model, batches: PixelBatches):
+        self.model, self.batches = model, batches
         self.error = torch.zeros((), device=model.step.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self._grads: list[Tensor | None] = []  # where the graph writes
@@ -70,8 +72,7 @@ class Gradients:
         return seconds
 
     def _compute(self) -> None:
-        rays, target = self.batches(self.model.step)
-        loss, error = losses.photometric(self.model(rays, self.background), target)
+        loss, error = self.model.loss(*self.batches(self.model.step))
         for p in self.model.parameters():
             p.grad = None
         loss.backward()
@@ -84,11 +85,10 @@ class NeRFSystem(L.LightningModule):
     does not show; on a GPU one step is the replay of a CUDA graph and one optimizer launch, with no synchronisation.
     """
 
-    def __init__(self, config: Config, model: NeRF, scene: Scene, val_scene: Scene | None = None, world: int = 1):
+    def __init__(self, config: Config, model: Model, scene: Scene, val_scene: Scene | None = None, world: int = 1):
         super().__init__()
         self.automatic_optimization = False
         self.config, self.model, self.val_scene, self.world = config, model, val_scene, world
-        self.background = scene.background
         self.scene_root = str(scene.root.resolve()) if scene.root else ""
         n_pixels = scene.images.shape[:3].numel()
         self.steps_per_epoch = max(n_pixels // (config.train.batch_size * world), 1)
@@ -96,7 +96,11 @@ class NeRFSystem(L.LightningModule):
         if self.max_steps is None and config.train.seconds is None:
             self.max_steps = math.ceil(config.train.num_epochs * self.steps_per_epoch)
         precrop_steps = PRECROP_STEPS if self.max_steps is None else min(PRECROP_STEPS, self.max_steps // 4)
-        self.batches = PixelBatches(scene, config.train.batch_size, model.seed, precrop_steps)
+        if isinstance(model, NGP):
+            precrop_steps = 0
+        random_background = isinstance(model, NGP) and config.grid.random_background
+        self.batches = PixelBatches(scene, config.train.batch_size, model.seed, precrop_steps, random_background)
+        self.scene = scene
         self.step = 0  # of the run, those before a resume included
         self.train_seconds = 0.0
         self.step_seconds = 0.0  # of one step, as last measured
@@ -153,8 +157,7 @@ class NeRFSystem(L.LightningModule):
     # ---- one training step -------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        o = self.config.optim
-        optimizer = optim.make_optimizer(list(self.model.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
+        optimizer = make_optimizer(self.model, self.config)
         if self._optimizer_state is not None:
             optimizer.load_state_dict(self._optimizer_state)
         return optimizer
@@ -167,17 +170,22 @@ class NeRFSystem(L.LightningModule):
         torch.set_float32_matmul_precision("high" if precision_of(self.config, self.device) == "tf32" else "highest")
         self.model.train()
         self.model.step.fill_(self.step)
-        self.gradients = Gradients(self.model, self.batches, self.background)
+        if isinstance(self.model, NGP) and self.step == 0:
+            start = time.perf_counter()
+            fit(self.model, self.scene, self.device)
+            self.train_seconds += self._mean(time.perf_counter() - start)
+        self.gradients = Gradients(self.model, self.batches)
         self.step_seconds = self._mean(self.gradients.capture())  # before the clock of a time budget starts
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start = time.perf_counter()
         n_steps = self._chunk(n_steps, batch_idx)
-        optimizer: Any = self.optimizers()
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)  # Lightning's wrapper takes longer than a step
         for _ in range(n_steps):
             lr = self._lr()
             for group in optimizer.param_groups:
                 group["lr"] = lr
+            self.model.before_step(self.step)
             self.gradients()
             if self.world > 1:
                 for p in self.model.parameters():
@@ -244,13 +252,33 @@ class NeRFSystem(L.LightningModule):
     def describe(self) -> str:
         """What runs, in one line."""
         precision = precision_of(self.config, self.device)
-        fused = precision == "bf16" and ops.fuses_mlp(self.device, self.model.coarse.layout)
+        fused = isinstance(self.model, NeRF) and ops.fuses_mlp(self.device, self.model.coarse.layout)
+        fused = precision == "bf16" and fused
+        if isinstance(self.model, NGP):
+            precision = "fp32" if self.model.field.values is None else "fp16"
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         devices = f"{self.world} x {name}" if self.world > 1 else name
         return f"{devices}, {ops.path(self.device)}, {precision}{', fused network' if fused else ''}"
 
 
-def render_view(model: NeRF, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:
+def make_optimizer(model: Model, config: Config) -> torch.optim.Optimizer:
+    """The optimizer that the options ask for; ngp has its own kind of Adam."""
+    o = config.optim
+    if isinstance(model, NGP):
+        field = model.field
+        copies = {} if field.values is None else {field.table: field.values}
+        return optim.GridAdam([field.table], [field.params], o.lr, o.weight_decay, copies)
+    return optim.make_optimizer(list(model.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
+
+
+def fit(model: NGP, scene: Scene, device: torch.device) -> None:
+    """Fit the model's box and grid to a scene: on a CPU by the masks of some views, for time's sake."""
+    every = 1 if device.type == "cuda" else max(len(scene) // CPU_MASKS, 1)
+    masks = scene.images[::every, ..., 3].to(device) > 0 if scene.images.shape[-1] == 4 else None
+    model.fit(replace(scene, cameras=scene.cameras[::every]), masks)
+
+
+def render_view(model: Model, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:
     """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W)."""
     was_training = model.training
     model.eval()

@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from nerf_pl.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
 from nerf_pl.checkpoint import AtomicCheckpointIO, load_weights
-from nerf_pl.config import Config, RunFolders, check, from_dict, to_dict
+from nerf_pl.config import Config, RunFolders, check, from_dict, sized, to_dict
 from nerf_pl.data import SceneData
 from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.models import make_model
@@ -37,6 +38,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     """
     check(config)
     accelerator, devices = devices_of(config)
+    config = sized(config, "cpu" if accelerator == "cpu" else "cuda")
     rank, last = process(), folders.checkpoints / "last.ckpt"
     if rank == 0:
         _check_folder(last, resume, overwrite)
@@ -108,7 +110,10 @@ def process() -> int:
 def load_split(config: Config, root: Path, split: str) -> Scene:
     """One split of the scene in `root`, as the options of a run ask for it."""
     d = config.data
-    return load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.spheric)
+    scene = load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.spheric)
+    if config.method == "ngp":  # rays through the middle of pixels; the classic ones pass a corner
+        scene = replace(scene, cameras=replace(scene.cameras, pixel_offset=0.5))
+    return scene
 
 
 def _describe(scene: Scene, val: Scene | None, root: Path) -> str:

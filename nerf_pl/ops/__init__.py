@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 
 from nerf_pl.ops import reference, visiting
-from nerf_pl.ops.layout import MLPLayout, encoded_width
+from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout, encoded_width
+from nerf_pl.ops.reference import pack_bits
 from nerf_pl.types import Pixels, Samples
 
-__all__ = ["MLPLayout", "composite", "encoded_width", "frequency", "nerf_mlp", "path", "random_bits", "resample"]
+__all__ = [
+    "FieldLayout", "GridLayout", "MLPLayout", "adam", "composite", "draw_pixels", "encoded_width", "field", "frequency", "hash_grid", "march",
+    "nerf_mlp", "pack_bits", "path", "photometric", "random_bits", "resample", "spherical_harmonics",
+]  # fmt: skip
 
 
 LARGE_SHARED_MEMORY = ((9, 0), (10, 0), (10, 3))  # compute capabilities: Hopper, data-centre Blackwell
@@ -105,3 +109,139 @@ def resample(t: Tensor, weights: Tensor, u: Tensor) -> Tensor:
 
         return ray_kernels.resample(t, weights, u)
     return reference.resample(t, weights, u)
+
+
+def hash_grid(
+    xyz: Tensor, table: Tensor, layout: GridLayout, values: Tensor | None = None, count: Tensor | None = None
+) -> Tensor:
+    """Points (N, 3) in the unit cube -> features (N, layout.width); see `reference.hash_grid`.
+
+    values: a copy of the table in half precision, to be read in its place; the gradient goes to `table`. count: only
+    the first so many points matter (an integer on the device), the rows of others are undefined.
+    """
+    if use_kernels(xyz.device):
+        from nerf_pl.ops import grid_kernels as kernels
+
+        return kernels.hash_grid(xyz, table, table if values is None else values, layout, count)
+    return reference.hash_grid(xyz, table, layout)
+
+
+def field(
+    features: Tensor,
+    view: Tensor | None,
+    ray_ids: Tensor | None,
+    params: Tensor,
+    layout: FieldLayout,
+    count: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The networks behind a hash grid: density (N,) and colour (N, 3); see `reference.field`.
+
+    float16 features mean products on tensor cores, fused in one kernel. count: as in `hash_grid`.
+    """
+    if features.dtype == torch.float16:
+        from nerf_pl.ops import field_kernels
+
+        return field_kernels.field(features, view, ray_ids, params, layout, count)
+    return reference.field(features, view, ray_ids, params, layout)
+
+
+def spherical_harmonics(dirs: Tensor) -> Tensor:
+    """Unit directions (N, 3) -> real spherical harmonics (N, 16); see `reference.spherical_harmonics`."""
+    if use_kernels(dirs.device):
+        from nerf_pl.ops import step_kernels
+
+        return step_kernels.spherical_harmonics(dirs)
+    return reference.spherical_harmonics(dirs)
+
+
+def march(
+    origins: Tensor,
+    directions: Tensor,
+    near: Tensor,
+    far: Tensor,
+    bits: Tensor,
+    aabb: Tensor,
+    jitter: Tensor,
+    step: float,
+    size: int,
+    budget: int | None = None,
+    active: Tensor | None = None,
+    kept: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """t (N,), ray_ids (N,), offsets (R + 1,) and points (N, 3) of the steps in occupied cells; see `reference.march`.
+
+    With a budget no more than that many samples come, and rays past it have none. active: how many rays are marched;
+    it is set to the number that would fill the budget. kept: is set to the number of rays that found room. Kernels then
+    return arrays as long as the budget, of which the first offsets[-1] are samples.
+    """
+    if use_kernels(near.device):
+        from nerf_pl.ops import march_kernels as kernels
+
+        return kernels.march(
+            origins, directions, near, far, bits, aabb, jitter, step, size, budget, active, kept
+        )  # fmt: skip
+    if active is None or budget is None or kept is None:
+        return reference.march(origins, directions, near, far, bits, aabb, jitter, step, size)
+    n = int(active)
+    given = origins[:n], directions[:n], near[:n], far[:n], bits, aabb, jitter[:n]
+    t, ray_ids, offsets, xyz = reference.march(*given, step, size)
+    total = int(offsets[-1])
+    kept.fill_(int((offsets[1:] <= budget).sum()))
+    room = int(offsets[offsets <= budget][-1])
+    offsets = torch.nn.functional.pad(offsets, (0, near.shape[0] - n), value=total).clamp(max=room)
+    active.fill_(min(max(int(n * 0.98 * budget / max(total, 1)), 64), near.shape[0]))
+    return t[:room], ray_ids[:room], offsets, xyz[:room]
+
+
+def photometric(
+    sigmas: Tensor, rgbs: Tensor, samples: Samples, background: Tensor, target: Tensor, kept: Tensor
+) -> Tensor:
+    """Mean squared error of the first `kept` pixels, in front of the background (R, 3); see `reference.photometric`.
+
+    For the end of a graph: the kernel takes the gradient that comes from above for 1.
+    """
+    if use_kernels(sigmas.device):
+        from nerf_pl.ops import step_kernels
+
+        return step_kernels.photometric(sigmas, rgbs, samples, background, target, kept)
+    return reference.photometric(sigmas, rgbs, samples, background, target, kept)
+
+
+def adam(
+    p: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    half: Tensor | None,
+    ok: Tensor,
+    lr: float,
+    decay: float,
+    betas: tuple[float, float],
+    step: int,
+    eps: float,
+    sparse: bool,
+) -> None:
+    """One step of Adam, in place; see `reference.adam`. half: a copy of p in half precision, written too."""
+    if use_kernels(p.device):
+        from nerf_pl.ops import step_kernels
+
+        step_kernels.adam(p, g, m, v, half, ok, lr, decay, betas, step, eps, sparse)
+    else:
+        reference.adam(p, g, m, v, ok, lr, decay, betas, step, eps, sparse)
+
+
+def draw_pixels(
+    images: Tensor,
+    c2w: Tensor,
+    K: Tensor,
+    offset: float,
+    background: Tensor,
+    seed: int,
+    step: Tensor,
+    stream: int,
+    precrop: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Origins, unit directions and colours of random pixels, on a GPU; the twin is in `data.PixelBatches`."""
+    from nerf_pl.ops import step_kernels
+
+    return step_kernels.draw_pixels(images, c2w, K, offset, background, seed, step, stream, precrop)

@@ -188,30 +188,87 @@ def march(
     directions: Tensor,
     near: Tensor,
     far: Tensor,
-    occupied: Tensor,
+    bits: Tensor,
     aabb: Tensor,
     jitter: Tensor,
     step: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Steps of one length along each ray, from near to far, that fall into occupied cells of a grid over the box.
+    size: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Steps of one length along each ray, through the box from near to far, that fall into occupied cells.
 
-        t_k = near + (k + jitter) step < far,   k = 0, 1, ...
+        t_k = t_near + (k + jitter) step < t_far,   k = 0, 1, ...
 
-    occupied: (G, G, G) bool, indexed [z, y, x]. jitter: (R,) in [0, 1). near and far must lie inside the box.
-    Returns t (N,), ray_ids (N,) and offsets (R + 1,).
+    bits: a bit for each of size^3 cells of the box, see `pack_bits`. jitter: (R,) in [0, 1).
+    Returns t (N,), ray_ids (N,), offsets (R + 1,) and the points (N, 3).
     """
-    n_steps = int(((far - near) / step - jitter).ceil().clamp(min=0).max()) if len(near) else 0
-    t = near[:, None] + (torch.arange(n_steps, device=near.device) + jitter[:, None]) * step  # (R, S)
-    inside = t < far[:, None]
-    ray_ids, k = inside.nonzero(as_tuple=True)
-    t = t[ray_ids, k]
-    hit = occupied.view(-1)[cell_of(origins[ray_ids] + t[:, None] * directions[ray_ids], aabb, occupied.shape[0])]
-    ray_ids, t = ray_ids[hit], t[hit]
-    counts = torch.bincount(ray_ids, minlength=len(near))
-    return t, ray_ids, F.pad(counts.cumsum(0), (1, 0))
+    near, far = clip(origins, directions, near, far, aabb)
+    n_rays, (t, ray_ids) = near.shape[0], (near.new_zeros(0), torch.zeros(0, dtype=torch.int64, device=near.device))
+    n_steps = int(((far - near) / step - jitter).ceil().clamp(min=0).max()) if n_rays else 0
+    if n_steps:
+        grid = near[:, None] + (torch.arange(n_steps, device=near.device) + jitter[:, None]) * step  # (R, S)
+        ray_ids, k = (grid < far[:, None]).nonzero(as_tuple=True)
+        t = grid[ray_ids, k]
+    xyz = origins[ray_ids] + t[:, None] * directions[ray_ids]
+    cell = cell_of(xyz, aabb, size)
+    hit = (bits[cell >> 5] >> (cell & 31) & 1).bool()
+    counts = torch.bincount(ray_ids[hit], minlength=n_rays)
+    return t[hit], ray_ids[hit], F.pad(counts.cumsum(0), (1, 0)), xyz[hit]
+
+
+def clip(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
+    """near and far (R,) of the part of each ray that lies in the box; far < near for a ray that misses it."""
+    inverse = 1 / torch.where(directions.abs() < 1e-9, 1e-9, directions)
+    a, b = (aabb[0] - origins) * inverse, (aabb[1] - origins) * inverse  # (R, 3)
+    return torch.maximum(near, torch.minimum(a, b).amax(1)), torch.minimum(far, torch.maximum(a, b).amin(1))
 
 
 def cell_of(xyz: Tensor, aabb: Tensor, size: int) -> Tensor:
     """Number (N,) of the cell of a grid of size^3 over the box, x fastest; points outside belong to the nearest."""
     cell = ((xyz - aabb[0]) * (size / (aabb[1] - aabb[0]))).floor().clamp(0, size - 1).long()
     return cell[:, 0] + size * (cell[:, 1] + size * cell[:, 2])
+
+
+def pack_bits(flags: Tensor) -> Tensor:
+    """(32 n,) bool -> (n,) int32, the first flag in the lowest bit."""
+    powers = 1 << torch.arange(32, device=flags.device)
+    return (flags.view(-1, 32) * powers).sum(1).to(torch.int32)  # the highest bit wraps to the sign
+
+
+def photometric(
+    sigmas: Tensor, rgbs: Tensor, samples: Samples, background: Tensor, target: Tensor, kept: Tensor
+) -> Tensor:
+    """Mean squared error of the first `kept` pixels: composited, in front of the background (R, 3), against target."""
+    pixels, n = composite(sigmas, rgbs, samples), int(kept)
+    rgb = pixels.rgb + (1 - pixels.opacity)[:, None] * background
+    return torch.mean((rgb[:n] - target[:n]) ** 2)
+
+
+def adam(
+    p: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    ok: Tensor,
+    lr: float,
+    decay: float,
+    betas: tuple[float, float],
+    step: int,
+    eps: float,
+    sparse: bool,
+) -> None:
+    """One step of Adam (Kingma and Ba 2015) in place, with decoupled decay (Loshchilov and Hutter 2019).
+
+    m and v hold the moments; step counts from 1. sparse: entries without gradient stay as they are, moments and all
+    (as in Instant-NGP). ok 0 skips the step.
+    """
+    if not bool(ok):
+        return
+    first, second = 1 - betas[0] ** step, 1 - betas[1] ** step
+    changed = m.lerp(g, 1 - betas[0]), v.lerp(g * g, 1 - betas[1])
+    if sparse:
+        touched = g != 0
+        changed = torch.where(touched, changed[0], m), torch.where(touched, changed[1], v)
+    m.copy_(changed[0])
+    v.copy_(changed[1])
+    move = m / first / ((v / second).sqrt() + eps) + decay * p
+    p.sub_(torch.where(g != 0, move, 0.0) if sparse else move, alpha=lr)

@@ -32,8 +32,8 @@ def draw_kernel(
     row = tl.where(early, row // 2 + height // 4, row)
     column = tl.where(early, column // 2 + width // 4, column)
 
-    fx, cx = tl.load(k_ptr + image * 9, mask=live), tl.load(k_ptr + image * 9 + 2, mask=live)
-    fy, cy = tl.load(k_ptr + image * 9 + 4, mask=live), tl.load(k_ptr + image * 9 + 5, mask=live)
+    fx, cx = tl.load(k_ptr + image * 9, mask=live, other=1.0), tl.load(k_ptr + image * 9 + 2, mask=live, other=0.0)
+    fy, cy = tl.load(k_ptr + image * 9 + 4, mask=live, other=1.0), tl.load(k_ptr + image * 9 + 5, mask=live, other=0.0)
     u = (column.to(tl.float32) + offset - cx) / fx
     v = -(row.to(tl.float32) + offset - cy) / fy
     norm = 1 / tl.sqrt(u * u + v * v + 1)
@@ -66,6 +66,40 @@ def draw_pixels(
         height, width, offset, precrop, n, CHANNELS=channels, BLOCK=128, num_warps=4,
     )  # fmt: skip
     return origins, directions, target
+
+
+@triton.jit
+def harmonics_kernel(dirs_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = i < n
+    x, y = tl.load(dirs_ptr + i * 3, mask=live), tl.load(dirs_ptr + i * 3 + 1, mask=live)
+    z = tl.load(dirs_ptr + i * 3 + 2, mask=live)
+    xx, yy, zz = x * x, y * y, z * z
+    out = out_ptr + i * 16
+    tl.store(out, tl.full((BLOCK,), 0.28209479177387814, tl.float32), mask=live)
+    tl.store(out + 1, -0.4886025119029199 * y, mask=live)
+    tl.store(out + 2, 0.4886025119029199 * z, mask=live)
+    tl.store(out + 3, -0.4886025119029199 * x, mask=live)
+    tl.store(out + 4, 1.0925484305920792 * x * y, mask=live)
+    tl.store(out + 5, -1.0925484305920792 * y * z, mask=live)
+    tl.store(out + 6, 0.31539156525252005 * (3 * zz - 1), mask=live)
+    tl.store(out + 7, -1.0925484305920792 * x * z, mask=live)
+    tl.store(out + 8, 0.5462742152960396 * (xx - yy), mask=live)
+    tl.store(out + 9, -0.5900435899266435 * y * (3 * xx - yy), mask=live)
+    tl.store(out + 10, 2.890611442640554 * x * y * z, mask=live)
+    tl.store(out + 11, -0.4570457994644658 * y * (5 * zz - 1), mask=live)
+    tl.store(out + 12, 0.3731763325901154 * z * (5 * zz - 3), mask=live)
+    tl.store(out + 13, -0.4570457994644658 * x * (5 * zz - 1), mask=live)
+    tl.store(out + 14, 1.445305721320277 * z * (xx - yy), mask=live)
+    tl.store(out + 15, -0.5900435899266435 * x * (xx - 3 * yy), mask=live)
+
+
+def spherical_harmonics(dirs: Tensor) -> Tensor:
+    n = dirs.shape[0]
+    out = torch.empty(n, 16, device=dirs.device)
+    if n:
+        harmonics_kernel[(triton.cdiv(n, 128),)](dirs.contiguous(), out, n, BLOCK=128, num_warps=4)
+    return out
 
 
 @triton.jit
@@ -154,21 +188,21 @@ def adam_kernel(
     p_ptr, g_ptr, m_ptr, v_ptr, half_ptr, ok_ptr, n, lr, decay, beta1, beta2, root_correction, eps,
     SPARSE: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    live = i < n
-    g = tl.load(g_ptr + i, mask=live, other=0.0)
-    if SPARSE:
-        live = live & (g != 0)
-    live = live & (tl.load(ok_ptr) > 0)
-    p = tl.load(p_ptr + i, mask=live, other=0.0)
-    m = beta1 * tl.load(m_ptr + i, mask=live, other=0.0) + (1 - beta1) * g
-    v = beta2 * tl.load(v_ptr + i, mask=live, other=0.0) + (1 - beta2) * g * g
-    p = p - lr * (m / (tl.sqrt(v) * root_correction + eps) + decay * p)
-    tl.store(p_ptr + i, p, mask=live)
-    tl.store(m_ptr + i, m, mask=live)
-    tl.store(v_ptr + i, v, mask=live)
-    if HALF:
-        tl.store(half_ptr + i, p, mask=live)
+    if tl.load(ok_ptr) > 0:
+        i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        live = i < n
+        g = tl.load(g_ptr + i, mask=live, other=0.0)
+        if SPARSE:
+            live = live & (g != 0)
+        p = tl.load(p_ptr + i, mask=live, other=0.0)
+        m = beta1 * tl.load(m_ptr + i, mask=live, other=0.0) + (1 - beta1) * g
+        v = beta2 * tl.load(v_ptr + i, mask=live, other=0.0) + (1 - beta2) * g * g
+        p = p - lr * (m / (tl.sqrt(v) * root_correction + eps) + decay * p)
+        tl.store(p_ptr + i, p, mask=live)
+        tl.store(m_ptr + i, m, mask=live)
+        tl.store(v_ptr + i, v, mask=live)
+        if HALF:
+            tl.store(half_ptr + i, p, mask=live)
 
 
 def adam(

@@ -15,6 +15,14 @@ SCAN = 8192  # rays that the scan takes at once
 
 
 @triton.jit
+def _clip(origin, direction, low, high, near, far):
+    """near and far of the part of a ray that lies between two planes across one axis."""
+    inverse = 1 / tl.where(tl.abs(direction) < 1e-9, 1e-9, direction)
+    a, b = (low - origin) * inverse, (high - origin) * inverse
+    return tl.maximum(near, tl.minimum(a, b)), tl.minimum(far, tl.maximum(a, b))
+
+
+@triton.jit
 def march_kernel(
     origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, bits_ptr, aabb_ptr, active_ptr, counts_ptr,
     offsets_ptr, t_ptr, ray_ids_ptr, xyz_ptr, step, n_rays,
@@ -26,13 +34,17 @@ def march_kernel(
     if ray < n_rays:
         near, far = tl.load(near_ptr + ray), tl.load(far_ptr + ray)
         jitter = tl.load(jitter_ptr + ray)
-        ox, oy, oz = tl.load(origins_ptr + ray * 3), tl.load(origins_ptr + ray * 3 + 1), tl.load(origins_ptr + ray * 3 + 2)
+        ox, oy = tl.load(origins_ptr + ray * 3), tl.load(origins_ptr + ray * 3 + 1)
+        oz = tl.load(origins_ptr + ray * 3 + 2)
         dx, dy = tl.load(directions_ptr + ray * 3), tl.load(directions_ptr + ray * 3 + 1)
         dz = tl.load(directions_ptr + ray * 3 + 2)
         lx, ly, lz = tl.load(aabb_ptr), tl.load(aabb_ptr + 1), tl.load(aabb_ptr + 2)
         sx = SIZE / (tl.load(aabb_ptr + 3) - lx)
         sy = SIZE / (tl.load(aabb_ptr + 4) - ly)
         sz = SIZE / (tl.load(aabb_ptr + 5) - lz)
+        near, far = _clip(ox, dx, lx, tl.load(aabb_ptr + 3), near, far)
+        near, far = _clip(oy, dy, ly, tl.load(aabb_ptr + 4), near, far)
+        near, far = _clip(oz, dz, lz, tl.load(aabb_ptr + 5), near, far)
         n_steps = tl.ceil((far - near) / step - jitter).to(tl.int32)
         position = tl.load(offsets_ptr + ray).to(tl.int32) if WRITE else 0
         end = tl.load(offsets_ptr + ray + 1).to(tl.int32) if WRITE else 1
@@ -43,8 +55,8 @@ def march_kernel(
                 x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
                 i = tl.minimum(tl.maximum(tl.floor((x - lx) * sx), 0.0), SIZE - 1.0).to(tl.int32)
                 j = tl.minimum(tl.maximum(tl.floor((y - ly) * sy), 0.0), SIZE - 1.0).to(tl.int32)
-                l = tl.minimum(tl.maximum(tl.floor((z - lz) * sz), 0.0), SIZE - 1.0).to(tl.int32)
-                cell = i + SIZE * (j + SIZE * l)
+                m = tl.minimum(tl.maximum(tl.floor((z - lz) * sz), 0.0), SIZE - 1.0).to(tl.int32)
+                cell = i + SIZE * (j + SIZE * m)
                 live = (lane < n_steps) & (t < far)
                 word = tl.load(bits_ptr + (cell >> 5), mask=live, other=0)
                 hit = tl.where(live, (word >> (cell & 31)) & 1, 0)
@@ -69,7 +81,7 @@ def scan_kernel(
     """Offsets from counts. Rays past the budget get no samples; with ADAPT the number of active rays follows."""
     active = n_rays
     if ADAPT:
-        active = tl.load(active_ptr)
+        active = tl.minimum(tl.load(active_ptr), n_rays)
     tl.store(offsets_ptr, 0)
     total, kept_samples, kept_rays = 0, 0, 0
     for start in range(0, n_rays, SCAN):

@@ -1,0 +1,157 @@
+"""Where there is something: a box around the scene, cells that can be occupied, and a grid that follows the density."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from nerf_pl import ops
+from nerf_pl.cameras import Cameras, project
+from nerf_pl.types import Rays, Samples, UserError
+
+PART = 2**19  # cells that one update asks for at most
+
+
+class OccupancyGrid(nn.Module):
+    """A grid of size^3 cells over a box, each with the density last seen in it (Mueller et al. 2022, appendix E.2).
+
+    A cell is occupied if light would lose more than `threshold` of itself within a step of the march. `possible` cells
+    are those that may ever be: where no camera looks, or where the masks leave nothing, none is. `step`: world length.
+    """
+
+    density: Tensor
+    bits: Tensor
+    aabb: Tensor
+    possible: Tensor
+
+    def __init__(self, aabb: Float[Tensor, "2 3"], size: int, threshold: float = 0.01):
+        super().__init__()
+        if size % 32:
+            raise ValueError(f"size={size} must be a multiple of 32")
+        self.size, self.threshold = size, threshold
+        self.register_buffer("aabb", aabb.to(torch.float32))
+        self.register_buffer("density", torch.zeros(size**3))
+        self.register_buffer("bits", torch.full((size**3 // 32,), -1, dtype=torch.int32))
+        self.register_buffer("possible", torch.ones(size**3, dtype=torch.bool))
+        self._cells: Tensor | None = None  # numbers of the possible cells
+
+    def restrict(self, possible: Bool[Tensor, "G G G"]) -> None:
+        """Only these cells, indexed [z, y, x], may be occupied from now on; all of them are until the next update."""
+        self.possible.copy_(possible.reshape(-1))
+        self.bits.copy_(ops.pack_bits(self.possible))
+        self._cells = None
+
+    def march(
+        self,
+        rays: Rays,
+        step: float,
+        jitter: Float[Tensor, "R"],
+        budget: int | None = None,
+        active: Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> tuple[Samples, Float[Tensor, "N 3"]]:
+        """Samples in occupied cells, a step of world length apart, and their points; see `ops.march`."""
+        t, ray_ids, offsets, xyz = ops.march(
+            rays.origins, rays.directions, rays.near, rays.far, self.bits, self.aabb, jitter, step, self.size,
+            budget, active, kept,
+        )  # fmt: skip
+        return Samples(t, torch.full_like(t, step), ray_ids, offsets), xyz
+
+    @torch.no_grad()
+    def update(
+        self,
+        density: Callable[[Tensor], Tensor],
+        uniform: Callable[[int], Tensor],
+        step: float,
+        turn: int,
+        decay: float,
+    ) -> None:
+        """Ask for the density at a random point of possible cells, all of them or a part in turn, and set the bits.
+
+        What was seen before fades by `decay`, so that a cell of which a random point missed the surface stays for some
+        updates. uniform(n): n random numbers in [0, 1).
+        """
+        if self._cells is None:
+            self._cells = self.possible.nonzero().squeeze(1)
+        parts = -(-len(self._cells) // PART)
+        cells = self._cells[turn % parts :: parts] if parts else self._cells
+        n, size = len(cells), self.size
+        place = torch.stack([cells % size, cells // size % size, cells // size**2], 1)
+        unit = (place + uniform(3 * n).view(n, 3)) / size
+        sigma = density(self.aabb[0] + unit * (self.aabb[1] - self.aabb[0]))
+        self.density[cells] = torch.maximum(self.density[cells] * decay, sigma)
+        seen = self.density[self._cells] if parts > 1 else self.density[cells]
+        # a field that has not formed yet is thin everywhere: no more than the mean is asked of a cell
+        least = torch.clamp(seen.mean(), max=self.threshold / step) if n else self.density.new_zeros(())
+        self.bits.copy_(ops.pack_bits((self.density > least) & self.possible))
+
+    def share(self) -> float:
+        """Share of all cells that are occupied."""
+        bits = self.bits[:, None] >> torch.arange(32, device=self.bits.device) & 1
+        return float(bits.float().mean())
+
+
+def centres(aabb: Float[Tensor, "2 3"], size: int) -> Float[Tensor, "N 3"]:
+    """The middle of each cell of a grid over the box, x fastest."""
+    axes = [aabb[0, k] + (torch.arange(size, device=aabb.device) + 0.5) / size * (aabb[1, k] - aabb[0, k]) for k in range(3)]
+    z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
+    return torch.stack([x, y, z], -1).view(-1, 3)
+
+
+def seen_cells(
+    cameras: Cameras, masks: Bool[Tensor, "C H W"] | None, aabb: Float[Tensor, "2 3"], size: int
+) -> Bool[Tensor, "G G G"]:
+    """Cells that can hold something: inside at least one view and, where there are masks, inside the mask of every
+    view that they are in (the visual hull; Laurentini 1994). Never too few: masks are widened by the size of a cell.
+    """
+    points = centres(aabb, size)
+    seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    alive = torch.arange(len(points), device=points.device)
+    radius = float((aabb[1] - aabb[0]).norm()) / size / 2  # of the ball around a cell
+    width, height = cameras.width, cameras.height
+    for camera in range(len(cameras)):
+        xy, depth = project(cameras, camera, points[alive])
+        column, row = xy.unbind(-1)
+        ball = radius * cameras.K[camera, 0, 0] / depth.clamp(min=1e-6)  # its radius in pixels
+        ahead = depth > 0
+        # a cell that the border cuts counts as seen, but only one that lies wholly inside can be refuted
+        inside = ahead & (column > ball) & (column < width - ball) & (row > ball) & (row < height - ball)
+        seen[alive] |= ahead & (column > -ball) & (column < width + ball) & (row > -ball) & (row < height + ball)
+        if masks is None or not bool(inside.any()):
+            continue
+        reach = int(ball[inside].max().ceil())
+        pooled = _widened(masks[camera], reach)
+        pixel = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+        alive = alive[~inside | pooled.view(-1)[pixel]]
+    held = torch.zeros_like(seen)
+    held[alive] = True
+    return (held & seen).view(size, size, size)
+
+
+def _widened(mask: Bool[Tensor, "H W"], reach: int) -> Bool[Tensor, "H W"]:
+    """The mask and all pixels within `reach` of it, along rows and columns."""
+    wide = mask[None, None].to(torch.float32)
+    wide = F.max_pool2d(wide, (1, 2 * reach + 1), 1, (0, reach))
+    return F.max_pool2d(wide, (2 * reach + 1, 1), 1, (reach, 0))[0, 0] > 0
+
+
+def scene_box(
+    cameras: Cameras, masks: Bool[Tensor, "C H W"] | None, aabb: Float[Tensor, "2 3"], size: int
+) -> tuple[Float[Tensor, "2 3"], Bool[Tensor, "G G G"]]:
+    """The tight box inside `aabb` around what the cameras can see of the scene, and the possible cells of a grid over
+    it. Without masks the box stays as it is. Raises UserError if nothing is left.
+    """
+    if masks is not None:
+        held = seen_cells(cameras, masks, aabb, size).nonzero()  # z, y, x
+        if len(held):
+            cell = (aabb[1] - aabb[0]) / size
+            low, high = held.amin(0).flip(0), held.amax(0).flip(0) + 1
+            aabb = torch.stack([aabb[0] + low * cell, aabb[0] + high * cell])
+    possible = seen_cells(cameras, masks, aabb, size)
+    if not bool(possible.any()):
+        box = " to ".join("(" + ", ".join(f"{v:.3g}" for v in corner) + ")" for corner in aabb.tolist())
+        what = "the views' masks have nothing in common" if masks is not None else "no camera looks"
+        raise UserError(f"{what} inside the scene's box, {box}: are the poses and the size of the scene right?")
+    return aabb, possible
