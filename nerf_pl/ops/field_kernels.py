@@ -17,7 +17,7 @@ from torch import Tensor
 from nerf_pl.ops.layout import FieldLayout
 from nerf_pl.ops.reference import MAX_RAW
 
-BLOCK = 128  # samples
+FORWARD, BACKWARD = (128, 4, 4), (128, 8, 2)  # samples of a block, warps, programs on a multiprocessor
 
 
 @triton.jit
@@ -143,11 +143,14 @@ def field_backward_kernel(
     tl.store(parts_ptr + AT_C2 + channel * COLOUR + row, g_c2, mask=channel < 3)
 
 
+def _programs(device: torch.device, n: int, block: int, each: int) -> int:
+    """As many programs as run at a time: more would load the weights more often."""
+    return max(min(each * _multiprocessors(device), triton.cdiv(n, block)), 1)
+
+
 @functools.cache
-def _programs(device: torch.device, n: int) -> int:
-    """Two programs on every multiprocessor share its work; more would load the weights more often."""
-    there = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
-    return max(min(2 * there, triton.cdiv(n, BLOCK)), 1)
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def _sizes(layout: FieldLayout) -> dict[str, int]:
@@ -156,7 +159,7 @@ def _sizes(layout: FieldLayout) -> dict[str, int]:
         "MAX": MAX_RAW, "INPUTS": layout.inputs, "PADDED": max(triton.next_power_of_2(layout.inputs), 16),
         "HIDDEN": layout.hidden, "OUTPUTS": layout.outputs, "VIEW": layout.view, "COLOUR": layout.colour_hidden,
         "AT_D1": at["density_1"], "AT_C0": at["colour_0"], "AT_V": at["view"], "AT_C1": at["colour_1"],
-        "AT_C2": at["colour_2"], "BLOCK": BLOCK,
+        "AT_C2": at["colour_2"],
     }  # fmt: skip
 
 
@@ -166,10 +169,11 @@ def forward(features, view, ray_ids, params, layout, count) -> tuple[Tensor, Ten
     rgb = None if view is None else torch.empty(n, 3, device=device)
     if n:
         given = features if view is None else view
-        field_kernel[(2 * _programs(device, n),)](
+        block, warps, each = FORWARD
+        field_kernel[(_programs(device, n, block, each),)](
             features, given, features if ray_ids is None else ray_ids, params, sigma, sigma if rgb is None else rgb,
             features if count is None else count, n, WITH_COLOUR=rgb is not None, COUNTED=count is not None,
-            num_warps=4, **_sizes(layout),
+            BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
         )  # fmt: skip
     return sigma, rgb
 
@@ -187,12 +191,13 @@ class _Field(torch.autograd.Function):
         layout, n, device = ctx.layout, features.shape[0], features.device
         wide = torch.float32 if features.dtype == torch.float32 else torch.bfloat16
         d_features = torch.empty(n, layout.inputs, dtype=wide, device=device)
-        programs = _programs(device, n)
+        block, warps, each = BACKWARD
+        programs = _programs(device, n, block, each)
         parts = torch.empty(programs, layout.total, device=device)
         field_backward_kernel[(programs,)](
             features, view, ray_ids, params, grads[0].contiguous(), grads[1].contiguous(), d_features, parts,
             features if count is None else count, n, TOTAL=layout.total, COUNTED=count is not None,
-            num_warps=8, **_sizes(layout),
+            BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
         )  # fmt: skip
         return d_features, None, None, parts.sum(0), None, None
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nerf_pl.ops.layout import GridLayout
 
-BLOCK = 64  # samples
+FORWARD, BACKWARD = (64, 4), (64, 4)  # samples and warps of a program
 
 
 @triton.jit
@@ -106,9 +106,10 @@ class _HashGrid(torch.autograd.Function):
         n = xyz.shape[0]
         out = torch.empty(n, layout.width, dtype=values.dtype, device=xyz.device)
         if n:
-            encode_kernel[(triton.cdiv(n, BLOCK), layout.levels)](
+            block, warps = FORWARD
+            encode_kernel[(triton.cdiv(n, block), layout.levels)](
                 xyz, values, _levels(layout, xyz.device), out, xyz if count is None else count, n, layout.width,
-                FEATURES=layout.features, COUNTED=count is not None, BLOCK=BLOCK, num_warps=4,
+                FEATURES=layout.features, COUNTED=count is not None, BLOCK=block, num_warps=warps,
             )  # fmt: skip
         ctx.save_for_backward(xyz, count)
         ctx.layout, ctx.shape = layout, table.shape
@@ -119,9 +120,10 @@ class _HashGrid(torch.autograd.Function):
         (grad,), (xyz, count), layout, n = grads, ctx.saved_tensors, ctx.layout, ctx.saved_tensors[0].shape[0]
         d_table = torch.zeros(ctx.shape, device=xyz.device)
         if n:
-            encode_backward_kernel[(triton.cdiv(n, BLOCK), layout.levels)](
+            block, warps = BACKWARD
+            encode_backward_kernel[(triton.cdiv(n, block), layout.levels)](
                 xyz, grad.contiguous(), _levels(layout, xyz.device), d_table, xyz if count is None else count, n,
-                layout.width, FEATURES=layout.features, COUNTED=count is not None, BLOCK=BLOCK, num_warps=4,
+                layout.width, FEATURES=layout.features, COUNTED=count is not None, BLOCK=block, num_warps=warps,
             )  # fmt: skip
         return None, d_table, None, None, None
 
