@@ -23,17 +23,18 @@ class Train:
 
     scene: Position
     """Folder of the scene."""
-    method: Literal["nerf"] = "nerf"
-    """nerf is the method of the 2020 paper."""
+    method: Literal["ngp", "nerf"] = "ngp"
+    """ngp is a hash grid that trains in seconds; nerf is the method of the 2020 paper. It sets the other defaults."""
     resume: Plain[bool] = False
     """Go on with the run where it stopped."""
     overwrite: Plain[bool] = False
     """Start again, over an earlier run of the same name."""
-    data: Flags[options.DataOptions] = field(default_factory=lambda: options.PRESETS["nerf"].data)
-    model: Flags[options.ModelOptions] = field(default_factory=lambda: options.PRESETS["nerf"].model)
-    optim: Flags[options.OptimOptions] = field(default_factory=lambda: options.PRESETS["nerf"].optim)
+    data: Flags[options.DataOptions] = field(default_factory=lambda: options.PRESETS["ngp"].data)
+    model: Flags[options.ModelOptions] = field(default_factory=lambda: options.PRESETS["ngp"].model)
+    grid: Flags[options.GridOptions] = field(default_factory=lambda: options.PRESETS["ngp"].grid)
+    optim: Flags[options.OptimOptions] = field(default_factory=lambda: options.PRESETS["ngp"].optim)
     train: Flags[options.TrainOptions] = field(
-        default_factory=lambda: dataclasses.replace(options.PRESETS["nerf"].train, exp_name="")
+        default_factory=lambda: dataclasses.replace(options.PRESETS["ngp"].train, exp_name="")
     )
 
     @property
@@ -206,13 +207,25 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Any:
     """
     argv = ["--spheric" if word == "--spheric_poses" else word for word in argv]  # classic, in full
     parsed = _parse(argv, program)
+    if isinstance(parsed, Train) and parsed.method != Train.method:
+        parsed = _parse(argv, program, _preset(parsed))
     if getattr(parsed, "resume", False):
         settings = parsed.folders.settings
         if settings.is_file():
             stored = options.read_settings(settings)
-            parts = {name: getattr(stored, name) for name in ("data", "model", "optim", "train")}
+            parts = {name: getattr(stored, name) for name in options.SECTIONS if hasattr(parsed, name)}
+            if isinstance(parsed, Train):
+                parts["method"] = stored.method
             parsed = _parse(argv, program, dataclasses.replace(parsed, resume=False, overwrite=False, **parts))
     return parsed
+
+
+def _preset(parsed: Train) -> Train:
+    """The defaults of the method that was asked for, with the scene that was given."""
+    preset = options.PRESETS[parsed.method]
+    parts = {name: getattr(preset, name) for name in options.SECTIONS}
+    parts["train"] = dataclasses.replace(preset.train, exp_name="")
+    return dataclasses.replace(parsed, resume=False, overwrite=False, **parts)
 
 
 def _parse(argv: list[str], program: str, default: Any = None) -> Any:

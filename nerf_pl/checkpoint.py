@@ -14,10 +14,11 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
-from nerf_pl.config import CLASSIC, Config, ModelOptions, check, from_dict, to_dict
+from nerf_pl.checks import check
+from nerf_pl.config import CLASSIC, Config, ModelOptions, from_dict, to_dict
 from nerf_pl.foreign import ForeignModel, foreign_layers
 from nerf_pl.media import atomic_write
-from nerf_pl.models import NeRF, make_model
+from nerf_pl.models import NGP, Model, NeRF, make_model
 from nerf_pl.types import UserError
 
 
@@ -148,7 +149,7 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
     return path
 
 
-def load_model(path: Path, device: torch.device, config: Config | None = None) -> tuple[NeRF, Config, str]:
+def load_model(path: Path, device: torch.device, config: Config | None = None) -> tuple[Model, Config, str]:
     """The model of a checkpoint, ours or another implementation's, ready to render; its options; its scene's folder.
 
     config: options to use instead of the stored ones, but for the size of the networks; it must be given for
@@ -158,6 +159,8 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
     scene = checkpoint.get("scene", "")
     if "config" in checkpoint:
         stored = _stored_config(checkpoint, path)
+        if config and stored.method != config.method:
+            raise UserError(f"checkpoint {path} was trained with the method {stored.method}: use nerf eval")
         config = fit_config(config, _size(stored.model), stored.model.N_importance > 0) if config else stored
         model = make_model(config, device)
         _load_own(model, checkpoint, path)
@@ -172,11 +175,12 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
         size = (foreign.net_depth, foreign.net_width, foreign.net_skip)
         config = fit_config(config or CLASSIC, size, "fine" in foreign.fields)
         model = make_model(config, device)
+        assert isinstance(model, NeRF)
         _assign(model, foreign)
     return model.to(device).eval(), config, scene
 
 
-def load_weights(model: NeRF, path: Path, prefixes_to_ignore: Sequence[str]) -> None:
+def load_weights(model: Model, path: Path, prefixes_to_ignore: Sequence[str]) -> None:
     """Start `model` from the weights in a checkpoint, less those whose names start with one of the prefixes.
 
     Raises UserError if it does not fit the model.
@@ -186,6 +190,8 @@ def load_weights(model: NeRF, path: Path, prefixes_to_ignore: Sequence[str]) -> 
     if foreign is None:
         _load_own(model, checkpoint, path, prefixes_to_ignore)
         return
+    if isinstance(model, NGP):
+        raise UserError(f"--ckpt_path {path} holds weights of the 2020 network: add --method nerf")
     own = model.coarse.layout
     theirs = (foreign.net_depth, foreign.net_width, foreign.net_skip)
     if theirs != (own.depth, own.width, own.skip):
@@ -230,21 +236,22 @@ def _own_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
 
 
-def _load_own(model: NeRF, checkpoint: dict[str, Any], path: Path, prefixes_to_ignore: Sequence[str] = ()) -> None:
-    own = dict(model.named_parameters())
+def _load_own(model: Model, checkpoint: dict[str, Any], path: Path, prefixes_to_ignore: Sequence[str] = ()) -> None:
+    own = {name: value for name, value in model.state_dict().items() if name != "step"}
     ignored = tuple(prefixes_to_ignore)
     weights = {k: v for k, v in _own_weights(checkpoint).items() if k in own and not k.startswith(ignored)}
     if not weights:
         raise UserError(f"checkpoint {path} holds no weights for this model: give one of nerf_pl or nerf-pytorch")
     for name, value in weights.items():
         if not isinstance(value, Tensor) or own[name].shape != value.shape:
-            raise UserError(f"checkpoint {path} has another network size ({name}): set --net_depth and --net_width")
+            remedy = "the sizes of its grid" if isinstance(model, NGP) else "--net_depth and --net_width"
+            raise UserError(f"checkpoint {path} has another network size ({name}): set {remedy}")
         if not value.isfinite().all():
             raise UserError(f"checkpoint {path}: {name} is not finite, training had diverged: give an earlier one")
     model.load_state_dict(weights, strict=False)
 
 
-def save_model(path: Path, model: NeRF, config: Config, scene: str = "") -> None:
+def save_model(path: Path, model: Model, config: Config, scene: str = "") -> None:
     """Write a checkpoint that holds a model and its options, as training does, without the state of an optimizer."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     content = {"state_dict": state, "config": to_dict(config), "scene": scene, "global_step": 0}

@@ -11,9 +11,10 @@ import torch
 from nerf_pl import arguments, paths
 from nerf_pl.bench import bench
 from nerf_pl.checkpoint import find_checkpoint, load_model, save_model
-from nerf_pl.config import CLASSIC, PRESETS, Config, ModelOptions, RunFolders, check
+from nerf_pl.checks import check
+from nerf_pl.config import CLASSIC, PRESETS, SECTIONS, Config, ModelOptions, RunFolders
 from nerf_pl.evaluation import console, evaluate, render_path
-from nerf_pl.models import NeRF
+from nerf_pl.models import Model
 from nerf_pl.scenes.demo import make_demo
 from nerf_pl.training import load_split, train
 from nerf_pl.types import UserError
@@ -29,7 +30,7 @@ def run(arguments: Any) -> None:
 
 
 def _config(arguments: Any, method: str) -> Config:
-    return Config(method, arguments.data, arguments.model, arguments.optim, arguments.train)  # pyright: ignore
+    return Config(method=method, **{name: getattr(arguments, name) for name in SECTIONS if hasattr(arguments, name)})  # pyright: ignore
 
 
 def _train(a: Any) -> None:
@@ -46,7 +47,7 @@ def _classic_train(a: Any) -> None:
     console.print(f"checkpoints in {last.parent}")
 
 
-def _open(a: Any) -> tuple[NeRF, Config, Path, torch.device]:
+def _open(a: Any) -> tuple[Model, Config, Path, torch.device]:
     """The model of the run that a command names, its options, its scene's folder, and where it runs."""
     device = _device(a.num_gpus)
     model, config, root = load_model(find_checkpoint(a.run, a.checkpoint), device)
@@ -122,23 +123,16 @@ def _check_film(a: Any) -> None:
             raise UserError(f"--{option} {getattr(a, option)} cannot work: {remedy}")
 
 
-# small enough for two CPU cores: 100 s of training come to 22.7 dB (docs/results.md)
-DEMO_MODEL = ModelOptions(
-    net_depth=4, net_width=64, net_skip=2, N_samples=32, N_importance=0, noise_std=0.0, grad_share=0.125
-)
-DEMO_SECONDS = {"cpu": 100.0, "cuda": 30.0}
+DEMO_SECONDS = {"cpu": 80.0, "cuda": 15.0}
 
 
 def _demo(a: Any) -> None:
-    """The built-in scene from nothing to pictures: a small network on a CPU, the full one on a GPU."""
+    """The built-in scene from nothing to pictures."""
     root = make_demo(a.scene)
-    config, kind = PRESETS["nerf"], _device(a.num_gpus).type
+    config, kind = PRESETS["ngp"], _device(a.num_gpus).type
     seconds = DEMO_SECONDS[kind] if a.seconds is None else a.seconds
     settings = {"seconds": seconds, "num_gpus": a.num_gpus, "exp_name": a.out.name, "val_views": 2}
     config = replace(config, train=replace(config.train, **settings))
-    if kind == "cpu":
-        small, faster = replace(config.train, batch_size=512), replace(config.optim, lr=4e-3)
-        config = replace(config, model=DEMO_MODEL, train=small, optim=faster)
     console.print(f"scene {root}")
     train(config, root, RunFolders.modern(a.out), overwrite=True)
     _eval(arguments.Eval(a.out, num_gpus=a.num_gpus))

@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from nerf_pl import media, metrics
-from nerf_pl.models import NeRF
+from nerf_pl.models import Model
 from nerf_pl.report import write_report
 from nerf_pl.scenes import Scene
 from nerf_pl.system import render_view
@@ -21,7 +21,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def evaluate(
-    model: NeRF,
+    model: Model,
     scene: Scene,
     folder: Path,
     metrics_path: Path,
@@ -73,7 +73,7 @@ def evaluate(
     return result
 
 
-def render_path(model: NeRF, path: Scene, film: Path, fps: float, chunk: int, device: torch.device) -> None:
+def render_path(model: Model, path: Scene, film: Path, fps: float, chunk: int, device: torch.device) -> None:
     """Film a camera path: FILM.mp4 and FILM.gif, and FILM_depth.mp4."""
     frames, depths = [], []
     for i in _track(len(path), film.name):

@@ -140,24 +140,23 @@ class HashField(nn.Module):
         dirs: Float[Tensor, "R 3"],
         ray_ids: Tensor | None = None,
         count: Tensor | None = None,
+        ray_count: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Density (N,) per side of the cube, and colour (N, 3) in [0, 1].
 
-        dirs: unit viewing directions, one for each point or, with ray_ids (N,), one for each ray. count: only the first
-        so many points matter.
+        dirs: unit viewing directions, one for each point or, with ray_ids (N,), one for each ray. count, ray_count:
+        only the first so many points and rays matter.
         """
         if ray_ids is None:
             ray_ids = torch.arange(len(unit), device=unit.device)
-        view = ops.spherical_harmonics(dirs)
-        features = ops.hash_grid(unit, self.table, self.grid, self.values, count)
-        sigma, rgb = ops.field(features, view, ray_ids, self.params, self.networks, count)
-        assert rgb is not None
-        return sigma, rgb
+        view = ops.spherical_harmonics(dirs, ray_count)
+        layouts = self.grid, self.networks
+        return ops.hash_field(unit, view, ray_ids, self.table, self.params, *layouts, self.values, count)
 
+    @torch.no_grad()
     def density(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """Density alone."""
-        features = ops.hash_grid(unit, self.table, self.grid, self.values)
-        return ops.field(features, None, None, self.params, self.networks)[0]
+        """Density alone, without a gradient."""
+        return ops.hash_density(unit, self.table, self.params, self.grid, self.networks, self.values)
 
     @torch.no_grad()
     def refresh(self) -> None:

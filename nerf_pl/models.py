@@ -17,7 +17,6 @@ from nerf_pl.types import Pixels, Rays, Samples
 
 JITTER, DRAW, NOISE, CELLS = 1, 2, 3, 5  # streams of random numbers; stream 0 draws the pixels, 6 the backgrounds
 UPDATE_EVERY = 16  # steps, of the occupancy grid
-DECAY = 0.95  # of what it holds, in an update
 
 
 class NeRF(nn.Module):
@@ -144,18 +143,20 @@ class NGP(nn.Module):
 
     def loss(self, rays: Rays, target: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared error of the rays that the sample budget has room for, twice: to lower and to report."""
+        grid = self.occupancy
         jitter = sampling.uniform(self.seed, self.step, JITTER, (len(rays),))
-        march = self.march_step, jitter, self.samples, self.active, self.kept
-        samples, xyz = self.occupancy.march(rays, *march)
+        batch = ops.Batch(self.samples, self.active, self.kept, grid.visible)
+        samples, xyz, cells = grid.march(rays, self.march_step, jitter, batch)
         count = samples.offsets[-1:]
-        sigma, rgb = self.field(self._unit(xyz), rays.viewdirs, samples.ray_ids, count)
-        loss = ops.photometric(sigma, rgb, self._scaled(samples), background, target, self.kept)
+        sigma, rgb = self.field(self._unit(xyz), rays.viewdirs, samples.ray_ids, count, self.kept)
+        pixels = self._scaled(samples), background, target, self.kept
+        loss = ops.photometric(sigma, rgb, *pixels, cells, grid.seen, self.step)
         return loss, loss.detach()
 
     def forward(self, rays: Rays, background: Background | Tensor, coarse_colour: bool = True) -> list[Pixels]:
         """Pixels in front of the background: one level."""
         half = torch.full_like(rays.near, 0.5)
-        samples, xyz = self.occupancy.march(rays, self.march_step, half)
+        samples, xyz, _ = self.occupancy.march(rays, self.march_step, half)
         sigma, rgb = self.field(self._unit(xyz), rays.viewdirs, samples.ray_ids)
         return [over(ops.composite(sigma, rgb, self._scaled(samples)), background)]
 
@@ -168,7 +169,7 @@ class NGP(nn.Module):
         def uniform(n: int) -> Tensor:
             return sampling.uniform(self.seed, torch.full_like(self.step, step), CELLS, (n,))
 
-        self.occupancy.update(self.density, uniform, self.march_step, turn, DECAY)
+        self.occupancy.update(self.density, uniform, self.march_step, turn, step)
 
     def density(self, xyz: Tensor) -> Tensor:
         """Density per world length (N,)."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nerf_pl import ops
@@ -12,6 +12,8 @@ from nerf_pl.cameras import Cameras, project
 from nerf_pl.types import Rays, Samples, UserError
 
 PART = 2**19  # cells that one update asks for at most
+DECAY = 0.95  # of the densities found, in an update
+HORIZON = 512  # training steps for which a cell counts as visible
 
 
 class OccupancyGrid(nn.Module):
@@ -23,6 +25,8 @@ class OccupancyGrid(nn.Module):
 
     density: Tensor
     bits: Tensor
+    seen: Tensor
+    visible: Tensor
     aabb: Tensor
     possible: Tensor
 
@@ -34,6 +38,8 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("aabb", aabb.to(torch.float32))
         self.register_buffer("density", torch.zeros(size**3))
         self.register_buffer("bits", torch.full((size**3 // 32,), -1, dtype=torch.int32))
+        self.register_buffer("seen", torch.zeros(size**3, dtype=torch.int32))
+        self.register_buffer("visible", torch.full((size**3 // 32,), -1, dtype=torch.int32))
         self.register_buffer("possible", torch.ones(size**3, dtype=torch.bool))
         self._cells: Tensor | None = None  # numbers of the possible cells
 
@@ -41,37 +47,32 @@ class OccupancyGrid(nn.Module):
         """Only these cells, indexed [z, y, x], may be occupied from now on; all of them are until the next update."""
         self.possible.copy_(possible.reshape(-1))
         self.bits.copy_(ops.pack_bits(self.possible))
+        self.visible.copy_(self.bits)
         self._cells = None
 
     def march(
-        self,
-        rays: Rays,
-        step: float,
-        jitter: Float[Tensor, "R"],
-        budget: int | None = None,
-        active: Tensor | None = None,
-        kept: Tensor | None = None,
-    ) -> tuple[Samples, Float[Tensor, "N 3"]]:
-        """Samples in occupied cells, a step of world length apart, and their points; see `ops.march`."""
-        t, ray_ids, offsets, xyz = ops.march(
-            rays.origins, rays.directions, rays.near, rays.far, self.bits, self.aabb, jitter, step, self.size,
-            budget, active, kept,
-        )  # fmt: skip
-        return Samples(t, torch.full_like(t, step), ray_ids, offsets), xyz
+        self, rays: Rays, step: float, jitter: Float[Tensor, "R"], batch: ops.Batch | None = None
+    ) -> tuple[Samples, Float[Tensor, "N 3"], Int[Tensor, "N"]]:
+        """Samples in occupied cells, a step of world length apart, their points and cells; see `ops.march`."""
+        t, ray_ids, offsets, xyz, cells = ops.march(
+            rays.origins, rays.directions, rays.near, rays.far, self.bits, self.aabb, jitter, step, self.size, batch
+        )
+        return Samples(t, torch.full_like(t, step), ray_ids, offsets), xyz, cells
 
     @torch.no_grad()
     def update(
         self,
         density: Callable[[Tensor], Tensor],
         uniform: Callable[[int], Tensor],
-        step: float,
+        march_step: float,
         turn: int,
-        decay: float,
+        now: int,
     ) -> None:
         """Ask for the density at a random point of possible cells, all of them or a part in turn, and set the bits.
 
-        What was seen before fades by `decay`, so that a cell of which a random point missed the surface stays for some
-        updates. uniform(n): n random numbers in [0, 1).
+        What was found before fades by DECAY, so that a cell of which a random point missed the surface stays for some
+        updates. A cell is visible if light reached a sample in it within the last HORIZON of `now` training steps.
+        uniform(n): n random numbers in [0, 1).
         """
         if self._cells is None:
             self._cells = self.possible.nonzero().squeeze(1)
@@ -81,11 +82,13 @@ class OccupancyGrid(nn.Module):
         place = torch.stack([cells % size, cells // size % size, cells // size**2], 1)
         unit = (place + uniform(3 * n).view(n, 3)) / size
         sigma = density(self.aabb[0] + unit * (self.aabb[1] - self.aabb[0]))
-        self.density[cells] = torch.maximum(self.density[cells] * decay, sigma)
-        seen = self.density[self._cells] if parts > 1 else self.density[cells]
+        self.density[cells] = torch.maximum(self.density[cells] * DECAY, sigma)
+        found = self.density[self._cells] if parts > 1 else self.density[cells]
         # a field that has not formed yet is thin everywhere: no more than the mean is asked of a cell
-        least = torch.clamp(seen.mean(), max=self.threshold / step) if n else self.density.new_zeros(())
-        self.bits.copy_(ops.pack_bits((self.density > least) & self.possible))
+        least = torch.clamp(found.mean(), max=self.threshold / march_step) if n else self.density.new_zeros(())
+        occupied = (self.density > least) & self.possible
+        self.bits.copy_(ops.pack_bits(occupied))
+        self.visible.copy_(ops.pack_bits(occupied & (self.seen > now - HORIZON)))
 
     def share(self) -> float:
         """Share of all cells that are occupied."""
@@ -95,7 +98,9 @@ class OccupancyGrid(nn.Module):
 
 def centres(aabb: Float[Tensor, "2 3"], size: int) -> Float[Tensor, "N 3"]:
     """The middle of each cell of a grid over the box, x fastest."""
-    axes = [aabb[0, k] + (torch.arange(size, device=aabb.device) + 0.5) / size * (aabb[1, k] - aabb[0, k]) for k in range(3)]
+    axes = [
+        aabb[0, k] + (torch.arange(size, device=aabb.device) + 0.5) / size * (aabb[1, k] - aabb[0, k]) for k in range(3)
+    ]
     z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
     return torch.stack([x, y, z], -1).view(-1, 3)
 

@@ -111,6 +111,15 @@ class GridAdam(torch.optim.Optimizer):
         self.skipped: Tensor | None = None
 
     @torch.no_grad()
+    def prepare(self) -> None:
+        """Make the moments and compile the kernels; moves no weight."""
+        no = torch.zeros((), device=self.param_groups[0]["params"][0].device)
+        for group in self.param_groups:
+            for p in group["params"]:
+                self._update(group, p, torch.zeros_like(p), no)
+                self.state[p]["step"] -= 1
+
+    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. Returns what closure returned."""
         loss = None
@@ -123,17 +132,18 @@ class GridAdam(torch.optim.Optimizer):
         self.skipped = 1 - ok if self.skipped is None else self.skipped + (1 - ok)
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
-                state["step"] += 1
-                ops.adam(
-                    p, p.grad, state["m"], state["v"], self.copies.get(p), ok, group["lr"], group["weight_decay"],
-                    group["betas"], state["step"], group["eps"], group["sparse"],
-                )  # fmt: skip
+                if p.grad is not None:
+                    self._update(group, p, p.grad, ok)
         return loss
+
+    def _update(self, group: dict[str, Any], p: Tensor, g: Tensor, ok: Tensor) -> None:
+        state = self.state[p]
+        if not state:
+            state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+        state["step"] += 1
+        rates = group["lr"], group["weight_decay"], group["betas"]
+        moments = state["m"], state["v"], self.copies.get(p)
+        ops.adam(p, g, *moments, ok, *rates, state["step"], group["eps"], group["sparse"])
 
 
 def lr_factor(

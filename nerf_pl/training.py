@@ -19,7 +19,8 @@ from rich.console import Console
 
 from nerf_pl.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
 from nerf_pl.checkpoint import AtomicCheckpointIO, load_weights
-from nerf_pl.config import Config, RunFolders, check, from_dict, sized, to_dict
+from nerf_pl.checks import check
+from nerf_pl.config import Config, RunFolders, from_dict, sized, to_dict
 from nerf_pl.data import SceneData
 from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.models import make_model
@@ -27,6 +28,11 @@ from nerf_pl.scenes import Scene, available_splits, load_scene
 from nerf_pl.system import NeRFSystem
 from nerf_pl.types import UserError
 
+# options of the grid that decide which weights there are, and which cells
+GRID_SHAPE = (
+    "levels", "features", "log2_size", "base_resolution", "finest_resolution", "hidden", "outputs", "colour_hidden",
+    "cells",
+)  # fmt: skip
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -127,20 +133,29 @@ def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
     content = AtomicCheckpointIO().load_checkpoint(last)
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
-    stored = from_dict(content["config"])
-    for section, names in (("model", ("net_depth", "net_width", "net_skip")), ("optim", ("optimizer",))):
-        for name in names:
-            value, asked = (getattr(getattr(config, section), name) for config in (stored, system.config))
-            if value != asked:
-                raise UserError(f"--{name} {asked}: {last} was trained with {value}; leave the option out")
-    if (stored.model.N_importance > 0) != (system.config.model.N_importance > 0):
-        asked, value = system.config.model.N_importance, stored.model.N_importance
-        raise UserError(f"--N_importance {asked}: {last} was trained with {value}; leave the option out")
+    _compare(from_dict(content["config"]), system.config, last)
     system.resume_from(content)
     checkpoints.best = content.get("best_psnr", checkpoints.best)
     if system.finished:
         remedy = "give a larger --max_steps, --seconds or --num_epochs"
         raise UserError(f"{last} is finished, at step {system.step}: {remedy}")
+
+
+def _compare(stored: Config, asked: Config, last: Path) -> None:
+    """Raises UserError where the options ask for another model than was trained."""
+    if stored.method != asked.method:
+        raise UserError(f"--method {asked.method}: {last} was trained with {stored.method}; leave the option out")
+    names = {"model": ("net_depth", "net_width", "net_skip"), "optim": ("optimizer",)}
+    if stored.method == "ngp":
+        names = {"grid": GRID_SHAPE}
+    for section, options in names.items():
+        for name in options:
+            value, now = (getattr(getattr(config, section), name) for config in (stored, asked))
+            if value != now:
+                raise UserError(f"--{name} {now}: {last} was trained with {value}; leave the option out")
+    if (stored.model.N_importance > 0) != (asked.model.N_importance > 0):
+        now, value = asked.model.N_importance, stored.model.N_importance
+        raise UserError(f"--N_importance {now}: {last} was trained with {value}; leave the option out")
 
 
 def _prepare_folders(folders: RunFolders, settings: dict, resume: bool) -> None:

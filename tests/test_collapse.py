@@ -19,7 +19,7 @@ def scene(scene_dir) -> Scene:
 
 def opacity_after_training(model: NeRF, scene: Scene) -> float:
     """Mean opacity of the middle of a view, where the toys are."""
-    gradients = Gradients(model.train(), PixelBatches(scene, 256, model.seed, PRECROP_STEPS), scene.background)
+    gradients = Gradients(model.train(), PixelBatches(scene, 256, model.seed, PRECROP_STEPS))
     optimizer = make_optimizer(list(model.parameters()), "adam", 1e-3)
     for _ in range(STEPS):
         gradients()

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from nerf_pl.config import CLASSIC, PRESETS, Config, DataOptions, check, from_dict, read_settings, to_dict
+from nerf_pl.checks import check
+from nerf_pl.config import CLASSIC, PRESETS, Config, DataOptions, from_dict, read_settings, to_dict
 from nerf_pl.types import UserError
 
 CONFIGS = [CLASSIC, *PRESETS.values(), Config(data=DataOptions(img_wh=(3, 4), downscale=1, spheric=True))]

@@ -30,7 +30,7 @@ def pixels_of(scene, rays) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("precrop_steps", [0, 10])
 def test_colours_are_those_of_the_pixels(scene, precrop_steps):
-    rays, rgb = PixelBatches(scene, 200, 0, precrop_steps)(step(3))
+    rays, rgb, _ = PixelBatches(scene, 200, 0, precrop_steps)(step(3))
     image_ids, rows, columns = pixels_of(scene, rays)
     expected = torch.stack([scene.image(i) for i in range(len(scene))])[image_ids, rows, columns]
     assert torch.allclose(rgb, expected, atol=1e-6)
@@ -41,7 +41,7 @@ def test_colours_are_those_of_the_pixels(scene, precrop_steps):
 
 def test_every_pixel_can_be_drawn(scene):
     batches = PixelBatches(scene, 20_000, 0)
-    rays, _ = batches(step(0))
+    rays, *_ = batches(step(0))
     assert len(batches) == 4 * 16 * 16
     assert len(torch.unique(torch.cat([rays.origins, rays.directions], 1), dim=0)) == len(batches)
 

@@ -8,15 +8,13 @@ from nerf_pl.scenes import load_scene
 from nerf_pl.scenes.demo import make_demo
 from nerf_pl.system import Gradients
 
-WHITE = (1.0, 1.0, 1.0)
-
 
 def small(tmp_path) -> Gradients:
     scene = load_scene(make_demo(tmp_path / "scene", size=16, n_train=3, n_val=1, n_test=1))
     model = NeRF(4, 4, noise_std=0.0, net_depth=2, net_width=32, net_skip=1).train()
     if torch.cuda.is_available():
         model = model.cuda()
-    return Gradients(model, PixelBatches(scene, 64, seed=0).to(model.step.device), WHITE)
+    return Gradients(model, PixelBatches(scene, 64, seed=0).to(model.step.device))
 
 
 def test_a_call_counts_the_step_and_sums_the_error(tmp_path):

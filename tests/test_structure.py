@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 LEVELS = (
     ("types",),
     ("config", "cameras", "media", "ops"),
-    ("paths", "scenes", "sampling", "encodings", "losses", "metrics", "optim", "foreign"),
+    ("paths", "scenes", "sampling", "losses", "metrics", "optim", "foreign", "checks"),
     ("occupancy", "fields", "rendering"),
     ("models", "data"),
     ("system", "callbacks", "checkpoint", "report", "mesh", "viewer"),

@@ -14,7 +14,6 @@ from nerf_pl import callbacks
 from nerf_pl.checkpoint import AtomicCheckpointIO, load_model
 from nerf_pl.config import OptimOptions, from_dict
 from nerf_pl.data import PixelBatches
-from nerf_pl.losses import photometric
 from nerf_pl.metrics import psnr
 from nerf_pl.models import make_model
 from nerf_pl.scenes import load_scene
@@ -166,8 +165,8 @@ def one_step(options, scene, rank: int, step: int) -> tuple[dict, torch.Tensor]:
     """Gradients of one process, by plain autograd."""
     model = make_model(options, torch.device("cpu"), rank).train()
     model.step += step
-    rays, target = PixelBatches(scene, options.train.batch_size, model.seed, options.train.max_steps // 4)(model.step)
-    photometric(model(rays, scene.background), target)[0].backward()
+    batches = PixelBatches(scene, options.train.batch_size, model.seed, options.train.max_steps // 4)
+    model.loss(*batches(model.step))[0].backward()
     return {name: p.grad for name, p in model.named_parameters()}, model
 
 

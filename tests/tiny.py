@@ -12,7 +12,20 @@ from nerf_pl.config import PRESETS, Config, ModelOptions
 
 PROJECT = Path(__file__).resolve().parent.parent
 MODEL = ModelOptions(N_samples=8, N_importance=8, noise_std=0.0, net_depth=2, net_width=32, net_skip=1)
-FLAGS = ["--N_samples", "8", "--N_importance", "8", "--net_depth", "2", "--net_width", "32", "--net_skip", "1"]
+FLAGS = [
+    "--method",
+    "nerf",
+    "--N_samples",
+    "8",
+    "--N_importance",
+    "8",
+    "--net_depth",
+    "2",
+    "--net_width",
+    "32",
+    "--net_skip",
+    "1",
+]
 
 
 def config(**train: object) -> Config:

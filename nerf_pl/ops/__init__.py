@@ -13,13 +13,30 @@ from torch import Tensor
 
 from nerf_pl.ops import reference, visiting
 from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout, encoded_width
-from nerf_pl.ops.reference import pack_bits
+from nerf_pl.ops.reference import Batch, pack_bits
 from nerf_pl.types import Pixels, Samples
 
 __all__ = [
-    "FieldLayout", "GridLayout", "MLPLayout", "adam", "composite", "draw_pixels", "encoded_width", "field", "frequency", "hash_grid", "march",
-    "nerf_mlp", "pack_bits", "path", "photometric", "random_bits", "resample", "spherical_harmonics",
-]  # fmt: skip
+    "Batch",
+    "FieldLayout",
+    "GridLayout",
+    "MLPLayout",
+    "adam",
+    "composite",
+    "draw_pixels",
+    "encoded_width",
+    "frequency",
+    "hash_density",
+    "hash_field",
+    "march",
+    "nerf_mlp",
+    "pack_bits",
+    "path",
+    "photometric",
+    "random_bits",
+    "resample",
+    "spherical_harmonics",
+]
 
 
 LARGE_SHARED_MEMORY = ((9, 0), (10, 0), (10, 3))  # compute capabilities: Hopper, data-centre Blackwell
@@ -111,46 +128,53 @@ def resample(t: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     return reference.resample(t, weights, u)
 
 
-def hash_grid(
-    xyz: Tensor, table: Tensor, layout: GridLayout, values: Tensor | None = None, count: Tensor | None = None
-) -> Tensor:
-    """Points (N, 3) in the unit cube -> features (N, layout.width); see `reference.hash_grid`.
-
-    values: a copy of the table in half precision, to be read in its place; the gradient goes to `table`. count: only
-    the first so many points matter (an integer on the device), the rows of others are undefined.
-    """
-    if use_kernels(xyz.device):
-        from nerf_pl.ops import grid_kernels as kernels
-
-        return kernels.hash_grid(xyz, table, table if values is None else values, layout, count)
-    return reference.hash_grid(xyz, table, layout)
-
-
-def field(
-    features: Tensor,
-    view: Tensor | None,
-    ray_ids: Tensor | None,
+def hash_field(
+    unit: Tensor,
+    view: Tensor,
+    ray_ids: Tensor,
+    table: Tensor,
     params: Tensor,
-    layout: FieldLayout,
+    grid: GridLayout,
+    networks: FieldLayout,
+    values: Tensor | None = None,
     count: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """The networks behind a hash grid: density (N,) and colour (N, 3); see `reference.field`.
+) -> tuple[Tensor, Tensor]:
+    """Points (N, 3) in the unit cube and directions -> density (N,) and colour (N, 3); see `reference.hash_field`.
 
-    float16 features mean products on tensor cores, fused in one kernel. count: as in `hash_grid`.
+    values: a float16 copy of the table, to be read in its place, which runs the kernels; the gradient goes to `table`.
+    count: only the first so many points matter (an integer on the device); what comes for others is undefined.
     """
-    if features.dtype == torch.float16:
-        from nerf_pl.ops import field_kernels
+    if values is not None:
+        from nerf_pl.ops import field_op
 
-        return field_kernels.field(features, view, ray_ids, params, layout, count)
-    return reference.field(features, view, ray_ids, params, layout)
+        return field_op.hash_field(unit, view, ray_ids, table, values, params, grid, networks, count)
+    return reference.hash_field(unit, view, ray_ids, table, params, grid, networks)
 
 
-def spherical_harmonics(dirs: Tensor) -> Tensor:
-    """Unit directions (N, 3) -> real spherical harmonics (N, 16); see `reference.spherical_harmonics`."""
+def hash_density(
+    unit: Tensor,
+    table: Tensor,
+    params: Tensor,
+    grid: GridLayout,
+    networks: FieldLayout,
+    values: Tensor | None = None,
+) -> Tensor:
+    """Density (N,) alone, without a gradient; see `hash_field`."""
+    if values is not None:
+        from nerf_pl.ops import field_kernels, grid_kernels
+
+        features = grid_kernels.encode(unit.contiguous(), values, grid, None)
+        return field_kernels.forward(features, None, None, params, networks, None)[0]
+    return reference.field(reference.hash_grid(unit, table, grid), None, None, params, networks)[0]
+
+
+def spherical_harmonics(dirs: Tensor, count: Tensor | None = None) -> Tensor:
+    """Unit directions (N, 3) -> real spherical harmonics (N, 16), in float16 from a kernel; see
+    `reference.spherical_harmonics`. count: as in `hash_field`."""
     if use_kernels(dirs.device):
         from nerf_pl.ops import step_kernels
 
-        return step_kernels.spherical_harmonics(dirs)
+        return step_kernels.spherical_harmonics(dirs, count)
     return reference.spherical_harmonics(dirs)
 
 
@@ -164,47 +188,41 @@ def march(
     jitter: Tensor,
     step: float,
     size: int,
-    budget: int | None = None,
-    active: Tensor | None = None,
-    kept: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """t (N,), ray_ids (N,), offsets (R + 1,) and points (N, 3) of the steps in occupied cells; see `reference.march`.
+    batch: Batch | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """t (N,), ray_ids (N,), offsets (R + 1,), points (N, 3) and cells (N,) of the steps in occupied cells of a grid.
 
-    With a budget no more than that many samples come, and rays past it have none. active: how many rays are marched;
-    it is set to the number that would fill the budget. kept: is set to the number of rays that found room. Kernels then
-    return arrays as long as the budget, of which the first offsets[-1] are samples.
+    See `reference.march`. In a training batch no more than a budget of samples come, and rays past it have none; see
+    `Batch`. Kernels then return arrays as long as the budget, of which the first offsets[-1] are samples.
     """
     if use_kernels(near.device):
         from nerf_pl.ops import march_kernels as kernels
 
-        return kernels.march(
-            origins, directions, near, far, bits, aabb, jitter, step, size, budget, active, kept
-        )  # fmt: skip
-    if active is None or budget is None or kept is None:
-        return reference.march(origins, directions, near, far, bits, aabb, jitter, step, size)
-    n = int(active)
-    given = origins[:n], directions[:n], near[:n], far[:n], bits, aabb, jitter[:n]
-    t, ray_ids, offsets, xyz = reference.march(*given, step, size)
-    total = int(offsets[-1])
-    kept.fill_(int((offsets[1:] <= budget).sum()))
-    room = int(offsets[offsets <= budget][-1])
-    offsets = torch.nn.functional.pad(offsets, (0, near.shape[0] - n), value=total).clamp(max=room)
-    active.fill_(min(max(int(n * 0.98 * budget / max(total, 1)), 64), near.shape[0]))
-    return t[:room], ray_ids[:room], offsets, xyz[:room]
+        return kernels.march(origins, directions, near, far, bits, aabb, jitter, step, size, batch)
+    return reference.march(origins, directions, near, far, bits, aabb, jitter, step, size, batch)
 
 
 def photometric(
-    sigmas: Tensor, rgbs: Tensor, samples: Samples, background: Tensor, target: Tensor, kept: Tensor
+    sigmas: Tensor,
+    rgbs: Tensor,
+    samples: Samples,
+    background: Tensor,
+    target: Tensor,
+    kept: Tensor,
+    cells: Tensor,
+    seen: Tensor,
+    step: Tensor,
 ) -> Tensor:
     """Mean squared error of the first `kept` pixels, in front of the background (R, 3); see `reference.photometric`.
 
     For the end of a graph: the kernel takes the gradient that comes from above for 1.
     """
+    given = sigmas, rgbs, samples, background, target, kept, cells, seen, step
     if use_kernels(sigmas.device):
         from nerf_pl.ops import step_kernels
 
-        return step_kernels.photometric(sigmas, rgbs, samples, background, target, kept)
-    return reference.photometric(sigmas, rgbs, samples, background, target, kept)
+        return step_kernels.photometric(*given)
+    return reference.photometric(*given)
 
 
 def adam(

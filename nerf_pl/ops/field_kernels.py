@@ -164,6 +164,7 @@ def _sizes(layout: FieldLayout) -> dict[str, int]:
 
 
 def forward(features, view, ray_ids, params, layout, count) -> tuple[Tensor, Tensor | None]:
+    """Densities and, unless `view` is None, colours."""
     n, device = features.shape[0], features.device
     sigma = torch.empty(n, device=device)
     rgb = None if view is None else torch.empty(n, 3, device=device)
@@ -178,34 +179,16 @@ def forward(features, view, ray_ids, params, layout, count) -> tuple[Tensor, Ten
     return sigma, rgb
 
 
-class _Field(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, features, view, ray_ids, params, layout, count):
-        ctx.save_for_backward(features, view, ray_ids, params, count)
-        ctx.layout = layout
-        return forward(features, view, ray_ids, params, layout, count)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        features, view, ray_ids, params, count = ctx.saved_tensors
-        layout, n, device = ctx.layout, features.shape[0], features.device
-        wide = torch.float32 if features.dtype == torch.float32 else torch.bfloat16
-        d_features = torch.empty(n, layout.inputs, dtype=wide, device=device)
-        block, warps, each = BACKWARD
-        programs = _programs(device, n, block, each)
-        parts = torch.empty(programs, layout.total, device=device)
-        field_backward_kernel[(programs,)](
-            features, view, ray_ids, params, grads[0].contiguous(), grads[1].contiguous(), d_features, parts,
-            features if count is None else count, n, TOTAL=layout.total, COUNTED=count is not None,
-            BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
-        )  # fmt: skip
-        return d_features, None, None, parts.sum(0), None, None
-
-
-def field(
-    features: Tensor, view: Tensor | None, ray_ids: Tensor | None, params: Tensor, layout: FieldLayout,
-    count: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    if view is None or ray_ids is None:
-        return forward(features, None, None, params, layout, count)
-    return _Field.apply(features, view.to(features.dtype), ray_ids, params, layout, count)  # pyright: ignore
+def backward(features, view, ray_ids, params, layout, count, d_sigma, d_rgb) -> tuple[Tensor, Tensor]:
+    """Gradients of the features, in bfloat16 if they are in half precision, and of the weights."""
+    n, device = features.shape[0], features.device
+    wide = torch.float32 if features.dtype == torch.float32 else torch.bfloat16
+    d_features = torch.empty(n, layout.inputs, dtype=wide, device=device)
+    block, warps, each = BACKWARD
+    programs = _programs(device, n, block, each)
+    parts = torch.empty(programs, layout.total, device=device)
+    field_backward_kernel[(programs,)](
+        features, view, ray_ids, params, d_sigma, d_rgb, d_features, parts, features if count is None else count, n,
+        TOTAL=layout.total, COUNTED=count is not None, BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
+    )  # fmt: skip
+    return d_features, parts.sum(0)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nerf_pl.ops.layout import GridLayout
 
-FORWARD, BACKWARD = (64, 4), (64, 4)  # samples and warps of a program
+FORWARD, BACKWARD = (128, 4), (128, 4)  # samples and warps of a program
 
 
 @triton.jit
@@ -99,34 +99,42 @@ def _levels(layout: GridLayout, device: torch.device) -> Tensor:
     return layout.table(device)
 
 
+def encode(xyz: Tensor, values: Tensor, layout: GridLayout, count: Tensor | None) -> Tensor:
+    """Features of points (N, 3), in the type of the entries `values`."""
+    n, (block, warps) = xyz.shape[0], FORWARD
+    out = torch.empty(n, layout.width, dtype=values.dtype, device=xyz.device)
+    if n:
+        encode_kernel[(triton.cdiv(n, block), layout.levels)](
+            xyz, values, _levels(layout, xyz.device), out, xyz if count is None else count, n, layout.width,
+            FEATURES=layout.features, COUNTED=count is not None, BLOCK=block, num_warps=warps,
+        )  # fmt: skip
+    return out
+
+
+def encode_backward(xyz: Tensor, grad: Tensor, shape: torch.Size, layout: GridLayout, count: Tensor | None) -> Tensor:
+    """The gradient of the table, of this shape, in float32."""
+    n, (block, warps) = xyz.shape[0], BACKWARD
+    d_table = torch.zeros(shape, device=xyz.device)
+    if n:
+        encode_backward_kernel[(triton.cdiv(n, block), layout.levels)](
+            xyz, grad, _levels(layout, xyz.device), d_table, xyz if count is None else count, n, layout.width,
+            FEATURES=layout.features, COUNTED=count is not None, BLOCK=block, num_warps=warps,
+        )  # fmt: skip
+    return d_table
+
+
 class _HashGrid(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, xyz, table, values, layout, count):
-        """values: the entries to read, of any floating type; table: where the gradient goes."""
-        n = xyz.shape[0]
-        out = torch.empty(n, layout.width, dtype=values.dtype, device=xyz.device)
-        if n:
-            block, warps = FORWARD
-            encode_kernel[(triton.cdiv(n, block), layout.levels)](
-                xyz, values, _levels(layout, xyz.device), out, xyz if count is None else count, n, layout.width,
-                FEATURES=layout.features, COUNTED=count is not None, BLOCK=block, num_warps=warps,
-            )  # fmt: skip
-        ctx.save_for_backward(xyz, count)
+    def forward(ctx, xyz, table, layout):
+        ctx.save_for_backward(xyz)
         ctx.layout, ctx.shape = layout, table.shape
-        return out
+        return encode(xyz, table, layout, None)
 
     @staticmethod
     def backward(ctx, *grads):
-        (grad,), (xyz, count), layout, n = grads, ctx.saved_tensors, ctx.layout, ctx.saved_tensors[0].shape[0]
-        d_table = torch.zeros(ctx.shape, device=xyz.device)
-        if n:
-            block, warps = BACKWARD
-            encode_backward_kernel[(triton.cdiv(n, block), layout.levels)](
-                xyz, grad.contiguous(), _levels(layout, xyz.device), d_table, xyz if count is None else count, n,
-                layout.width, FEATURES=layout.features, COUNTED=count is not None, BLOCK=block, num_warps=warps,
-            )  # fmt: skip
-        return None, d_table, None, None, None
+        (xyz,) = ctx.saved_tensors
+        return None, encode_backward(xyz, grads[0].contiguous(), ctx.shape, ctx.layout, None), None
 
 
-def hash_grid(xyz: Tensor, table: Tensor, values: Tensor, layout: GridLayout, count: Tensor | None) -> Tensor:
-    return _HashGrid.apply(xyz.contiguous(), table, values, layout, count)  # pyright: ignore[reportReturnType]
+def hash_grid(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
+    return _HashGrid.apply(xyz.contiguous(), table, layout)  # pyright: ignore[reportReturnType]

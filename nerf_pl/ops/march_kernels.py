@@ -10,8 +10,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nerf_pl.ops.reference import EXPLORERS, Batch
+
 LANES = 32
 SCAN = 8192  # rays that the scan takes at once
+PROGRAMS = 4096  # a program that finds nothing to do costs as much as a short ray, so each takes many
 
 
 @triton.jit
@@ -24,14 +27,13 @@ def _clip(origin, direction, low, high, near, far):
 
 @triton.jit
 def march_kernel(
-    origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, bits_ptr, aabb_ptr, active_ptr, counts_ptr,
-    offsets_ptr, t_ptr, ray_ids_ptr, xyz_ptr, step, n_rays,
-    SIZE: tl.constexpr, ACTIVE: tl.constexpr, WRITE: tl.constexpr, LANES: tl.constexpr,
+    origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, bits_ptr, visible_ptr, aabb_ptr, active_ptr,
+    counts_ptr, offsets_ptr, t_ptr, ray_ids_ptr, xyz_ptr, cells_ptr, step, n_rays,
+    SIZE: tl.constexpr, BATCH: tl.constexpr, EXPLORERS: tl.constexpr, WRITE: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    ray = tl.program_id(0)
-    if ACTIVE:
-        n_rays = tl.load(active_ptr)
-    if ray < n_rays:
+    if BATCH:
+        n_rays = tl.minimum(tl.load(active_ptr), n_rays)
+    for ray in range(tl.program_id(0), n_rays, tl.num_programs(0)):
         near, far = tl.load(near_ptr + ray), tl.load(far_ptr + ray)
         jitter = tl.load(jitter_ptr + ray)
         ox, oy = tl.load(origins_ptr + ray * 3), tl.load(origins_ptr + ray * 3 + 1)
@@ -58,10 +60,14 @@ def march_kernel(
                 m = tl.minimum(tl.maximum(tl.floor((z - lz) * sz), 0.0), SIZE - 1.0).to(tl.int32)
                 cell = i + SIZE * (j + SIZE * m)
                 live = (lane < n_steps) & (t < far)
-                word = tl.load(bits_ptr + (cell >> 5), mask=live, other=0)
+                if BATCH:
+                    word = tl.load(visible_ptr + (cell >> 5), mask=live & (ray % EXPLORERS != 0), other=0)
+                    word |= tl.load(bits_ptr + (cell >> 5), mask=live & (ray % EXPLORERS == 0), other=0)
+                else:
+                    word = tl.load(bits_ptr + (cell >> 5), mask=live, other=0)
                 hit = tl.where(live, (word >> (cell & 31)) & 1, 0)
                 n_hit = tl.sum(hit, 0)
-                if WRITE:
+                if WRITE:  # noqa: SIM102, since only this is known when compiling
                     if n_hit > 0:
                         at = position + tl.cumsum(hit, 0) - 1
                         tl.store(t_ptr + at, t, mask=hit == 1)
@@ -69,15 +75,14 @@ def march_kernel(
                         tl.store(xyz_ptr + at * 3, x, mask=hit == 1)
                         tl.store(xyz_ptr + at * 3 + 1, y, mask=hit == 1)
                         tl.store(xyz_ptr + at * 3 + 2, z, mask=hit == 1)
+                        tl.store(cells_ptr + at, cell, mask=hit == 1)
                 position += n_hit
         if not WRITE:
             tl.store(counts_ptr + ray, position)
 
 
 @triton.jit
-def scan_kernel(
-    counts_ptr, offsets_ptr, active_ptr, kept_ptr, n_rays, budget, SCAN: tl.constexpr, ADAPT: tl.constexpr
-):
+def scan_kernel(counts_ptr, offsets_ptr, active_ptr, kept_ptr, n_rays, budget, SCAN: tl.constexpr, ADAPT: tl.constexpr):
     """Offsets from counts. Rays past the budget get no samples; with ADAPT the number of active rays follows."""
     active = n_rays
     if ADAPT:
@@ -106,32 +111,32 @@ def scan_kernel(
 
 def march(
     origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, bits: Tensor, aabb: Tensor, jitter: Tensor,
-    step: float, size: int, budget: int | None = None, active: Tensor | None = None, kept: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """t, ray_ids, offsets and points. With a budget the first three have that length, of which offsets[-1] are used.
-
-    active: number of rays to march, int32 on the device; it is set for the next call so that the budget is filled, and
-    `kept` to the number of rays that found room in this one.
-    """
+    step: float, size: int, batch: Batch | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     n, device = near.shape[0], near.device
-    counts = torch.zeros(n, dtype=torch.int32, device=device)
+    counts = torch.empty(n, dtype=torch.int32, device=device)
     offsets = torch.zeros(n + 1, dtype=torch.int32, device=device)
-    given = (origins.contiguous(), directions.contiguous(), near, far, jitter, bits, aabb)
-    number = counts if active is None else active.clone()  # the second walk needs it as it was
-    options = {"SIZE": size, "ACTIVE": active is not None, "LANES": LANES, "num_warps": 1}
+    visible, active, kept = (counts,) * 3 if batch is None else (batch.visible, batch.active, batch.kept)
+    given = (origins.contiguous(), directions.contiguous(), near, far, jitter, bits, visible, aabb)
+    number = active.clone()  # the second walk needs it as it was
+    options: dict = {
+        "SIZE": size, "BATCH": batch is not None, "EXPLORERS": EXPLORERS, "LANES": LANES, "num_warps": 1,
+    }  # fmt: skip
+    programs = min(n, PROGRAMS)
     if n:
-        march_kernel[(n,)](
-            *given, number, counts, offsets, near, counts, near, step, n, WRITE=False, **options,
+        march_kernel[(programs,)](
+            *given, number, counts, offsets, near, counts, near, counts, step, n, WRITE=False, **options,
         )  # fmt: skip
+        budget = 2**31 - 1 if batch is None else batch.budget
         scan_kernel[(1,)](
-            counts, offsets, counts if active is None else active, counts if kept is None else kept, n,
-            2**31 - 1 if budget is None else budget, SCAN=SCAN, ADAPT=active is not None, num_warps=16,
+            counts, offsets, active, kept, n, budget, SCAN=SCAN, ADAPT=batch is not None, num_warps=16,
         )  # fmt: skip
-    room = int(offsets[-1]) if budget is None else budget
-    t, ray_ids = near.new_zeros(room), torch.zeros(room, dtype=torch.int32, device=device)
-    xyz = near.new_empty(room, 3)
+    room = int(offsets[-1]) if batch is None else batch.budget
+    t, xyz = near.new_zeros(room), near.new_empty(room, 3)
+    ray_ids = torch.zeros(room, dtype=torch.int32, device=device)
+    cells = torch.empty_like(ray_ids)
     if n and room:
-        march_kernel[(n,)](
-            *given, number, counts, offsets, t, ray_ids, xyz, step, n, WRITE=True, **options,
+        march_kernel[(programs,)](
+            *given, number, counts, offsets, t, ray_ids, xyz, cells, step, n, WRITE=True, **options,
         )  # fmt: skip
-    return t, ray_ids, offsets, xyz
+    return t, ray_ids, offsets, xyz, cells

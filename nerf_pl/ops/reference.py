@@ -3,6 +3,8 @@
 They are the specification of the kernels, the truth of their tests and the path without a GPU.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -83,16 +85,18 @@ def composite(sigmas: Tensor, rgbs: Tensor | None, samples: Samples) -> Pixels:
 
 
 def _weights(tau: Tensor, samples: Samples, n_rays: int) -> Tensor:
+    return _transmittance(tau, samples, n_rays) * (1 - (-tau).exp())
+
+
+def _transmittance(tau: Tensor, samples: Samples, n_rays: int) -> Tensor:
+    """Light that reaches each sample."""
     if samples.per_ray is not None:
-        tau = tau.view(n_rays, samples.per_ray)
-        before = F.pad(tau.cumsum(1), (1, 0))[:, :-1]
-        return ((-before).exp() * (1 - (-tau).exp())).reshape(-1)
+        return (-F.pad(tau.view(n_rays, samples.per_ray).cumsum(1), (1, 0))[:, :-1]).exp().reshape(-1)
     # one ray per row of a padded grid: a running sum over all rays at once would lose the small terms of late rays
     counts = samples.offsets.diff()
     slots = torch.arange(tau.shape[0], device=tau.device) - samples.offsets[samples.ray_ids]
     grid = tau.new_zeros(n_rays, int(counts.max()) if n_rays else 0).index_put((samples.ray_ids, slots), tau)
-    before = F.pad(grid.cumsum(1), (1, 0))[samples.ray_ids, slots]
-    return (-before).exp() * (1 - (-tau).exp())
+    return (-F.pad(grid.cumsum(1), (1, 0))[samples.ray_ids, slots]).exp()
 
 
 def resample(t: Tensor, weights: Tensor, u: Tensor) -> Tensor:
@@ -183,6 +187,39 @@ def field(
     return sigma, torch.sigmoid(F.linear(F.relu(F.linear(h, p["colour_1"])), p["colour_2"]))
 
 
+def hash_field(
+    unit: Tensor,
+    view: Tensor,
+    ray_ids: Tensor,
+    table: Tensor,
+    params: Tensor,
+    grid: GridLayout,
+    networks: FieldLayout,
+) -> tuple[Tensor, Tensor]:
+    """Density (N,) and colour (N, 3) at points of the unit cube, seen along the rays that ray_ids names."""
+    sigma, rgb = field(hash_grid(unit, table, grid), view, ray_ids, params, networks)
+    assert rgb is not None
+    return sigma, rgb
+
+
+EXPLORERS = 32  # one ray in so many also marches through cells that no ray has seen of late
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a training batch marches: at most `budget` samples.
+
+    active: (1,) int32, how many of the rays march; it is set to the number that would fill the budget next time.
+    kept: (1,) int32, set to the number of rays that found room. visible: bits of the occupied cells that were seen of
+    late, where most rays march.
+    """
+
+    budget: int
+    active: Tensor
+    kept: Tensor
+    visible: Tensor
+
+
 def march(
     origins: Tensor,
     directions: Tensor,
@@ -193,26 +230,38 @@ def march(
     jitter: Tensor,
     step: float,
     size: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch: Batch | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Steps of one length along each ray, through the box from near to far, that fall into occupied cells.
 
         t_k = t_near + (k + jitter) step < t_far,   k = 0, 1, ...
 
     bits: a bit for each of size^3 cells of the box, see `pack_bits`. jitter: (R,) in [0, 1).
-    Returns t (N,), ray_ids (N,), offsets (R + 1,) and the points (N, 3).
+    Returns t (N,), ray_ids (N,), offsets (R + 1,), the points (N, 3) and their cells (N,).
     """
-    near, far = clip(origins, directions, near, far, aabb)
-    n_rays, (t, ray_ids) = near.shape[0], (near.new_zeros(0), torch.zeros(0, dtype=torch.int64, device=near.device))
-    n_steps = int(((far - near) / step - jitter).ceil().clamp(min=0).max()) if n_rays else 0
+    n_rays, n = near.shape[0], near.shape[0] if batch is None else min(int(batch.active), near.shape[0])
+    near, far = clip(origins[:n], directions[:n], near[:n], far[:n], aabb)
+    t, ray_ids = near.new_zeros(0), torch.zeros(0, dtype=torch.int64, device=near.device)
+    n_steps = int(((far - near) / step - jitter[:n]).ceil().clamp(min=0).max()) if n else 0
     if n_steps:
-        grid = near[:, None] + (torch.arange(n_steps, device=near.device) + jitter[:, None]) * step  # (R, S)
+        grid = near[:, None] + (torch.arange(n_steps, device=near.device) + jitter[:n, None]) * step  # (R, S)
         ray_ids, k = (grid < far[:, None]).nonzero(as_tuple=True)
         t = grid[ray_ids, k]
     xyz = origins[ray_ids] + t[:, None] * directions[ray_ids]
-    cell = cell_of(xyz, aabb, size)
-    hit = (bits[cell >> 5] >> (cell & 31) & 1).bool()
-    counts = torch.bincount(ray_ids[hit], minlength=n_rays)
-    return t[hit], ray_ids[hit], F.pad(counts.cumsum(0), (1, 0)), xyz[hit]
+    cells = cell_of(xyz, aabb, size)
+    words = bits[cells >> 5]
+    if batch is not None:
+        words = torch.where(ray_ids % EXPLORERS == 0, words, batch.visible[cells >> 5])
+    hit = (words >> (cells & 31) & 1).bool()
+    t, ray_ids, xyz, cells = t[hit], ray_ids[hit], xyz[hit], cells[hit]
+    offsets = F.pad(torch.bincount(ray_ids, minlength=n_rays).cumsum(0), (1, 0))
+    if batch is None:
+        return t, ray_ids, offsets, xyz, cells
+    total, room = int(offsets[-1]), int(offsets[offsets <= batch.budget][-1])
+    batch.kept.fill_(int((offsets[1 : n + 1] <= batch.budget).sum()))
+    # aim a little below the budget, since past it whole rays are lost
+    batch.active.fill_(min(max(int(n * 0.98 * batch.budget / max(total, 1)), 64), n_rays))
+    return t[:room], ray_ids[:room], offsets.clamp(max=room), xyz[:room], cells[:room]
 
 
 def clip(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,12 +283,29 @@ def pack_bits(flags: Tensor) -> Tensor:
     return (flags.view(-1, 32) * powers).sum(1).to(torch.int32)  # the highest bit wraps to the sign
 
 
+SEEN = 1e-3  # transmittance below which what lies there does not show
+
+
 def photometric(
-    sigmas: Tensor, rgbs: Tensor, samples: Samples, background: Tensor, target: Tensor, kept: Tensor
+    sigmas: Tensor,
+    rgbs: Tensor,
+    samples: Samples,
+    background: Tensor,
+    target: Tensor,
+    kept: Tensor,
+    cells: Tensor,
+    seen: Tensor,
+    step: Tensor,
 ) -> Tensor:
-    """Mean squared error of the first `kept` pixels: composited, in front of the background (R, 3), against target."""
+    """Mean squared error of the first `kept` pixels: composited, in front of the background (R, 3), against target.
+
+    Cells (N,) of samples that light reaches are marked with the step in `seen`, in place.
+    """
     pixels, n = composite(sigmas, rgbs, samples), int(kept)
     rgb = pixels.rgb + (1 - pixels.opacity)[:, None] * background
+    with torch.no_grad():
+        front = _transmittance(sigmas * samples.dt, samples, samples.offsets.shape[0] - 1)
+        seen[cells[front > SEEN].long()] = step.to(seen.dtype)
     return torch.mean((rgb[:n] - target[:n]) ** 2)
 
 

@@ -8,7 +8,10 @@ import triton.language as tl
 from torch import Tensor
 
 from nerf_pl.ops.ray_kernels import _channel, _mix, _signed, _weights
+from nerf_pl.ops.reference import SEEN
 from nerf_pl.types import Samples
+
+PROGRAMS = 4096  # of the loss: each takes many rays
 
 
 @triton.jit(do_not_specialize=["seed", "stream", "precrop", "n_images", "height", "width"])
@@ -69,9 +72,11 @@ def draw_pixels(
 
 
 @triton.jit
-def harmonics_kernel(dirs_ptr, out_ptr, n, BLOCK: tl.constexpr):
+def harmonics_kernel(dirs_ptr, out_ptr, count_ptr, n, COUNTED: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = i < n
+    if COUNTED:
+        live = i < tl.load(count_ptr)
     x, y = tl.load(dirs_ptr + i * 3, mask=live), tl.load(dirs_ptr + i * 3 + 1, mask=live)
     z = tl.load(dirs_ptr + i * 3 + 2, mask=live)
     xx, yy, zz = x * x, y * y, z * z
@@ -94,42 +99,49 @@ def harmonics_kernel(dirs_ptr, out_ptr, n, BLOCK: tl.constexpr):
     tl.store(out + 15, -0.5900435899266435 * x * (xx - 3 * yy), mask=live)
 
 
-def spherical_harmonics(dirs: Tensor) -> Tensor:
+def spherical_harmonics(dirs: Tensor, count: Tensor | None) -> Tensor:
     n = dirs.shape[0]
-    out = torch.empty(n, 16, device=dirs.device)
+    out = torch.empty(n, 16, dtype=torch.float16, device=dirs.device)
     if n:
-        harmonics_kernel[(triton.cdiv(n, 128),)](dirs.contiguous(), out, n, BLOCK=128, num_warps=4)
+        harmonics_kernel[(triton.cdiv(n, 128),)](
+            dirs.contiguous(), out, dirs if count is None else count, n, COUNTED=count is not None, BLOCK=128,
+            num_warps=4,
+        )  # fmt: skip
     return out
 
 
 @triton.jit
 def loss_kernel(
-    sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, errors_ptr, d_sigma_ptr,
-    d_rgb_ptr, BLOCK: tl.constexpr,
+    sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
+    errors_ptr, d_sigma_ptr, d_rgb_ptr, SEEN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One ray: its pixel, the squared error, and the gradient of the mean squared error. With q_i the gradient of
-    w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g."""
-    ray = tl.program_id(0).to(tl.int64)
-    begin, end = tl.load(offsets_ptr + ray), tl.load(offsets_ptr + ray + 1)
+    """One ray at a time: its pixel, the squared error, and the gradient of the mean squared error. With q_i the
+    gradient of w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g."""
     n_kept = tl.load(kept_ptr)
-    if ray < n_kept:
+    scale = 2.0 / (3.0 * n_kept.to(tl.float32))
+    step = tl.load(step_ptr).to(tl.int32)
+    total = 0.0
+    for ray in range(tl.program_id(0), n_kept, tl.num_programs(0)):
+        begin, end = tl.load(offsets_ptr + ray), tl.load(offsets_ptr + ray + 1)
         before, opacity, red, green, blue = 0.0, 0.0, 0.0, 0.0, 0.0
         for start in range(begin, end, BLOCK):
             i = start + tl.arange(0, BLOCK)
             live = i < end
-            w, _, _, _, tau = _weights(sigma_ptr, t_ptr, dt_ptr, i, begin, live, before)
+            w, _, _, passed, tau = _weights(sigma_ptr, t_ptr, dt_ptr, i, begin, live, before)
             before += tau
             opacity += tl.sum(w, 0)
             red += tl.sum(w * _channel(rgb_ptr, i, live, 0), 0)
             green += tl.sum(w * _channel(rgb_ptr, i, live, 1), 0)
             blue += tl.sum(w * _channel(rgb_ptr, i, live, 2), 0)
+            reached = live & (w + passed > SEEN)  # w + passed is the light that reaches the sample
+            cell = tl.load(cells_ptr + i, mask=reached, other=0)
+            tl.store(seen_ptr + cell, tl.zeros((BLOCK,), tl.int32) + step, mask=reached)
         b_red, b_green = tl.load(background_ptr + ray * 3), tl.load(background_ptr + ray * 3 + 1)
         b_blue = tl.load(background_ptr + ray * 3 + 2)
         e_red = red + (1 - opacity) * b_red - tl.load(target_ptr + ray * 3)
         e_green = green + (1 - opacity) * b_green - tl.load(target_ptr + ray * 3 + 1)
         e_blue = blue + (1 - opacity) * b_blue - tl.load(target_ptr + ray * 3 + 2)
-        tl.store(errors_ptr + ray, e_red * e_red + e_green * e_green + e_blue * e_blue)
-        scale = 2.0 / (3.0 * n_kept.to(tl.float32))
+        total += e_red * e_red + e_green * e_green + e_blue * e_blue
         g_red, g_green, g_blue = e_red * scale, e_green * scale, e_blue * scale
         g_opacity = -(g_red * b_red + g_green * b_green + g_blue * b_blue)
         behind = g_red * red + g_green * green + g_blue * blue + g_opacity * opacity
@@ -148,19 +160,18 @@ def loss_kernel(
             tl.store(d_rgb_ptr + i * 3, w * g_red, mask=live)
             tl.store(d_rgb_ptr + i * 3 + 1, w * g_green, mask=live)
             tl.store(d_rgb_ptr + i * 3 + 2, w * g_blue, mask=live)
-    else:
-        tl.store(errors_ptr + ray, 0.0)
+    tl.store(errors_ptr + tl.program_id(0), total)
 
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, sigmas, rgbs, samples, background, target, kept):
-        n_rays = samples.offsets.shape[0] - 1
-        errors = torch.empty(n_rays, device=sigmas.device)
+    def forward(ctx, sigmas, rgbs, samples, background, target, kept, cells, seen, step):
+        programs = max(min(samples.offsets.shape[0] - 1, PROGRAMS), 1)
+        errors = torch.empty(programs, device=sigmas.device)
         d_sigma, d_rgb = torch.empty_like(sigmas), torch.empty_like(rgbs)
-        loss_kernel[(n_rays,)](
-            sigmas, rgbs, samples.t, samples.dt, samples.offsets, target, background, kept, errors, d_sigma, d_rgb,
-            BLOCK=32, num_warps=1,
+        loss_kernel[(programs,)](
+            sigmas, rgbs, samples.t, samples.dt, samples.offsets, target, background, kept, cells, seen, step, errors,
+            d_sigma, d_rgb, SEEN=SEEN, BLOCK=32, num_warps=1,
         )  # fmt: skip
         ctx.save_for_backward(d_sigma, d_rgb)
         return errors.sum() / (3 * kept.squeeze())
@@ -168,19 +179,12 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         d_sigma, d_rgb = ctx.saved_tensors  # the loss is the end of the graph, so its own gradient is 1
-        return d_sigma, d_rgb, None, None, None, None
+        return d_sigma, d_rgb, None, None, None, None, None, None, None
 
 
-def photometric(
-    sigmas: Tensor, rgbs: Tensor, samples: Samples, background: Tensor, target: Tensor, kept: Tensor
-) -> Tensor:
-    """Mean squared error of the first `kept` pixels; what `composite`, `over` and the mean are in one.
-
-    Only for the end of a graph: the gradient that comes from above is taken for 1.
-    """
-    return _Loss.apply(
-        sigmas, rgbs, samples, background.contiguous(), target, kept
-    )  # pyright: ignore[reportReturnType]
+def photometric(sigmas, rgbs, samples: Samples, background, target, kept, cells, seen, step) -> Tensor:
+    given = sigmas, rgbs, samples, background.contiguous(), target, kept, cells, seen, step
+    return _Loss.apply(*given)  # pyright: ignore[reportReturnType]
 
 
 @triton.jit

@@ -1,0 +1,62 @@
+"""Values of options that cannot work, and what to give instead."""
+
+import math
+
+from nerf_pl.config import Config, GridOptions
+from nerf_pl.types import UserError
+
+
+def check(config: Config) -> None:
+    """Raises UserError for values that cannot work, naming the option, the value and the remedy."""
+    data, model, optim, train = config.data, config.model, config.optim, config.train
+    _require(data.downscale >= 1, "downscale", data.downscale, "give 1 or more")
+    _require(data.img_wh is None or min(data.img_wh) >= 1, "img_wh", data.img_wh, "give a width and a height in pixels")
+    _require(data.img_wh is None or data.downscale == 1, "downscale", data.downscale, "give it or --img_wh, not both")
+    _require(model.N_samples >= 2, "N_samples", model.N_samples, "give 2 or more")
+    fine = model.N_importance > 0
+    _require(not fine or model.N_samples >= 3, "N_samples", model.N_samples, "give 3 or more, or --N_importance 0")
+    _require(model.N_importance >= 0, "N_importance", model.N_importance, "give 0 or more")
+    _require(0 <= model.perturb <= 1, "perturb", model.perturb, "give 0 to 1")
+    _require(0 <= model.noise_std < math.inf, "noise_std", model.noise_std, "give 0 or more")
+    _require(model.net_depth >= 2, "net_depth", model.net_depth, "give 2 or more")
+    _require(1 <= model.net_skip < model.net_depth, "net_skip", model.net_skip, "a layer from 1 to net_depth - 1")
+    _require(model.net_width >= 32 and model.net_width % 32 == 0, "net_width", model.net_width, "a multiple of 32")
+    _require(0 < model.grad_share <= 1, "grad_share", model.grad_share, "give more than 0, up to 1")
+    _check_grid(config.grid)
+    _require(0 < optim.lr < math.inf, "lr", optim.lr, "give a positive number")
+    _require(0 <= optim.momentum < 1, "momentum", optim.momentum, "give 0 or more, less than 1")
+    _require(0 <= optim.weight_decay < math.inf, "weight_decay", optim.weight_decay, "give 0 or more")
+    _require(0 < optim.decay_gamma < math.inf, "decay_gamma", optim.decay_gamma, "give a positive number")
+    _require(0 <= optim.poly_exp < math.inf, "poly_exp", optim.poly_exp, "give 0 or more")
+    _require(1 <= optim.warmup_multiplier < math.inf, "warmup_multiplier", optim.warmup_multiplier, "give 1 or more")
+    _require(0 <= optim.warmup_epochs < math.inf, "warmup_epochs", optim.warmup_epochs, "give 0 or more")
+    for name in ("batch_size", "chunk", "max_steps", "val_every", "val_views"):
+        value = getattr(train, name)
+        _require(value is None or value >= 1, name, value, "give 1 or more")
+    _require(0 < train.num_epochs < math.inf, "num_epochs", train.num_epochs, "give a positive number")
+    _require(train.seconds is None or 0 < train.seconds < math.inf, "seconds", train.seconds, "give a positive number")
+    _require(train.num_gpus >= 0, "num_gpus", train.num_gpus, "give 0 (the CPU) or more")
+    _require(0 <= train.seed < 2**63, "seed", train.seed, "give 0 or more, less than 2^63")
+    name = train.exp_name
+    _require(bool(name.strip(". ")) and not set(name) & set("/\\"), "exp_name", name, "a name without slashes")
+
+
+def _require(holds: bool, option: str, value: object, remedy: str) -> None:
+    if not holds:
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise UserError(f"--{option} {shown} cannot work: {remedy}")
+
+
+def _check_grid(grid: GridOptions) -> None:
+    least = {
+        "levels": 1, "log2_size": 8, "base_resolution": 1, "finest_resolution": 1, "march_steps": 8, "samples": 128,
+    }  # fmt: skip
+    for name, low in least.items():
+        value = getattr(grid, name)
+        _require(value is None or value >= low, name, value, f"give {low} or more")
+    _require(grid.log2_size is None or grid.log2_size <= 24, "log2_size", grid.log2_size, "give 24 or less")
+    for name in ("hidden", "outputs", "colour_hidden"):
+        value = getattr(grid, name)
+        _require(value >= 16 and not value & (value - 1), name, value, "give a power of two, 16 or more")
+    cells = grid.cells
+    _require(cells is None or (cells >= 32 and cells % 32 == 0), "cells", cells, "give a multiple of 32")
