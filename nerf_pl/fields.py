@@ -149,7 +149,10 @@ class HashField(nn.Module):
         """
         if ray_ids is None:
             ray_ids = torch.arange(len(unit), device=unit.device)
-        view = ops.spherical_harmonics(dirs, ray_count)
+        return self.at(unit, ops.spherical_harmonics(dirs, ray_count), ray_ids, count)
+
+    def at(self, unit: Tensor, view: Tensor, ray_ids: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The same from encoded directions (R, 16)."""
         layouts = self.grid, self.networks
         return ops.hash_field(unit, view, ray_ids, self.table, self.params, *layouts, self.values, count)
 

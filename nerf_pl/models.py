@@ -17,6 +17,9 @@ from nerf_pl.types import Pixels, Rays, Samples
 
 JITTER, DRAW, NOISE, CELLS = 1, 2, 3, 5  # streams of random numbers; stream 0 draws the pixels, 6 the backgrounds
 UPDATE_EVERY = 16  # steps, of the occupancy grid
+PASSES = (4, 4, 8, 16, 32, 64)  # samples of a ray at a time, in rendering: most rays end soon, a few go on
+ROOM = 2**16  # samples at a time, at least
+STOP = 1e-3  # of the light, with which a ray ends
 
 
 class NeRF(nn.Module):
@@ -73,6 +76,10 @@ class NeRF(nn.Module):
         samples = sampling.hierarchical(samples, coarse.weights, u)
         fine = render_samples(self.fine, rays, samples, self._noise(1, len(samples)))
         return [over(coarse, background), over(fine, background)]
+
+    def render(self, rays: Rays, background: Background) -> Pixels:
+        """Pixels of the finest level."""
+        return self(rays, background, coarse_colour=False)[-1]
 
     def loss(self, rays: Rays, target: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
         """What training lowers, and the squared error of the finest level; see `losses.photometric`."""
@@ -153,12 +160,32 @@ class NGP(nn.Module):
         loss = ops.photometric(sigma, rgb, *pixels, cells, grid.seen, self.step)
         return loss, loss.detach()
 
-    def forward(self, rays: Rays, background: Background | Tensor, coarse_colour: bool = True) -> list[Pixels]:
+    def forward(self, rays: Rays, background: Background | Tensor) -> list[Pixels]:
         """Pixels in front of the background: one level."""
         half = torch.full_like(rays.near, 0.5)
         samples, xyz, _ = self.occupancy.march(rays, self.march_step, half)
         sigma, rgb = self.field(self._unit(xyz), rays.viewdirs, samples.ray_ids)
         return [over(ops.composite(sigma, rgb, self._scaled(samples)), background)]
+
+    def render(self, rays: Rays, background: Background) -> Pixels:
+        """Pixels of one level; on a GPU each ray ends where little light is left."""
+        if self.field.values is None:
+            return self(rays, background)[-1]
+        grid = self.occupancy
+        given = rays.origins, rays.directions, rays.near, rays.far, grid.bits, grid.aabb, self.march_step
+        way = ops.advance(*given, grid.size, self.side, max(4 * len(rays), ROOM))
+        view = ops.spherical_harmonics(rays.viewdirs)
+        for k in PASSES:
+            self._advance(way, view, k)
+        while way.left():
+            self._advance(way, view, PASSES[-1])
+        opacity = 1 - way.passed
+        return over(Pixels(way.rgb, way.depth, opacity, opacity.new_zeros(0)), background)
+
+    def _advance(self, way, view: Tensor, k: int) -> None:
+        unit, ray_ids, count = way.fill(k)
+        sigma, rgb = self.field.at(unit, view, ray_ids, count)
+        way.blend(sigma, rgb, k, STOP)
 
     def before_step(self, step: int) -> None:
         """Refresh the occupancy grid, every 16 steps."""

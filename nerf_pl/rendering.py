@@ -1,6 +1,5 @@
 """From a field and samples to pixels, and from a model and a camera to an image."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -41,7 +40,7 @@ def over(pixels: Pixels, background: Background | Tensor) -> Pixels:
 
 @torch.no_grad()
 def render_rays(
-    model: Callable[..., list[Pixels]], rays: Rays, background: Background, chunk: int
+    model, rays: Rays, background: Background, chunk: int
 ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R"], Float[Tensor, "R"]]:
     """Colour in [0, 1], depth and opacity of many rays, `chunk` at a time. The model must be in evaluation mode.
 
@@ -51,7 +50,7 @@ def render_rays(
     chunk = min(chunk, CPU_CHUNK) if rays.origins.device.type == "cpu" else chunk
     for start in range(0, len(rays), chunk):
         try:
-            last = model(rays[start : start + chunk], background, coarse_colour=False)[-1]
+            last = model.render(rays[start : start + chunk], background)
         except torch.OutOfMemoryError as error:
             raise torch.OutOfMemoryError(f"out of GPU memory while rendering {chunk} rays: lower --chunk") from error
         parts.append((last.rgb.clamp(0, 1), last.depth, last.opacity))

@@ -7,6 +7,7 @@ TRITON_INTERPRET=1, and is for tests).
 import functools
 import importlib.util
 import os
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,12 +17,16 @@ from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout, encoded_width
 from nerf_pl.ops.reference import Batch, pack_bits
 from nerf_pl.types import Pixels, Samples
 
+if TYPE_CHECKING:
+    from nerf_pl.ops import render_kernels
+
 __all__ = [
     "Batch",
     "FieldLayout",
     "GridLayout",
     "MLPLayout",
     "adam",
+    "advance",
     "composite",
     "draw_pixels",
     "encoded_width",
@@ -263,3 +268,21 @@ def draw_pixels(
     from nerf_pl.ops import step_kernels
 
     return step_kernels.draw_pixels(images, c2w, K, offset, background, seed, step, stream, precrop)
+
+
+def advance(
+    origins: Tensor,
+    directions: Tensor,
+    near: Tensor,
+    far: Tensor,
+    bits: Tensor,
+    aabb: Tensor,
+    step: float,
+    size: int,
+    side: float,
+    room: int,
+) -> "render_kernels.Advance":
+    """Rays on their way through a grid on a GPU, for rendering with early stop; see `render_kernels.Advance`."""
+    from nerf_pl.ops import render_kernels
+
+    return render_kernels.Advance(origins, directions, near, far, bits, aabb, step, size, side, room)

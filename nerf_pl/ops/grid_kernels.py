@@ -15,6 +15,7 @@ from torch import Tensor
 from nerf_pl.ops.layout import GridLayout
 
 FORWARD, BACKWARD = (128, 4), (128, 4)  # samples and warps of a program
+PROGRAMS = 2048  # on each level, of the encoding
 
 
 @triton.jit
@@ -57,8 +58,8 @@ def encode_kernel(
     level = tl.program_id(1)
     if COUNTED:
         n = tl.minimum(tl.load(count_ptr).to(tl.int32), n)
-    start = tl.program_id(0) * BLOCK
-    if start < n:
+    # a program that finds nothing to do costs as well, so each takes several blocks where n is an upper bound
+    for start in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         rows = start + tl.arange(0, BLOCK)
         live = rows < n
         entry, weight = _vertices(xyz_ptr, rows, live, levels_ptr + level * 4)
@@ -104,7 +105,7 @@ def encode(xyz: Tensor, values: Tensor, layout: GridLayout, count: Tensor | None
     n, (block, warps) = xyz.shape[0], FORWARD
     out = torch.empty(n, layout.width, dtype=values.dtype, device=xyz.device)
     if n:
-        encode_kernel[(triton.cdiv(n, block), layout.levels)](
+        encode_kernel[(min(triton.cdiv(n, block), PROGRAMS), layout.levels)](
             xyz, values, _levels(layout, xyz.device), out, xyz if count is None else count, n, layout.width,
             FEATURES=layout.features, COUNTED=count is not None, BLOCK=block, num_warps=warps,
         )  # fmt: skip

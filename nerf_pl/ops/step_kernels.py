@@ -80,23 +80,19 @@ def harmonics_kernel(dirs_ptr, out_ptr, count_ptr, n, COUNTED: tl.constexpr, BLO
     x, y = tl.load(dirs_ptr + i * 3, mask=live), tl.load(dirs_ptr + i * 3 + 1, mask=live)
     z = tl.load(dirs_ptr + i * 3 + 2, mask=live)
     xx, yy, zz = x * x, y * y, z * z
-    out = out_ptr + i * 16
-    tl.store(out, tl.full((BLOCK,), 0.28209479177387814, tl.float32), mask=live)
-    tl.store(out + 1, -0.4886025119029199 * y, mask=live)
-    tl.store(out + 2, 0.4886025119029199 * z, mask=live)
-    tl.store(out + 3, -0.4886025119029199 * x, mask=live)
-    tl.store(out + 4, 1.0925484305920792 * x * y, mask=live)
-    tl.store(out + 5, -1.0925484305920792 * y * z, mask=live)
-    tl.store(out + 6, 0.31539156525252005 * (3 * zz - 1), mask=live)
-    tl.store(out + 7, -1.0925484305920792 * x * z, mask=live)
-    tl.store(out + 8, 0.5462742152960396 * (xx - yy), mask=live)
-    tl.store(out + 9, -0.5900435899266435 * y * (3 * xx - yy), mask=live)
-    tl.store(out + 10, 2.890611442640554 * x * y * z, mask=live)
-    tl.store(out + 11, -0.4570457994644658 * y * (5 * zz - 1), mask=live)
-    tl.store(out + 12, 0.3731763325901154 * z * (5 * zz - 3), mask=live)
-    tl.store(out + 13, -0.4570457994644658 * x * (5 * zz - 1), mask=live)
-    tl.store(out + 14, 1.445305721320277 * z * (xx - yy), mask=live)
-    tl.store(out + 15, -0.5900435899266435 * x * (xx - 3 * yy), mask=live)
+    v0 = tl.full((BLOCK,), 0.28209479177387814, tl.float32)
+    v1, v2, v3 = -0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x
+    v4, v5 = 1.0925484305920792 * x * y, -1.0925484305920792 * y * z
+    v6, v7 = 0.31539156525252005 * (3 * zz - 1), -1.0925484305920792 * x * z
+    v8, v9 = 0.5462742152960396 * (xx - yy), -0.5900435899266435 * y * (3 * xx - yy)
+    v10, v11 = 2.890611442640554 * x * y * z, -0.4570457994644658 * y * (5 * zz - 1)
+    v12, v13 = 0.3731763325901154 * z * (5 * zz - 3), -0.4570457994644658 * x * (5 * zz - 1)
+    v14, v15 = 1.445305721320277 * z * (xx - yy), -0.5900435899266435 * x * (xx - 3 * yy)
+    # side by side, so that a row is stored at once: the last join varies fastest
+    even = tl.join(tl.join(tl.join(v0, v8), tl.join(v4, v12)), tl.join(tl.join(v2, v10), tl.join(v6, v14)))
+    odd = tl.join(tl.join(tl.join(v1, v9), tl.join(v5, v13)), tl.join(tl.join(v3, v11), tl.join(v7, v15)))
+    rows = tl.reshape(tl.join(even, odd), (BLOCK, 16))
+    tl.store(out_ptr + i[:, None] * 16 + tl.arange(0, 16)[None, :], rows, mask=live[:, None])
 
 
 def spherical_harmonics(dirs: Tensor, count: Tensor | None) -> Tensor:

@@ -1,0 +1,194 @@
+# pyright: reportCallIssue=false
+"""Rendering a hash-grid field with early stop: rays advance a few samples at a time, and those that light no longer
+passes leave. Lists of rays and their lengths stay on the device, so that nothing waits for the host.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nerf_pl.ops.march_kernels import LANES, PROGRAMS, _clip
+
+
+@triton.jit
+def _hits(bits_ptr, aabb_ptr, lane, n_steps, near, step, jitter, ox, oy, oz, dx, dy, dz, SIZE: tl.constexpr):
+    """Whether steps lie in occupied cells, their t and points."""
+    lx, ly, lz = tl.load(aabb_ptr), tl.load(aabb_ptr + 1), tl.load(aabb_ptr + 2)
+    sx = SIZE / (tl.load(aabb_ptr + 3) - lx)
+    sy = SIZE / (tl.load(aabb_ptr + 4) - ly)
+    sz = SIZE / (tl.load(aabb_ptr + 5) - lz)
+    t = near + (lane.to(tl.float32) + jitter) * step
+    x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
+    i = tl.minimum(tl.maximum(tl.floor((x - lx) * sx), 0.0), SIZE - 1.0).to(tl.int32)
+    j = tl.minimum(tl.maximum(tl.floor((y - ly) * sy), 0.0), SIZE - 1.0).to(tl.int32)
+    m = tl.minimum(tl.maximum(tl.floor((z - lz) * sz), 0.0), SIZE - 1.0).to(tl.int32)
+    cell = i + SIZE * (j + SIZE * m)
+    live = lane < n_steps
+    word = tl.load(bits_ptr + (cell >> 5), mask=live, other=0)
+    return tl.where(live, (word >> (cell & 31)) & 1, 0), t, x, y, z
+
+
+@triton.jit
+def _ray(origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, jitter):
+    ox, oy = tl.load(origins_ptr + ray * 3), tl.load(origins_ptr + ray * 3 + 1)
+    oz = tl.load(origins_ptr + ray * 3 + 2)
+    dx, dy = tl.load(directions_ptr + ray * 3), tl.load(directions_ptr + ray * 3 + 1)
+    dz = tl.load(directions_ptr + ray * 3 + 2)
+    near, far = tl.load(near_ptr + ray), tl.load(far_ptr + ray)
+    near, far = _clip(ox, dx, tl.load(aabb_ptr), tl.load(aabb_ptr + 3), near, far)
+    near, far = _clip(oy, dy, tl.load(aabb_ptr + 1), tl.load(aabb_ptr + 4), near, far)
+    near, far = _clip(oz, dz, tl.load(aabb_ptr + 2), tl.load(aabb_ptr + 5), near, far)
+    return ox, oy, oz, dx, dy, dz, near, tl.ceil((far - near) / step - jitter).to(tl.int32)
+
+
+@triton.jit
+def find_kernel(
+    origins_ptr, directions_ptr, near_ptr, far_ptr, bits_ptr, aabb_ptr, next_ptr, n_rays, step, jitter,
+    SIZE: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    """The first block of steps with a sample in it, or -1."""
+    for ray in range(tl.program_id(0), n_rays, tl.num_programs(0)):
+        ox, oy, oz, dx, dy, dz, near, n_steps = _ray(
+            origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, jitter
+        )
+        k, n_hit = 0, 0
+        while (n_hit == 0) & (k < n_steps):
+            lane = k + tl.arange(0, LANES)
+            hit, _, _, _, _ = _hits(bits_ptr, aabb_ptr, lane, n_steps, near, step, jitter, ox, oy, oz, dx, dy, dz, SIZE)
+            n_hit = tl.sum(hit, 0)
+            k += LANES
+        tl.store(next_ptr + ray, tl.where(n_hit > 0, k - LANES, -1))
+
+
+@triton.jit
+def list_kernel(next_ptr, list_ptr, number_ptr, n_rays, BLOCK: tl.constexpr):
+    """The rays that have a sample."""
+    ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    found = (tl.load(next_ptr + ray, mask=ray < n_rays, other=-1) >= 0).to(tl.int32)
+    base = tl.atomic_add(number_ptr, tl.sum(found, 0))
+    tl.store(list_ptr + base + tl.cumsum(found, 0) - 1, ray, mask=found == 1)
+
+
+@triton.jit
+def fill_kernel(
+    origins_ptr, directions_ptr, near_ptr, far_ptr, bits_ptr, aabb_ptr, list_ptr, number_ptr, next_ptr,
+    t_ptr, ray_ids_ptr, unit_ptr, count_ptr, room, step, jitter, scale, K: tl.constexpr, SIZE: tl.constexpr,
+    LANES: tl.constexpr,
+):  # fmt: skip
+    """The next K samples of each listed ray, in the unit cube; t is negative where it has no more."""
+    number = tl.minimum(tl.load(number_ptr), room)
+    if tl.program_id(0) == 0:
+        tl.store(count_ptr, number * K)
+    for slot in range(tl.program_id(0), number, tl.num_programs(0)):
+        ray = tl.load(list_ptr + slot)
+        ox, oy, oz, dx, dy, dz, near, n_steps = _ray(
+            origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, jitter
+        )
+        k, found, after = tl.load(next_ptr + ray), 0, n_steps
+        while (found < K) & (k < n_steps):
+            lane = k + tl.arange(0, LANES)
+            hit, t, x, y, z = _hits(bits_ptr, aabb_ptr, lane, n_steps, near, step, jitter, ox, oy, oz, dx, dy, dz, SIZE)
+            rank = found + tl.cumsum(hit, 0) - 1
+            write = (hit == 1) & (rank < K)
+            at = slot * K + rank
+            tl.store(t_ptr + at, t, mask=write)
+            tl.store(ray_ids_ptr + at, tl.zeros((LANES,), tl.int32) + ray, mask=write)
+            tl.store(unit_ptr + at * 3, (x - tl.load(aabb_ptr)) * scale, mask=write)
+            tl.store(unit_ptr + at * 3 + 1, (y - tl.load(aabb_ptr + 1)) * scale, mask=write)
+            tl.store(unit_ptr + at * 3 + 2, (z - tl.load(aabb_ptr + 2)) * scale, mask=write)
+            last = tl.max(tl.where(write & (rank == K - 1), lane + 1, 0), 0)
+            after = tl.where(last > 0, last, after)
+            found += tl.sum(hit, 0)
+            k += LANES
+        tl.store(next_ptr + ray, after)
+        for j in range(0, K, LANES):
+            rank = j + tl.arange(0, LANES)
+            empty = (rank >= found) & (rank < K)
+            at = slot * K + rank
+            tl.store(t_ptr + at, tl.zeros((LANES,), tl.float32) - 1, mask=empty)
+            tl.store(ray_ids_ptr + at, tl.zeros((LANES,), tl.int32) + ray, mask=empty)
+            for axis in tl.static_range(3):
+                tl.store(unit_ptr + at * 3 + axis, tl.zeros((LANES,), tl.float32), mask=empty)
+
+
+@triton.jit
+def blend_kernel(
+    sigma_ptr, rgb_ptr, t_ptr, list_ptr, number_ptr, onward_ptr, onward_number_ptr, passed_ptr, out_rgb_ptr, depth_ptr,
+    room, dt, stop, K: tl.constexpr, SLOTS: tl.constexpr,
+):  # fmt: skip
+    """Add the samples to the pixels, and list the rays that go on."""
+    number = tl.load(number_ptr)
+    for first in range(tl.program_id(0) * SLOTS, number, tl.num_programs(0) * SLOTS):
+        slot = first + tl.arange(0, SLOTS)
+        here = slot < tl.minimum(number, room)
+        waiting = (slot >= room) & (slot < number)
+        ray = tl.load(list_ptr + slot, mask=slot < number, other=0)
+        at = slot[:, None] * K + tl.arange(0, K)[None, :]
+        t = tl.load(t_ptr + at, mask=here[:, None], other=-1.0)
+        live = t >= 0
+        tau = tl.load(sigma_ptr + at, mask=live, other=0.0) * dt
+        front = tl.load(passed_ptr + ray, mask=here, other=0.0)
+        w = front[:, None] * tl.exp(tau - tl.cumsum(tau, 1)) * (1 - tl.exp(-tau))
+        w = tl.where(live, w, 0.0)
+        passed = front * tl.exp(-tl.sum(tau, 1))
+        tl.store(passed_ptr + ray, passed, mask=here)
+        for channel in tl.static_range(3):
+            colour = tl.load(rgb_ptr + at * 3 + channel, mask=live, other=0.0)
+            sum_ptr = out_rgb_ptr + ray * 3 + channel
+            tl.store(sum_ptr, tl.load(sum_ptr, mask=here, other=0.0) + tl.sum(w * colour, 1), mask=here)
+        depth = tl.load(depth_ptr + ray, mask=here, other=0.0) + tl.sum(w * t, 1)
+        tl.store(depth_ptr + ray, depth, mask=here)
+        full = tl.sum(live.to(tl.int32), 1) == K  # fewer samples mean that the ray is at its end
+        onward = ((here & full & (passed > stop)) | waiting).to(tl.int32)
+        base = tl.atomic_add(onward_number_ptr, tl.sum(onward, 0))
+        tl.store(onward_ptr + base + tl.cumsum(onward, 0) - 1, ray, mask=onward == 1)
+
+
+class Advance:
+    """Rays on their way through the grid; see `models.NGP.render`.
+
+    `fill` gives the next samples of the rays that are still on their way, `blend` adds what the field says of them.
+    """
+
+    def __init__(self, origins, directions, near, far, bits, aabb, step: float, size: int, side: float, room: int):
+        n, device = near.shape[0], near.device
+        self.rays, self.grid = (origins.contiguous(), directions.contiguous(), near, far), (bits, aabb)
+        self.step, self.size, self.side, self.room = step, size, side, room
+        self.next = torch.empty(n, dtype=torch.int32, device=device)
+        self.lists = [torch.empty(n, dtype=torch.int32, device=device) for _ in range(2)]
+        self.numbers = [torch.zeros(1, dtype=torch.int32, device=device) for _ in range(2)]
+        self.passed, self.rgb = torch.ones(n, device=device), torch.zeros(n, 3, device=device)
+        self.depth = torch.zeros(n, device=device)
+        self.t, self.unit = torch.empty(room, device=device), torch.empty(room, 3, device=device)
+        self.ray_ids = torch.zeros(room, dtype=torch.int32, device=device)
+        self.count = torch.zeros(1, dtype=torch.int32, device=device)
+        if n:
+            find_kernel[(min(n, 4 * PROGRAMS),)](
+                *self.rays, *self.grid, self.next, n, step, 0.5, SIZE=size, LANES=LANES, num_warps=1
+            )
+            list_kernel[(triton.cdiv(n, 1024),)](self.next, self.lists[0], self.numbers[0], n, BLOCK=1024, num_warps=4)
+
+    def fill(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The next k samples of each ray: points in the unit cube, rays, and how many there are, on the device."""
+        fill_kernel[(min(len(self.next), PROGRAMS),)](
+            *self.rays, *self.grid, self.lists[0], self.numbers[0], self.next, self.t, self.ray_ids, self.unit,
+            self.count, self.room // k, self.step, 0.5, 1 / self.side, K=k, SIZE=self.size, LANES=LANES, num_warps=1,
+        )  # fmt: skip
+        return self.unit, self.ray_ids, self.count
+
+    def blend(self, sigma: Tensor, rgb: Tensor, k: int, stop: float) -> None:
+        """Add k samples of each ray to its pixel; rays of which less than `stop` of the light is left end. sigma is
+        density per side of the cube."""
+        self.numbers[1].zero_()
+        slots = max(128 // k, 1)
+        blend_kernel[(min(triton.cdiv(len(self.next), slots), PROGRAMS),)](
+            sigma, rgb, self.t, self.lists[0], self.numbers[0], self.lists[1], self.numbers[1], self.passed, self.rgb,
+            self.depth, self.room // k, self.step / self.side, stop, K=k, SLOTS=slots, num_warps=4,
+        )  # fmt: skip
+        self.lists.reverse()
+        self.numbers.reverse()
+
+    def left(self) -> int:
+        """How many rays are still on their way; waits for the device."""
+        return int(self.numbers[0])
