@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from nerf_pl import ops
 from nerf_pl.ops import FieldLayout, GridLayout, MLPLayout
+from nerf_pl.types import Samples
 
 Layers = dict[str, tuple[Tensor, Tensor]]
 
@@ -139,22 +140,24 @@ class HashField(nn.Module):
         unit: Float[Tensor, "N 3"],
         dirs: Float[Tensor, "R 3"],
         ray_ids: Tensor | None = None,
-        count: Tensor | None = None,
-        ray_count: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Density (N,) per side of the cube, and colour (N, 3) in [0, 1].
 
-        dirs: unit viewing directions, one for each point or, with ray_ids (N,), one for each ray. count, ray_count:
-        only the first so many points and rays matter.
+        dirs: unit viewing directions, one for each point or, with ray_ids (N,), one for each ray.
         """
         if ray_ids is None:
             ray_ids = torch.arange(len(unit), device=unit.device)
-        return self.at(unit, ops.spherical_harmonics(dirs, ray_count), ray_ids, count)
+        return self.at(unit, ops.spherical_harmonics(dirs), ray_ids)
 
     def at(self, unit: Tensor, view: Tensor, ray_ids: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same from encoded directions (R, 16)."""
+        """The same from encoded directions (R, 16). count: only the first so many points matter."""
         layouts = self.grid, self.networks
         return ops.hash_field(unit, view, ray_ids, self.table, self.params, *layouts, self.values, count)
+
+    def loss(self, unit: Tensor, view: Tensor, samples: Samples, aim: ops.Target) -> Tensor:
+        """Mean squared error of the pixels that the samples make up; see `ops.field_loss`."""
+        layouts = self.grid, self.networks
+        return ops.field_loss(unit, view, samples, self.table, self.params, *layouts, aim, self.values)
 
     @torch.no_grad()
     def density(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:

@@ -111,6 +111,7 @@ class NGP(nn.Module):
     step: Tensor
     active: Tensor
     kept: Tensor
+    least: Tensor
 
     def __init__(
         self,
@@ -121,15 +122,17 @@ class NGP(nn.Module):
         samples: int,
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
+        grad_share: float = 1.0,
     ):
         super().__init__()
-        self.march_steps, self.samples, self.seed = march_steps, samples, seed
+        self.march_steps, self.samples, self.seed, self.grad_share = march_steps, samples, seed, grad_share
         self.field = HashField(layout, networks, dtype)
         self.occupancy = OccupancyGrid(torch.tensor([[0.0] * 3, [1.0] * 3]), cells)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
         # rays that the next step takes, and that the last one had room for
         self.register_buffer("active", torch.full((1,), max(samples // 64, 64), dtype=torch.int32))
         self.register_buffer("kept", torch.ones(1, dtype=torch.int32))
+        self.register_buffer("least", torch.full((1,), 1e-9))  # see `ops.Target`
         self._measure()
         self.register_load_state_dict_post_hook(lambda module, _: module._measure())
 
@@ -154,10 +157,9 @@ class NGP(nn.Module):
         jitter = sampling.uniform(self.seed, self.step, JITTER, (len(rays),))
         batch = ops.Batch(self.samples, self.active, self.kept, grid.visible)
         samples, xyz, cells = grid.march(rays, self.march_step, jitter, batch)
-        count = samples.offsets[-1:]
-        sigma, rgb = self.field(self._unit(xyz), rays.viewdirs, samples.ray_ids, count, self.kept)
-        pixels = self._scaled(samples), background, target, self.kept
-        loss = ops.photometric(sigma, rgb, *pixels, cells, grid.seen, self.step)
+        aim = ops.Target(target, background, self.kept, cells, grid.seen, self.step, self.least, self.grad_share)
+        view = ops.spherical_harmonics(rays.viewdirs, self.kept)
+        loss = self.field.loss(self._unit(xyz), view, self._scaled(samples), aim)
         return loss, loss.detach()
 
     def forward(self, rays: Rays, background: Background | Tensor) -> list[Pixels]:
@@ -240,4 +242,4 @@ def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
     g: Any = config.grid  # sized, so that nothing is None
     layout = GridLayout(g.levels, g.features, g.log2_size, g.base_resolution, g.finest_resolution)
     networks = FieldLayout(layout.width, g.hidden, g.outputs, 16, g.colour_hidden)
-    return NGP(layout, networks, g.cells, g.march_steps, g.samples, dtype, seed)
+    return NGP(layout, networks, g.cells, g.march_steps, g.samples, dtype, seed, config.model.grad_share)

@@ -1,4 +1,4 @@
-"""The kernels of the hash-grid method against their twins, the truth being the twin in float64.
+"""The kernels of the hash-grid field against their twins, the truth being the twin in float64.
 
 On a CPU the kernels run in Triton's interpreter, on a GPU natively.
 """
@@ -9,19 +9,27 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from nerf_pl.ops import FieldLayout, GridLayout, reference
+from nerf_pl.ops import FieldLayout, GridLayout
+from nerf_pl.ops import grid_reference as reference
 
 pytest.importorskip("triton")
 
-from nerf_pl.ops import field_kernels, field_op, grid_kernels, step_kernels
+from nerf_pl.ops import field_kernels, grid_kernels, step_kernels
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NATIVE = DEVICE.type == "cuda"
+HALF = torch.float16 if NATIVE else torch.float32  # the interpreter has no bfloat16 product, which goes with it
 SMALL = GridLayout(levels=3, features=4, log2_size=9, base=4, finest=30)
 
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def listed(n: int, most: int | None = None, seed: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """A list of samples, all of them or `most` in a random order, and its length."""
+    order = torch.arange(n) if seed is None else torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return order.int().to(DEVICE), torch.tensor([n if most is None else most], dtype=torch.int32, device=DEVICE)
 
 
 # ---- hash grid -------------------------------------------------------------------------------------------------------
@@ -37,25 +45,29 @@ def test_hash_grid(n, layout):
     truth_table = table.double().requires_grad_()
     truth = reference.hash_grid(xyz, truth_table, layout)
     (truth * weight).sum().backward()
-    table.requires_grad_()
-    features = grid_kernels.hash_grid(xyz, table, layout)
+    features = grid_kernels.encode(xyz, table, layout, None)
     assert torch.allclose(features.double(), truth, atol=1e-5)
-    (features * weight).sum().backward()
-    assert torch.allclose(table.grad.double(), truth_table.grad, atol=1e-5)
+    order, count = listed(n)
+    d_table = grid_kernels.encode_backward(xyz, order, weight, layout, count)
+    assert torch.allclose(d_table.double(), truth_table.grad, atol=1e-5)
 
 
 def test_encoding_stops_at_the_count():
     xyz, half, count = uniform(200, 3), uniform(SMALL.total, 4).half(), torch.tensor([130], device=DEVICE)
     features = grid_kernels.encode(xyz, half, SMALL, count)
     assert features.dtype == torch.float16
-    truth_table = half.double().requires_grad_()
-    truth = reference.hash_grid(xyz[:130].double(), truth_table, SMALL)
+    truth = reference.hash_grid(xyz[:130].double(), half.double(), SMALL)
     assert torch.allclose(features[:130].double(), truth, atol=1e-3)
-    truth.sum().backward()
+
+
+def test_the_gradient_of_listed_points():
+    xyz, table = uniform(200, 3), uniform(SMALL.total, 4).double().requires_grad_()
+    order, count = listed(200, 70, seed=0)
+    reference.hash_grid(xyz[order[:70].long()].double(), table, SMALL).sum().backward()
     grad = torch.full((200, SMALL.width), torch.nan, device=DEVICE)
-    grad[:130] = 1
-    d_table = grid_kernels.encode_backward(xyz, grad, half.shape, SMALL, count)
-    assert torch.allclose(d_table.double(), truth_table.grad, atol=1e-4)
+    grad[:70] = 1
+    d_table = grid_kernels.encode_backward(xyz, order, grad, SMALL, count)
+    assert torch.allclose(d_table.double(), table.grad, atol=1e-4)
 
 
 def test_a_linear_function_is_interpolated_exactly():
@@ -107,8 +119,7 @@ def field_inputs(layout: FieldLayout, n: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("layout", NETWORKS)
 def test_field(n, layout):
     features, view, ray_ids, params = field_inputs(layout, n)
-    half = torch.float16 if NATIVE else torch.float32  # the interpreter has no bfloat16 product
-    features, view = features.to(half), view.to(half)
+    features, view = features.to(HALF), view.to(HALF)
     d_sigma, d_rgb = uniform(n, seed=8) - 0.5, uniform(n, 3, seed=9) - 0.5
     truth_in = [features.double().requires_grad_(), params.double().requires_grad_()]
     sigma_0, rgb_0 = reference.field(truth_in[0], view.double(), ray_ids.long(), truth_in[1], layout)
@@ -117,7 +128,7 @@ def test_field(n, layout):
     close = {"rtol": 2e-2, "atol": 4e-3} if NATIVE else {"rtol": 1e-4, "atol": 1e-5}
     assert torch.allclose(sigma.double(), sigma_0, **close)
     assert torch.allclose(rgb.double(), rgb_0, **close)
-    grads = field_kernels.backward(features, view, ray_ids, params, layout, None, d_sigma, d_rgb)
+    grads = field_kernels.backward(features, view, ray_ids, params, layout, *listed(n), d_sigma, d_rgb)
     for own, truth in zip(grads, (t.grad for t in truth_in), strict=True):
         error = (own.double() - truth).norm() / truth.norm()
         assert error < (2e-2 if NATIVE else 1e-5)
@@ -126,39 +137,19 @@ def test_field(n, layout):
     assert torch.equal(density, sigma)
 
 
-def test_field_stops_at_the_count():
+def test_field_goes_back_to_listed_samples():
     layout = NETWORKS[0]
     features, view, ray_ids, params = field_inputs(layout, 400)
-    features = features.to(torch.float16 if NATIVE else torch.float32)
-    view = view.to(features.dtype)
+    features, view = features.to(HALF), view.to(HALF)
     d_sigma, d_rgb = uniform(400), uniform(400, 3)
-    whole = field_kernels.backward(features[:250], view, ray_ids[:250], params, layout, None, d_sigma, d_rgb)
+    order, count = listed(400, 250, seed=0)
+    rows = order[:250].long()
     d_sigma[250:], d_rgb[250:] = torch.nan, torch.nan
-    count = torch.tensor([250], device=DEVICE)
-    part = field_kernels.backward(features, view, ray_ids, params, layout, count, d_sigma, d_rgb)
+    given = features[rows], view, ray_ids[rows], params, layout, *listed(250)
+    whole = field_kernels.backward(*given, d_sigma[:250].contiguous(), d_rgb[:250].contiguous())
+    part = field_kernels.backward(features, view, ray_ids, params, layout, order, count, d_sigma, d_rgb)
     assert torch.equal(whole[0], part[0][:250])
     assert torch.allclose(whole[1], part[1], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e-7])
-def test_hash_field(scale):
-    """The whole op; also with gradients that half precision cannot hold."""
-    layout = FieldLayout(SMALL.width, 32, 16, 16, 32)
-    unit, table = uniform(300, 3), uniform(SMALL.total, 4, seed=1) - 0.5
-    view, ray_ids, params = field_inputs(layout, 300)[1:]
-    weight = uniform(300, 4, seed=5) * scale
-    half = torch.float16 if NATIVE else torch.float32
-    results = []
-    for of, number in ((field_op.hash_field, torch.float32), (reference.hash_field, torch.float64)):
-        leaves = [value.detach().clone().to(number).requires_grad_() for value in (table, params)]
-        given = [leaves[0], leaves[0].detach().to(half), leaves[1], SMALL, layout, None]
-        if of is reference.hash_field:
-            given = [*leaves, SMALL, layout]
-        sigma, rgb = of(unit.to(number), view.to(number), ray_ids, *given)
-        (torch.cat([sigma[:, None], rgb], 1) * weight).sum().backward()
-        results.append([sigma, rgb, *(leaf.grad / scale for leaf in leaves)])
-    for own, truth in zip(*results, strict=True):
-        assert (own.double() - truth).norm() / truth.norm() < (2e-2 if NATIVE else 1e-5)
 
 
 def test_density_is_bounded():

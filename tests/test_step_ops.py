@@ -8,7 +8,8 @@ import torch
 
 from nerf_pl.cameras import Cameras
 from nerf_pl.data import PixelBatches
-from nerf_pl.ops import Batch, pack_bits, reference
+from nerf_pl.ops import Batch, Target, pack_bits
+from nerf_pl.ops import grid_reference as reference
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Samples
 
@@ -165,14 +166,24 @@ def test_photometric(counts):
     cells = (uniform(n, seed=6) * 40).int()
     step = torch.tensor([7], device=DEVICE)
     results = []
-    for of, number in ((step_kernels.photometric, torch.float32), (reference.photometric, torch.float64)):
+    for number in (torch.float32, torch.float64):
         samples = Samples(t.to(number), dt.to(number), ray_ids, offsets)
         given = sigma.detach().to(number).requires_grad_(), rgb.detach().to(number).requires_grad_()
         seen = torch.zeros(40, dtype=torch.int32, device=DEVICE)
-        loss = of(*given, samples, background.to(number), target.to(number), kept, cells, seen, step)
-        loss.backward()
+        aim = Target(target.to(number), background.to(number), kept, cells, seen, step, torch.zeros(1, device=DEVICE))
+        if number == torch.float32:
+            values = [value.detach() for value in given]
+            loss, order, count, d_sigma, d_rgb = step_kernels.photometric(*values, samples, aim)
+            grads = torch.zeros(n, device=DEVICE), torch.zeros(n, 3, device=DEVICE)
+            rows = order[: int(count)].long()
+            assert len(set(rows.tolist())) == len(rows)
+            grads[0][rows], grads[1][rows] = d_sigma[: len(rows)], d_rgb[: len(rows)]
+        else:
+            loss = reference.photometric(*given, samples, aim)
+            loss.backward()
+            grads = [value.grad for value in given]
         last = int(offsets[int(kept)])
-        results.append([loss.double(), given[0].grad[:last].double(), given[1].grad[:last].double()])
+        results.append([loss.detach().double(), *(g[:last].double() for g in grads)])
         depths = [x.cumsum(0) - x for x in (sigma * dt).split(counts)]  # in front of each sample
         front = torch.exp(-torch.cat(depths))
         reached = set(cells[(front > reference.SEEN) & (torch.arange(n, device=DEVICE) < last)].tolist())

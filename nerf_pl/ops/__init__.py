@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nerf_pl.ops import reference, visiting
+from nerf_pl.ops import grid_reference, reference, visiting
+from nerf_pl.ops.grid_reference import Batch, Target, pack_bits
 from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout, encoded_width
-from nerf_pl.ops.reference import Batch, pack_bits
 from nerf_pl.types import Pixels, Samples
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ __all__ = [
     "FieldLayout",
     "GridLayout",
     "MLPLayout",
+    "Target",
     "adam",
     "advance",
     "composite",
     "draw_pixels",
     "encoded_width",
+    "field_loss",
     "frequency",
     "hash_density",
     "hash_field",
@@ -37,7 +39,6 @@ __all__ = [
     "nerf_mlp",
     "pack_bits",
     "path",
-    "photometric",
     "random_bits",
     "resample",
     "spherical_harmonics",
@@ -144,16 +145,44 @@ def hash_field(
     values: Tensor | None = None,
     count: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Points (N, 3) in the unit cube and directions -> density (N,) and colour (N, 3); see `reference.hash_field`.
+    """Points (N, 3) in the unit cube and directions -> density (N,) and colour (N, 3); see `grid_reference.hash_field`.
 
-    values: a float16 copy of the table, to be read in its place, which runs the kernels; the gradient goes to `table`.
-    count: only the first so many points matter (an integer on the device); what comes for others is undefined.
+    values: a float16 copy of the table, to be read in its place, which runs the kernels; they have no gradient, see
+    `field_loss`. count: only the first so many points matter (an integer on the device).
     """
+    if values is not None:
+        from nerf_pl.ops import field_kernels, grid_kernels
+
+        features = grid_kernels.encode(unit.contiguous(), values, grid, count)
+        sigma, rgb = field_kernels.forward(features, view.to(values.dtype), ray_ids, params, networks, count)
+        assert rgb is not None
+        return sigma, rgb
+    return grid_reference.hash_field(unit, view, ray_ids, table, params, grid, networks)
+
+
+def field_loss(
+    unit: Tensor,
+    view: Tensor,
+    samples: Samples,
+    table: Tensor,
+    params: Tensor,
+    grid: GridLayout,
+    networks: FieldLayout,
+    aim: Target,
+    values: Tensor | None = None,
+) -> Tensor:
+    """Mean squared error of what the field says of the samples; see `grid_reference.field_loss` and `Target`.
+
+    For the end of a graph: the gradient that comes from above is taken for 1. values: as in `hash_field`.
+    """
+    given = unit, view, samples, table, params, grid, networks
     if values is not None:
         from nerf_pl.ops import field_op
 
-        return field_op.hash_field(unit, view, ray_ids, table, values, params, grid, networks, count)
-    return reference.hash_field(unit, view, ray_ids, table, params, grid, networks)
+        return field_op.field_loss(*given, values, aim)
+    if aim.share < 1 and len(samples):
+        return visiting.field_loss(*given, aim)
+    return grid_reference.field_loss(*given, aim)
 
 
 def hash_density(
@@ -170,17 +199,17 @@ def hash_density(
 
         features = grid_kernels.encode(unit.contiguous(), values, grid, None)
         return field_kernels.forward(features, None, None, params, networks, None)[0]
-    return reference.field(reference.hash_grid(unit, table, grid), None, None, params, networks)[0]
+    return grid_reference.field(grid_reference.hash_grid(unit, table, grid), None, None, params, networks)[0]
 
 
 def spherical_harmonics(dirs: Tensor, count: Tensor | None = None) -> Tensor:
     """Unit directions (N, 3) -> real spherical harmonics (N, 16), in float16 from a kernel; see
-    `reference.spherical_harmonics`. count: as in `hash_field`."""
+    `grid_reference.spherical_harmonics`. count: as in `hash_field`."""
     if use_kernels(dirs.device):
         from nerf_pl.ops import step_kernels
 
         return step_kernels.spherical_harmonics(dirs, count)
-    return reference.spherical_harmonics(dirs)
+    return grid_reference.spherical_harmonics(dirs)
 
 
 def march(
@@ -197,37 +226,14 @@ def march(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """t (N,), ray_ids (N,), offsets (R + 1,), points (N, 3) and cells (N,) of the steps in occupied cells of a grid.
 
-    See `reference.march`. In a training batch no more than a budget of samples come, and rays past it have none; see
-    `Batch`. Kernels then return arrays as long as the budget, of which the first offsets[-1] are samples.
+    See `grid_reference.march`. In a training batch no more than a budget of samples come, and rays past it have none;
+    see `Batch`. Kernels then return arrays as long as the budget, of which the first offsets[-1] are samples.
     """
     if use_kernels(near.device):
         from nerf_pl.ops import march_kernels as kernels
 
         return kernels.march(origins, directions, near, far, bits, aabb, jitter, step, size, batch)
-    return reference.march(origins, directions, near, far, bits, aabb, jitter, step, size, batch)
-
-
-def photometric(
-    sigmas: Tensor,
-    rgbs: Tensor,
-    samples: Samples,
-    background: Tensor,
-    target: Tensor,
-    kept: Tensor,
-    cells: Tensor,
-    seen: Tensor,
-    step: Tensor,
-) -> Tensor:
-    """Mean squared error of the first `kept` pixels, in front of the background (R, 3); see `reference.photometric`.
-
-    For the end of a graph: the kernel takes the gradient that comes from above for 1.
-    """
-    given = sigmas, rgbs, samples, background, target, kept, cells, seen, step
-    if use_kernels(sigmas.device):
-        from nerf_pl.ops import step_kernels
-
-        return step_kernels.photometric(*given)
-    return reference.photometric(*given)
+    return grid_reference.march(origins, directions, near, far, bits, aabb, jitter, step, size, batch)
 
 
 def adam(
@@ -244,13 +250,13 @@ def adam(
     eps: float,
     sparse: bool,
 ) -> None:
-    """One step of Adam, in place; see `reference.adam`. half: a copy of p in half precision, written too."""
+    """One step of Adam, in place; see `grid_reference.adam`. half: a copy of p in half precision, written too."""
     if use_kernels(p.device):
         from nerf_pl.ops import step_kernels
 
         step_kernels.adam(p, g, m, v, half, ok, lr, decay, betas, step, eps, sparse)
     else:
-        reference.adam(p, g, m, v, ok, lr, decay, betas, step, eps, sparse)
+        grid_reference.adam(p, g, m, v, ok, lr, decay, betas, step, eps, sparse)
 
 
 def draw_pixels(

@@ -1,5 +1,5 @@
 # pyright: reportCallIssue=false
-"""The two small networks behind a hash grid, each pass in one kernel; see `reference.field` for what they compute.
+"""The two small networks behind a hash grid, each pass in one kernel; see `grid_reference.field` for what they compute.
 
 A program keeps all weights on chip and walks over blocks of samples; nothing but inputs and outputs travels. The
 backward kernel computes the forward pass again and gathers the gradients of all weights in registers. Forward products
@@ -14,10 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nerf_pl.ops.grid_reference import MAX_RAW
 from nerf_pl.ops.layout import FieldLayout
-from nerf_pl.ops.reference import MAX_RAW
 
-FORWARD, BACKWARD = (128, 4, 4), (128, 8, 2)  # samples of a block, warps, programs on a multiprocessor
+FORWARD, BACKWARD = (128, 4, 4), (128, 8, 1)  # samples of a block, warps, programs on a multiprocessor
 
 
 @triton.jit
@@ -75,15 +75,14 @@ def field_kernel(
 
 @triton.jit
 def field_backward_kernel(
-    x_ptr, view_ptr, ray_ptr, params_ptr, d_sigma_ptr, d_rgb_ptr, dx_ptr, parts_ptr, count_ptr, n, MAX: tl.constexpr,
-    INPUTS: tl.constexpr, PADDED: tl.constexpr, HIDDEN: tl.constexpr, OUTPUTS: tl.constexpr, VIEW: tl.constexpr,
-    COLOUR: tl.constexpr, AT_D1: tl.constexpr, AT_C0: tl.constexpr, AT_V: tl.constexpr, AT_C1: tl.constexpr,
-    AT_C2: tl.constexpr, TOTAL: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr, view_ptr, ray_ptr, params_ptr, order_ptr, d_sigma_ptr, d_rgb_ptr, dx_ptr, parts_ptr, count_ptr, n,
+    MAX: tl.constexpr, INPUTS: tl.constexpr, PADDED: tl.constexpr, HIDDEN: tl.constexpr, OUTPUTS: tl.constexpr,
+    VIEW: tl.constexpr, COLOUR: tl.constexpr, AT_D1: tl.constexpr, AT_C0: tl.constexpr, AT_V: tl.constexpr,
+    AT_C1: tl.constexpr, AT_C2: tl.constexpr, TOTAL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     half = x_ptr.dtype.element_ty
     wide = dx_ptr.dtype.element_ty
-    if COUNTED:
-        n = tl.minimum(tl.load(count_ptr).to(tl.int32), n)
+    n = tl.minimum(tl.load(count_ptr).to(tl.int32), n)
     d0 = _matrix(params_ptr, HIDDEN, INPUTS, HIDDEN, PADDED)
     d1 = _matrix(params_ptr + AT_D1, OUTPUTS, HIDDEN, OUTPUTS, HIDDEN)
     c0 = _matrix(params_ptr + AT_C0, COLOUR, OUTPUTS, COLOUR, OUTPUTS)
@@ -101,13 +100,14 @@ def field_backward_kernel(
     for start in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         rows = start + tl.arange(0, BLOCK)
         live = rows < n
-        x = _rows(x_ptr, rows, live, INPUTS, PADDED)
+        sample = tl.load(order_ptr + rows, mask=live, other=0)
+        x = _rows(x_ptr, sample, live, INPUTS, PADDED)
         h = tl.maximum(_dot(x, tl.trans(d0_half)), 0.0).to(half)
         out = _dot(h, tl.trans(d1_half))
         first = tl.arange(0, OUTPUTS)[None, :] == 0
         raw = tl.sum(tl.where(first, out, 0.0), 1)
         geo = out.to(half)
-        ray = tl.load(ray_ptr + rows, mask=live, other=0)
+        ray = tl.load(ray_ptr + sample, mask=live, other=0)
         view = _rows(view_ptr, ray, live, VIEW, VIEW)
         h0 = tl.maximum(_dot(geo, tl.trans(c0_half)) + _dot(view, tl.trans(v)), 0.0).to(half)
         h1 = tl.maximum(_dot(h0, tl.trans(c1_half)), 0.0).to(half)
@@ -179,16 +179,20 @@ def forward(features, view, ray_ids, params, layout, count) -> tuple[Tensor, Ten
     return sigma, rgb
 
 
-def backward(features, view, ray_ids, params, layout, count, d_sigma, d_rgb) -> tuple[Tensor, Tensor]:
-    """Gradients of the features, in bfloat16 if they are in half precision, and of the weights."""
-    n, device = features.shape[0], features.device
+def backward(features, view, ray_ids, params, layout, order, count, d_sigma, d_rgb) -> tuple[Tensor, Tensor]:
+    """Gradients of the features, in bfloat16 if those are in half precision, and of the weights.
+
+    The first `count` rows of d_sigma (M,) and d_rgb (M, 3) belong to the samples that `order` (M,) names, and so do
+    those of the features' gradient (M, inputs).
+    """
+    n, device = order.shape[0], features.device
     wide = torch.float32 if features.dtype == torch.float32 else torch.bfloat16
     d_features = torch.empty(n, layout.inputs, dtype=wide, device=device)
     block, warps, each = BACKWARD
     programs = _programs(device, n, block, each)
     parts = torch.empty(programs, layout.total, device=device)
     field_backward_kernel[(programs,)](
-        features, view, ray_ids, params, d_sigma, d_rgb, d_features, parts, features if count is None else count, n,
-        TOTAL=layout.total, COUNTED=count is not None, BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
+        features, view, ray_ids, params, order, d_sigma, d_rgb, d_features, parts, count, n,
+        TOTAL=layout.total, BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
     )  # fmt: skip
     return d_features, parts.sum(0)

@@ -1,38 +1,46 @@
-"""Hash grid and networks as one differentiable op on the kernels; see `reference.hash_grid` and `reference.field`.
+"""The loss of a hash-grid field along rays as one differentiable op on the kernels; see `grid_reference.field_loss`.
 
-One op, because between the two the gradient travels in bfloat16: mean squared errors over thousands of rays have
-gradients that float16, the type of the features, cannot hold, and autograd would cast them to it.
+One op, for two reasons. The gradient travels in bfloat16 between networks and grid: mean squared errors over thousands
+of rays have gradients that float16, the type of the features, cannot hold, and autograd would cast them to it. And only
+a part of the samples is gone back to, those that a draw by the size of their gradients has listed.
 """
 
 import torch
 from torch import Tensor
 
-from nerf_pl.ops import field_kernels, grid_kernels
+from nerf_pl.ops import field_kernels, grid_kernels, step_kernels
+from nerf_pl.ops.grid_reference import Target
 from nerf_pl.ops.layout import FieldLayout, GridLayout
+from nerf_pl.types import Samples
 
 
-class _HashField(torch.autograd.Function):
+class _FieldLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, unit, view, ray_ids, table, values, params, grid, networks, count):
+    def forward(ctx, table, params, values, unit, view, samples, grid, networks, aim):
+        count = samples.offsets[-1:]
         features = grid_kernels.encode(unit, values, grid, count)
         view = view.to(features.dtype)
-        ctx.save_for_backward(unit, features, view, ray_ids, params, count)
-        ctx.grid, ctx.networks, ctx.shape = grid, networks, table.shape
-        return field_kernels.forward(features, view, ray_ids, params, networks, count)
+        sigma, rgb = field_kernels.forward(features, view, samples.ray_ids, params, networks, count)
+        assert rgb is not None
+        loss, *listed = step_kernels.photometric(sigma, rgb, samples, aim)
+        ctx.save_for_backward(unit, features, view, samples.ray_ids, params, *listed)
+        ctx.grid, ctx.networks = grid, networks
+        return loss
 
     @staticmethod
     def backward(ctx, *grads):
-        unit, features, view, ray_ids, params, count = ctx.saved_tensors
-        d_sigma, d_rgb = (g.contiguous() for g in grads)
-        given = features, view, ray_ids, params, ctx.networks, count
+        # the loss is the end of the graph, so its own gradient is taken for 1
+        unit, features, view, ray_ids, params, order, number, d_sigma, d_rgb = ctx.saved_tensors
+        given = features, view, ray_ids, params, ctx.networks, order, number
         d_features, d_params = field_kernels.backward(*given, d_sigma, d_rgb)
-        d_table = grid_kernels.encode_backward(unit, d_features, ctx.shape, ctx.grid, count)
-        return None, None, None, d_table, None, d_params, None, None, None
+        d_table = grid_kernels.encode_backward(unit, order, d_features, ctx.grid, number)
+        return d_table, d_params, None, None, None, None, None, None, None
 
 
-def hash_field(
-    unit: Tensor, view: Tensor, ray_ids: Tensor, table: Tensor, values: Tensor, params: Tensor, grid: GridLayout,
-    networks: FieldLayout, count: Tensor | None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    given = unit.contiguous(), view, ray_ids, table, values, params
-    return _HashField.apply(*given, grid, networks, count)  # pyright: ignore[reportReturnType]
+def field_loss(
+    unit: Tensor, view: Tensor, samples: Samples, table: Tensor, params: Tensor, grid: GridLayout,
+    networks: FieldLayout, values: Tensor, aim: Target,
+) -> Tensor:  # fmt: skip
+    return _FieldLoss.apply(  # pyright: ignore[reportReturnType]
+        table, params, values, unit.contiguous(), view, samples, grid, networks, aim
+    )

@@ -1,5 +1,5 @@
 # pyright: reportCallIssue=false
-"""The hash-grid encoding and its gradient; see `reference.hash_grid` for what is computed.
+"""The hash-grid encoding and its gradient; see `grid_reference.hash_grid` for what is computed.
 
 A program takes a block of samples on one level, all eight vertices at once: adjacent lanes ask for neighbouring
 entries, and the features of an entry travel as one vector, in the gradient's atomic additions too (on Hopper).
@@ -15,7 +15,8 @@ from torch import Tensor
 from nerf_pl.ops.layout import GridLayout
 
 FORWARD, BACKWARD = (128, 4), (128, 4)  # samples and warps of a program
-PROGRAMS = 2048  # on each level, of the encoding
+PROGRAMS = 2048  # on each level
+CROWDED = 2**17  # levels of fewer entries get copies of their gradient
 
 
 @triton.jit
@@ -62,7 +63,7 @@ def encode_kernel(
     for start in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         rows = start + tl.arange(0, BLOCK)
         live = rows < n
-        entry, weight = _vertices(xyz_ptr, rows, live, levels_ptr + level * 4)
+        entry, weight = _vertices(xyz_ptr, rows, live, levels_ptr + level * 6)
         feature = tl.arange(0, FEATURES)
         at = entry[:, :, None] * FEATURES + feature[None, None, :]
         values = tl.load(table_ptr + at, mask=live[:, None, None]).to(tl.float32)
@@ -73,31 +74,41 @@ def encode_kernel(
 
 @triton.jit
 def encode_backward_kernel(
-    xyz_ptr, grad_ptr, levels_ptr, d_table_ptr, count_ptr, n, width,
-    FEATURES: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
+    xyz_ptr, order_ptr, grad_ptr, levels_ptr, d_table_ptr, count_ptr, n, width,
+    FEATURES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     level = tl.program_id(1)
-    if COUNTED:
-        n = tl.minimum(tl.load(count_ptr).to(tl.int32), n)
-    start = tl.program_id(0) * BLOCK
-    if start < n:
+    n = tl.minimum(tl.load(count_ptr).to(tl.int32), n)
+    for start in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         rows = start + tl.arange(0, BLOCK)
         live = rows < n
         feature = tl.arange(0, FEATURES)
-        grad = tl.load(
-            grad_ptr + rows[:, None] * width + level * FEATURES + feature[None, :], mask=live[:, None], other=0.0
-        ).to(tl.float32)
-        # most samples in front of or behind a surface carry no gradient worth an atomic addition
-        live = live & (tl.max(tl.abs(grad), 1) > 0)
-        entry, weight = _vertices(xyz_ptr, rows, live, levels_ptr + level * 4)
+        at = rows[:, None] * width + level * FEATURES + feature[None, :]
+        grad = tl.load(grad_ptr + at, mask=live[:, None], other=0.0).to(tl.float32)
+        sample = tl.load(order_ptr + rows, mask=live, other=0)
+        entry, weight = _vertices(xyz_ptr, sample, live, levels_ptr + level * 6)
+        # programs share out the copies of a small level, lest all of them add to the same few entries
+        copy = tl.program_id(0) & (tl.load(levels_ptr + level * 6 + 5) - 1)
+        entry += tl.load(levels_ptr + level * 6 + 4) + copy * tl.load(levels_ptr + level * 6 + 2)
         at = entry[:, :, None] * FEATURES + feature[None, None, :]
         value = weight[:, :, None] * grad[:, None, :]
         tl.atomic_add(d_table_ptr + at, value, mask=live[:, None, None], sem="relaxed")
 
 
+def _copies(layout: GridLayout) -> list[int]:
+    """Copies of the gradient of each level: atomic additions to one address wait for each other."""
+    return [min(16, 2 ** max((CROWDED // size).bit_length() - 1, 0)) for size in layout.sizes]
+
+
 @functools.cache
 def _levels(layout: GridLayout, device: torch.device) -> Tensor:
-    return layout.table(device)
+    """(levels, 6) int32: `GridLayout.table`, then how much further the copies lie than the entries, and their number.
+    The copies of all levels that have some follow the table."""
+    table, end, rows = layout.table(torch.device("cpu")), layout.total, []
+    for level, copies in enumerate(_copies(layout)):
+        rows.append([end - layout.offsets[level] if copies > 1 else 0, copies])
+        end += copies * layout.sizes[level] if copies > 1 else 0
+    return torch.cat([table, torch.tensor(rows, dtype=torch.int32)], 1).to(device)
 
 
 def encode(xyz: Tensor, values: Tensor, layout: GridLayout, count: Tensor | None) -> Tensor:
@@ -112,30 +123,24 @@ def encode(xyz: Tensor, values: Tensor, layout: GridLayout, count: Tensor | None
     return out
 
 
-def encode_backward(xyz: Tensor, grad: Tensor, shape: torch.Size, layout: GridLayout, count: Tensor | None) -> Tensor:
-    """The gradient of the table, of this shape, in float32."""
-    n, (block, warps) = xyz.shape[0], BACKWARD
-    d_table = torch.zeros(shape, device=xyz.device)
+def encode_backward(xyz: Tensor, order: Tensor, grad: Tensor, layout: GridLayout, count: Tensor) -> Tensor:
+    """The gradient of the table (total, features), in float32.
+
+    grad: (M, width), of which the first `count` rows belong to the points that `order` names.
+    """
+    n, (block, warps) = order.shape[0], BACKWARD
+    copies = _copies(layout)
+    extra = sum(c * size for c, size in zip(copies, layout.sizes, strict=True) if c > 1)
+    d_table = torch.zeros(layout.total + extra, layout.features, device=xyz.device)
     if n:
-        encode_backward_kernel[(triton.cdiv(n, block), layout.levels)](
-            xyz, grad, _levels(layout, xyz.device), d_table, xyz if count is None else count, n, layout.width,
-            FEATURES=layout.features, COUNTED=count is not None, BLOCK=block, num_warps=warps,
+        encode_backward_kernel[(min(triton.cdiv(n, block), PROGRAMS), layout.levels)](
+            xyz, order, grad, _levels(layout, xyz.device), d_table, count, n, layout.width,
+            FEATURES=layout.features, BLOCK=block, num_warps=warps,
         )  # fmt: skip
-    return d_table
-
-
-class _HashGrid(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, xyz, table, layout):
-        ctx.save_for_backward(xyz)
-        ctx.layout, ctx.shape = layout, table.shape
-        return encode(xyz, table, layout, None)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        (xyz,) = ctx.saved_tensors
-        return None, encode_backward(xyz, grads[0].contiguous(), ctx.shape, ctx.layout, None), None
-
-
-def hash_grid(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
-    return _HashGrid.apply(xyz.contiguous(), table, layout)  # pyright: ignore[reportReturnType]
+    at = layout.total
+    for level, size in enumerate(layout.sizes):
+        if copies[level] > 1:
+            own = d_table[layout.offsets[level] : layout.offsets[level] + size]
+            torch.sum(d_table[at : at + copies[level] * size].view(-1, size, layout.features), 0, out=own)
+            at += copies[level] * size
+    return d_table[: layout.total]

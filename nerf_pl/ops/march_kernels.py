@@ -1,5 +1,5 @@
 # pyright: reportCallIssue=false
-"""Marching rays through an occupancy grid; see `reference.march` for what is computed.
+"""Marching rays through an occupancy grid; see `grid_reference.march` for what is computed.
 
 One warp takes one ray, 32 steps at a time. Rays are walked twice, first to count, then to write, so that samples lie
 packed in the order of their rays whatever the order in which the GPU works.
@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nerf_pl.ops.reference import EXPLORERS, Batch
+from nerf_pl.ops.grid_reference import EXPLORERS, Batch
 
 LANES = 32
 SCAN = 8192  # rays that the scan takes at once

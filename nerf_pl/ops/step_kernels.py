@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nerf_pl.ops.grid_reference import SEEN, Target
 from nerf_pl.ops.ray_kernels import _channel, _mix, _signed, _weights
-from nerf_pl.ops.reference import SEEN
 from nerf_pl.types import Samples
 
 PROGRAMS = 4096  # of the loss: each takes many rays
@@ -109,10 +109,15 @@ def spherical_harmonics(dirs: Tensor, count: Tensor | None) -> Tensor:
 @triton.jit
 def loss_kernel(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
-    errors_ptr, d_sigma_ptr, d_rgb_ptr, SEEN: tl.constexpr, BLOCK: tl.constexpr,
+    least_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, SEEN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One ray at a time: its pixel, the squared error, and the gradient of the mean squared error. With q_i the
-    gradient of w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g."""
+    gradient of w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g.
+
+    A sample whose gradient has the size s is listed with the probability min(1, s / least), and its gradient divided by
+    that.
+    """
+    least = tl.load(least_ptr)
     n_kept = tl.load(kept_ptr)
     scale = 2.0 / (3.0 * n_kept.to(tl.float32))
     step = tl.load(step_ptr).to(tl.int32)
@@ -152,35 +157,53 @@ def loss_kernel(
             wq = tl.where(live, w * q, 0.0)
             rest = tl.where(i == end - 1, 0.0, behind - tl.cumsum(wq, 0))
             behind -= tl.sum(wq, 0)
-            tl.store(d_sigma_ptr + i, dt * (passed * q - rest), mask=live)
-            tl.store(d_rgb_ptr + i * 3, w * g_red, mask=live)
-            tl.store(d_rgb_ptr + i * 3 + 1, w * g_green, mask=live)
-            tl.store(d_rgb_ptr + i * 3 + 2, w * g_blue, mask=live)
+            d_sigma = dt * (passed * q - rest)
+            size = tl.abs(d_sigma) * tl.load(sigma_ptr + i, mask=live, other=0.0)
+            size += w * (tl.abs(g_red) + tl.abs(g_green) + tl.abs(g_blue))
+            u = (_mix(_mix(i.to(tl.uint32)) ^ step.to(tl.uint32)) >> 8).to(tl.float32) * 5.9604644775390625e-8
+            listed = live & (u * least < size)
+            scale_up = tl.maximum(least / tl.where(listed, size, 1.0), 1.0)
+            n_listed = tl.sum(listed.to(tl.int32), 0)
+            if n_listed > 0:
+                at = tl.atomic_add(number_ptr, n_listed) + tl.cumsum(listed.to(tl.int32), 0) - 1
+                tl.store(order_ptr + at, i, mask=listed)
+                tl.store(d_sigma_ptr + at, d_sigma * scale_up, mask=listed)
+                tl.store(d_rgb_ptr + at * 3, w * g_red * scale_up, mask=listed)
+                tl.store(d_rgb_ptr + at * 3 + 1, w * g_green * scale_up, mask=listed)
+                tl.store(d_rgb_ptr + at * 3 + 2, w * g_blue * scale_up, mask=listed)
     tl.store(errors_ptr + tl.program_id(0), total)
 
 
-class _Loss(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, sigmas, rgbs, samples, background, target, kept, cells, seen, step):
-        programs = max(min(samples.offsets.shape[0] - 1, PROGRAMS), 1)
-        errors = torch.empty(programs, device=sigmas.device)
-        d_sigma, d_rgb = torch.empty_like(sigmas), torch.empty_like(rgbs)
-        loss_kernel[(programs,)](
-            sigmas, rgbs, samples.t, samples.dt, samples.offsets, target, background, kept, cells, seen, step, errors,
-            d_sigma, d_rgb, SEEN=SEEN, BLOCK=32, num_warps=1,
-        )  # fmt: skip
-        ctx.save_for_backward(d_sigma, d_rgb)
-        return errors.sum() / (3 * kept.squeeze())
-
-    @staticmethod
-    def backward(ctx, *grads):
-        d_sigma, d_rgb = ctx.saved_tensors  # the loss is the end of the graph, so its own gradient is 1
-        return d_sigma, d_rgb, None, None, None, None, None, None, None
+@triton.jit
+def sum_kernel(errors_ptr, kept_ptr, number_ptr, least_ptr, loss_ptr, n, wanted, BLOCK: tl.constexpr):
+    """The mean of the errors, and the threshold with which the next step would list as many samples as are wanted."""
+    i = tl.arange(0, BLOCK)
+    total = tl.sum(tl.load(errors_ptr + i, mask=i < n, other=0.0), 0)
+    tl.store(loss_ptr, total / (3.0 * tl.load(kept_ptr).to(tl.float32)))
+    change = tl.load(number_ptr).to(tl.float32) / wanted
+    least = tl.load(least_ptr) * tl.minimum(tl.maximum(change, 0.125), 8.0)
+    tl.store(least_ptr, tl.minimum(tl.maximum(least, 1e-20), 1e20))
 
 
-def photometric(sigmas, rgbs, samples: Samples, background, target, kept, cells, seen, step) -> Tensor:
-    given = sigmas, rgbs, samples, background.contiguous(), target, kept, cells, seen, step
-    return _Loss.apply(*given)  # pyright: ignore[reportReturnType]
+def photometric(
+    sigmas: Tensor, rgbs: Tensor, samples: Samples, aim: Target
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The loss; then the list of samples to go back to, its length, and their gradients.
+
+    See `grid_reference.photometric` and `Target`.
+    """
+    n, programs = len(samples), max(min(samples.offsets.shape[0] - 1, PROGRAMS), 1)
+    device = sigmas.device
+    errors, loss = torch.empty(programs, device=device), torch.empty((), device=device)
+    order, number = torch.empty(n, dtype=torch.int32, device=device), torch.zeros(1, dtype=torch.int32, device=device)
+    d_sigma, d_rgb = torch.empty_like(sigmas), torch.empty_like(rgbs)
+    loss_kernel[(programs,)](
+        sigmas, rgbs, samples.t, samples.dt, samples.offsets, aim.rgb, aim.background.contiguous(), aim.kept, aim.cells,
+        aim.seen, aim.step, aim.least, errors, order, number, d_sigma, d_rgb, SEEN=SEEN, BLOCK=32, num_warps=1,
+    )  # fmt: skip
+    wanted = max(aim.share * n, 1.0) if aim.share < 1 else 1e30
+    sum_kernel[(1,)](errors, aim.kept, number, aim.least, loss, programs, wanted, BLOCK=PROGRAMS, num_warps=8)
+    return loss, order, number, d_sigma, d_rgb
 
 
 @triton.jit

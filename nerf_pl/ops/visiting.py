@@ -9,8 +9,10 @@ sampling; the systematic variant, Madow 1949).
 import torch
 from torch import Tensor
 
-from nerf_pl.ops import reference
-from nerf_pl.ops.layout import MLPLayout
+from nerf_pl.ops import grid_reference, reference
+from nerf_pl.ops.grid_reference import Target
+from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout
+from nerf_pl.types import Samples
 
 
 def listed(d_sigma: Tensor, d_rgb: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,3 +78,47 @@ class _Visited(torch.autograd.Function):
             assert rgb is not None
             (grad,) = torch.autograd.grad((sigma, rgb), params, (d_sigma[rows], d_rgb[rows]))
         return None, None, grad, None, None
+
+
+def field_loss(
+    unit: Tensor,
+    view: Tensor,
+    samples: Samples,
+    table: Tensor,
+    params: Tensor,
+    grid: GridLayout,
+    networks: FieldLayout,
+    aim: Target,
+) -> Tensor:
+    """`grid_reference.field_loss`, whose backward pass computes a share of the samples again and differentiates those.
+
+    For the end of a graph: the gradient that comes from above is taken for 1.
+    """
+    return _FieldLoss.apply(table, params, unit, view, samples, grid, networks, aim)  # pyright: ignore
+
+
+class _FieldLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, table, params, unit, view, samples, grid, networks, aim):
+        sigma, rgb = grid_reference.hash_field(unit, view, samples.ray_ids, table, params, grid, networks)
+        with torch.enable_grad():
+            leaves = sigma.requires_grad_(), rgb.requires_grad_()
+            loss = grid_reference.photometric(*leaves, samples, aim)
+            d_sigma, d_rgb = torch.autograd.grad(loss, leaves)
+        # drawn by the gradient of the raw density, whose exponential sigma is
+        order, count, d_raw, d_rgb = drawn(d_sigma * sigma.detach(), d_rgb, aim.share)
+        rows = order[: int(count)].long()
+        ctx.save_for_backward(
+            table, params, unit[rows], view, samples.ray_ids[rows], d_raw[rows] / sigma.detach()[rows], d_rgb[rows]
+        )
+        ctx.layouts = grid, networks
+        return loss.detach()
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        table, params, unit, view, ray_ids, *grads = ctx.saved_tensors
+        with torch.enable_grad():
+            table, params = table.detach().requires_grad_(), params.detach().requires_grad_()
+            outputs = grid_reference.hash_field(unit, view, ray_ids, table, params, *ctx.layouts)
+            d_table, d_params = torch.autograd.grad(outputs, (table, params), grads)
+        return d_table, d_params, None, None, None, None, None, None
