@@ -13,7 +13,8 @@ from nerf_pl.ops.layout import FieldLayout, GridLayout
 from nerf_pl.ops.reference import composite, transmittance
 from nerf_pl.types import Samples
 
-PRIMES = (1, 2654435761, 805459861)  # of the spatial hash; Mueller et al. 2022, eq. 4
+# of the spatial hash, Mueller et al. 2022, eq. 4; the second is 2654435761, in 32 bits with a sign
+PRIMES = (1, 2654435761 - 2**32, 805459861)
 
 
 def hash_grid(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
@@ -22,29 +23,49 @@ def hash_grid(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
     Every level interpolates between the eight vertices of the cell around the point (Mueller et al. 2022, section 3).
     Points outside are clamped. No gradient in xyz.
     """
-    columns = []
-    for level in range(layout.levels):
-        indices, weights = grid_corners(xyz, layout, level)
-        columns.append((table[indices] * weights[..., None].to(table.dtype)).sum(1))
-    return torch.cat(columns, 1)
+    entries, weights = vertices(xyz.detach(), layout)
+    return _Interpolate.apply(entries, weights.to(table.dtype), table)  # pyright: ignore[reportReturnType]
 
 
-def grid_corners(xyz: Tensor, layout: GridLayout, level: int) -> tuple[Tensor, Tensor]:
-    """The eight vertices around each point on one level: their entries (N, 8) in the table, and weights (N, 8)."""
-    resolution = layout.resolutions[level]
-    scaled = xyz.detach().clamp(0, 1) * resolution
-    cell = scaled.floor().clamp(max=resolution - 1)
-    fraction = scaled - cell
-    corner = torch.arange(8, device=xyz.device)
-    bits = torch.stack([corner >> axis & 1 for axis in range(3)], 1)  # (8, 3)
-    x, y, z = (cell.long()[:, None] + bits).unbind(-1)  # (N, 8) each
-    weights = torch.where(bits == 1, fraction[:, None], 1 - fraction[:, None]).prod(-1)
-    if layout.is_dense(level):
-        n = resolution + 1
-        entry = x + n * (y + n * z)
-    else:
-        entry = (x * PRIMES[0] ^ y * PRIMES[1] ^ z * PRIMES[2]) & (layout.sizes[level] - 1)
-    return entry + layout.offsets[level], weights
+def vertices(xyz: Tensor, layout: GridLayout) -> tuple[Tensor, Tensor]:
+    """The eight vertices around each point on each level: their entries (levels, N, 8) in the table, and weights."""
+    resolution, offset, size, is_dense = layout.table(xyz.device).unbind(1)  # (L,) each
+    scaled = xyz.T.clamp(0, 1)[:, None] * resolution[:, None]  # (3, L, N): the longest dimension last, for vector units
+    cell = torch.minimum(scaled.floor(), resolution[:, None] - 1)
+    far = (scaled - cell).unbind(0)
+    near = tuple(1 - weight for weight in far)
+    low = cell.to(torch.int32).unbind(0)
+    dense = is_dense[:, None] == 1
+    side, mask = (resolution + 1)[:, None], (size - 1)[:, None]
+    xs, ys, zs = ((i, i + 1) for i in low)
+    dense_y, dense_z = ([i * side for i in ys], [i * side * side for i in zs])
+    hash_y, hash_z = ([i * prime for i in axis] for axis, prime in zip((ys, zs), PRIMES[1:], strict=True))
+    entries, weights = [], []
+    for corner in range(8):
+        x, y, z = corner & 1, corner >> 1 & 1, corner >> 2
+        hashed = (xs[x] ^ hash_y[y] ^ hash_z[z]) & mask
+        entries.append(torch.where(dense, xs[x] + dense_y[y] + dense_z[z], hashed) + offset[:, None])
+        weights.append((near, far)[x][0] * (near, far)[y][1] * (near, far)[z][2])
+    return torch.stack(entries, -1), torch.stack(weights, -1)
+
+
+class _Interpolate(torch.autograd.Function):
+    """Sums of weighted entries. PyTorch's own gradient of it takes some ten times as long on a CPU."""
+
+    @staticmethod
+    def forward(ctx, entries, weights, table):
+        ctx.save_for_backward(entries, weights)
+        ctx.shape = table.shape
+        bags, weights = entries.flatten(0, 1), weights.flatten(0, 1)
+        values = F.embedding_bag(bags, table, mode="sum", per_sample_weights=weights)
+        return values.view(*entries.shape[:2], ctx.shape[1]).transpose(0, 1).flatten(1)  # (N, L F)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        entries, weights = ctx.saved_tensors
+        grad = grads[0].view(entries.shape[1], entries.shape[0], ctx.shape[1]).transpose(0, 1)  # (L, N, F)
+        values = (weights[..., None] * grad[:, :, None]).view(-1, ctx.shape[1])
+        return None, None, values.new_zeros(ctx.shape).index_add_(0, entries.reshape(-1).long(), values)
 
 
 def spherical_harmonics(dirs: Tensor) -> Tensor:
