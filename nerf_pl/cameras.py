@@ -52,19 +52,25 @@ def pixel_rays(
 
     Directions are normalised, so near, far and depth are distances from the camera centre, not along its axis.
     """
-    K, c2w = cameras.K[camera_ids], cameras.c2w[camera_ids]
-    x = (pixel_ids % cameras.width).to(K.dtype) + cameras.pixel_offset
-    y = torch.div(pixel_ids, cameras.width, rounding_mode="floor").to(K.dtype) + cameras.pixel_offset
-    local = torch.stack([(x - K[:, 0, 2]) / K[:, 0, 0], -(y - K[:, 1, 2]) / K[:, 1, 1], -torch.ones_like(x)], -1)
-    directions = torch.nn.functional.normalize((c2w[:, :, :3] @ local[:, :, None]).squeeze(-1), dim=-1)
-    bound = torch.ones_like(x)
-    return Rays(c2w[:, :, 3], directions, directions, near * bound, far * bound)
+    return _rays(cameras, cameras.K[camera_ids], cameras.c2w[camera_ids], pixel_ids, near, far)
 
 
 def image_rays(cameras: Cameras, camera_id: int, near: float, far: float) -> Rays:
     """All rays of one camera, row by row."""
     pixel_ids = torch.arange(cameras.width * cameras.height, device=cameras.c2w.device)
-    return pixel_rays(cameras, torch.full_like(pixel_ids, camera_id), pixel_ids, near, far)
+    one = slice(camera_id, camera_id + 1)  # a copy for each pixel would take longer than a fast method's rendering
+    return _rays(cameras, cameras.K[one], cameras.c2w[one], pixel_ids, near, far)
+
+
+def _rays(cameras: Cameras, K: Tensor, c2w: Tensor, pixel_ids: Tensor, near: float, far: float) -> Rays:
+    """Rays through pixels of cameras K (R or 1, 3, 3), c2w (R or 1, 3, 4)."""
+    x = (pixel_ids % cameras.width).to(K.dtype) + cameras.pixel_offset
+    y = torch.div(pixel_ids, cameras.width, rounding_mode="floor").to(K.dtype) + cameras.pixel_offset
+    right, up = (x - K[:, 0, 2]) / K[:, 0, 0], -(y - K[:, 1, 2]) / K[:, 1, 1]
+    directions = right[:, None] * c2w[:, :, 0] + up[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    bound = torch.ones_like(x)
+    return Rays(c2w[:, :, 3].expand_as(directions), directions, directions, near * bound, far * bound)
 
 
 def project(
