@@ -70,8 +70,6 @@ class GridOptions:
     """Numbers that the colour network gets from the density network: a power of two, 16 or more."""
     colour_hidden: int = 64
     """Width of the colour network: a power of two, 16 or more."""
-    lobes: bool = True
-    """Encode the viewing direction by lobes that follow the surface; otherwise by spherical harmonics."""
     cells: int | None = None
     """Cells a side of the occupancy grid: a multiple of 32."""
     march_steps: int | None = None

@@ -147,16 +147,10 @@ class HashField(nn.Module):
         """
         if ray_ids is None:
             ray_ids = torch.arange(len(unit), device=unit.device)
-        return self.at(unit, self.view(dirs), ray_ids)
-
-    def view(self, dirs: Float[Tensor, "R 3"], count: Tensor | None = None) -> Tensor:
-        """Directions as the networks take them (R, view). count: only the first so many matter."""
-        if self.networks.lobes:
-            return ops.cosines(dirs, self.networks.view, count)
-        return ops.spherical_harmonics(dirs, count)
+        return self.at(unit, ops.spherical_harmonics(dirs), ray_ids)
 
     def at(self, unit: Tensor, view: Tensor, ray_ids: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same from directions as `view` gives them. count: only the first so many points matter."""
+        """The same from encoded directions (R, 16). count: only the first so many points matter."""
         layouts = self.grid, self.networks
         return ops.hash_field(unit, view, ray_ids, self.table, self.params, *layouts, self.values, count)
 

@@ -158,7 +158,7 @@ class NGP(nn.Module):
         batch = ops.Batch(self.samples, self.active, self.kept, grid.visible)
         samples, xyz, cells = grid.march(rays, self.march_step, jitter, batch)
         aim = ops.Target(target, background, self.kept, cells, grid.seen, self.step, self.least, self.grad_share)
-        view = self.field.view(rays.viewdirs, self.kept)
+        view = ops.spherical_harmonics(rays.viewdirs, self.kept)
         loss = self.field.loss(self._unit(xyz), view, self._scaled(samples), aim)
         return loss, loss.detach()
 
@@ -176,7 +176,7 @@ class NGP(nn.Module):
         grid = self.occupancy
         given = rays.origins, rays.directions, rays.near, rays.far, grid.bits, grid.aabb, self.march_step
         way = ops.advance(*given, grid.size, self.side, max(4 * len(rays), ROOM))
-        view = self.field.view(rays.viewdirs)
+        view = ops.spherical_harmonics(rays.viewdirs)
         for k in PASSES:
             self._advance(way, view, k)
         while way.left():
@@ -241,5 +241,5 @@ def make_model(config: Config, device: torch.device, rank: int = 0) -> Model:
 def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
     g: Any = config.grid  # sized, so that nothing is None
     layout = GridLayout(g.levels, g.features, g.log2_size, g.base_resolution, g.finest_resolution)
-    networks = FieldLayout(layout.width, g.hidden, g.outputs, 32 if g.lobes else 16, g.colour_hidden, g.lobes)
+    networks = FieldLayout(layout.width, g.hidden, g.outputs, 16, g.colour_hidden)
     return NGP(layout, networks, g.cells, g.march_steps, g.samples, dtype, seed, config.model.grad_share)

@@ -29,7 +29,6 @@ __all__ = [
     "adam",
     "advance",
     "composite",
-    "cosines",
     "draw_pixels",
     "encoded_width",
     "field_loss",
@@ -211,16 +210,6 @@ def spherical_harmonics(dirs: Tensor, count: Tensor | None = None) -> Tensor:
 
         return step_kernels.spherical_harmonics(dirs, count)
     return grid_reference.spherical_harmonics(dirs)
-
-
-def cosines(dirs: Tensor, n: int, count: Tensor | None = None) -> Tensor:
-    """Unit directions (R, 3) -> cosines with n axes, less 1 (R, n), in float16 from a kernel; see
-    `grid_reference.cosines`. count: as in `hash_field`."""
-    if use_kernels(dirs.device):
-        from nerf_pl.ops import step_kernels
-
-        return step_kernels.cosines(dirs, n, count)
-    return grid_reference.cosines(dirs, n)
 
 
 def march(

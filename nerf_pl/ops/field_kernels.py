@@ -34,24 +34,16 @@ def _rows(ptr, rows, live, WIDTH: tl.constexpr, PADDED: tl.constexpr):
 
 
 @triton.jit
-def _soften(x):
-    """The derivative of softplus, and softplus: log(1 + exp x)."""
-    slope = tl.sigmoid(x)
-    return slope, tl.where(x > 15, x, tl.log(1 + tl.exp(tl.minimum(x, 15.0))))
-
-
-@triton.jit
 def _dot(a, b):
     return tl.dot(a, b, input_precision="ieee")
 
 
 @triton.jit
 def field_kernel(
-    x_ptr, view_ptr, ray_ptr, params_ptr, sigma_ptr, rgb_ptr, count_ptr, n, MAX: tl.constexpr, INPUTS: tl.constexpr,
-    PADDED: tl.constexpr, HIDDEN: tl.constexpr, OUTPUTS: tl.constexpr, VIEW: tl.constexpr, COLOUR: tl.constexpr,
-    AT_D1: tl.constexpr, AT_LS: tl.constexpr, AT_LW: tl.constexpr, AT_C0: tl.constexpr, AT_V: tl.constexpr,
-    AT_C1: tl.constexpr, AT_C2: tl.constexpr, LOBES: tl.constexpr, WITH_COLOUR: tl.constexpr, COUNTED: tl.constexpr,
-    BLOCK: tl.constexpr,
+    x_ptr, view_ptr, ray_ptr, params_ptr, sigma_ptr, rgb_ptr, count_ptr, n, MAX: tl.constexpr,
+    INPUTS: tl.constexpr, PADDED: tl.constexpr, HIDDEN: tl.constexpr, OUTPUTS: tl.constexpr, VIEW: tl.constexpr,
+    COLOUR: tl.constexpr, AT_D1: tl.constexpr, AT_C0: tl.constexpr, AT_V: tl.constexpr, AT_C1: tl.constexpr,
+    AT_C2: tl.constexpr, WITH_COLOUR: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     half = x_ptr.dtype.element_ty
     if COUNTED:
@@ -59,9 +51,6 @@ def field_kernel(
     d0 = _matrix(params_ptr, HIDDEN, INPUTS, HIDDEN, PADDED).to(half)
     d1 = _matrix(params_ptr + AT_D1, OUTPUTS, HIDDEN, OUTPUTS, HIDDEN).to(half)
     if WITH_COLOUR:
-        if LOBES:
-            ls = _matrix(params_ptr + AT_LS, VIEW, OUTPUTS, VIEW, OUTPUTS).to(half)
-            lw = _matrix(params_ptr + AT_LW, VIEW, OUTPUTS, VIEW, OUTPUTS).to(half)
         c0 = _matrix(params_ptr + AT_C0, COLOUR, OUTPUTS, COLOUR, OUTPUTS).to(half)
         v = _matrix(params_ptr + AT_V, COLOUR, VIEW, COLOUR, VIEW).to(half)
         c1 = _matrix(params_ptr + AT_C1, COLOUR, COLOUR, COLOUR, COLOUR).to(half)
@@ -77,11 +66,7 @@ def field_kernel(
         if WITH_COLOUR:
             ray = tl.load(ray_ptr + rows, mask=live, other=0)
             view = _rows(view_ptr, ray, live, VIEW, VIEW)
-            geo = out.to(half)
-            if LOBES:
-                _, width = _soften(_dot(geo, tl.trans(lw)) + 2)
-                view = (_dot(geo, tl.trans(ls)) * tl.exp(width * view.to(tl.float32))).to(half)
-            h = tl.maximum(_dot(geo, tl.trans(c0)) + _dot(view, tl.trans(v)), 0.0).to(half)
+            h = tl.maximum(_dot(out.to(half), tl.trans(c0)) + _dot(view, tl.trans(v)), 0.0).to(half)
             h = tl.maximum(_dot(h, tl.trans(c1)), 0.0).to(half)
             rgb = tl.sigmoid(_dot(h, tl.trans(c2)))  # (BLOCK, 16), of which 3
             column = tl.arange(0, 16)[None, :]
@@ -92,9 +77,8 @@ def field_kernel(
 def field_backward_kernel(
     x_ptr, view_ptr, ray_ptr, params_ptr, order_ptr, d_sigma_ptr, d_rgb_ptr, dx_ptr, parts_ptr, count_ptr, n,
     MAX: tl.constexpr, INPUTS: tl.constexpr, PADDED: tl.constexpr, HIDDEN: tl.constexpr, OUTPUTS: tl.constexpr,
-    VIEW: tl.constexpr, COLOUR: tl.constexpr, AT_D1: tl.constexpr, AT_LS: tl.constexpr, AT_LW: tl.constexpr,
-    AT_C0: tl.constexpr, AT_V: tl.constexpr, AT_C1: tl.constexpr, AT_C2: tl.constexpr, LOBES: tl.constexpr,
-    TOTAL: tl.constexpr, BLOCK: tl.constexpr,
+    VIEW: tl.constexpr, COLOUR: tl.constexpr, AT_D1: tl.constexpr, AT_C0: tl.constexpr, AT_V: tl.constexpr,
+    AT_C1: tl.constexpr, AT_C2: tl.constexpr, TOTAL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     half = x_ptr.dtype.element_ty
     wide = dx_ptr.dtype.element_ty
@@ -102,17 +86,9 @@ def field_backward_kernel(
     d0 = _matrix(params_ptr, HIDDEN, INPUTS, HIDDEN, PADDED)
     d1 = _matrix(params_ptr + AT_D1, OUTPUTS, HIDDEN, OUTPUTS, HIDDEN)
     c0 = _matrix(params_ptr + AT_C0, COLOUR, OUTPUTS, COLOUR, OUTPUTS)
-    v = _matrix(params_ptr + AT_V, COLOUR, VIEW, COLOUR, VIEW)
+    v = _matrix(params_ptr + AT_V, COLOUR, VIEW, COLOUR, VIEW).to(half)
     c1 = _matrix(params_ptr + AT_C1, COLOUR, COLOUR, COLOUR, COLOUR)
     c2 = _matrix(params_ptr + AT_C2, 3, COLOUR, 16, COLOUR)
-    v_half = v.to(half)
-    v = v.to(wide)
-    if LOBES:
-        ls = _matrix(params_ptr + AT_LS, VIEW, OUTPUTS, VIEW, OUTPUTS)
-        lw = _matrix(params_ptr + AT_LW, VIEW, OUTPUTS, VIEW, OUTPUTS)
-        ls_half, lw_half, ls, lw = ls.to(half), lw.to(half), ls.to(wide), lw.to(wide)
-        g_ls = tl.zeros((VIEW, OUTPUTS), tl.float32)
-        g_lw = tl.zeros((VIEW, OUTPUTS), tl.float32)
     d0_half, d1_half, c0_half, c1_half, c2_half = d0.to(half), d1.to(half), c0.to(half), c1.to(half), c2.to(half)
     d0, d1, c0, c1, c2 = d0.to(wide), d1.to(wide), c0.to(wide), c1.to(wide), c2.to(wide)
     g_d0 = tl.zeros((HIDDEN, PADDED), tl.float32)
@@ -133,13 +109,7 @@ def field_backward_kernel(
         geo = out.to(half)
         ray = tl.load(ray_ptr + sample, mask=live, other=0)
         view = _rows(view_ptr, ray, live, VIEW, VIEW)
-        encoded = view
-        if LOBES:
-            slope, width = _soften(_dot(geo, tl.trans(lw_half)) + 2)
-            size = _dot(geo, tl.trans(ls_half))
-            lobe = tl.exp(width * view.to(tl.float32))
-            encoded = (size * lobe).to(half)
-        h0 = tl.maximum(_dot(geo, tl.trans(c0_half)) + _dot(encoded, tl.trans(v_half)), 0.0).to(half)
+        h0 = tl.maximum(_dot(geo, tl.trans(c0_half)) + _dot(view, tl.trans(v)), 0.0).to(half)
         h1 = tl.maximum(_dot(h0, tl.trans(c1_half)), 0.0).to(half)
         rgb = tl.sigmoid(_dot(h1, tl.trans(c2_half)))
 
@@ -150,18 +120,10 @@ def field_backward_kernel(
         g_c1 = tl.dot(tl.trans(g), h0.to(wide), g_c1, input_precision="ieee")
         g = tl.where(h0 > 0, _dot(g, c1), 0.0).to(wide)
         g_c0 = tl.dot(tl.trans(g), geo.to(wide), g_c0, input_precision="ieee")
-        g_v = tl.dot(tl.trans(g), encoded.to(wide), g_v, input_precision="ieee")
-        d_out = _dot(g, c0)
-        if LOBES:
-            d_lobe = _dot(g, v) * lobe  # by size, and times size and the distance by width
-            d_size = d_lobe.to(wide)
-            d_width = (d_lobe * size * view.to(tl.float32) * slope).to(wide)
-            g_ls = tl.dot(tl.trans(d_size), geo.to(wide), g_ls, input_precision="ieee")
-            g_lw = tl.dot(tl.trans(d_width), geo.to(wide), g_lw, input_precision="ieee")
-            d_out += _dot(d_size, ls) + _dot(d_width, lw)
+        g_v = tl.dot(tl.trans(g), view.to(wide), g_v, input_precision="ieee")
         # exp is its own derivative, and past MAX the density stays
         d_raw = tl.load(d_sigma_ptr + rows, mask=live, other=0.0) * tl.where(raw < MAX, tl.exp(raw), 0.0)
-        g = (d_out + tl.where(first, d_raw[:, None], 0.0)).to(wide)  # (BLOCK, OUTPUTS)
+        g = (_dot(g, c0) + tl.where(first, d_raw[:, None], 0.0)).to(wide)  # (BLOCK, OUTPUTS)
         g_d1 = tl.dot(tl.trans(h.to(wide)), g, g_d1, input_precision="ieee")
         g = tl.where(h > 0, _dot(g, d1), 0.0).to(wide)
         g_d0 = tl.dot(tl.trans(g), x.to(wide), g_d0, input_precision="ieee")
@@ -173,10 +135,6 @@ def field_backward_kernel(
     tl.store(parts_ptr + hidden * INPUTS + column, g_d0, mask=column < INPUTS)
     output = tl.arange(0, OUTPUTS)[None, :]
     tl.store(parts_ptr + AT_D1 + output * HIDDEN + hidden, g_d1)
-    if LOBES:
-        lobe_row = tl.arange(0, VIEW)[:, None]
-        tl.store(parts_ptr + AT_LS + lobe_row * OUTPUTS + output, g_ls)
-        tl.store(parts_ptr + AT_LW + lobe_row * OUTPUTS + output, g_lw)
     row = tl.arange(0, COLOUR)[:, None]
     tl.store(parts_ptr + AT_C0 + row * OUTPUTS + output, g_c0)
     tl.store(parts_ptr + AT_V + row * VIEW + tl.arange(0, VIEW)[None, :], g_v)
@@ -200,9 +158,8 @@ def _sizes(layout: FieldLayout) -> dict[str, int]:
     return {
         "MAX": MAX_RAW, "INPUTS": layout.inputs, "PADDED": max(triton.next_power_of_2(layout.inputs), 16),
         "HIDDEN": layout.hidden, "OUTPUTS": layout.outputs, "VIEW": layout.view, "COLOUR": layout.colour_hidden,
-        "AT_D1": at["density_1"], "AT_LS": at.get("lobe_size", 0), "AT_LW": at.get("lobe_width", 0),
-        "AT_C0": at["colour_0"], "AT_V": at["view"], "AT_C1": at["colour_1"], "AT_C2": at["colour_2"],
-        "LOBES": layout.lobes,
+        "AT_D1": at["density_1"], "AT_C0": at["colour_0"], "AT_V": at["view"], "AT_C1": at["colour_1"],
+        "AT_C2": at["colour_2"],
     }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 They are the specification of the kernels, the truth of their tests and the path without a GPU.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -69,22 +68,6 @@ class _Interpolate(torch.autograd.Function):
         return None, None, values.new_zeros(ctx.shape).index_add_(0, entries.reshape(-1).long(), values)
 
 
-def axes(n: int, device: torch.device) -> Tensor:
-    """n directions spread evenly over the sphere (n, 3): a Fibonacci lattice."""
-    k = torch.arange(n, device=device) + 0.5
-    z, angle = 1 - 2 * k / n, k * GOLDEN_ANGLE
-    r = (1 - z * z).sqrt()
-    return torch.stack([r * angle.cos(), r * angle.sin(), z], 1)
-
-
-GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
-
-
-def cosines(dirs: Tensor, n: int) -> Tensor:
-    """Unit directions (R, 3) -> cosines of their angles with n `axes`, less 1: (R, n), 0 on an axis."""
-    return dirs @ axes(n, dirs.device).to(dirs.dtype).T - 1
-
-
 def spherical_harmonics(dirs: Tensor) -> Tensor:
     """Unit directions (N, 3) -> the real spherical harmonics of degrees 0 to 3, (N, 16), orthonormal on the sphere."""
     x, y, z = dirs.unbind(-1)
@@ -109,21 +92,14 @@ def field(
     """The networks behind a hash grid: density (N,) > 0 and colour (N, 3) in [0, 1].
 
     features: (N, inputs); view: encoded directions (R, view) of the rays, ray_ids (N,) says which ray a sample is on.
-    view None asks for density alone, which is exp(raw) with raw held to MAX_RAW. With layout.lobes, view holds cosines
-    less 1, and the direction is encoded by spherical Gaussians whose size and width the density network chooses, as a
-    surface is more or less glossy (after Han and Xiang 2023, section 3.3):  size_i exp(width_i (d . axis_i - 1)).
+    view None asks for density alone, which is exp(raw) with raw held to MAX_RAW.
     """
     p = layout.parts(params)
     out = F.linear(F.relu(F.linear(features, p["density_0"])), p["density_1"])
     sigma = out[:, 0].clamp(max=MAX_RAW).exp()
     if view is None or ray_ids is None:
         return sigma, None
-    if layout.lobes:
-        width = F.softplus(F.linear(out, p["lobe_width"]) + 2)
-        encoded = F.linear(out, p["lobe_size"]) * (width * view[ray_ids]).exp()
-        h = F.relu(F.linear(out, p["colour_0"]) + F.linear(encoded, p["view"]))
-    else:
-        h = F.relu(F.linear(out, p["colour_0"]) + F.linear(view, p["view"])[ray_ids])
+    h = F.relu(F.linear(out, p["colour_0"]) + F.linear(view, p["view"])[ray_ids])
     return sigma, torch.sigmoid(F.linear(F.relu(F.linear(h, p["colour_1"])), p["colour_2"]))
 
 

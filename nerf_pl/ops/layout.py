@@ -147,16 +147,14 @@ class FieldLayout(FlatLayout):
     """The two networks behind a hash grid (Mueller et al. 2022, section 5.4), without biases.
 
     density: inputs -> hidden -> outputs, of which the first is the raw density; colour: those outputs and the encoded
-    direction -> colour_hidden -> colour_hidden -> 3. lobes: the direction comes as its `view` distances from fixed axes
-    and is encoded by lobes around these, whose size and width follow from the outputs; otherwise it comes encoded.
+    direction -> colour_hidden -> colour_hidden -> 3.
     """
 
     inputs: int = 32
     hidden: int = 64
     outputs: int = 16
-    view: int = 32
+    view: int = 16
     colour_hidden: int = 64
-    lobes: bool = True
 
     def __post_init__(self) -> None:
         for name in ("hidden", "outputs", "view", "colour_hidden"):
@@ -171,7 +169,6 @@ class FieldLayout(FlatLayout):
         return {
             "density_0": (H, self.inputs),
             "density_1": (self.outputs, H),
-            **({name: (self.view, self.outputs) for name in ("lobe_size", "lobe_width")} if self.lobes else {}),
             "colour_0": (C, self.outputs),
             "view": (C, self.view),
             "colour_1": (C, C),

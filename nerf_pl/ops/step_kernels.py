@@ -2,14 +2,12 @@
 """What surrounds the field in a training step, each in one launch: pixels and their rays drawn from the images, the
 loss of composited pixels with its gradient, and the optimizer."""
 
-import functools
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from nerf_pl.ops.grid_reference import SEEN, Target, axes
+from nerf_pl.ops.grid_reference import SEEN, Target
 from nerf_pl.ops.ray_kernels import _channel, _mix, _signed, _weights
 from nerf_pl.types import Samples
 
@@ -104,38 +102,6 @@ def spherical_harmonics(dirs: Tensor, count: Tensor | None) -> Tensor:
         harmonics_kernel[(triton.cdiv(n, 128),)](
             dirs.contiguous(), out, dirs if count is None else count, n, COUNTED=count is not None, BLOCK=128,
             num_warps=4,
-        )  # fmt: skip
-    return out
-
-
-@triton.jit
-def cosines_kernel(
-    dirs_ptr, axes_ptr, out_ptr, count_ptr, n, WIDTH: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr
-):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    live = i < n
-    if COUNTED:
-        live = i < tl.load(count_ptr)
-    column = tl.arange(0, WIDTH)
-    cosine = tl.zeros((BLOCK, WIDTH), tl.float32)
-    for k in tl.static_range(3):
-        direction = tl.load(dirs_ptr + i * 3 + k, mask=live, other=0.0)
-        cosine += direction[:, None] * tl.load(axes_ptr + column * 3 + k)[None, :]
-    tl.store(out_ptr + i[:, None] * WIDTH + column[None, :], cosine - 1, mask=live[:, None])
-
-
-@functools.cache
-def _axes(n: int, device: torch.device) -> Tensor:
-    return axes(n, device)
-
-
-def cosines(dirs: Tensor, width: int, count: Tensor | None) -> Tensor:
-    n = dirs.shape[0]
-    out = torch.empty(n, width, dtype=torch.float16, device=dirs.device)
-    if n:
-        cosines_kernel[(triton.cdiv(n, 64),)](
-            dirs.contiguous(), _axes(width, dirs.device), out, dirs if count is None else count, n, WIDTH=width,
-            COUNTED=count is not None, BLOCK=64, num_warps=4,
         )  # fmt: skip
     return out
 
