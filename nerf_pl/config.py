@@ -82,7 +82,7 @@ class GridOptions:
 
 GRID_SIZES: dict[str, dict[str, int]] = {
     "gpu": {
-        "levels": 8, "features": 4, "log2_size": 19, "finest_resolution": 2048, "cells": 128, "march_steps": 1024,
+        "levels": 8, "features": 4, "log2_size": 20, "finest_resolution": 512, "cells": 128, "march_steps": 640,
         "samples": 2**18,
     },
     "cpu": {
@@ -104,8 +104,8 @@ class OptimOptions:
     """Momentum of sgd."""
     weight_decay: float = 0.0
     """Weight decay."""
-    lr_scheduler: Literal["steplr", "cosine", "poly"] = "steplr"
-    """How the learning rate falls, epoch by epoch (see lr_per_step)."""
+    lr_scheduler: Literal["steplr", "cosine", "flat_cosine", "poly"] = "steplr"
+    """How the learning rate falls, epoch by epoch (see lr_per_step); flat_cosine keeps it for 40 % of them first."""
     lr_per_step: bool = False
     """Let the schedule follow every step instead of whole epochs."""
     warmup_multiplier: float = 1.0
@@ -177,7 +177,8 @@ PRESETS = {
     ),
     "ngp": Config(
         method="ngp",
-        optim=OptimOptions(lr=1e-2, lr_scheduler="cosine", lr_per_step=True),
+        model=ModelOptions(grad_share=0.2),
+        optim=OptimOptions(lr=1e-2, lr_scheduler="flat_cosine", lr_per_step=True),
         train=TrainOptions(batch_size=2**16, chunk=2**18, seconds=60.0),
     ),
 }

@@ -10,6 +10,8 @@ from torch import Tensor
 from nerf_pl import ops
 from nerf_pl.types import UserError
 
+FLAT = 0.4  # share of the epochs for which flat_cosine keeps the learning rate
+WARM_UP = 100  # steps over which GridAdam reaches its learning rate: at once, a white ground drives all density away
 EPS = 1e-8  # added to the root of the second moment; the classic value
 
 
@@ -88,7 +90,8 @@ class Ranger(torch.optim.RAdam):
 class GridAdam(torch.optim.Optimizer):
     """Adam for a hash grid and the networks behind it, as Instant-NGP has it (Mueller et al. 2022, appendix E.1).
 
-    Entries of the table that a step did not touch stay as they are; the networks decay. A step whose gradients are not
+    Entries of the table that a step did not touch stay as they are; the networks decay. The learning rate rises to its
+    value over the first WARM_UP steps. A step whose gradients are not
     finite is skipped and counted in `skipped`. copies: half-precision copies of parameters, kept up to date.
     """
 
@@ -141,7 +144,7 @@ class GridAdam(torch.optim.Optimizer):
         if not state:
             state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
         state["step"] += 1
-        rates = group["lr"], group["weight_decay"], group["betas"]
+        rates = group["lr"] * min(state["step"] / WARM_UP, 1), group["weight_decay"], group["betas"]
         moments = state["m"], state["v"], self.copies.get(p)
         ops.adam(p, g, *moments, ok, *rates, state["step"], group["eps"], group["sparse"])
 
@@ -161,6 +164,7 @@ def lr_factor(
 
         steplr    decay_gamma ^ (how many of decay_step have been reached)
         cosine    (1 + cos(pi epoch / num_epochs)) / 2               Loshchilov and Hutter 2017, without restarts
+        flat_cosine    1 for the first 40 % of the epochs, then the same over the rest
         poly      (1 - epoch / num_epochs) ^ poly_exp
 
     per_step False counts whole epochs only, as the classic implementation does. Past num_epochs cosine and poly stay 0;
@@ -187,6 +191,8 @@ def lr_factor(
         return scale * decay_gamma ** sum(epoch >= step for step in decay_step)
     if lr_scheduler == "cosine":
         return scale * (1 + math.cos(math.pi * progress)) / 2
+    if lr_scheduler == "flat_cosine":
+        return scale * (1 + math.cos(math.pi * max(progress - FLAT, 0) / (1 - FLAT))) / 2
     if lr_scheduler == "poly":
         return scale * (1 - progress) ** poly_exp
-    raise UserError(f"--lr_scheduler {lr_scheduler} is not known: give steplr, cosine or poly")
+    raise UserError(f"--lr_scheduler {lr_scheduler} is not known: give steplr, cosine, flat_cosine or poly")

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl import ops
+from nerf_pl.cameras import image_rays
+from nerf_pl.scenes import Scene
 from nerf_pl.types import Pixels, Rays, Samples
 
 Background = tuple[float, float, float] | None
@@ -56,3 +58,15 @@ def render_rays(
         parts.append((last.rgb.clamp(0, 1), last.depth, last.opacity))
     rgb, depth, opacity = (torch.cat(part) for part in zip(*parts, strict=True))
     return rgb, depth, opacity
+
+
+def render_view(model, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:
+    """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W)."""
+    was_training = model.training
+    model.eval()
+    cameras = scene.cameras
+    rays = image_rays(cameras.to(device), view, scene.near, scene.far)
+    rgb, depth, opacity = render_rays(model, rays, scene.background, chunk)
+    model.train(was_training)
+    shape = (cameras.height, cameras.width)
+    return {"rgb": rgb.view(*shape, 3), "depth": depth.view(shape), "opacity": opacity.view(shape)}

@@ -25,61 +25,6 @@ PRECROP_STEPS = 500
 CPU_MASKS = 20  # views whose masks tell a CPU where the scene is
 
 
-class Gradients:
-    """One batch: its rays, the pixels that the model sees, the loss and its gradients; then the next step number.
-
-    On a GPU a call is the replay of a CUDA graph, with no synchronisation and no memory allocation; `capture` records
-    it. `error` sums the squared error of the finest level until it is zeroed.
-    """
-
-    def __init__(self, model: Model, batches: PixelBatches):
-        self.model, self.batches = model, batches
-        self.error = torch.zeros((), device=model.step.device)
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self._grads: list[Tensor | None] = []  # where the graph writes
-
-    def __call__(self) -> None:
-        if self.graph is None:
-            self._compute()
-            return
-        self.graph.replay()
-        # Lightning takes gradients off the parameters around a validation; without this, training would end there
-        for p, grad in zip(self.model.parameters(), self._grads, strict=True):
-            p.grad = grad
-
-    def capture(self) -> float:
-        """Compile the kernels and, on a GPU, record the graph; returns the seconds of one call. Moves no weight."""
-        step = self.model.step.clone()
-        self._compute()
-        if self.error.is_cuda:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):  # once more, since a first call on another stream may still set things up
-                self._compute()
-            torch.cuda.current_stream().wait_stream(side)
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self._compute()
-            self._grads = [p.grad for p in self.model.parameters()]
-            self()
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        self()
-        self.error.item()
-        seconds = time.perf_counter() - start
-        self.model.step.copy_(step)
-        self.error.zero_()
-        return seconds
-
-    def _compute(self) -> None:
-        loss, error = self.model.loss(*self.batches(self.model.step))
-        for p in self.model.parameters():
-            p.grad = None
-        loss.backward()
-        self.error += error
-        self.model.step += 1
-
-
 class NeRFSystem(L.LightningModule):
     """A model in training. `training_step` takes a number of steps at once, so that Lightning's own work between them
     does not show; on a GPU one step is the replay of a CUDA graph and one optimizer launch, with no synchronisation.
@@ -263,32 +208,3 @@ class NeRFSystem(L.LightningModule):
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         devices = f"{self.world} x {name}" if self.world > 1 else name
         return f"{devices}, {ops.path(self.device)}, {precision}{', fused network' if fused else ''}"
-
-
-def make_optimizer(model: Model, config: Config) -> torch.optim.Optimizer:
-    """The optimizer that the options ask for; ngp has its own kind of Adam."""
-    o = config.optim
-    if isinstance(model, NGP):
-        field = model.field
-        copies = {} if field.values is None else {field.table: field.values}
-        return optim.GridAdam([field.table], [field.params], o.lr, o.weight_decay, copies)
-    return optim.make_optimizer(list(model.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
-
-
-def fit(model: NGP, scene: Scene, device: torch.device) -> None:
-    """Fit the model's box and grid to a scene: on a CPU by the masks of some views, for time's sake."""
-    every = 1 if device.type == "cuda" else max(len(scene) // CPU_MASKS, 1)
-    masks = scene.images[::every, ..., 3].to(device) > 0 if scene.images.shape[-1] == 4 else None
-    model.fit(replace(scene, cameras=scene.cameras[::every]), masks)
-
-
-def render_view(model: Model, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:
-    """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W)."""
-    was_training = model.training
-    model.eval()
-    cameras = scene.cameras
-    rays = image_rays(cameras.to(device), view, scene.near, scene.far)
-    rgb, depth, opacity = render_rays(model, rays, scene.background, chunk)
-    model.train(was_training)
-    shape = (cameras.height, cameras.width)
-    return {"rgb": rgb.view(*shape, 3), "depth": depth.view(shape), "opacity": opacity.view(shape)}

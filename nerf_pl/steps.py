@@ -1,0 +1,127 @@
+"""What a training step is made of, whoever drives it: gradients on the device, the optimizer, the fit to a scene."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from nerf_pl import optim
+from nerf_pl.config import Config
+from nerf_pl.data import PixelBatches
+from nerf_pl.models import NGP, Model
+from nerf_pl.occupancy import possible_cells
+from nerf_pl.scenes import Scene
+
+CPU_MASKS = 20  # views whose masks tell a CPU where the scene is
+
+
+class Gradients:
+    """One batch: its rays, the pixels that the model sees, the loss and its gradients; then the next step number.
+
+    On a GPU a call is the replay of a CUDA graph, with no synchronisation and no memory allocation; `capture` records
+    it. `error` sums the squared error of the finest level until it is zeroed.
+    """
+
+    def __init__(self, model: Model, batches: PixelBatches):
+        self.model, self.batches = model, batches
+        self.error = torch.zeros((), device=model.step.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self._grads: list[Tensor | None] = []  # where the graph writes
+
+    def __call__(self) -> None:
+        if self.graph is None:
+            self._compute()
+            return
+        self.graph.replay()
+        # Lightning takes gradients off the parameters around a validation; without this, training would end there
+        for p, grad in zip(self.model.parameters(), self._grads, strict=True):
+            p.grad = grad
+
+    def capture(self) -> float:
+        """Compile the kernels and, on a GPU, record the graph; returns the seconds of one call. The model stays as it
+        was."""
+        with untouched(self.model):
+            self._compute()
+            if self.error.is_cuda and not is_plain(self.model):
+                self._record()
+            start = time.perf_counter()
+            self()
+            self.error.item()
+            seconds = time.perf_counter() - start
+        self.error.zero_()
+        return seconds
+
+    def _record(self) -> None:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # once more, since a first call on another stream may still set things up
+            self._compute()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self._compute()
+        self._grads = [p.grad for p in self.model.parameters()]
+        self()
+        torch.cuda.synchronize()
+
+    def _compute(self) -> None:
+        loss, error = self.model.loss(*self.batches(self.model.step))
+        for p in self.model.parameters():
+            p.grad = None
+        loss.backward()
+        # ngp leaves out a step that went wrong, see `optim.GridAdam`, and its error with it
+        self.error += error.nan_to_num(0.0, 0.0, 0.0) if isinstance(self.model, NGP) else error
+        self.model.step += 1
+
+
+def is_plain(model: Model) -> bool:
+    """Whether ngp runs in plain PyTorch. The sizes of its tensors then follow from values, so that no CUDA graph can
+    record a step."""
+    return isinstance(model, NGP) and model.field.values is None
+
+
+@contextmanager
+def untouched(model: Model) -> Iterator[None]:
+    """Puts the model's buffers back to what they were, so that what is called to compile kernels leaves no trace."""
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    yield
+    for name, value in model.named_buffers():
+        value.copy_(before[name])
+
+
+@contextmanager
+def memory_advice(model: Model) -> Iterator[None]:
+    """Says which options to lower where the memory of a GPU does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        options = "--samples, --log2_size or --batch_size" if isinstance(model, NGP) else "--batch_size"
+        first = str(error).splitlines()[0] if str(error) else "no details"
+        raise torch.OutOfMemoryError(f"out of GPU memory in training: lower {options} ({first})") from error
+
+
+def make_optimizer(model: Model, config: Config) -> torch.optim.Optimizer:
+    """The optimizer that the options ask for; ngp has its own kind of Adam."""
+    o = config.optim
+    if isinstance(model, NGP):
+        field = model.field
+        copies = {} if field.values is None else {field.table: field.values}
+        return optim.GridAdam([field.table], [field.params], o.lr, o.weight_decay, copies)
+    return optim.make_optimizer(list(model.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
+
+
+def fit(model: NGP, scene: Scene, device: torch.device, keep_box: bool = False) -> None:
+    """Fit the model's box and grid to a scene: on a CPU by the masks of some views, for time's sake.
+
+    keep_box: the model has weights already, which mean nothing in another box; only the cells are found anew.
+    """
+    every = 1 if device.type == "cuda" else max(len(scene) // CPU_MASKS, 1)
+    masks = scene.images[::every, ..., 3].to(device) > 0 if scene.images.shape[-1] == 4 else None
+    cameras, grid = scene.cameras[::every], model.occupancy
+    if keep_box:
+        grid.restrict(possible_cells(cameras.to(device), masks, grid.aabb, grid.size))
+    else:
+        model.fit(replace(scene, cameras=cameras), masks)
