@@ -32,9 +32,16 @@ class PixelBatches(nn.Module):
     far: Tensor
 
     def __init__(
-        self, scene: Scene, batch_size: int, seed: int, precrop_steps: int = 0, random_background: bool = False
+        self,
+        scene: Scene,
+        batch_size: int,
+        seed: int,
+        precrop_steps: int = 0,
+        random_background: bool = False,
+        active: Tensor | None = None,
     ):
         super().__init__()
+        self.active = active
         self.random_background = random_background and scene.images.shape[-1] == 4
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
         self.cameras = scene.cameras
@@ -52,13 +59,15 @@ class PixelBatches(nn.Module):
 
     def forward(self, step: Tensor) -> tuple[Rays, Tensor, Tensor]:
         """Rays, their colours (R, 3) and what is behind them (R, 3), for this step: an int64 tensor of one element."""
-        background = self._background(step)
-        if ops.use_kernels(step.device):
+        on_gpu = ops.use_kernels(step.device)
+        n = self.batch_size if self.active is None or on_gpu else min(self.batch_size, 4 * int(self.active))
+        background = self._background(step, n)
+        if on_gpu:
             given = self.images, self.c2w, self.K, self.cameras.pixel_offset, background
             origins, directions, rgb = ops.draw_pixels(*given, self.seed, step, PIXELS, self.precrop_steps)
             return Rays(origins, directions, directions, self.near, self.far), rgb, background
         n_images, height, width, channels = self.images.shape
-        draw = (ops.random_bits(self.seed, step, PIXELS, self.batch_size) * len(self)) >> 32
+        draw = (ops.random_bits(self.seed, step, PIXELS, n) * len(self)) >> 32
         image_ids, pixel_ids = draw // (height * width), draw % (height * width)
         if self.precrop_steps:
             early = step < self.precrop_steps
@@ -74,10 +83,10 @@ class PixelBatches(nn.Module):
             rgb = rgb * alpha + (1 - alpha) * background
         return rays, rgb, background
 
-    def _background(self, step: Tensor) -> Tensor:
+    def _background(self, step: Tensor, n: int) -> Tensor:
         if not self.random_background:
-            return self.behind.expand(self.batch_size, 3)
-        return uniform(self.seed, step, BACKGROUND, (self.batch_size, 3))
+            return self.behind.expand(n, 3)
+        return uniform(self.seed, step, BACKGROUND, (n, 3))
 
 
 class SceneData(L.LightningDataModule):

@@ -115,15 +115,18 @@ def seen_cells(
     seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     alive = torch.arange(len(points), device=points.device)
     radius = float((aabb[1] - aabb[0]).norm()) / size / 2  # of the ball around a cell
-    width, height = cameras.width, cameras.height
+    width, height, focal = cameras.width, cameras.height, cameras.K[:, (0, 1), (0, 1)].amax(1)
     for camera in range(len(cameras)):
         xy, depth = project(cameras, camera, points[alive])
         column, row = xy.unbind(-1)
-        ball = radius * cameras.K[camera, 0, 0] / depth.clamp(min=1e-6)  # its radius in pixels
-        ahead = depth > 0
+        distance = (points[alive] - cameras.c2w[camera, :, 3]).norm(dim=1)
+        # half the width or height of its picture, at most: a ball off the axis shows as an ellipse
+        ball = radius * focal[camera] * distance / (depth * (depth - radius)).clamp(min=1e-6)
+        ahead = depth > radius
         # a cell that the border cuts counts as seen, but only one that lies wholly inside can be refuted
         inside = ahead & (column > ball) & (column < width - ball) & (row > ball) & (row < height - ball)
-        seen[alive] |= ahead & (column > -ball) & (column < width + ball) & (row > -ball) & (row < height + ball)
+        touched = (column > -ball) & (column < width + ball) & (row > -ball) & (row < height + ball)
+        seen[alive] |= torch.where(ahead, touched, depth > -radius)
         if masks is None or not bool(inside.any()):
             continue
         reach = int(ball[inside].max().ceil())
@@ -142,6 +145,19 @@ def _widened(mask: Bool[Tensor, "H W"], reach: int) -> Bool[Tensor, "H W"]:
     return F.max_pool2d(wide, (2 * reach + 1, 1), 1, (reach, 0))[0, 0] > 0
 
 
+def possible_cells(
+    cameras: Cameras, masks: Bool[Tensor, "C H W"] | None, aabb: Float[Tensor, "2 3"], size: int
+) -> Bool[Tensor, "G G G"]:
+    """`seen_cells`. Raises UserError if there are none."""
+    possible = seen_cells(cameras, masks, aabb, size)
+    if not bool(possible.any()):
+        box = " to ".join("(" + ", ".join(f"{v:.3g}" for v in corner) + ")" for corner in aabb.tolist())
+        is_seen = masks is not None and bool(seen_cells(cameras, None, aabb, size).any())
+        what = "the views' masks have nothing in common" if is_seen else "no camera looks"
+        raise UserError(f"{what} inside the scene's box, {box}: are the poses and the size of the scene right?")
+    return possible
+
+
 def scene_box(
     cameras: Cameras, masks: Bool[Tensor, "C H W"] | None, aabb: Float[Tensor, "2 3"], size: int
 ) -> tuple[Float[Tensor, "2 3"], Bool[Tensor, "G G G"]]:
@@ -149,14 +165,8 @@ def scene_box(
     it. Without masks the box stays as it is. Raises UserError if nothing is left.
     """
     if masks is not None:
-        held = seen_cells(cameras, masks, aabb, size).nonzero()  # z, y, x
-        if len(held):
-            cell = (aabb[1] - aabb[0]) / size
-            low, high = held.amin(0).flip(0), held.amax(0).flip(0) + 1
-            aabb = torch.stack([aabb[0] + low * cell, aabb[0] + high * cell])
-    possible = seen_cells(cameras, masks, aabb, size)
-    if not bool(possible.any()):
-        box = " to ".join("(" + ", ".join(f"{v:.3g}" for v in corner) + ")" for corner in aabb.tolist())
-        what = "the views' masks have nothing in common" if masks is not None else "no camera looks"
-        raise UserError(f"{what} inside the scene's box, {box}: are the poses and the size of the scene right?")
-    return aabb, possible
+        held = possible_cells(cameras, masks, aabb, size).nonzero()  # z, y, x
+        cell = (aabb[1] - aabb[0]) / size
+        low, high = held.amin(0).flip(0), held.amax(0).flip(0) + 1
+        aabb = torch.stack([aabb[0] + low * cell, aabb[0] + high * cell])
+    return aabb, possible_cells(cameras, masks, aabb, size)

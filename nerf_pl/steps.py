@@ -108,7 +108,7 @@ def make_optimizer(model: Model, config: Config) -> torch.optim.Optimizer:
     o = config.optim
     if isinstance(model, NGP):
         field = model.field
-        copies = {} if field.values is None else {field.table: field.values}
+        copies: dict[Tensor, Tensor] = {} if field.values is None else {field.table: field.values}
         return optim.GridAdam([field.table], [field.params], o.lr, o.weight_decay, copies)
     return optim.make_optimizer(list(model.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
 

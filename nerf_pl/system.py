@@ -2,7 +2,6 @@
 
 import math
 import time
-from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -11,18 +10,17 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from nerf_pl import metrics, ops, optim
-from nerf_pl.cameras import image_rays
 from nerf_pl.config import Config, to_dict
 from nerf_pl.data import PixelBatches
 from nerf_pl.models import NGP, Model, NeRF, precision_of
-from nerf_pl.rendering import render_rays
+from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene
+from nerf_pl.steps import Gradients, fit, is_plain, make_optimizer, memory_advice, untouched
 from nerf_pl.types import UserError
 
 CHUNK_SECONDS = 0.4  # how long Lightning leaves the device alone: between chunks come logging, callbacks, the clock
 TIMED_PASSES = 4  # validations of a training that ends by the clock
 PRECROP_STEPS = 500
-CPU_MASKS = 20  # views whose masks tell a CPU where the scene is
 
 
 class NeRFSystem(L.LightningModule):
@@ -44,11 +42,15 @@ class NeRFSystem(L.LightningModule):
         if isinstance(model, NGP):
             precrop_steps = 0
         random_background = isinstance(model, NGP) and config.grid.random_background
-        self.batches = PixelBatches(scene, config.train.batch_size, model.seed, precrop_steps, random_background)
+        active = model.active if isinstance(model, NGP) else None
+        draw = config.train.batch_size, model.seed, precrop_steps, random_background, active
+        self.batches = PixelBatches(scene, *draw)
         self.scene = scene
         self.step = 0  # of the run, those before a resume included
         self.train_seconds = 0.0
         self.step_seconds = 0.0  # of one step, as last measured
+        self.rays = config.train.batch_size  # of one step and process, as last measured
+        self.skipped = 0  # steps left out since the start of this process, see `optim.GridAdam`
         self._optimizer_state: dict[str, Any] | None = None
         self._pass_end, self._pass_chunks = 0.0, 0  # of a pass by the clock: training seconds at its end, its chunks
 
@@ -88,6 +90,8 @@ class NeRFSystem(L.LightningModule):
     def val_every(self) -> int:
         """Steps from one validation to the next, where they are not set by the clock."""
         at_least_ten = self.steps_per_epoch if self.max_steps is None else self.max_steps // 10
+        if isinstance(self.model, NGP):  # it takes fewer rays than batch_size: an epoch is no measure
+            return self.config.train.val_every or max(at_least_ten, 1)
         return self.config.train.val_every or max(min(self.steps_per_epoch, at_least_ten), 1)
 
     def _chunk(self, asked: int, index: int) -> int:
@@ -115,36 +119,27 @@ class NeRFSystem(L.LightningModule):
         torch.set_float32_matmul_precision("high" if precision_of(self.config, self.device) == "tf32" else "highest")
         self.model.train()
         self.model.step.fill_(self.step)
-        if isinstance(self.model, NGP) and self.step == 0:
-            start = time.perf_counter()
-            fit(self.model, self.scene, self.device)
-            self.train_seconds += self._mean(time.perf_counter() - start)
-        if isinstance(self.model, NGP):  # compile what the gradients do not use
-            self.model.before_step(0)
+        with memory_advice(self.model):
+            if isinstance(self.model, NGP) and self.step == 0:
+                start = time.perf_counter()
+                fit(self.model, self.scene, self.device, keep_box=self.config.train.ckpt_path is not None)
+                self.train_seconds += self._mean(time.perf_counter() - start)
             optimizer: Any = self.optimizers(use_pl_optimizer=False)
-            optimizer.prepare()
-        self.gradients = Gradients(self.model, self.batches)
-        self.step_seconds = self._mean(self.gradients.capture())  # before the clock of a time budget starts
+            self.gradients = Gradients(self.model, self.batches)
+            with untouched(self.model):  # before the clock of a time budget starts
+                self.model.before_step(0)
+                if isinstance(optimizer, optim.GridAdam):
+                    optimizer.prepare()
+                self.step_seconds = self._mean(self.gradients.capture())
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start = time.perf_counter()
         n_steps = self._chunk(n_steps, batch_idx)
         optimizer: Any = self.optimizers(use_pl_optimizer=False)  # Lightning's wrapper takes longer than a step
-        for _ in range(n_steps):
-            lr = self._lr()
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            self.model.before_step(self.step)
-            self.gradients()
-            if self.world > 1:
-                for p in self.model.parameters():
-                    assert p.grad is not None
-                    torch.distributed.all_reduce(p.grad)
-                    p.grad /= self.world
-            optimizer.step()
-            self.step += 1
-        error = self._mean(self.gradients.error.item() / n_steps)  # waits for the device, once a chunk
-        self.gradients.error.zero_()
+        with memory_advice(self.model):
+            for _ in range(n_steps):
+                self._one_step(optimizer)
+            error = self._mean(self._error(optimizer, n_steps))
         spent = self._mean(time.perf_counter() - start)
         self.train_seconds += spent
         self.step_seconds = spent / n_steps
@@ -154,6 +149,37 @@ class NeRFSystem(L.LightningModule):
         # Lightning would count chunks; `step` is what it takes for the axis instead
         self.log_dict({"train/mse": error, "train/psnr": psnr, "lr": self._lr(), "step": float(self.step)})
         self.trainer.should_stop = self.finished
+
+    def _one_step(self, optimizer: torch.optim.Optimizer) -> None:
+        lr = self._lr()
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        self.model.before_step(self.step)
+        self.gradients()
+        if self.world > 1:
+            for p in self.model.parameters():
+                assert p.grad is not None
+                torch.distributed.all_reduce(p.grad)
+                p.grad /= self.world
+        optimizer.step()
+        self.step += 1
+
+    def _error(self, optimizer: torch.optim.Optimizer, n_steps: int) -> float:
+        """Mean squared error of the last steps, but for those that were left out; waits for the device."""
+        total = self.gradients.error
+        if isinstance(optimizer, optim.GridAdam) and isinstance(self.model, NGP):
+            assert optimizer.skipped is not None
+            numbers = total, optimizer.skipped, self.model.kept[0].to(total.dtype)
+            error, skipped, rays = torch.stack(numbers).tolist()
+            lost, self.skipped, self.rays = int(skipped) - self.skipped, int(skipped), int(rays)
+            if lost == n_steps:
+                told = f"no gradient was finite in the last {n_steps} steps"
+                raise UserError(f"training diverged before step {self.step}: {told}; give a lower --lr")
+            error /= n_steps - lost
+        else:
+            error = total.item() / n_steps
+        total.zero_()
+        return error
 
     def _mean(self, value: float) -> float:
         """The mean over all processes: what they plan by it is the same in each."""
@@ -204,7 +230,9 @@ class NeRFSystem(L.LightningModule):
         fused = isinstance(self.model, NeRF) and ops.fuses_mlp(self.device, self.model.coarse.layout)
         fused = precision == "bf16" and fused
         if isinstance(self.model, NGP):
-            precision = "fp32" if self.model.field.values is None else "fp16"
+            precision = "fp32" if is_plain(self.model) else "fp16"
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         devices = f"{self.world} x {name}" if self.world > 1 else name
-        return f"{devices}, {ops.path(self.device)}, {precision}{', fused network' if fused else ''}"
+        # ngp in fp32 has no kernels for its field; without them it is the same to ask for the rest
+        path = "plain PyTorch" if is_plain(self.model) and ops.use_kernels(self.device) else ops.path(self.device)
+        return f"{devices}, {path}, {precision}{', fused network' if fused else ''}"
