@@ -104,8 +104,9 @@ class NeRF(nn.Module):
 class NGP(nn.Module):
     """A hash-grid field behind an occupancy grid, after Instant-NGP (Mueller et al. 2022).
 
-    `step` counts training steps on the device and, with `seed`, determines every random number. Call `fit` with a scene
-    before the first step.
+    `step` counts training steps on the device and, with `seed`, determines every random number but those of the
+    occupancy grid, which take `grid_seed`: processes that train together draw different pixels and keep the same grid.
+    Call `fit` with a scene before the first step. In float32 everything runs in plain PyTorch, on a GPU as well.
     """
 
     step: Tensor
@@ -123,11 +124,14 @@ class NGP(nn.Module):
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
         grad_share: float = 1.0,
+        grid_seed: int = 0,
     ):
         super().__init__()
         self.march_steps, self.samples, self.seed, self.grad_share = march_steps, samples, seed, grad_share
+        self.grid_seed = grid_seed
         self.field = HashField(layout, networks, dtype)
-        self.occupancy = OccupancyGrid(torch.tensor([[0.0] * 3, [1.0] * 3]), cells)
+        self.is_plain = dtype == torch.float32
+        self.occupancy = OccupancyGrid(torch.tensor([[0.0] * 3, [1.0] * 3]), cells, plain=self.is_plain)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
         # rays that the next step takes, and that the last one had room for
         self.register_buffer("active", torch.full((1,), max(samples // 64, 64), dtype=torch.int32))
@@ -158,7 +162,7 @@ class NGP(nn.Module):
         batch = ops.Batch(self.samples, self.active, self.kept, grid.visible)
         samples, xyz, cells = grid.march(rays, self.march_step, jitter, batch)
         aim = ops.Target(target, background, self.kept, cells, grid.seen, self.step, self.least, self.grad_share)
-        view = ops.spherical_harmonics(rays.viewdirs, self.kept)
+        view = self._view(rays.viewdirs, self.kept)
         loss = self.field.loss(self._unit(xyz), view, self._scaled(samples), aim)
         return loss, loss.detach()
 
@@ -166,17 +170,17 @@ class NGP(nn.Module):
         """Pixels in front of the background: one level."""
         half = torch.full_like(rays.near, 0.5)
         samples, xyz, _ = self.occupancy.march(rays, self.march_step, half)
-        sigma, rgb = self.field(self._unit(xyz), rays.viewdirs, samples.ray_ids)
+        sigma, rgb = self.field.at(self._unit(xyz), self._view(rays.viewdirs), samples.ray_ids)
         return [over(ops.composite(sigma, rgb, self._scaled(samples)), background)]
 
     def render(self, rays: Rays, background: Background) -> Pixels:
         """Pixels of one level; on a GPU each ray ends where little light is left."""
-        if self.field.values is None:
+        if self.is_plain:
             return self(rays, background)[-1]
         grid = self.occupancy
         given = rays.origins, rays.directions, rays.near, rays.far, grid.bits, grid.aabb, self.march_step
         way = ops.advance(*given, grid.size, self.side, max(4 * len(rays), ROOM))
-        view = ops.spherical_harmonics(rays.viewdirs)
+        view = self._view(rays.viewdirs)
         for k in PASSES:
             self._advance(way, view, k)
         while way.left():
@@ -196,13 +200,17 @@ class NGP(nn.Module):
         turn = step // UPDATE_EVERY
 
         def uniform(n: int) -> Tensor:
-            return sampling.uniform(self.seed, torch.full_like(self.step, step), CELLS, (n,))
+            return sampling.uniform(self.grid_seed, torch.full_like(self.step, step), CELLS, (n,))
 
         self.occupancy.update(self.density, uniform, self.march_step, turn, step)
 
     def density(self, xyz: Tensor) -> Tensor:
         """Density per world length (N,)."""
         return self.field.density(self._unit(xyz)) / self.side
+
+    def _view(self, dirs: Tensor, count: Tensor | None = None) -> Tensor:
+        """Encoded directions, where kernels run of the first `count` rays alone."""
+        return ops.grid_reference.spherical_harmonics(dirs) if self.is_plain else ops.spherical_harmonics(dirs, count)
 
     def _unit(self, xyz: Tensor) -> Tensor:
         """World to the unit cube that the field lives in; the longest side of the scene's box fills it."""
@@ -242,4 +250,5 @@ def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
     g: Any = config.grid  # sized, so that nothing is None
     layout = GridLayout(g.levels, g.features, g.log2_size, g.base_resolution, g.finest_resolution)
     networks = FieldLayout(layout.width, g.hidden, g.outputs, 16, g.colour_hidden)
-    return NGP(layout, networks, g.cells, g.march_steps, g.samples, dtype, seed, config.model.grad_share)
+    sizes = g.cells, g.march_steps, g.samples
+    return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed)

@@ -20,7 +20,8 @@ class OccupancyGrid(nn.Module):
     """A grid of size^3 cells over a box, each with the density last seen in it (Mueller et al. 2022, appendix E.2).
 
     A cell is occupied if light would lose more than `threshold` of itself within a step of the march. `possible` cells
-    are those that may ever be: where no camera looks, or where the masks leave nothing, none is. `step`: world length.
+    are those that may ever be: where no camera looks, or where the masks leave nothing, none is. plain: march in plain
+    PyTorch on a GPU as well.
     """
 
     density: Tensor
@@ -30,11 +31,11 @@ class OccupancyGrid(nn.Module):
     aabb: Tensor
     possible: Tensor
 
-    def __init__(self, aabb: Float[Tensor, "2 3"], size: int, threshold: float = 0.01):
+    def __init__(self, aabb: Float[Tensor, "2 3"], size: int, threshold: float = 0.01, plain: bool = False):
         super().__init__()
         if size % 32:
             raise ValueError(f"size={size} must be a multiple of 32")
-        self.size, self.threshold = size, threshold
+        self.size, self.threshold, self.plain = size, threshold, plain
         self.register_buffer("aabb", aabb.to(torch.float32))
         self.register_buffer("density", torch.zeros(size**3))
         self.register_buffer("bits", torch.full((size**3 // 32,), -1, dtype=torch.int32))
@@ -42,6 +43,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("visible", torch.full((size**3 // 32,), -1, dtype=torch.int32))
         self.register_buffer("possible", torch.ones(size**3, dtype=torch.bool))
         self._cells: Tensor | None = None  # numbers of the possible cells
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_cells", None))
 
     def restrict(self, possible: Bool[Tensor, "G G G"]) -> None:
         """Only these cells, indexed [z, y, x], may be occupied from now on; all of them are until the next update."""
@@ -54,7 +56,8 @@ class OccupancyGrid(nn.Module):
         self, rays: Rays, step: float, jitter: Float[Tensor, "R"], batch: ops.Batch | None = None
     ) -> tuple[Samples, Float[Tensor, "N 3"], Int[Tensor, "N"]]:
         """Samples in occupied cells, a step of world length apart, their points and cells; see `ops.march`."""
-        t, ray_ids, offsets, xyz, cells = ops.march(
+        march = ops.grid_reference.march if self.plain else ops.march
+        t, ray_ids, offsets, xyz, cells = march(
             rays.origins, rays.directions, rays.near, rays.far, self.bits, self.aabb, jitter, step, self.size, batch
         )
         return Samples(t, torch.full_like(t, step), ray_ids, offsets), xyz, cells

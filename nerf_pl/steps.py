@@ -80,7 +80,7 @@ class Gradients:
 def is_plain(model: Model) -> bool:
     """Whether ngp runs in plain PyTorch. The sizes of its tensors then follow from values, so that no CUDA graph can
     record a step."""
-    return isinstance(model, NGP) and model.field.values is None
+    return isinstance(model, NGP) and model.is_plain
 
 
 @contextmanager
