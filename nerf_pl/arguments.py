@@ -21,7 +21,7 @@ FRAMES = 120
 class Train:
     """Train a model on a scene; everything of the run goes to runs/NAME."""
 
-    scene: Position
+    scene: Position = tyro.MISSING
     """Folder of the scene."""
     method: Literal["ngp", "nerf"] = "ngp"
     """ngp is a hash grid that trains in seconds; nerf is the method of the 2020 paper. It sets the other defaults."""
@@ -126,18 +126,25 @@ class Import:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure milliseconds per training step, peak GPU memory, and the time to render a view."""
+    """Measure speed, GPU memory and, for ngp, quality for training time."""
 
+    method: Annotated[Literal["ngp", "nerf"], tyro.conf.Positional] = "ngp"
+    """ngp: a training of its own for each of `seconds`, a step by kernel, frames per second. nerf: a step, memory and
+    the time to render a view in each of `precisions`."""
     scene: Annotated[Path | None, tyro.conf.Positional] = None
     """Folder of a Blender scene; the built-in one by default."""
     out: Path = RUNS / "bench"
     """Where the table and its figures are written."""
+    seconds: tuple[float, ...] = (5.0, 15.0, 60.0)
+    """ngp: training times."""
+    split: Literal["val", "test"] = "test"
+    """ngp: views to score; tune on val."""
     precisions: tuple[Literal["fp32", "tf32", "bf16"], ...] = ("fp32", "tf32", "bf16")
-    """Precisions to measure."""
+    """nerf: precisions to measure."""
     steps: int = 2000
-    """Training steps of each; the first 10 % are not counted."""
+    """nerf: training steps of each; the first 10 % are not counted."""
     view: int = 800
-    """Width and height of the view that is rendered."""
+    """nerf: width and height of the view that is rendered."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +213,8 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Any:
     With --resume, options that are not given are those that the run was started with.
     """
     argv = ["--spheric" if word == "--spheric_poses" else word for word in argv]  # classic, in full
-    parsed = _parse(argv, program)
-    if isinstance(parsed, Train) and parsed.method != Train.method:
-        parsed = _parse(argv, program, _preset(parsed))
+    method = _typed(argv, "method") if program == "nerf" and argv[:1] == ["train"] else None
+    parsed = _parse(argv, program, _preset(method) if method in options.PRESETS else None)
     if getattr(parsed, "resume", False):
         settings = parsed.folders.settings
         if settings.is_file():
@@ -217,15 +223,34 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Any:
             if isinstance(parsed, Train):
                 parts["method"] = stored.method
             parsed = _parse(argv, program, dataclasses.replace(parsed, resume=False, overwrite=False, **parts))
-    return parsed
+    return _with_length(parsed, argv) if isinstance(parsed, Train | ClassicTrain) else parsed
 
 
-def _preset(parsed: Train) -> Train:
-    """The defaults of the method that was asked for, with the scene that was given."""
-    preset = options.PRESETS[parsed.method]
-    parts = {name: getattr(preset, name) for name in options.SECTIONS}
+def _typed(argv: Sequence[str], option: str) -> str | None:
+    """The word that an option has been given, the last one if it stands there twice; None if it is not there."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name[2:].replace("-", "_") == option:
+            found = value if equals else following
+    return found
+
+
+def _preset(method: str) -> Train:
+    """The defaults of a method; the scene is still to be given."""
+    preset = options.PRESETS[method]
+    parts: dict[str, Any] = {name: getattr(preset, name) for name in options.SECTIONS}
     parts["train"] = dataclasses.replace(preset.train, exp_name="")
-    return dataclasses.replace(parsed, resume=False, overwrite=False, **parts)
+    return Train(method=preset.method, **parts)
+
+
+def _with_length(parsed: Any, argv: Sequence[str]) -> Any:
+    """Where the length of the training is typed, no other default of it holds: 5000 steps are not ended by the time
+    that the method takes without them."""
+    if all(_typed(argv, name) is None for name in ("max_steps", "seconds", "num_epochs")):
+        return parsed
+    unset = {name: None for name in ("max_steps", "seconds") if _typed(argv, name) is None}
+    return dataclasses.replace(parsed, train=dataclasses.replace(parsed.train, **unset))
 
 
 def _parse(argv: list[str], program: str, default: Any = None) -> Any:

@@ -19,7 +19,8 @@ from nerf_pl.data import PixelBatches
 from nerf_pl.media import atomic_write
 from nerf_pl.models import make_model
 from nerf_pl.scenes import Scene, load_scene
-from nerf_pl.system import Gradients, render_view
+from nerf_pl.steps import Gradients
+from nerf_pl.system import render_view
 
 WINDOW = 20  # steps between two readings of the clock
 RAYS = 1024  # per step

@@ -19,7 +19,8 @@ from nerf_pl.config import PRESETS, Config, RunFolders, sized
 from nerf_pl.data import PixelBatches
 from nerf_pl.models import NGP, make_model
 from nerf_pl.scenes import Scene
-from nerf_pl.system import Gradients, fit, make_optimizer, render_view
+from nerf_pl.steps import Gradients, fit, make_optimizer
+from nerf_pl.system import render_view
 from nerf_pl.training import load_split, train
 
 WARM_UP, STEPS, PROFILED = 1000, 500, 64  # steps before, in and after the timing of a step

@@ -25,6 +25,7 @@ class ProgressBar(Callback):
         self.status = ""
         self.val_psnr = "-"
         self.last_line = time.monotonic()
+        self.has_warned = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
@@ -39,6 +40,9 @@ class ProgressBar(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         self._update(trainer, pl_module)
+        if pl_module.skipped and not self.has_warned and trainer.is_global_zero:
+            self.console.print(f"step {pl_module.step}: a gradient was not finite; such steps are left out")
+            self.has_warned = True
         if self.bar is None and time.monotonic() - self.last_line >= QUIET_SECONDS:
             self._print(trainer, pl_module)
 
@@ -53,6 +57,8 @@ class ProgressBar(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if self.bar is None:
             self._print(trainer, pl_module)
+        if pl_module.skipped and trainer.is_global_zero:
+            self.console.print(f"steps left out, as a gradient was not finite: {pl_module.skipped}; try a lower --lr")
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         if self.bar is not None:
@@ -65,7 +71,7 @@ class ProgressBar(Callback):
     def _update(self, trainer: L.Trainer, pl_module: Any) -> None:
         done, rate = pl_module.progress, 1 / pl_module.step_seconds
         left = (1 - done) * pl_module.train_seconds / done
-        rays = rate * pl_module.batches.batch_size * pl_module.world
+        rays = rate * pl_module.rays * pl_module.world
         psnr = float(trainer.callback_metrics["train/psnr"])
         speed = f"{_short(rate)} step/s  {_short(rays)} rays/s"
         self.status = f"{speed}  train {psnr:.2f} val {self.val_psnr} dB  {_clock(left)} left"

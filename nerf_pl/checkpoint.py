@@ -15,11 +15,21 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from nerf_pl.checks import check
-from nerf_pl.config import CLASSIC, Config, ModelOptions, from_dict, to_dict
+from nerf_pl.config import CLASSIC, Config, ModelOptions, from_dict, sized, to_dict
 from nerf_pl.foreign import ForeignModel, foreign_layers
 from nerf_pl.media import atomic_write
 from nerf_pl.models import NGP, Model, NeRF, make_model
 from nerf_pl.types import UserError
+
+# options of the grid that decide which weights there are, and which cells
+GRID_SHAPE = (
+    "levels", "features", "log2_size", "base_resolution", "finest_resolution", "hidden", "outputs", "colour_hidden",
+    "cells",
+)  # fmt: skip
+
+
+OF_ONE_RUN = {"step", "occupancy.seen"}  # numbers of steps
+BOX = "occupancy.aabb"  # without which the weights mean nothing
 
 
 class _Inert:
@@ -164,7 +174,7 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
         config = fit_config(config, _size(stored.model), stored.model.N_importance > 0) if config else stored
         model = make_model(config, device)
         _load_own(model, checkpoint, path)
-        if missing := set(dict(model.named_parameters())) - _own_weights(checkpoint).keys():
+        if missing := model.state_dict().keys() - OF_ONE_RUN - _own_weights(checkpoint).keys():
             raise UserError(f"checkpoint {path} has no {min(missing)}: it is incomplete, give another")
     else:
         foreign = foreign_layers(checkpoint, (), path)
@@ -180,26 +190,41 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
     return model.to(device).eval(), config, scene
 
 
-def load_weights(model: Model, path: Path, prefixes_to_ignore: Sequence[str]) -> None:
-    """Start `model` from the weights in a checkpoint, less those whose names start with one of the prefixes.
-
-    Raises UserError if it does not fit the model.
+def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: Sequence[str]) -> None:
+    """Start `model`, made from `config`, from the weights in a checkpoint, less those whose names start with one of the
+    prefixes. Raises UserError if it does not fit the model.
     """
     checkpoint = read_checkpoint(path)
     foreign = foreign_layers(checkpoint, prefixes_to_ignore, path)
+    stored = _stored_config(checkpoint, path) if "config" in checkpoint else None
+    theirs = stored.method if stored else "nerf" if foreign else config.method
+    if theirs != config.method:
+        told = f"--ckpt_path {path} is of the method {theirs}, and this training of {config.method}"
+        raise UserError(f"{told}: train with nerf train --method {theirs}, or leave the option out")
     if foreign is None:
+        if stored and isinstance(model, NGP):
+            compare_grids(stored, config, f"--ckpt_path {path}")
         _load_own(model, checkpoint, path, prefixes_to_ignore)
         return
-    if isinstance(model, NGP):
-        raise UserError(f"--ckpt_path {path} holds weights of the 2020 network: add --method nerf")
+    assert isinstance(model, NeRF)
     own = model.coarse.layout
-    theirs = (foreign.net_depth, foreign.net_width, foreign.net_skip)
-    if theirs != (own.depth, own.width, own.skip):
+    size = (foreign.net_depth, foreign.net_width, foreign.net_skip)
+    if size != (own.depth, own.width, own.skip):
         raise UserError(
-            f"checkpoint {path} has depth {theirs[0]}, width {theirs[1]}, skip {theirs[2]}; this model has "
+            f"checkpoint {path} has depth {size[0]}, width {size[1]}, skip {size[2]}; this model has "
             f"{own.depth}, {own.width}, {own.skip}: set --net_depth, --net_width and --net_skip"
         )
     _assign(model, foreign)
+
+
+def compare_grids(stored: Config, asked: Config, source: str) -> None:
+    """Raises UserError, naming the options to give, where the grid of `source` has other sizes than are asked for."""
+    values = {name: (getattr(stored.grid, name), getattr(asked.grid, name)) for name in GRID_SHAPE}
+    differing = {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+    if differing:
+        here = ", ".join(f"--{name} {pair[1]}" for name, pair in differing.items())
+        given = " ".join(f"--{name} {pair[0]}" for name, pair in differing.items())
+        raise UserError(f"{here}: {source} was trained with other sizes; give {given}")
 
 
 def fit_config(config: Config, size: tuple[int, int, int], has_fine: bool) -> Config:
@@ -220,7 +245,7 @@ def _stored_config(checkpoint: dict[str, Any], path: Path) -> Config:
         check(config)
     except UserError as error:
         raise UserError(f"checkpoint {path}: {error}") from error
-    return config
+    return sized(config, "cpu")  # a training stores every size; without them the weights will tell
 
 
 def _assign(model: NeRF, foreign: ForeignModel) -> None:
@@ -237,10 +262,12 @@ def _own_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_own(model: Model, checkpoint: dict[str, Any], path: Path, prefixes_to_ignore: Sequence[str] = ()) -> None:
-    own = {name: value for name, value in model.state_dict().items() if name != "step"}
+    own = {name: value for name, value in model.state_dict().items() if name not in OF_ONE_RUN}
     ignored = tuple(prefixes_to_ignore)
-    weights = {k: v for k, v in _own_weights(checkpoint).items() if k in own and not k.startswith(ignored)}
-    if not weights:
+    weights = {
+        k: v for k, v in _own_weights(checkpoint).items() if k in own and (k == BOX or not k.startswith(ignored))
+    }
+    if not weights.keys() - {BOX}:
         raise UserError(f"checkpoint {path} holds no weights for this model: give one of nerf_pl or nerf-pytorch")
     for name, value in weights.items():
         if not isinstance(value, Tensor) or own[name].shape != value.shape:

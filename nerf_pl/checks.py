@@ -23,6 +23,9 @@ def check(config: Config) -> None:
     _require(model.net_width >= 32 and model.net_width % 32 == 0, "net_width", model.net_width, "a multiple of 32")
     _require(0 < model.grad_share <= 1, "grad_share", model.grad_share, "give more than 0, up to 1")
     _check_grid(config.grid)
+    own = config.method == "ngp"
+    remedy = "ngp has an Adam of its own, leave the option out or give --method nerf"
+    _require(not own or optim.optimizer == "adam", "optimizer", optim.optimizer, remedy)
     _require(0 < optim.lr < math.inf, "lr", optim.lr, "give a positive number")
     _require(0 <= optim.momentum < 1, "momentum", optim.momentum, "give 0 or more, less than 1")
     _require(0 <= optim.weight_decay < math.inf, "weight_decay", optim.weight_decay, "give 0 or more")
@@ -48,15 +51,19 @@ def _require(holds: bool, option: str, value: object, remedy: str) -> None:
 
 
 def _check_grid(grid: GridOptions) -> None:
-    least = {
-        "levels": 1, "log2_size": 8, "base_resolution": 1, "finest_resolution": 1, "march_steps": 8, "samples": 128,
+    # so that places in the grids can be told apart in 32-bit numbers, and a mistyped size does not ask for terabytes
+    bounds = {
+        "levels": (1, 16), "log2_size": (8, 24), "base_resolution": (1, 2**16), "finest_resolution": (1, 2**16),
+        "march_steps": (8, 2**16), "samples": (128, 2**24), "horizon": (1, 2**24), "cells": (32, 512),
     }  # fmt: skip
-    for name, low in least.items():
+    for name, (low, high) in bounds.items():
         value = getattr(grid, name)
-        _require(value is None or value >= low, name, value, f"give {low} or more")
-    _require(grid.log2_size is None or grid.log2_size <= 24, "log2_size", grid.log2_size, "give 24 or less")
+        _require(value is None or low <= value <= high, name, value, f"give {low} to {high}")
     for name in ("hidden", "outputs", "colour_hidden"):
         value = getattr(grid, name)
-        _require(value >= 16 and not value & (value - 1), name, value, "give a power of two, 16 or more")
-    cells = grid.cells
-    _require(cells is None or (cells >= 32 and cells % 32 == 0), "cells", cells, "give a multiple of 32")
+        possible = 16 <= value <= 256 and not value & (value - 1)
+        _require(possible, name, value, "give a power of two, 16 to 256")
+    cells, finest, base = grid.cells, grid.finest_resolution, grid.base_resolution
+    _require(cells is None or cells % 32 == 0, "cells", cells, "give a multiple of 32")
+    remedy = f"give no less than --base_resolution, {base}"
+    _require(finest is None or base <= finest, "finest_resolution", finest, remedy)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from nerf_pl.arguments import parse
 from nerf_pl.types import UserError
 
 __all__ = ["main", "parse"]
+
+PATIENCE = 5  # seconds
 
 
 def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
@@ -24,6 +27,8 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
         message, code = " ".join(str(error).split()), 2
     except KeyboardInterrupt as stop:
         message, code = f"interrupted{f'; {stop}' if str(stop) else ''}", 130
+    if code == 2 and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(PATIENCE)  # mostly the first process has the same to say, and ends this one
     if code == 2 or os.environ.get("LOCAL_RANK", "0") == "0":  # Ctrl-C reaches all processes, and one says so
         errors.print(f"{program}: {message}", markup=False, style="red" if code == 2 else None)
     sys.exit(code)
@@ -40,7 +45,7 @@ def _run(arguments: Any) -> None:
         commands.run(arguments)
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
-        told = first if "--chunk" in first else f"out of GPU memory: lower --batch_size or --chunk ({first})"
+        told = first if "lower --" in first else f"out of GPU memory: lower --batch_size or --chunk ({first})"
         raise UserError(told) from error
     except Interrupted as stop:
         goes_on = stop.resumable and hasattr(arguments, "resume")

@@ -29,6 +29,8 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
+    """Of nerf alone; ngp takes grad_share, too."""
+
     N_samples: int = 64
     """Samples per ray of the coarse pass."""
     N_importance: int = 128
@@ -74,6 +76,8 @@ class GridOptions:
     """Cells a side of the occupancy grid: a multiple of 32."""
     march_steps: int | None = None
     """Steps of a ray that runs along the diagonal of the scene's box."""
+    horizon: int | None = None
+    """Training steps for which a cell counts as visible once light has reached it; others are left out."""
     samples: int | None = None
     """Samples per training step; the number of rays follows, up to batch_size."""
     random_background: bool = True
@@ -83,11 +87,11 @@ class GridOptions:
 GRID_SIZES: dict[str, dict[str, int]] = {
     "gpu": {
         "levels": 8, "features": 4, "log2_size": 20, "finest_resolution": 512, "cells": 128, "march_steps": 640,
-        "samples": 2**18,
+        "horizon": 512, "samples": 2**18,
     },
     "cpu": {
-        "levels": 8, "features": 2, "log2_size": 15, "finest_resolution": 512, "cells": 64, "march_steps": 384,
-        "samples": 2**14,
+        "levels": 8, "features": 2, "log2_size": 15, "finest_resolution": 256, "cells": 64, "march_steps": 256,
+        "horizon": 128, "samples": 2**14,
     },
 }  # fmt: skip
 
@@ -97,7 +101,7 @@ class OptimOptions:
     loss_type: Literal["mse"] = "mse"
     """Loss between rendered and true colour."""
     optimizer: Literal["sgd", "adam", "radam", "ranger"] = "adam"
-    """Optimizer."""
+    """Optimizer; ngp takes adam alone, in a kind of its own."""
     lr: float = 5e-4
     """Learning rate."""
     momentum: float = 0.9
@@ -127,7 +131,7 @@ class TrainOptions:
     chunk: int = 32 * 1024
     """Rays rendered at once when no gradient is needed; lower it if memory runs out."""
     num_epochs: float = 16
-    """Passes over all training pixels; max_steps and seconds take precedence."""
+    """Passes over all training pixels, batch_size at a time; max_steps and seconds take precedence."""
     max_steps: int | None = None
     """Train for this many steps."""
     seconds: float | None = None
@@ -137,11 +141,13 @@ class TrainOptions:
     accelerator: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to train; with cpu, num_gpus is the number of processes."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """Arithmetic of the networks; auto is bf16 matrix products with fp32 master weights on a GPU, fp32 on a CPU."""
+    """Arithmetic of the networks; auto is bf16 matrix products with fp32 master weights on a GPU, fp32 on a CPU. For
+    ngp auto and bf16 mean kernels in half precision on a GPU; fp32 and tf32 run it in plain PyTorch."""
     seed: int = 0
     """Random seed: the same seed gives the same pixels and samples on any device."""
     val_every: int | None = None
-    """Steps between validations; the default is once an epoch, at least ten times in a run."""
+    """Steps between validations; the default is once an epoch, at least ten times in a run; ten times with ngp, and
+    four times in a run that ends by seconds."""
     val_views: int = 8
     """Views of the validation split that are rendered each time."""
     ckpt_path: str | None = None

@@ -60,7 +60,7 @@ class PixelBatches(nn.Module):
     def forward(self, step: Tensor) -> tuple[Rays, Tensor, Tensor]:
         """Rays, their colours (R, 3) and what is behind them (R, 3), for this step: an int64 tensor of one element."""
         on_gpu = ops.use_kernels(step.device)
-        n = self.batch_size if self.active is None or on_gpu else min(self.batch_size, 4 * int(self.active))
+        n = self.batch_size if self.active is None or on_gpu else min(self.batch_size, int(1.5 * int(self.active)) + 1)
         background = self._background(step, n)
         if on_gpu:
             given = self.images, self.c2w, self.K, self.cameras.pixel_offset, background

@@ -125,10 +125,11 @@ class NGP(nn.Module):
         seed: int = 0,
         grad_share: float = 1.0,
         grid_seed: int = 0,
+        horizon: int = 512,
     ):
         super().__init__()
         self.march_steps, self.samples, self.seed, self.grad_share = march_steps, samples, seed, grad_share
-        self.grid_seed = grid_seed
+        self.grid_seed, self.horizon = grid_seed, horizon
         self.field = HashField(layout, networks, dtype)
         self.is_plain = dtype == torch.float32
         self.occupancy = OccupancyGrid(torch.tensor([[0.0] * 3, [1.0] * 3]), cells, plain=self.is_plain)
@@ -194,7 +195,8 @@ class NGP(nn.Module):
         way.blend(sigma, rgb, k, STOP)
 
     def before_step(self, step: int) -> None:
-        """Refresh the occupancy grid, every 16 steps."""
+        """Refresh the occupancy grid, every 16 steps. It is the same in all processes that train together; which of its
+        cells count as visible differs, since each process marks what its own rays have seen."""
         if step % UPDATE_EVERY:
             return
         turn = step // UPDATE_EVERY
@@ -202,7 +204,7 @@ class NGP(nn.Module):
         def uniform(n: int) -> Tensor:
             return sampling.uniform(self.grid_seed, torch.full_like(self.step, step), CELLS, (n,))
 
-        self.occupancy.update(self.density, uniform, self.march_step, turn, step)
+        self.occupancy.update(self.density, uniform, self.march_step, turn, step - self.horizon)
 
     def density(self, xyz: Tensor) -> Tensor:
         """Density per world length (N,)."""
@@ -251,4 +253,4 @@ def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
     layout = GridLayout(g.levels, g.features, g.log2_size, g.base_resolution, g.finest_resolution)
     networks = FieldLayout(layout.width, g.hidden, g.outputs, 16, g.colour_hidden)
     sizes = g.cells, g.march_steps, g.samples
-    return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed)
+    return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, g.horizon)

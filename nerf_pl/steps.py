@@ -72,8 +72,7 @@ class Gradients:
         for p in self.model.parameters():
             p.grad = None
         loss.backward()
-        # ngp leaves out a step that went wrong, see `optim.GridAdam`, and its error with it
-        self.error += error.nan_to_num(0.0, 0.0, 0.0) if isinstance(self.model, NGP) else error
+        self.error += error
         self.model.step += 1
 
 

@@ -51,6 +51,7 @@ class NeRFSystem(L.LightningModule):
         self.step_seconds = 0.0  # of one step, as last measured
         self.rays = config.train.batch_size  # of one step and process, as last measured
         self.skipped = 0  # steps left out since the start of this process, see `optim.GridAdam`
+        self.error, self.is_failing = math.nan, False  # of the last steps that had one; whether the last ones had none
         self._optimizer_state: dict[str, Any] | None = None
         self._pass_end, self._pass_chunks = 0.0, 0  # of a pass by the clock: training seconds at its end, its chunks
 
@@ -126,6 +127,8 @@ class NeRFSystem(L.LightningModule):
                 self.train_seconds += self._mean(time.perf_counter() - start)
             optimizer: Any = self.optimizers(use_pl_optimizer=False)
             self.gradients = Gradients(self.model, self.batches)
+            if isinstance(self.model, NGP):
+                self.batches.active = self.model.active  # on its way to the device it became another tensor
             with untouched(self.model):  # before the clock of a time budget starts
                 self.model.before_step(0)
                 if isinstance(optimizer, optim.GridAdam):
@@ -144,7 +147,12 @@ class NeRFSystem(L.LightningModule):
         self.train_seconds += spent
         self.step_seconds = spent / n_steps
         if not math.isfinite(error):
-            raise UserError(f"training diverged before step {self.step}: the loss is {error}; give a lower --lr")
+            # ngp survives a step that went wrong, see `optim.GridAdam`; no end of them means that its weights are lost
+            if self.is_failing or not isinstance(self.model, NGP):
+                raise UserError(f"training diverged before step {self.step}: the loss is {error}; give a lower --lr")
+            self.is_failing, error = True, self.error
+        else:
+            self.is_failing, self.error = False, error
         psnr = -10 * math.log10(max(error, 1e-12))
         # Lightning would count chunks; `step` is what it takes for the axis instead
         self.log_dict({"train/mse": error, "train/psnr": psnr, "lr": self._lr(), "step": float(self.step)})
@@ -165,7 +173,7 @@ class NeRFSystem(L.LightningModule):
         self.step += 1
 
     def _error(self, optimizer: torch.optim.Optimizer, n_steps: int) -> float:
-        """Mean squared error of the last steps, but for those that were left out; waits for the device."""
+        """Mean squared error of the last steps; waits for the device."""
         total = self.gradients.error
         if isinstance(optimizer, optim.GridAdam) and isinstance(self.model, NGP):
             assert optimizer.skipped is not None
@@ -175,11 +183,10 @@ class NeRFSystem(L.LightningModule):
             if lost == n_steps:
                 told = f"no gradient was finite in the last {n_steps} steps"
                 raise UserError(f"training diverged before step {self.step}: {told}; give a lower --lr")
-            error /= n_steps - lost
         else:
-            error = total.item() / n_steps
+            error = total.item()
         total.zero_()
-        return error
+        return error / n_steps
 
     def _mean(self, value: float) -> float:
         """The mean over all processes: what they plan by it is the same in each."""

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from nerf_pl.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
-from nerf_pl.checkpoint import AtomicCheckpointIO, load_weights
+from nerf_pl.checkpoint import AtomicCheckpointIO, compare_grids, load_weights
 from nerf_pl.checks import check
 from nerf_pl.config import Config, RunFolders, from_dict, sized, to_dict
 from nerf_pl.data import SceneData
@@ -28,11 +28,6 @@ from nerf_pl.scenes import Scene, available_splits, load_scene
 from nerf_pl.system import NeRFSystem
 from nerf_pl.types import UserError
 
-# options of the grid that decide which weights there are, and which cells
-GRID_SHAPE = (
-    "levels", "features", "log2_size", "base_resolution", "finest_resolution", "hidden", "outputs", "colour_hidden",
-    "cells",
-)  # fmt: skip
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -57,7 +52,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     if resume:
         _resume(system, checkpoints, last)
     elif config.train.ckpt_path:
-        load_weights(model, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
+        load_weights(model, config, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
     if rank == 0:
         _prepare_folders(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
         console.print(_describe(scene, val, root))
@@ -145,9 +140,10 @@ def _compare(stored: Config, asked: Config, last: Path) -> None:
     """Raises UserError where the options ask for another model than was trained."""
     if stored.method != asked.method:
         raise UserError(f"--method {asked.method}: {last} was trained with {stored.method}; leave the option out")
-    names = {"model": ("net_depth", "net_width", "net_skip"), "optim": ("optimizer",)}
     if stored.method == "ngp":
-        names = {"grid": GRID_SHAPE}
+        compare_grids(stored, asked, str(last))
+        return
+    names = {"model": ("net_depth", "net_width", "net_skip"), "optim": ("optimizer",)}
     for section, options in names.items():
         for name in options:
             value, now = (getattr(getattr(config, section), name) for config in (stored, asked))

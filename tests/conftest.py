@@ -49,7 +49,7 @@ def data_dir() -> Path:
         pytest.skip("needs real scenes: set NERF_PL_DATA to the folder that holds nerf_synthetic")
     if not Path(folder).is_dir():
         pytest.fail(f"NERF_PL_DATA {folder} is not a folder: correct it or unset it")
-    return Path(folder)
+    return Path(folder).resolve()  # tests change their folder
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,16 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import FLAGS, nerf
 
-from nerf_pl import bench, callbacks, cli, commands
+from nerf_pl import bench, bench_ngp, callbacks, cli, commands
 from nerf_pl.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint
+from nerf_pl.config import PRESETS
 
 CLASSIC_TRAIN = """--dataset_name blender --root_dir SCENE --N_importance 64 --img_wh 12 12 --noise_std 0
     --num_epochs 16 --batch_size 1024 --optimizer adam --lr 5e-4
@@ -80,6 +82,44 @@ def test_classic_defaults():
     assert not a.optim.lr_per_step
 
 
+@pytest.mark.parametrize("words", [["--method", "nerf"], ["--method=nerf"], ["--method", "ngp", "--method", "nerf"]])
+def test_the_method_sets_the_defaults(words):
+    ours, theirs = cli.parse(["train", "x"]), cli.parse(["train", *words, "x", "--lr", "0.5"])
+    assert (ours.method, theirs.method) == ("ngp", "nerf")
+    assert (ours.optim, ours.train.batch_size) == (PRESETS["ngp"].optim, PRESETS["ngp"].train.batch_size)
+    assert theirs.optim == replace(PRESETS["nerf"].optim, lr=0.5)
+    assert theirs.train == replace(PRESETS["nerf"].train, exp_name="")
+    assert (ours.name, theirs.name) == ("x-ngp", "x-nerf")
+
+
+def test_options_of_the_other_method_do_no_harm():
+    assert cli.parse(["train", "x", "--N_samples", "9"]).model.N_samples == 9
+    assert cli.parse(["train", "--method", "nerf", "x", "--levels", "9"]).grid.levels == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "max_steps", "seconds"),
+    [
+        ([], None, 60),
+        (["--max_steps", "5"], 5, None),
+        (["--max-steps=5", "--seconds", "7"], 5, 7),
+        (["--seconds", "7"], None, 7),
+        (["--num_epochs", "2"], None, None),
+        (["--method", "nerf", "--max_steps", "5"], 5, None),
+    ],
+)
+def test_what_is_typed_decides_how_long_it_takes(words, max_steps, seconds):
+    train = cli.parse(["train", "x", *words]).train
+    assert (train.max_steps, train.seconds) == (max_steps, seconds)
+
+
+def test_a_length_that_is_typed_ends_a_resumed_run_too(run):
+    train = cli.parse(["train", "x", "--exp_name", "tiny", "--resume"]).train
+    assert (train.max_steps, train.seconds) == (12, None)
+    train = cli.parse(["train", "x", "--exp_name", "tiny", "--resume", "--seconds", "9"]).train
+    assert (train.max_steps, train.seconds) == (None, 9)
+
+
 def test_train_eval_and_render(scene_dir, capsys):
     nerf("train", scene_dir, *FLAGS, "--batch_size", 64, "--max_steps", 3, "--num_gpus", 0)
     out, err = capsys.readouterr()
@@ -138,12 +178,38 @@ def test_demo(scene_dir, monkeypatch):
 def test_bench(scene_dir, capsys, monkeypatch):
     monkeypatch.setattr(bench, "SIZE", 16)
     monkeypatch.setattr(bench, "RAYS", 16)
-    nerf("bench", scene_dir, "--steps", 1, "--view", 4, "--precisions", "fp32")
+    nerf("bench", "nerf", scene_dir, "--steps", 1, "--view", 4, "--precisions", "fp32")
     (result,) = json.loads(Path("runs/bench/results.json").read_text())
     assert result["precision"] == "fp32"
     assert result["median_ms"] > 0
     assert "fp32" in Path("runs/bench/table.md").read_text()
     assert "ms a step" in capsys.readouterr().out
+
+
+def test_bench_of_ngp(scene_dir, capsys, monkeypatch):
+    monkeypatch.setattr(bench_ngp, "WARM_UP", 1)
+    monkeypatch.setattr(bench_ngp, "STEPS", 1)
+    nerf("bench", "ngp", scene_dir, "--seconds", 0.5, "--split", "val")
+    results = json.loads(Path("runs/bench/results.json").read_text())
+    assert results["step"]["ms"] > 0
+    assert results["step"]["rays"] > 0
+    (budget,) = results["budgets"]
+    assert budget["seconds"] == 0.5
+    assert budget["steps"] > 0
+    assert budget["psnr"] > 3
+    assert budget["fps"] > 0
+    assert "| 0.5 |" in Path("runs/bench/table.md").read_text()
+    assert Path("runs/bench/curve.png").is_file()
+    assert "views/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["ngp", "nerf"])
+def test_help_shows_the_defaults_of_the_method(method, capsys):
+    with pytest.raises(SystemExit):
+        nerf("train", "--method", method, "--help")
+    out = capsys.readouterr().out
+    assert f"(default: {method})" in out
+    assert f"(default: {PRESETS[method].optim.lr:g})" in out
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["train", "--help"], ["eval", "--help"], ["bench", "--help"]])

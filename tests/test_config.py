@@ -6,7 +6,18 @@ from dataclasses import replace
 import pytest
 
 from nerf_pl.checks import check
-from nerf_pl.config import CLASSIC, PRESETS, Config, DataOptions, from_dict, read_settings, to_dict
+from nerf_pl.config import (
+    CLASSIC,
+    PRESETS,
+    Config,
+    DataOptions,
+    GridOptions,
+    OptimOptions,
+    from_dict,
+    read_settings,
+    sized,
+    to_dict,
+)
 from nerf_pl.types import UserError
 
 CONFIGS = [CLASSIC, *PRESETS.values(), Config(data=DataOptions(img_wh=(3, 4), downscale=1, spheric=True))]
@@ -69,6 +80,10 @@ BAD = {
         "N_samples": 1, "N_importance": -1, "perturb": 1.5, "noise_std": -1.0, "net_depth": 1, "net_skip": 8,
         "net_width": 48,
     },
+    "grid": {
+        "levels": 0, "log2_size": 7, "base_resolution": 0, "finest_resolution": 8, "hidden": 8, "outputs": 24,
+        "colour_hidden": 512, "cells": 48, "march_steps": 7, "horizon": 0, "samples": 127,
+    },
     "optim": {
         "lr": 0.0, "momentum": 1.0, "weight_decay": -1.0, "decay_gamma": 0.0, "poly_exp": -1.0,
         "warmup_multiplier": 0.5, "warmup_epochs": -1.0,
@@ -96,7 +111,35 @@ def test_values_that_cannot_work(section, option, value):
         ("data", {"img_wh": (8, 8), "downscale": 2}),
         ("train", {"exp_name": "../elsewhere"}),
         ("train", {"exp_name": ".."}),
+        ("grid", {"levels": 17}),
+        ("grid", {"log2_size": 25}),
+        ("grid", {"cells": 544}),
+        ("grid", {"cells": 0}),
+        ("grid", {"hidden": 65}),
     ],
 )
 def test_other_values_that_cannot_work(section, options):
     message(check, replace(Config(), **{section: replace(getattr(Config(), section), **options)}))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "radam", "ranger"])
+def test_ngp_has_its_own_optimizer(optimizer):
+    ngp, nerf = (replace(PRESETS[name], optim=OptimOptions(optimizer=optimizer)) for name in ("ngp", "nerf"))
+    assert message(check, ngp).startswith(f"--optimizer {optimizer} ")
+    check(nerf)
+
+
+def test_a_finest_level_is_finer_than_the_base():
+    sizes = GridOptions(base_resolution=64, finest_resolution=63)
+    assert "--base_resolution, 64" in message(check, replace(PRESETS["ngp"], grid=sizes))
+    check(replace(PRESETS["ngp"], grid=replace(sizes, finest_resolution=64)))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_sizes_that_are_left_to_the_device(device):
+    config = sized(replace(PRESETS["ngp"], grid=GridOptions(levels=3)), device)
+    check(config)
+    assert config.grid.levels == 3
+    assert None not in to_dict(config)["grid"].values()
+    assert sized(config, "cuda" if device == "cpu" else "cpu") == config
+    assert sized(PRESETS["ngp"], "cpu") != sized(PRESETS["ngp"], "cuda")

@@ -1,12 +1,15 @@
 """One batch and its gradients, as the training loop asks for them."""
 
+from dataclasses import replace
+
 import torch
+from tiny import config
 
 from nerf_pl.data import PixelBatches
-from nerf_pl.models import NeRF
+from nerf_pl.models import NeRF, make_model
 from nerf_pl.scenes import load_scene
 from nerf_pl.scenes.demo import make_demo
-from nerf_pl.system import Gradients
+from nerf_pl.steps import Gradients, fit, is_plain, make_optimizer, untouched
 
 
 def small(tmp_path) -> Gradients:
@@ -60,3 +63,64 @@ def test_gradients_come_back_after_somebody_took_them_off(tmp_path):
         gradients()
         for p, g in zip(gradients.model.parameters(), truth, strict=True):
             assert torch.allclose(p.grad, g, rtol=1e-4, atol=1e-7)
+
+
+def ngp(scene_dir) -> Gradients:
+    scene, device = load_scene(scene_dir), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = make_model(config("ngp"), device).to(device).train()
+    fit(model, scene, device)
+    return Gradients(model, PixelBatches(scene, 256, seed=0, random_background=True).to(device))
+
+
+def test_capture_of_ngp_leaves_no_trace(scene_dir):
+    """Also not in what a step adapts, or marks as seen."""
+    gradients = ngp(scene_dir)
+    gradients.model.step.fill_(7)
+    before = {name: value.clone() for name, value in gradients.model.state_dict().items()}
+    gradients.capture()
+    after = gradients.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    gradients()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed >= {"step", "kept", "active", "occupancy.seen"}
+
+
+def test_what_is_untouched_comes_back(scene_dir):
+    model = ngp(scene_dir).model
+    with untouched(model):
+        model.before_step(0)
+        assert model.occupancy.density.any()
+    assert not model.occupancy.density.any()
+
+
+def test_a_graph_records_kernels_alone(scene_dir, monkeypatch):
+    """In plain PyTorch the sizes in a step of ngp follow from values, which a graph cannot."""
+    gradients, recorded = ngp(scene_dir), []
+    monkeypatch.setattr(Gradients, "_record", lambda self: recorded.append(self.model))
+    monkeypatch.setattr(Gradients, "__call__", lambda self: None)
+    monkeypatch.setattr(Gradients, "_compute", lambda self: None)
+
+    class OnGPU(torch.Tensor):
+        is_cuda = True
+
+    gradients.error = gradients.error.as_subclass(OnGPU)
+    for plain in (True, False):
+        gradients.model.is_plain = plain
+        gradients.capture()
+        assert is_plain(gradients.model) == plain
+        assert len(recorded) == (not plain)
+
+
+def test_ngp_learns(scene_dir):
+    gradients = ngp(scene_dir)
+    options = config("ngp")
+    optimizer = make_optimizer(gradients.model, replace(options, optim=replace(options.optim, lr=0.04)))
+    errors = []
+    for step in range(64):
+        gradients.model.before_step(step)
+        gradients()
+        optimizer.step()
+        errors.append(gradients.error.item())
+        gradients.error.zero_()
+    assert sum(errors[-16:]) < 0.6 * sum(errors[:16])
+    assert float(optimizer.skipped) == 0

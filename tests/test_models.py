@@ -8,7 +8,9 @@ import torch
 from tiny import MODEL, config
 from torch import nn
 
-from nerf_pl.models import NeRF, make_model, precision_of
+from nerf_pl import ops
+from nerf_pl.models import CELLS, NeRF, make_model, precision_of
+from nerf_pl.sampling import uniform
 from nerf_pl.types import Rays
 
 WHITE = (1.0, 1.0, 1.0)
@@ -139,3 +141,119 @@ def test_precision(capability, auto, monkeypatch):
     assert [precision_of(config(), device) for device in (cpu, gpu)] == ["fp32", auto]
     assert precision_of(config(precision="tf32"), cpu) == "tf32"
     assert make_model(config(precision="bf16"), cpu).coarse.dtype == torch.bfloat16
+
+
+# ---- ngp -------------------------------------------------------------------------------------------------------------
+
+
+def ngp(seed: int = 0, rank: int = 0, low: float = -1.0, high: float = 1.5):
+    """In a box of which two sides are longer, with entries large enough to show."""
+    ours = make_model(config("ngp", seed=seed), torch.device("cpu"), rank)
+    ours.occupancy.aabb.copy_(torch.tensor([[low] * 3, [high, high, 0.5]]))
+    ours.load_state_dict(ours.state_dict())  # which takes its lengths from the box
+    with torch.no_grad():
+        ours.field.table.mul_(1e4)
+    return ours
+
+
+def test_lengths_follow_from_the_box():
+    ours = ngp()
+    assert ours.side == 2.5
+    assert ours.march_step == pytest.approx(math.sqrt(2.5**2 * 2 + 1.5**2) / 64)
+    assert torch.allclose(
+        ours._unit(torch.tensor([[-1.0, -1, -1], [1.5, 1.5, 0.5]])), torch.tensor([[0, 0, 0], [1, 1, 0.6]])
+    )
+
+
+def test_density_is_per_world_length():
+    """The same field in a box of twice the size is half as dense, and as opaque."""
+    small, large = ngp(), ngp(low=-2.0, high=3.0)
+    large.occupancy.aabb.copy_(2 * small.occupancy.aabb)
+    large.load_state_dict(large.state_dict())
+    xyz = torch.rand(50, 3) - 0.5
+    assert torch.allclose(small.density(xyz), 2 * large.density(2 * xyz), rtol=1e-4)
+    here = rays()
+    there = replace(here, origins=2 * here.origins, near=2 * here.near, far=2 * here.far)
+    ours, theirs = small.eval()(here, WHITE)[0], large.eval()(there, WHITE)[0]
+    assert 0.1 < float(ours.opacity.max()) < 0.99
+    assert torch.allclose(ours.opacity, theirs.opacity, atol=1e-4)
+    assert torch.allclose(2 * ours.depth, theirs.depth, atol=1e-3)
+
+
+def test_opacity_is_that_of_the_density():
+    """Through a field of one density light fades by the exponential of the way inside the box."""
+    ours = ngp().eval()
+    ours.field.params.data.zero_()  # exp(0) = 1 for each side of the cube
+    assert torch.allclose(ours.density(torch.zeros(1, 3)), torch.tensor(1 / 2.5))
+    straight = replace(rays(1), origins=torch.tensor([[0.1, 0.2, -4.0]]), directions=torch.tensor([[0.0, 0, 1]]))
+    opacity = ours(straight, None)[0].opacity
+    assert float(opacity) == pytest.approx(1 - math.exp(-1.5 / 2.5), abs=ours.march_step)
+
+
+@pytest.mark.parametrize("background", [None, WHITE])
+def test_ngp_renders_on_a_cpu_what_it_computes(background):
+    ours = ngp().eval()
+    pixels, whole = ours.render(rays(), background), ours(rays(), background)
+    assert len(whole) == 1
+    for name in ("rgb", "depth", "opacity"):
+        assert torch.equal(getattr(pixels, name), getattr(whole[0], name))
+    assert pixels.opacity.max() > 0.1
+
+
+def test_processes_share_their_grid_and_draw_other_samples():
+    first, second, other = ngp(), ngp(rank=1), ngp(seed=1)
+    for model in (first, second, other):
+        model.field.load_state_dict(first.field.state_dict())
+        model.before_step(0)
+    assert torch.equal(first.occupancy.density, second.occupancy.density)
+    assert not torch.equal(first.occupancy.density, other.occupancy.density)
+    target = torch.zeros(32, 3), torch.rand(32, 3)
+    losses = [model.train().loss(rays(), *target)[0] for model in (first, second)]
+    assert losses[0] != losses[1]
+
+
+def test_the_grid_is_refreshed_every_16_steps():
+    ours = ngp()
+    for step in range(1, 16):
+        ours.before_step(step)
+    assert not ours.occupancy.density.any()
+    ours.before_step(16)
+    n = len(ours.occupancy.density)
+    place = torch.arange(n)
+    place = torch.stack([place % 32, place // 32 % 32, place // 1024], 1)
+    unit = (place + uniform(0, torch.tensor([16]), CELLS, (n, 3))) / 32
+    low, high = ours.occupancy.aabb
+    assert torch.allclose(ours.occupancy.density, ours.density(low + unit * (high - low)))
+
+
+@pytest.mark.parametrize(("precision", "half"), [("auto", True), ("bf16", True), ("fp32", False), ("tf32", False)])
+def test_precision_of_ngp(precision, half, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(ops, "_has_triton", lambda: True)
+    ours = make_model(config("ngp", precision=precision), gpu)
+    assert ours.field.dtype == (torch.float16 if half else torch.float32)
+    assert ours.is_plain == (not half)
+    monkeypatch.setattr(ops, "_has_triton", lambda: False)
+    assert "pip install triton" in ops.path(gpu)
+    assert make_model(config("ngp", precision=precision), gpu).is_plain
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_in_fp32_nothing_depends_on_kernels(is_training, monkeypatch):
+    """As with --precision fp32 where there is Triton: the ops that hand over to each other are all the twins."""
+    pytest.importorskip("triton")
+    results = []
+    for path in ("reference", "kernel"):
+        monkeypatch.setenv("NERF_PL_OPS", path)
+        ours = ngp().train(is_training)
+        if is_training:
+            loss, _ = ours.loss(rays(), torch.zeros(32, 3), torch.full((32, 3), 0.5))
+            loss.backward()
+            results.append([loss, ours.field.params.grad, ours.field.table.grad])
+        else:
+            pixels = ours.render(rays(), WHITE)
+            results.append([pixels.rgb, pixels.depth, pixels.opacity])
+    for own, truth in zip(*results, strict=True):
+        assert own.isfinite().all()
+        assert torch.allclose(own, truth, atol=1e-5)

@@ -70,16 +70,18 @@ def test_over_a_background(background):
 
 
 def test_chunks_do_not_show():
-    def model(batch, background, coarse_colour):
-        assert not torch.is_grad_enabled()
-        n = len(batch)
-        return [Pixels(2 * batch.origins, batch.far, batch.near, torch.ones(n))]
+    class Model:
+        def render(self, batch, background):
+            assert not torch.is_grad_enabled()
+            assert background == (0.5, 0.5, 0.5)
+            return Pixels(2 * batch.origins, batch.far, batch.near, torch.ones(len(batch)))
 
     batch = Rays(torch.rand(10, 3), *(torch.rand(10, 3) for _ in range(2)), torch.rand(10), torch.rand(10))
-    whole = render_rays(model, batch, None, 10)
+    given = Model(), batch, (0.5, 0.5, 0.5)
+    whole = render_rays(*given, 10)
     assert whole[0].max() == 1  # colours are clipped
     for chunk in (1, 3, 9, 1000):
-        assert all(map(torch.equal, whole, render_rays(model, batch, None, chunk)))
+        assert all(map(torch.equal, whole, render_rays(*given, chunk)))
 
 
 def test_packed_samples_give_the_same_pixels():

@@ -17,11 +17,13 @@ PROJECT = Path(__file__).resolve().parent.parent
 LEVELS = (
     ("types",),
     ("config", "cameras", "media", "ops"),
-    ("paths", "scenes", "sampling", "losses", "metrics", "optim", "foreign", "checks"),
+    ("paths", "scenes", "sampling", "losses", "metrics", "optim", "foreign"),
     ("occupancy", "fields", "rendering"),
-    ("models", "data"),
-    ("system", "callbacks", "checkpoint", "report", "mesh", "viewer"),
+    ("models", "data", "checks"),
+    ("steps", "callbacks", "checkpoint", "report", "mesh", "viewer"),
+    ("system",),
     ("training", "evaluation", "bench", "arguments"),
+    ("bench_ngp",),
     ("commands",),
     ("cli",),
 )

@@ -8,32 +8,19 @@ from dataclasses import replace
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import FLAGS, config, start
+from tiny import FLAGS, config, content, equal, start
 
 from nerf_pl import callbacks
-from nerf_pl.checkpoint import AtomicCheckpointIO, load_model
+from nerf_pl.checkpoint import load_model
 from nerf_pl.config import OptimOptions, from_dict
 from nerf_pl.data import PixelBatches
 from nerf_pl.metrics import psnr
 from nerf_pl.models import make_model
+from nerf_pl.rendering import render_view
 from nerf_pl.scenes import load_scene
-from nerf_pl.system import NeRFSystem, render_view
+from nerf_pl.system import NeRFSystem
 from nerf_pl.training import RunFolders, train
 from nerf_pl.types import UserError
-
-
-def content(run) -> dict:
-    return AtomicCheckpointIO().load_checkpoint(run / "checkpoints" / "last.ckpt")
-
-
-def equal(a, b) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
 
 
 def logged(run) -> EventAccumulator:

@@ -60,9 +60,9 @@ def test_pictures_of_different_sizes(scene, capsys):
 
 
 def test_aspect_ratio(scene, capsys):
-    for options in (["train", scene], ["--root_dir", scene, "--dataset_name", "blender"]):
-        program = "nerf" if options[0] == "train" else "train.py"
-        message = refused(capsys, *options, "--img_wh", 16, 8, *TRAIN, program=program)
+    classic = ["--root_dir", scene, "--dataset_name", "blender"]
+    for program, words in (("nerf", ["train", scene]), ("train.py", classic)):
+        message = refused(capsys, *words, "--img_wh", 16, 8, "--num_gpus", 0, program=program)
         assert "--img_wh 16 8 changes the aspect ratio" in message
 
 
@@ -103,7 +103,7 @@ def test_checkpoints_of_something_else(scene, run, capsys):
     for words in (["train", scene, "--ckpt_path", "other.ckpt", *TRAIN], ["import", "other.ckpt"]):
         assert "other.ckpt" in refused(capsys, *words)
     last = run / "checkpoints" / "last.ckpt"
-    larger = ["--net_width", 64, "--batch_size", 64, "--max_steps", 1]
+    larger = ["--method", "nerf", "--net_width", 64, "--batch_size", 64, "--max_steps", 1]
     assert "--net_width" in refused(capsys, "train", scene, "--ckpt_path", last, *larger)
     content = AtomicCheckpointIO().load_checkpoint(last)
     del content["state_dict"]["model.fine.params"]
