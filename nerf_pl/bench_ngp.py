@@ -72,9 +72,7 @@ def bench_ngp(
     return step, results
 
 
-def measure_step(
-    config: Config, scene: Scene, device: torch.device, warm_up: int = WARM_UP, steps: int = STEPS
-) -> Step:
+def measure_step(config: Config, scene: Scene, device: torch.device) -> Step:
     """Time everything of a training step, the optimizer and the grid's updates included."""
     model = make_model(config, device).to(device).train()
     assert isinstance(model, NGP)
@@ -96,10 +94,10 @@ def measure_step(
         _wait(device)
         return (time.perf_counter() - start) / n
 
-    run(0, warm_up)
-    seconds = run(warm_up, steps)
+    run(0, WARM_UP)
+    seconds = run(WARM_UP, STEPS)
     peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
-    kernels = _kernels(lambda: run(warm_up + steps, PROFILED), PROFILED) if device.type == "cuda" else {}
+    kernels = _kernels(lambda: run(WARM_UP + STEPS, PROFILED), PROFILED) if device.type == "cuda" else {}
     rays, samples = int(model.kept), int(model.samples * min(int(model.kept) / max(int(model.active), 1), 1))
     return Step(seconds * 1e3, rays, samples, rays / seconds, samples / seconds, peak, kernels)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 # before torch starts its thread pool: the tests' tensors are small, so more threads would only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # and where others use the machine, they would wait very long
 
 import pytest
 import torch

@@ -160,9 +160,8 @@ def test_lengths_follow_from_the_box():
     ours = ngp()
     assert ours.side == 2.5
     assert ours.march_step == pytest.approx(math.sqrt(2.5**2 * 2 + 1.5**2) / 64)
-    assert torch.allclose(
-        ours._unit(torch.tensor([[-1.0, -1, -1], [1.5, 1.5, 0.5]])), torch.tensor([[0, 0, 0], [1, 1, 0.6]])
-    )
+    corners = torch.tensor([[-1.0, -1, -1], [1.5, 1.5, 0.5]])
+    assert torch.allclose(ours._unit(corners), torch.tensor([[0, 0, 0], [1, 1, 0.6]]))
 
 
 def test_density_is_per_world_length():
@@ -175,7 +174,7 @@ def test_density_is_per_world_length():
     here = rays()
     there = replace(here, origins=2 * here.origins, near=2 * here.near, far=2 * here.far)
     ours, theirs = small.eval()(here, WHITE)[0], large.eval()(there, WHITE)[0]
-    assert 0.1 < float(ours.opacity.max()) < 0.99
+    assert 0.1 < ours.opacity.max() < 0.99
     assert torch.allclose(ours.opacity, theirs.opacity, atol=1e-4)
     assert torch.allclose(2 * ours.depth, theirs.depth, atol=1e-3)
 
@@ -187,7 +186,7 @@ def test_opacity_is_that_of_the_density():
     assert torch.allclose(ours.density(torch.zeros(1, 3)), torch.tensor(1 / 2.5))
     straight = replace(rays(1), origins=torch.tensor([[0.1, 0.2, -4.0]]), directions=torch.tensor([[0.0, 0, 1]]))
     opacity = ours(straight, None)[0].opacity
-    assert float(opacity) == pytest.approx(1 - math.exp(-1.5 / 2.5), abs=ours.march_step)
+    assert opacity.item() == pytest.approx(1 - math.exp(-1.5 / 2.5), abs=ours.march_step)
 
 
 @pytest.mark.parametrize("background", [None, WHITE])
@@ -243,16 +242,17 @@ def test_precision_of_ngp(precision, half, monkeypatch):
 def test_in_fp32_nothing_depends_on_kernels(is_training, monkeypatch):
     """As with --precision fp32 where there is Triton: the ops that hand over to each other are all the twins."""
     pytest.importorskip("triton")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     results = []
     for path in ("reference", "kernel"):
         monkeypatch.setenv("NERF_PL_OPS", path)
-        ours = ngp().train(is_training)
+        ours, given = ngp().train(is_training).to(device), rays().to(device)
         if is_training:
-            loss, _ = ours.loss(rays(), torch.zeros(32, 3), torch.full((32, 3), 0.5))
+            loss, _ = ours.loss(given, torch.zeros(32, 3, device=device), torch.full((32, 3), 0.5, device=device))
             loss.backward()
             results.append([loss, ours.field.params.grad, ours.field.table.grad])
         else:
-            pixels = ours.render(rays(), WHITE)
+            pixels = ours.render(given, WHITE)
             results.append([pixels.rgb, pixels.depth, pixels.opacity])
     for own, truth in zip(*results, strict=True):
         assert own.isfinite().all()

@@ -87,7 +87,7 @@ def test_the_multiplier_means_nothing_without_warm_up():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match=r"--lr_scheduler linear .*steplr, cosine or poly"):
+    with pytest.raises(UserError, match=r"--lr_scheduler linear .*steplr, cosine, flat_cosine or poly"):
         lr_factor(0, 10, "linear")
     with pytest.raises(UserError, match=r"--warmup_multiplier 0.5 .*1 or more"):
         lr_factor(0, 10, "steplr", warmup_multiplier=0.5, warmup_epochs=1)
@@ -233,3 +233,8 @@ def test_whole_epochs_are_reached_in_spite_of_rounding(num_epochs):
         epoch = done / num_epochs * num_epochs
         factor = lr_factor(epoch, num_epochs, "steplr", decay_step=range(1, num_epochs + 1), decay_gamma=0.5)
         assert factor == 0.5**done
+
+
+def test_a_schedule_that_is_flat_at_first():
+    factors = [lr_factor(epoch, 10, "flat_cosine", per_step=True) for epoch in (0, 2, 3.9, 4, 7, 10, 11)]
+    assert factors == pytest.approx([1, 1, 1, 1, 0.5, 0, 0], abs=1e-9)

@@ -1,0 +1,193 @@
+"""The hash-grid method: weights of other runs, and what can go wrong."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import FLAGS, NGP_FLAGS, config, content, refused, start
+
+from nerf_pl.checkpoint import load_weights
+from nerf_pl.models import NGP, NeRF, make_model
+from nerf_pl.steps import fit
+from nerf_pl.training import RunFolders, load_split, train
+from nerf_pl.types import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+# ---- weights to start from -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory, scene_dir) -> Path:
+    """The folder of a run of twenty steps. Not to be changed: copy it first."""
+    run = tmp_path_factory.mktemp("ngp") / "run"
+    train(config("ngp", max_steps=20), scene_dir, RunFolders.modern(run))
+    return run
+
+
+def test_starting_from_weights(learned, scene_dir):
+    """Weights stay in the box that they were trained in, and the cells that can hold something are found anew."""
+    source, path = content(learned), Path("source.ckpt")
+    source["state_dict"]["model.occupancy.aabb"] *= 0.9  # no box that the masks of the scene would give
+    source["state_dict"]["model.occupancy.possible"].zero_()
+    torch.save(source, path)
+    options = config("ngp", ckpt_path=str(path), max_steps=1, prefixes_to_ignore=("field.params", "occupancy"))
+    options = replace(options, optim=replace(options.optim, lr=1e-12))
+    train(options, scene_dir, RunFolders.modern(Path("run")))
+    theirs, ours, fresh = source["state_dict"], content(Path("run"))["state_dict"], make_model(options, CPU)
+    assert torch.allclose(ours["model.field.table"], theirs["model.field.table"], atol=1e-9)
+    assert torch.allclose(ours["model.field.params"], fresh.field.params, atol=1e-9)
+    assert torch.equal(ours["model.occupancy.aabb"], theirs["model.occupancy.aabb"])
+    fresh.occupancy.aabb.copy_(theirs["model.occupancy.aabb"])
+    fit(fresh, load_split(options, scene_dir, "train"), CPU, keep_box=True)
+    assert torch.equal(ours["model.occupancy.possible"], fresh.occupancy.possible)
+    assert fresh.occupancy.possible.any()
+
+
+def test_marks_of_another_run_do_not_count(learned):
+    """They are numbers of its steps."""
+    model = make_model(config("ngp"), CPU)
+    path = learned / "checkpoints" / "last.ckpt"
+    assert content(learned)["state_dict"]["model.occupancy.seen"].max() == 19
+    load_weights(model, config("ngp"), path, ())
+    assert model.occupancy.seen.max() == 0
+    assert torch.equal(model.occupancy.density, content(learned)["state_dict"]["model.occupancy.density"])
+
+
+def test_weights_of_another_method(learned, trained, scene_dir, capsys):
+    theirs, ours = trained / "checkpoints" / "last.ckpt", learned / "checkpoints" / "last.ckpt"
+    told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ckpt_path", theirs)
+    assert "is of the method nerf, and this training of ngp" in told
+    assert "--method nerf" in told
+    told = refused(capsys, "train", scene_dir, *FLAGS, "--ckpt_path", ours)
+    assert "--method ngp" in told
+    classic = ["--root_dir", scene_dir, "--img_wh", 16, 16, "--num_gpus", 0]
+    assert "--method ngp" in refused(capsys, *classic, "--ckpt_path", ours, program="train.py")
+    assert "use nerf eval" in refused(capsys, *classic, "--ckpt_path", ours, program="eval.py")
+    told = refused(capsys, "import", ours)
+    assert "was trained with the method ngp" in told
+
+
+def test_weights_of_other_sizes(learned, scene_dir, capsys):
+    words = [*NGP_FLAGS, "--levels", 3, "--cells", 64]
+    told = refused(capsys, "train", scene_dir, *words, "--ckpt_path", learned / "checkpoints" / "last.ckpt")
+    assert "--levels 3, --cells 64: --ckpt_path" in told
+    assert told.endswith("give --levels 4 --cells 32")
+    shutil.copytree(learned, "runs/run")
+    told = refused(capsys, "train", scene_dir, "--exp_name", "run", "--resume", "--hidden", 64, "--max_steps", 30)
+    assert "--hidden 64: runs/run/checkpoints/last.ckpt" in told
+    told = refused(capsys, "train", scene_dir, "--exp_name", "run", "--resume", "--method", "nerf", "--max_steps", 30)
+    assert "--method nerf" in told
+
+
+def test_incomplete_checkpoints(learned, capsys):
+    run = Path(shutil.copytree(learned, "run"))
+    last = content(run)
+    del last["state_dict"]["model.occupancy.bits"]
+    torch.save(last, run / "checkpoints" / "last.ckpt")
+    assert "has no occupancy.bits" in refused(capsys, "eval", run)
+
+
+# ---- what can go wrong -----------------------------------------------------------------------------------------------
+
+
+def test_its_optimizer_is_its_own(scene_dir, capsys):
+    told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--optimizer", "sgd")
+    assert told.startswith("nerf: --optimizer sgd cannot work")
+
+
+def test_pictures_of_nothing(scene_dir, capsys):
+    scene = Path(shutil.copytree(scene_dir, "scene"))
+    for picture in (scene / "train").glob("*.png"):
+        Image.fromarray(np.zeros((16, 16, 4), np.uint8)).save(picture)
+    told = refused(capsys, "train", scene, *NGP_FLAGS, "--num_gpus", 0)
+    assert "the views' masks leave nothing inside the scene's box, (-1.5, -1.5, -1.5) to (1.5, 1.5, 1.5)" in told
+
+
+def away(scene: Path) -> None:
+    """Turn the training cameras round."""
+    path = scene / "transforms_train.json"
+    values = json.loads(path.read_text())
+    for frame in values["frames"]:
+        pose = np.array(frame["transform_matrix"])
+        pose[:3, (0, 2)] *= -1  # half a turn about the vertical
+        frame["transform_matrix"] = pose.tolist()
+    path.write_text(json.dumps(values))
+
+
+def test_cameras_that_look_away(scene_dir, capsys):
+    scene = Path(shutil.copytree(scene_dir, "scene"))
+    away(scene)
+    assert "no camera looks inside the scene's box" in refused(capsys, "train", scene, *NGP_FLAGS, "--num_gpus", 0)
+
+
+def test_two_processes_fail_with_one_line(scene_dir, tmp_path):
+    scene = Path(shutil.copytree(scene_dir, "scene"))
+    away(scene)
+    words = ["train", scene, *NGP_FLAGS, "--num_gpus", 2, "--accelerator", "cpu"]
+    process = start(tmp_path, *words)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert err.count("\n") == 1, err
+    assert "no camera looks inside the scene's box" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "options"),
+    [(NGP_FLAGS, NGP, "--samples, --log2_size or --batch_size"), (FLAGS, NeRF, "--batch_size")],
+)
+@pytest.mark.parametrize("at", [0, 3])
+def test_too_little_memory(scene_dir, capsys, monkeypatch, words, model, options, at):
+    """Before the first step and in a later one."""
+
+    def loss(self, *batch):
+        if int(self.step) >= at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nand more")
+        return whole(self, *batch)
+
+    whole = model.loss
+    monkeypatch.setattr(model, "loss", loss)
+    told = refused(capsys, "train", scene_dir, *words, "--max_steps", 5, "--num_gpus", 0)
+    assert told == f"nerf: out of GPU memory in training: lower {options} (CUDA out of memory. Tried to allocate 9 GiB)"
+
+
+def spoil(monkeypatch, steps: range) -> None:
+    """Make the gradients of these steps something that is no number."""
+    whole = NGP.loss
+
+    def loss(self, *batch):
+        value, error = whole(self, *batch)
+        if int(self.step) in steps:
+            return value + torch.nan * self.field.params.sum(), error * torch.nan
+        return value, error
+
+    monkeypatch.setattr(NGP, "loss", loss)
+
+
+def test_steps_that_go_wrong_are_left_out(scene_dir, capsys, monkeypatch):
+    spoil(monkeypatch, range(3, 5))
+    train(config("ngp", max_steps=12, val_every=6), scene_dir, RunFolders.modern(Path("run")))
+    out = capsys.readouterr().out
+    assert out.count("a gradient was not finite; such steps are left out") == 1
+    assert out.splitlines()[-1] == "steps left out, as a gradient was not finite: 2; try a lower --lr"
+    last = content(Path("run"))
+    assert last["global_step"] == 12
+    assert all(value.isfinite().all() for value in last["state_dict"].values())
+
+
+def test_a_training_that_goes_wrong_for_good_ends(scene_dir, monkeypatch):
+    spoil(monkeypatch, range(4, 10**6))
+    with pytest.raises(UserError, match=r"diverged before step \d+: no gradient was finite.*--lr"):
+        train(config("ngp", max_steps=1000, val_every=4), scene_dir, RunFolders.modern(Path("run")))
+    assert content(Path("run"))["global_step"] == 4
