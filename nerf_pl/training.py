@@ -40,6 +40,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     check(config)
     accelerator, devices = devices_of(config)
     config = sized(config, "cpu" if accelerator == "cpu" else "cuda")
+    check(config)  # once more, with the sizes that were left to the device
     rank, last = process(), folders.checkpoints / "last.ckpt"
     if rank == 0:
         _check_folder(last, resume, overwrite)

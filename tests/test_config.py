@@ -129,6 +129,12 @@ def test_ngp_has_its_own_optimizer(optimizer):
     check(nerf)
 
 
+def test_a_step_has_room_for_a_ray():
+    sizes = GridOptions(samples=500, march_steps=500)
+    assert "--march_steps, 500" in message(check, replace(PRESETS["ngp"], grid=sizes))
+    check(replace(PRESETS["ngp"], grid=replace(sizes, march_steps=499)))
+
+
 def test_a_finest_level_is_finer_than_the_base():
     sizes = GridOptions(base_resolution=64, finest_resolution=63)
     assert "--base_resolution, 64" in message(check, replace(PRESETS["ngp"], grid=sizes))
