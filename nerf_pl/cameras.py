@@ -1,4 +1,4 @@
-"""Pinhole cameras: from pixels to rays and back."""
+"""Pinhole cameras: from pixels to rays and back, and what lenses do to pictures."""
 
 from dataclasses import dataclass, replace
 
@@ -11,11 +11,12 @@ from nerf_pl.types import Rays
 
 @dataclass(frozen=True)
 class Cameras:
-    """C cameras that share one image size.
+    """C cameras.
 
     c2w: camera to world, OpenGL axes (x right, y up, z back: the camera looks along -z).
-    K: intrinsics in pixels. pixel_offset: where in a pixel its ray passes; 0.5 is the centre, and 0 the corner, which
-    is what the classic implementation does.
+    K: intrinsics in pixels. width, height: of all pictures or, where they differ, of the canvas whose top left corner
+    each of them fills; `sizes` then has their own widths and heights. pixel_offset: where in a pixel its ray passes;
+    0.5 is the centre, and 0 the corner, which is what the classic implementation does.
     """
 
     c2w: Float[Tensor, "C 3 4"]
@@ -23,22 +24,34 @@ class Cameras:
     width: int
     height: int
     pixel_offset: float = 0.5
+    sizes: Int[Tensor, "C 2"] | None = None
 
     def __len__(self) -> int:
         return self.c2w.shape[0]
 
     def __getitem__(self, index: slice | Tensor) -> "Cameras":
-        return replace(self, c2w=self.c2w[index], K=self.K[index])
+        sizes = None if self.sizes is None else self.sizes[index]
+        return replace(self, c2w=self.c2w[index], K=self.K[index], sizes=sizes)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of one view."""
+        if self.sizes is None:
+            return self.width, self.height
+        width, height = self.sizes[index].tolist()
+        return width, height
 
     def to(self, device: torch.device | str) -> "Cameras":
+        """The same cameras, with poses and intrinsics on a device."""
         return replace(self, c2w=self.c2w.to(device), K=self.K.to(device))
 
     def on(self, c2w: Tensor, K: Tensor) -> "Cameras":
-        """The same cameras with their tensors elsewhere."""
+        """The same cameras with these tensors in place of theirs."""
         return replace(self, c2w=c2w, K=K)
 
     def resized(self, width: int, height: int) -> "Cameras":
-        """The same views at another resolution."""
+        """The same views at another resolution. Raises ValueError for views of several sizes."""
+        if self.sizes is not None:
+            raise ValueError("views of several sizes have no one resolution to be changed")
         K = self.K.clone()
         K[:, 0] *= width / self.width
         K[:, 1] *= height / self.height
@@ -57,20 +70,43 @@ def pixel_rays(
 
 def image_rays(cameras: Cameras, camera_id: int, near: float, far: float) -> Rays:
     """All rays of one camera, row by row."""
-    pixel_ids = torch.arange(cameras.width * cameras.height, device=cameras.c2w.device)
+    width, height = cameras.size(camera_id)
+    pixel_ids = torch.arange(width * height, device=cameras.c2w.device)
     one = slice(camera_id, camera_id + 1)  # a copy for each pixel would take longer than a fast method's rendering
-    return _rays(cameras, cameras.K[one], cameras.c2w[one], pixel_ids, near, far)
+    return _rays(cameras, cameras.K[one], cameras.c2w[one], pixel_ids, near, far, width)
 
 
-def _rays(cameras: Cameras, K: Tensor, c2w: Tensor, pixel_ids: Tensor, near: float, far: float) -> Rays:
-    """Rays through pixels of cameras K (R or 1, 3, 3), c2w (R or 1, 3, 4)."""
-    x = (pixel_ids % cameras.width).to(K.dtype) + cameras.pixel_offset
-    y = torch.div(pixel_ids, cameras.width, rounding_mode="floor").to(K.dtype) + cameras.pixel_offset
+def _rays(
+    cameras: Cameras, K: Tensor, c2w: Tensor, pixel_ids: Tensor, near: float, far: float, width: int | None = None
+) -> Rays:
+    """Rays through pixels of cameras K (R or 1, 3, 3), c2w (R or 1, 3, 4); pixels lie in rows of `width`."""
+    width = width or cameras.width
+    x = (pixel_ids % width).to(K.dtype) + cameras.pixel_offset
+    y = torch.div(pixel_ids, width, rounding_mode="floor").to(K.dtype) + cameras.pixel_offset
     right, up = (x - K[:, 0, 2]) / K[:, 0, 0], -(y - K[:, 1, 2]) / K[:, 1, 1]
     directions = right[:, None] * c2w[:, :, 0] + up[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
     directions = torch.nn.functional.normalize(directions, dim=-1)
     bound = torch.ones_like(x)
     return Rays(c2w[:, :, 3].expand_as(directions), directions, directions, near * bound, far * bound)
+
+
+def ndc_rays(rays: Rays, ndc: tuple[float, float]) -> Rays:
+    """World rays of forward-facing cameras (looking along -z) in normalised device coordinates (NeRF 2020, appendix C).
+
+    ndc: 2 fx / width and 2 fy / height of the frustum whose near plane is z = -1; what lies from there to infinity
+    within it fills the cube [-1, 1]^3. Directions have unit length there, so that near is 0 and far the length of the
+    way to infinity; viewdirs stay those of the world. Rays that do not look forward mean nothing; they are bent to.
+    """
+    ox, oy, oz = rays.origins.unbind(-1)
+    dx, dy, dz = rays.directions.unbind(-1)
+    dz = dz.clamp(max=-1e-3)
+    t = -(1 + oz) / dz  # to the near plane
+    ox, oy, oz = ox + t * dx, oy + t * dy, torch.full_like(oz, -1.0)
+    x, y = -ndc[0] * ox / oz, -ndc[1] * oy / oz
+    origins = torch.stack([x, y, torch.full_like(x, -1.0)], -1)
+    way = torch.stack([-ndc[0] * (dx / dz - ox / oz), -ndc[1] * (dy / dz - oy / oz), torch.full_like(x, 2.0)], -1)
+    far = way.norm(dim=-1)
+    return Rays(origins, way / far[:, None], rays.viewdirs, torch.zeros_like(far), far)
 
 
 def project(

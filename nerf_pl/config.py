@@ -17,12 +17,15 @@ from nerf_pl.types import UserError
 
 @dataclass(frozen=True)
 class DataOptions:
-    dataset_name: Literal["auto", "blender", "llff"] = "auto"
+    dataset_name: Literal["auto", "blender", "llff", "transforms", "colmap"] = "auto"
     """Layout of the scene folder; auto looks at the files in it."""
     img_wh: tuple[int, int] | None = None
     """Train and evaluate at this width and height instead of the images' own; must keep the aspect ratio."""
     downscale: int = 1
     """Divide the images' width and height by this; not together with img_wh."""
+    test_every: int = 8
+    """Hold out each so many views for validation and test, where the scene has no splits of its own; 0: train on all.
+    With llff 0 holds out the most central view, for validation."""
     spheric: bool = False
     """The photos surround the scene (llff only)."""
 
@@ -173,7 +176,7 @@ SECTIONS = {
     "data": DataOptions, "model": ModelOptions, "grid": GridOptions, "optim": OptimOptions, "train": TrainOptions,
 }  # fmt: skip
 
-CLASSIC = Config(data=DataOptions(dataset_name="blender", img_wh=(800, 800)))
+CLASSIC = Config(data=DataOptions(dataset_name="blender", img_wh=(800, 800), test_every=0))
 """The defaults of the classic command."""
 
 PRESETS = {

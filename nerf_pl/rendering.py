@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl import ops
-from nerf_pl.cameras import image_rays
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Pixels, Rays, Samples
 
@@ -64,9 +63,7 @@ def render_view(model, scene: Scene, view: int, chunk: int, device: torch.device
     """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W)."""
     was_training = model.training
     model.eval()
-    cameras = scene.cameras
-    rays = image_rays(cameras.to(device), view, scene.near, scene.far)
-    rgb, depth, opacity = render_rays(model, rays, scene.background, chunk)
+    rgb, depth, opacity = render_rays(model, scene.rays(view, device), scene.background, chunk)
     model.train(was_training)
-    shape = (cameras.height, cameras.width)
+    shape = scene.cameras.size(view)[::-1]
     return {"rgb": rgb.view(*shape, 3), "depth": depth.view(shape), "opacity": opacity.view(shape)}

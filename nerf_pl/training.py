@@ -45,7 +45,8 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     if rank == 0:
         _check_folder(last, resume, overwrite)
     scene = load_split(config, root, "train")
-    val = load_split(config, root, "val") if "val" in available_splits(root) else None
+    splits = available_splits(root, config.data.dataset_name, config.data.test_every)
+    val = load_split(config, root, "val") if "val" in splits else None
 
     model = make_model(config, torch.device("cuda" if accelerator == "gpu" else "cpu"), rank)
     system = NeRFSystem(config, model, scene, val, devices)
@@ -112,7 +113,7 @@ def process() -> int:
 def load_split(config: Config, root: Path, split: str) -> Scene:
     """One split of the scene in `root`, as the options of a run ask for it."""
     d = config.data
-    scene = load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.spheric)
+    scene = load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.test_every, d.spheric)
     if config.method == "ngp":  # rays through the middle of pixels; the classic ones pass a corner
         scene = replace(scene, cameras=replace(scene.cameras, pixel_offset=0.5))
     return scene

@@ -1,5 +1,6 @@
 """Loaders: one function per folder layout, each giving a Scene."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -11,15 +12,31 @@ __all__ = ["LOADERS", "Loader", "Scene", "available_splits", "detect", "load_sce
 
 
 class Loader(Protocol):
-    def __call__(self, root: Path, split: str, img_wh: tuple[int, int] | None, downscale: int = 1) -> Scene: ...
+    def __call__(
+        self,
+        root: Path,
+        split: str,
+        img_wh: tuple[int, int] | None = None,
+        downscale: int = 1,
+        test_every: int = 8,
+        spheric: bool = False,
+    ) -> Scene: ...
 
 
 LOADERS: dict[str, Loader] = {"blender": load_blender}
-LAYOUTS = "blender (transforms_train.json and so on)"
+
+# what a folder of each layout has, in the order in which they are looked for
+MARKS: dict[str, tuple[str, Callable[[Path], bool]]] = {
+    "blender": (
+        "transforms_train.json and so on",
+        lambda root: any((root / f"transforms_{split}.json").is_file() for split in SPLITS),
+    ),
+}
+LAYOUTS = ", ".join(f"{name} ({files})" for name, (files, _) in MARKS.items())
 
 
 def detect(root: Path | str) -> str:
-    """The name of the layout of the scene folder `root`: a key of LOADERS, or "llff".
+    """The name of the layout of the scene folder `root`: a key of LOADERS.
 
     Raises UserError if there is no such folder or nothing in it is known.
     """
@@ -39,28 +56,36 @@ def load_scene(
     split: str = "train",
     img_wh: tuple[int, int] | None = None,
     downscale: int = 1,
+    test_every: int = 8,
     spheric: bool = False,
 ) -> Scene:
     """One split of the scene in the folder `root`, by the loader `dataset_name` or, with "auto", the one that fits.
 
-    img_wh: width and height to resize the images to; downscale divides them instead. spheric is for llff and has no
-    effect on other layouts. Raises UserError for a folder or an option that cannot work.
+    img_wh: width and height to resize the images to; downscale divides them instead. test_every: where the layout has
+    no splits, each so many views one is held out (0: none). spheric is for llff and has no effect on other layouts.
+    Raises UserError for a folder or an option that cannot work.
     """
     root = Path(root)
     name = detect(root) if dataset_name == "auto" else dataset_name
-    if name == "llff":
-        raise UserError(f"{root} is an LLFF scene, which is not supported yet; layouts understood: {LAYOUTS}")
     if name not in LOADERS:
         raise UserError(f"--dataset_name {name} is unknown: give auto or {' or '.join(LOADERS)}")
-    return LOADERS[name](root, split, img_wh, downscale)
+    if test_every < 0 or test_every == 1:
+        raise UserError(f"--test_every {test_every} leaves no view to train on: give 2 or more, or 0 to hold out none")
+    return LOADERS[name](root, split, img_wh, downscale, test_every, spheric)
 
 
-def available_splits(root: Path | str) -> tuple[str, ...]:
+def available_splits(root: Path | str, dataset_name: str = "auto", test_every: int = 8) -> tuple[str, ...]:
     """The splits that the scene folder has, in the order train, val, test."""
-    return tuple(split for split in SPLITS if (Path(root) / f"transforms_{split}.json").is_file())
+    root = Path(root)
+    name = _layout(root) if dataset_name == "auto" else dataset_name
+    if name is None:
+        return ()
+    if name == "blender":
+        return tuple(split for split in SPLITS if (root / f"transforms_{split}.json").is_file())
+    if name == "llff" and not test_every:
+        return ("train", "val")  # the classic rule: the most central view validates
+    return SPLITS if test_every else ("train",)
 
 
 def _layout(root: Path) -> str | None:
-    if available_splits(root):
-        return "blender"
-    return "llff" if (root / "poses_bounds.npy").is_file() else None
+    return next((name for name, (_, has) in MARKS.items() if has(root)), None)

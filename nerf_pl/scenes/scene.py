@@ -4,18 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from nerf_pl.cameras import Cameras
+from nerf_pl.cameras import Cameras, image_rays, ndc_rays
+from nerf_pl.types import Rays
 
 
 @dataclass(frozen=True)
 class Scene:
     """Posed images. Nothing downstream knows which data set they came from.
 
-    images: sRGB as stored, alpha not premultiplied if there is one; on the CPU.
-    near, far: bounds of t, as distances. aabb: the box that holds the scene. background: what alpha is composited on.
+    images: sRGB as stored, alpha not premultiplied if there is one; on the CPU. masks: pixels to learn from and to be
+    judged by; None for all. near, far: bounds of t, as distances. aabb: the box that holds the scene or, of one that is
+    `unbounded`, its middle, a cube. background: what alpha is composited on. ndc: not None says that rays live in
+    normalised device coordinates, see `cameras.ndc_rays`; the box does then, too. target: what the cameras look at.
     names: one per image, for the files that evaluation writes.
     """
 
@@ -25,7 +28,10 @@ class Scene:
     far: float
     aabb: Float[Tensor, "2 3"]
     background: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
-    ndc: bool = False
+    ndc: tuple[float, float] | None = None
+    unbounded: bool = False
+    masks: Bool[Tensor, "C H W"] | None = None
+    target: tuple[float, float, float] = (0.0, 0.0, 0.0)
     names: tuple[str, ...] = ()
     root: Path | None = None
 
@@ -34,7 +40,18 @@ class Scene:
 
     def image(self, index: int) -> Float[Tensor, "H W 3"]:
         """One image in [0, 1], composited on the background."""
-        return on_background(self.images[index], self.background)
+        width, height = self.cameras.size(index)
+        return on_background(self.images[index, :height, :width], self.background)
+
+    def mask(self, index: int) -> Bool[Tensor, "H W"] | None:
+        """The pixels of one image that count; None for all."""
+        width, height = self.cameras.size(index)
+        return None if self.masks is None else self.masks[index, :height, :width]
+
+    def rays(self, index: int, device: torch.device | str = "cpu") -> Rays:
+        """All rays of one view, row by row, in the space that the model lives in."""
+        rays = image_rays(self.cameras.to(device), index, self.near, self.far)
+        return rays if self.ndc is None else ndc_rays(rays, self.ndc)
 
 
 def on_background(
@@ -51,3 +68,20 @@ def on_background(
     if all(b == 1 for b in background):
         return rgb * alpha + (1 - alpha)
     return rgb * alpha + (1 - alpha) * torch.tensor(background, device=pixels.device)
+
+
+def held_out(n: int, split: str, test_every: int) -> list[int]:
+    """Which of n views in order belong to a split, for layouts that have no splits of their own: every test_every-th,
+    from the first, is for test and val, the others are for training; 0 keeps all for training."""
+    if split == "train":
+        return [i for i in range(n) if not test_every or i % test_every]
+    return list(range(0, n, test_every)) if test_every else []
+
+
+def camera_focus(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3"]:
+    """The point nearest to all optical axes, by least squares; for parallel ones, a point ahead of the cameras."""
+    centres, axes = c2w[:, :, 3].double(), -torch.nn.functional.normalize(c2w[:, :, 2].double(), dim=-1)
+    across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None]  # (C, 3, 3)
+    total = across.sum(0) + 1e-6 * len(c2w) * torch.eye(3, dtype=torch.float64)
+    wanted = (across @ centres[:, :, None]).sum(0)[:, 0] + 1e-6 * (centres + axes).sum(0)
+    return torch.linalg.solve(total, wanted).to(c2w.dtype)

@@ -1,0 +1,145 @@
+"""Reading the pictures of a scene: sizes first, then all of them decoded by several threads into one tensor."""
+
+import json
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from nerf_pl.types import UserError
+
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that rows are stored as columns
+
+# what Pillow raises for damaged files, depending on where the damage is
+BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+
+Size = tuple[int, int]  # width, height
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where something else stands. Raises UserError if it cannot be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file: restore it from the data set") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise UserError(f"{path} is not valid JSON ({where}): restore it from the data set") from error
+    return values if isinstance(values, dict) else {}
+
+
+def picture_sizes(files: Sequence[Path], upright: bool = True) -> tuple[list[Size], str]:
+    """Width and height of each picture, and the Pillow mode, RGB or RGBA, that holds all of them.
+
+    upright: turned as EXIF says a camera was held. Raises UserError for a file that is no picture.
+    """
+    sizes, mode = [], "RGB"
+    for file in files:
+        try:
+            with Image.open(file) as picture:
+                width, height = picture.size
+                if "A" in picture.getbands() or "transparency" in picture.info:
+                    mode = "RGBA"
+                turned = upright and picture.getexif().get(ORIENTATION, 1) >= 5
+        except BROKEN_IMAGE as error:
+            raise UserError(f"{file} is not a readable picture: restore it from the data set") from error
+        sizes.append((height, width) if turned else (width, height))
+    return sizes, mode
+
+
+def one_size(files: Sequence[Path], sizes: Sequence[Size]) -> Size:
+    """The size of all pictures. Raises UserError if they differ."""
+    for file, found in zip(files, sizes, strict=True):
+        if found != sizes[0]:
+            told = f"{found[0]}x{found[1]} pixels but {files[0].name} {sizes[0][0]}x{sizes[0][1]}"
+            raise UserError(f"{file} has {told}: all pictures of a split must have one size")
+    return sizes[0]
+
+
+def target_size(root: Path, native: Size, img_wh: Size | None, downscale: int) -> Size:
+    """Width and height to resize to. Raises UserError for an empty picture or another aspect ratio."""
+    width, height = native
+    told = f"the {width}x{height} pictures in {root}"
+    if img_wh is None:
+        if downscale < 1 or min(width // downscale, height // downscale) < 1:
+            raise UserError(f"--downscale {downscale} leaves nothing of {told}: give 1 to {min(native)}")
+        return width // downscale, height // downscale
+    wide, high = img_wh
+    if min(wide, high) < 1:
+        raise UserError(f"--img_wh {wide} {high} is empty: give a width and a height of 1 or more")
+    fitting_height, fitting_width = round(wide * height / width), round(high * width / height)
+    if high != fitting_height and wide != fitting_width:  # either may be the one that was rounded
+        fitting = f"{wide} {max(fitting_height, 1)}"
+        raise UserError(f"--img_wh {wide} {high} changes the aspect ratio of {told}: give {fitting}")
+    return wide, high
+
+
+def target_sizes(root: Path, native: Sequence[Size], img_wh: Size | None, downscale: int) -> list[Size]:
+    """`target_size` of pictures that may have several sizes, which leave no one img_wh to ask for."""
+    if img_wh is not None and len(set(native)) > 1:
+        found = ", ".join(f"{w}x{h}" for w, h in sorted(set(native))[:3])
+        raise UserError(
+            f"--img_wh {img_wh[0]} {img_wh[1]}: the pictures in {root} have several sizes ({found}); give --downscale"
+        )
+    return [target_size(root, size, img_wh, downscale) for size in native]
+
+
+def read_pictures(
+    files: Sequence[Path],
+    sizes: Sequence[Size],
+    mode: str,
+    upright: bool = True,
+    change: Callable[[int, np.ndarray], np.ndarray] | None = None,
+) -> UInt8[Tensor, "C H W ch"]:
+    """All pictures at `sizes`, resized (Lanczos, colours weighed by alpha) as they are decoded, on one canvas each.
+
+    change(index, picture (h, w, ch)) gives what to store in place of the decoded picture: of the same size. No more
+    than a few pictures are in memory at their full size. Raises UserError for a damaged file.
+    """
+    width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
+    images = torch.zeros(len(files), height, width, len(mode), dtype=torch.uint8)
+
+    def decode(index: int) -> None:
+        size = sizes[index]
+        try:
+            with Image.open(files[index]) as picture:
+                turned = upright and picture.getexif().get(ORIENTATION, 1) >= 5
+                # a JPEG can be decoded at a half, a quarter or an eighth of its size at once
+                picture.draft(None, (2 * max(size), 2 * max(size)) if turned else (2 * size[0], 2 * size[1]))
+                picture = (ImageOps.exif_transpose(picture) if upright else picture).convert(mode)
+        except BROKEN_IMAGE as error:
+            raise UserError(f"{files[index]} is damaged or cut short: restore it from the data set") from error
+        if size != picture.size:
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        pixels = np.array(picture)
+        images[index, : size[1], : size[0]] = torch.from_numpy(change(index, pixels) if change else pixels)
+
+    with ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(decode, index) for index in range(len(files))]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error the rest need not be decoded
+    return images
+
+
+def canvas_sizes(sizes: Sequence[Size]) -> Int[Tensor, "C 2"] | None:
+    """`Cameras.sizes` of these pictures: None where they all have one size."""
+    return torch.tensor(sizes) if len(set(sizes)) > 1 else None
+
+
+def list_some(names: Sequence[object], n: int = 3) -> str:
+    """The first few names, for a message."""
+    return ", ".join(map(str, names[:n])) + (", ..." if len(names) > n else "")
