@@ -1,0 +1,62 @@
+"""One frame for scenes whose files choose their own: upright, in the middle, cameras within the unit ball."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl.scenes.scene import camera_focus
+
+FARTHEST = 0.9  # quantile of the cameras' distances that becomes 1
+CROSSING = math.sin(math.radians(5)) ** 2  # axes closer to parallel than this do not fix a point
+LOOKING_AT = math.cos(math.radians(30))
+
+
+def normalize_poses(c2w: Float[Tensor, "C 3 4"]) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "4 4"]]:
+    """Poses in a frame of our own, and the similarity that takes old world points to new ones.
+
+    The origin is the point that the cameras look at or, where there is none (a walk, a panorama), their mean centre; z
+    is their mean up; and the unit of length is the distance of the farthest camera from the origin. "Farthest" is the
+    90th percentile: a few stray poses, or one long shot, must not shrink all the rest. Rotations stay rotations.
+    """
+    poses = c2w.double()
+    centres = poses[:, :, 3]
+    origin = camera_focus(poses)
+    if not _look_at(poses, origin):
+        origin = centres.mean(0)
+    farthest = torch.quantile((centres - origin).norm(dim=-1), FARTHEST)
+    scale = 1 / farthest if farthest > 1e-9 else torch.ones_like(farthest)  # else: all cameras in one place
+    rotation = _upright(poses)
+    placed = scale * (centres - origin) @ rotation.T
+    transform = torch.eye(4, dtype=torch.float64)
+    transform[:3, :3] = scale * rotation
+    transform[:3, 3] = -scale * rotation @ origin
+    return torch.cat([rotation @ poses[:, :, :3], placed[:, :, None]], -1).to(c2w.dtype), transform.to(c2w.dtype)
+
+
+def _look_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
+    """Whether the optical axes cross, and most cameras have the point near the middle of their picture."""
+    axes = -torch.nn.functional.normalize(c2w[:, :, 2], dim=-1)
+    spread = 1 - torch.linalg.eigvalsh(axes.T @ axes / len(axes))[-1]  # mean squared sine to the common direction
+    to_point = point - c2w[:, :, 3]
+    baseline = (c2w[:, :, 3] - c2w[:, :, 3].mean(0)).norm(dim=-1).mean()
+    if spread < CROSSING or baseline < 0.05 * to_point.norm(dim=-1).mean():  # the latter: a turn on one spot
+        return False
+    towards = torch.nn.functional.normalize(to_point, dim=-1)
+    return bool((axes * towards).sum(-1).quantile(0.2) > LOOKING_AT)
+
+
+def _upright(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3 3"]:
+    """The smallest rotation that takes the cameras' mean up to z."""
+    up, back = c2w[:, :, 1].mean(0), c2w[:, :, 2].mean(0)
+    if up.norm() < 0.1:  # cameras that look straight down and turn: up is where they come from
+        up = back
+    if up.norm() < 0.1:
+        return torch.eye(3, dtype=c2w.dtype)
+    x, y, z = torch.nn.functional.normalize(up, dim=0).tolist()
+    if z < -1 + 1e-9:
+        return torch.diag(c2w.new_tensor([1.0, -1.0, -1.0]))
+    # Rodrigues' formula for the axis up x z
+    turn = c2w.new_tensor([[0, 0, -x], [0, 0, -y], [x, y, 0]])
+    return torch.eye(3, dtype=c2w.dtype) + turn + turn @ turn / (1 + z)

@@ -1,0 +1,89 @@
+"""The frame that loaders put free poses into."""
+
+import math
+
+import pytest
+import torch
+
+from nerf_pl.paths import look_at
+from nerf_pl.scenes.normalize import normalize_poses
+
+
+def turn(seed: int) -> torch.Tensor:
+    """A random rotation."""
+    generator = torch.Generator().manual_seed(seed)
+    q = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
+    return q * torch.linalg.det(q)
+
+
+def moved(c2w: torch.Tensor, scale: float, rotation: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    return torch.cat([rotation @ c2w[:, :, :3], (scale * c2w[:, :, 3] @ rotation.T + shift)[:, :, None]], -1)
+
+
+def ring(n: int = 12, height: float = 1.0) -> torch.Tensor:
+    """Cameras on a circle of radius 3 that look at the origin; z is up."""
+    angle = torch.arange(n, dtype=torch.float64) * 2 * math.pi / n
+    return look_at(torch.stack([3 * angle.cos(), 3 * angle.sin(), torch.full_like(angle, height)], -1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_inward_facing_cameras_whatever_their_frame(seed):
+    distance = math.hypot(3, 1)
+    expected = ring()
+    given = moved(expected, 7.0, turn(seed), torch.tensor([5.0, -40.0, 11.0], dtype=torch.float64))
+    c2w, transform = normalize_poses(given)
+    torch.testing.assert_close(c2w[:, :, 3].norm(dim=-1), torch.ones(12, dtype=torch.float64), atol=2e-6, rtol=0)
+    torch.testing.assert_close(c2w[:, 2, 3], torch.full((12,), 1 / distance, dtype=torch.float64), atol=2e-6, rtol=0)
+    torch.testing.assert_close(-c2w[:, :, 2], -c2w[:, :, 3], atol=1e-5, rtol=0)  # they look at the origin
+    torch.testing.assert_close(c2w[:, 2, 0], torch.zeros(12, dtype=torch.float64), atol=1e-6, rtol=0)  # no roll
+    for old, new in zip(given, c2w, strict=True):
+        ahead = torch.tensor([0.3, -0.2, -1.5, 1.0], dtype=torch.float64)  # a point in the camera's frame
+        point = torch.cat([old, torch.tensor([[0.0, 0, 0, 1]])]) @ ahead
+        local = ahead * torch.tensor([1, 1, 1, 0]) / (7 * distance)  # rotation kept, lengths scaled
+        torch.testing.assert_close((transform @ point)[:3], new[:, :3] @ local[:3] + new[:, 3])
+        torch.testing.assert_close(new[:, :3] @ new[:, :3].T, torch.eye(3, dtype=torch.float64))
+        assert torch.linalg.det(new[:, :3]) > 0.99
+
+
+def test_a_stray_camera_does_not_set_the_scale():
+    c2w = ring(20)
+    c2w[3, :, 3] *= 50  # on its axis, so that all still look at the origin
+    distances = normalize_poses(c2w)[0][:, :, 3].norm(dim=-1)
+    assert distances[3] == pytest.approx(50, rel=1e-4)
+    assert distances[[0, 1, 2, 4]].sub(1).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["parallel", "outward", "walk"])
+def test_cameras_without_a_common_point_are_centred(kind):
+    c2w = ring()
+    if kind == "outward":  # half a turn about up
+        c2w[:, :, :3] = c2w[:, :, :3] * torch.tensor([-1.0, 1, -1], dtype=torch.float64)
+    else:
+        c2w[:, :, :3] = c2w[:1, :, :3]
+    if kind == "walk":
+        c2w[:, :, 3] = c2w[0, :, 2] * torch.arange(12)[:, None]
+    c2w, _ = normalize_poses(c2w)
+    torch.testing.assert_close(c2w[:, :, 3].mean(0), torch.zeros(3, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert c2w[:, :, 3].norm(dim=-1).quantile(0.9) == pytest.approx(1, abs=1e-6)
+
+
+def test_upside_down_and_straight_down():
+    flipped = moved(ring(), 1.0, torch.diag(torch.tensor([1.0, -1, -1], dtype=torch.float64)), torch.zeros(3))
+    assert normalize_poses(flipped)[0][:, 2, 1].mean() > 0.9
+    angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
+    c, s, o = angle.cos(), angle.sin(), torch.zeros(8, dtype=torch.float64)
+    # a drone that turns: right and up turn about z, back is z
+    rows = [torch.stack([c, -s, o, 5 * c], -1), torch.stack([s, c, o, 5 * s], -1), torch.stack([o, o, o + 1, o], -1)]
+    drone, _ = normalize_poses(torch.stack(rows, 1))
+    torch.testing.assert_close(drone[:, 2, 2], torch.ones(8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_cameras_in_one_place_keep_the_scale(n):
+    c2w = ring()[:n].float()
+    c2w[:, :, 3] = torch.tensor([4.0, 5.0, 6.0])
+    placed, transform = normalize_poses(c2w)
+    assert placed.dtype == torch.float32
+    assert torch.isfinite(placed).all()
+    assert placed[:, :, 3].abs().max() < 1e-5
+    assert torch.linalg.det(transform[:3, :3]) == pytest.approx(1, abs=1e-5)
