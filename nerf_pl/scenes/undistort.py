@@ -1,6 +1,7 @@
 """Pictures without lens distortion: resampled once, at the door, so that all else knows pinhole cameras alone."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ Size = tuple[int, int]  # width, height
 Project = Callable[[Float[np.ndarray, "N 2"]], Float[np.ndarray, "N 2"]]
 
 MAX_ZOOM = 4.0
+ROWS = 32  # of a picture at once, so that float64 coordinates stay in the cache
 
 
 def opencv(
@@ -51,21 +53,24 @@ def undistorted_camera(project: Project, K: Float[np.ndarray, "3 3"], size: Size
     """Intrinsics of a pinhole camera for the same picture size, all of whose pixels the lens has seen: those of K with
     the focal lengths made larger as far as it takes. Raises UserError if that would cut away most of the picture.
     """
-    width, height = size
-    across, down = np.linspace(0, width, 33), np.linspace(0, height, 33)
-    ones = np.ones(33)
-    sides = [(across, 0 * ones), (across, height * ones), (0 * ones, down), (width * ones, down)]
-    border = np.concatenate([np.stack(side, -1) for side in sides])
+    limits = np.array(size)
+    across, down = np.meshgrid(*(np.linspace(0, length, 33) for length in size))
+    pixels = np.stack([across.ravel(), down.ravel()], -1)
     zoom = 1.0
     while zoom <= MAX_ZOOM:
         new = K.copy()
         new[0, 0], new[1, 1] = K[0, 0] * zoom, K[1, 1] * zoom
-        seen = project((border - new[:2, 2]) / new[[0, 1], [0, 1]])
-        inside = (seen >= -0.5).all() and (seen[:, 0] <= width + 0.5).all() and (seen[:, 1] <= height + 0.5).all()
-        if inside and np.isfinite(seen).all():
+        seen = project((pixels - new[:2, 2]) / new[[0, 1], [0, 1]])
+        if ((seen >= -0.5) & (seen <= limits + 0.5)).all() and not _folds(seen.reshape(33, 33, 2)):
             return new
         zoom *= 1.002
-    raise UserError("the lens distortion leaves less than a quarter of a picture: are its coefficients right?")
+    raise UserError("the lens distortion leaves less than a quarter of a picture's width: are its coefficients right?")
+
+
+def _folds(seen: Float[np.ndarray, "H W 2"]) -> bool:
+    """Whether a polynomial, taken farther out than it was fitted, turns back and maps two directions to one pixel."""
+    right, below = np.diff(seen, axis=1)[:-1], np.diff(seen, axis=0)[:, :-1]
+    return bool((right[..., 0] * below[..., 1] <= right[..., 1] * below[..., 0]).any())
 
 
 def undistort(
@@ -73,15 +78,36 @@ def undistort(
     project: Project,
     K: Float[np.ndarray, "3 3"],
     native: Size,
+    nearest: bool = False,
 ) -> UInt8[np.ndarray, "H W ch"]:
-    """What the pinhole camera K would have seen in place of the lens (bicubic). project and K are those of the picture
-    at its `native` size; it may have been resized since."""
-    height, width = picture.shape[:2]
-    scale = np.array([width / native[0], height / native[1]])
-    column, row = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    pixels = np.stack([column.ravel(), row.ravel()], -1) / scale
-    seen = project((pixels - K[:2, 2]) / K[[0, 1], [0, 1]])
-    place = torch.from_numpy((seen * (2 / np.array(native)) - 1).astype(np.float32)).view(1, height, width, 2)
+    """What the pinhole camera K would have seen in place of the lens (bicubic, or the nearest pixel). project and K are
+    those of the picture at its `native` size; it may have been resized since. A fourth channel is alpha and weighs the
+    colours. Pictures in a row that share `project` share the work, see `sampling_grid`.
+    """
+    grid = sampling_grid(project, tuple(K.ravel().tolist()), native, (picture.shape[1], picture.shape[0]))
     values = torch.from_numpy(picture).permute(2, 0, 1)[None].to(torch.float32)
-    values = F.grid_sample(values, place, mode="bicubic", padding_mode="border", align_corners=False)
+    alpha = picture.shape[2] == 4 and not nearest
+    if alpha:  # what colour lies below transparent pixels means nothing
+        values[:, :3] *= values[:, 3:] / 255
+    mode = "nearest" if nearest else "bicubic"
+    values = F.grid_sample(values, grid, mode=mode, padding_mode="border", align_corners=False)
+    if alpha:
+        values[:, :3] *= 255 / values[:, 3:].clamp(min=1)
     return values[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+@lru_cache(maxsize=2)  # a set from one camera, held both ways; large, so clear it when all pictures are read
+def sampling_grid(
+    project: Project, K: tuple[float, ...], native: Size, size: Size
+) -> Float[torch.Tensor, "1 H W 2"]:
+    """For each pixel of the pinhole picture where the lens put it: in [-1, 1], as torch's grid_sample takes it."""
+    focal, middle = np.array([K[0], K[4]]), np.array([K[2], K[5]])
+    width, height = size
+    scale = np.array([native[0] / width, native[1] / height])
+    grid = torch.empty(1, height, width, 2)
+    for row in range(0, height, ROWS):
+        across, down = np.meshgrid(np.arange(width) + 0.5, np.arange(row, min(row + ROWS, height)) + 0.5)
+        pixels = np.stack([across.ravel(), down.ravel()], -1) * scale
+        place = project((pixels - middle) / focal) * (2 / np.array(native)) - 1
+        grid[0, row : row + ROWS] = torch.from_numpy(place.reshape(-1, width, 2))
+    return grid
