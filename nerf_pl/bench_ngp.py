@@ -60,9 +60,11 @@ def bench_ngp(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     config = PRESETS["ngp"]
-    config = sized(dataclasses.replace(config, grid=dataclasses.replace(config.grid, **(grid or {}))), device.type)
+    config = dataclasses.replace(config, grid=dataclasses.replace(config.grid, **(grid or {})))
     console.print(f"{name}, torch {torch.__version__}, {ops.path(device)}; {root.name}")
-    step = measure_step(config, load_split(config, root, "train"), device)
+    train_scene = load_split(config, root, "train")
+    config = sized(config, device.type, train_scene.unbounded, train_scene.ndc is not None)
+    step = measure_step(config, train_scene, device)
     console.print(f"  {step.ms:.3f} ms a step, {step.rays} rays, {step.samples} samples")
     scene, results = load_split(config, root, split), []
     for seconds in budgets:

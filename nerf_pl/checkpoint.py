@@ -24,7 +24,7 @@ from nerf_pl.types import UserError
 # options of the grid that decide which weights there are, and which cells
 GRID_SHAPE = (
     "levels", "features", "log2_size", "base_resolution", "finest_resolution", "hidden", "outputs", "colour_hidden",
-    "cells",
+    "cells", "unbounded",
 )  # fmt: skip
 
 

@@ -83,8 +83,10 @@ class GridOptions:
     """Training steps for which a cell counts as visible once light has reached it; others are left out."""
     samples: int | None = None
     """Samples per training step; the number of rays follows, up to batch_size."""
+    unbounded: bool | None = None
+    """Go on beyond the scene's box, in ever larger cells; None: where the scene does."""
     random_background: bool = True
-    """Train in front of random colours where the images have alpha, so that what is empty must be seen to be empty."""
+    """Train in front of random colours, so that what is empty must be seen to be empty, and what is not must not."""
 
 
 GRID_SIZES: dict[str, dict[str, int]] = {
@@ -97,6 +99,12 @@ GRID_SIZES: dict[str, dict[str, int]] = {
         "horizon": 128, "samples": 2**14,
     },
 }  # fmt: skip
+
+PHOTO_SIZES: dict[str, dict[str, int]] = {
+    "gpu": {"finest_resolution": 2048, "march_steps": 1024},
+    "cpu": {"finest_resolution": 512},
+}
+"""What differs where a scene has no box around it but goes on to the horizon."""
 
 
 @dataclass(frozen=True)
@@ -194,9 +202,11 @@ PRESETS = {
 """The defaults of the modern command, by method."""
 
 
-def sized(config: Config, device_type: str) -> Config:
-    """The options with every size that is left to the device ("cuda" or "cpu") filled in."""
-    sizes = GRID_SIZES["cpu" if device_type == "cpu" else "gpu"]
+def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
+    """The options with all that is left to the device ("cuda" or "cpu") and to the kind of scene filled in."""
+    device = "cpu" if device_type == "cpu" else "gpu"
+    unbounded = unbounded if config.grid.unbounded is None else config.grid.unbounded
+    sizes = {**GRID_SIZES[device], **(PHOTO_SIZES[device] if unbounded or ndc else {}), "unbounded": unbounded}
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
     return dataclasses.replace(config, grid=dataclasses.replace(config.grid, **missing))
 

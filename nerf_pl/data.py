@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from nerf_pl import ops
-from nerf_pl.cameras import pixel_rays
+from nerf_pl.cameras import ndc_rays, pixel_rays
 from nerf_pl.sampling import uniform
 from nerf_pl.scenes import Scene
-from nerf_pl.types import Rays
+from nerf_pl.types import Rays, UserError
 
 PIXELS, BACKGROUND = 0, 6  # streams of random numbers
 
@@ -19,14 +19,16 @@ PIXELS, BACKGROUND = 0, 6  # streams of random numbers
 class PixelBatches(nn.Module):
     """Random pixels of all training images, drawn, gathered and turned into rays on the device that holds the images.
 
-    The draw depends on (seed, step) alone. During the first `precrop_steps` steps only the central half of the images
-    is drawn from: an object on a white ground fills more of it, and a network that first sees little but white may
-    learn to be empty and never recover.
+    The draw depends on (seed, step) alone. Of views of several sizes each gets an equal share. During the first
+    `precrop_steps` steps only the central half of the images is drawn from: an object on a white ground fills more of
+    it, and a network that first sees little but white may learn to be empty and never recover.
     """
 
     images: Tensor
     c2w: Tensor
     K: Tensor
+    sizes: Tensor | None
+    allowed: Tensor | None
     behind: Tensor
     near: Tensor
     far: Tensor
@@ -42,20 +44,28 @@ class PixelBatches(nn.Module):
     ):
         super().__init__()
         self.active = active
-        self.random_background = random_background and scene.images.shape[-1] == 4
+        self.random_background = random_background
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
-        self.cameras = scene.cameras
+        self.cameras, self.ndc = scene.cameras, scene.ndc
         # buffers, so that they follow the module to its device; not persistent, a checkpoint holds no images
         self.register_buffer("images", scene.images, persistent=False)
         self.register_buffer("c2w", scene.cameras.c2w.contiguous(), persistent=False)
         self.register_buffer("K", scene.cameras.K.contiguous(), persistent=False)
+        # pixels that masks allow are none of a canvas's empty ones
+        sizes = scene.cameras.sizes if scene.masks is None else None
+        self.register_buffer("sizes", sizes, persistent=False)
+        allowed = None if scene.masks is None else scene.masks.flatten().nonzero()[:, 0]
+        if allowed is not None and not len(allowed):
+            raise UserError(f"{scene.root}: the masks leave no pixel to learn from: white is what counts")
+        self.register_buffer("allowed", allowed, persistent=False)
         behind = torch.tensor(scene.background or (0.0, 0.0, 0.0))
         self.register_buffer("behind", behind, persistent=False)
         self.register_buffer("near", torch.full((batch_size,), scene.near), persistent=False)
         self.register_buffer("far", torch.full((batch_size,), scene.far), persistent=False)
 
     def __len__(self) -> int:
-        return self.images.shape[0] * self.images.shape[1] * self.images.shape[2]
+        """Pixels to draw from; of views of several sizes, those of the canvas."""
+        return self.images.shape[:3].numel() if self.allowed is None else len(self.allowed)
 
     def forward(self, step: Tensor) -> tuple[Rays, Tensor, Tensor]:
         """Rays, their colours (R, 3) and what is behind them (R, 3), for this step: an int64 tensor of one element."""
@@ -63,17 +73,22 @@ class PixelBatches(nn.Module):
         n = self.batch_size if self.active is None or on_gpu else min(self.batch_size, int(1.5 * int(self.active)) + 1)
         background = self._background(step, n)
         if on_gpu:
-            given = self.images, self.c2w, self.K, self.cameras.pixel_offset, background
+            given = self.images, self.c2w, self.K, self.sizes, self.allowed, self.cameras.pixel_offset, background
             origins, directions, rgb = ops.draw_pixels(*given, self.seed, step, PIXELS, self.precrop_steps)
-            return Rays(origins, directions, directions, self.near, self.far), rgb, background
+            return self._placed(Rays(origins, directions, directions, self.near, self.far)), rgb, background
         n_images, height, width, channels = self.images.shape
         draw = (ops.random_bits(self.seed, step, PIXELS, n) * len(self)) >> 32
+        draw = draw if self.allowed is None else self.allowed[draw]
         image_ids, pixel_ids = draw // (height * width), draw % (height * width)
+        row, column = pixel_ids // width, pixel_ids % width
+        if self.sizes is not None:  # from the canvas to the part of it that the picture fills
+            wide, high = self.sizes[image_ids].unbind(1)
+            row, column = row * high // height, column * wide // width
         if self.precrop_steps:
             early = step < self.precrop_steps
-            row, column = pixel_ids // width, pixel_ids % width
-            cropped = (row // 2 + height // 4) * width + column // 2 + width // 4
-            pixel_ids = torch.where(early, cropped, pixel_ids)
+            row = torch.where(early, row // 2 + height // 4, row)
+            column = torch.where(early, column // 2 + width // 4, column)
+        pixel_ids = row * width + column
         pixels = self.images.view(n_images, -1, channels)[image_ids, pixel_ids]
         cameras = self.cameras.on(self.c2w, self.K)
         rays = pixel_rays(cameras, image_ids, pixel_ids, float(self.near[0]), float(self.far[0]))
@@ -81,7 +96,11 @@ class PixelBatches(nn.Module):
         if channels == 4:
             alpha = pixels[:, 3:].to(torch.float32) / 255
             rgb = rgb * alpha + (1 - alpha) * background
-        return rays, rgb, background
+        return self._placed(rays), rgb, background
+
+    def _placed(self, rays: Rays) -> Rays:
+        """The rays in the space that the model lives in."""
+        return rays if self.ndc is None else ndc_rays(rays, self.ndc)
 
     def _background(self, step: Tensor, n: int) -> Tensor:
         if not self.random_background:

@@ -1,6 +1,5 @@
 """Models: rays in, pixels out, one per level."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from nerf_pl.occupancy import OccupancyGrid, scene_box
 from nerf_pl.ops import FieldLayout, GridLayout, MLPLayout
 from nerf_pl.rendering import Background, over, render_samples
 from nerf_pl.scenes import Scene
-from nerf_pl.types import Pixels, Rays, Samples
+from nerf_pl.types import Pixels, Rays
 
 JITTER, DRAW, NOISE, CELLS = 1, 2, 3, 5  # streams of random numbers; stream 0 draws the pixels, 6 the backgrounds
 UPDATE_EVERY = 16  # steps, of the occupancy grid
@@ -126,13 +125,15 @@ class NGP(nn.Module):
         grad_share: float = 1.0,
         grid_seed: int = 0,
         horizon: int = 512,
+        unbounded: bool = False,
     ):
         super().__init__()
         self.march_steps, self.samples, self.seed, self.grad_share = march_steps, samples, seed, grad_share
         self.grid_seed, self.horizon = grid_seed, horizon
         self.field = HashField(layout, networks, dtype)
         self.is_plain = dtype == torch.float32
-        self.occupancy = OccupancyGrid(torch.tensor([[0.0] * 3, [1.0] * 3]), cells, plain=self.is_plain)
+        box = torch.tensor([[0.0] * 3, [1.0] * 3])
+        self.occupancy = OccupancyGrid(box, cells, plain=self.is_plain, unbounded=unbounded)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
         # rays that the next step takes, and that the last one had room for
         self.register_buffer("active", torch.full((1,), max(samples // 64, 64), dtype=torch.int32))
@@ -142,18 +143,22 @@ class NGP(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: module._measure())
 
     def _measure(self) -> None:
-        """Lengths that follow from the scene's box: its longest side, and the step of the march."""
-        low, high = self.occupancy.aabb.cpu().unbind(0)
-        self.side = float((high - low).max())
-        self.march_step = float((high - low).norm()) / self.march_steps
+        """How rays step follows from the scene's box."""
+        low, high = self.occupancy.aabb.unbind(0)
+        self.stride = self.occupancy.stride(float((high - low).norm()) / self.march_steps)
 
     def fit(self, scene: Scene, masks: Tensor | None) -> None:
         """Take the box, and the cells that can hold something, from the cameras and masks of a scene; see
         `occupancy.scene_box`."""
         grid = self.occupancy
-        box, possible = scene_box(scene.cameras.to(grid.aabb.device), masks, scene.aabb.to(grid.aabb.device), grid.size)
-        grid.aabb.copy_(box)
-        grid.restrict(possible)
+        if scene.ndc is None:
+            cameras, box = scene.cameras.to(grid.aabb.device), scene.aabb.to(grid.aabb.device)
+            box, possible = scene_box(cameras, masks, box, grid.size, grid.unbounded)
+            grid.aabb.copy_(box)
+            grid.restrict(possible)
+        else:  # the box is as tight as the cameras' frusta
+            grid.aabb.copy_(scene.aabb)
+            grid.restrict(torch.ones_like(grid.possible).view(3 * (grid.size,)))
         self._measure()
 
     def loss(self, rays: Rays, target: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,26 +166,25 @@ class NGP(nn.Module):
         grid = self.occupancy
         jitter = sampling.uniform(self.seed, self.step, JITTER, (len(rays),))
         batch = ops.Batch(self.samples, self.active, self.kept, grid.visible)
-        samples, xyz, cells = grid.march(rays, self.march_step, jitter, batch)
+        samples, unit, cells = grid.march(rays, self.stride, jitter, batch)
         aim = ops.Target(target, background, self.kept, cells, grid.seen, self.step, self.least, self.grad_share)
-        view = self._view(rays.viewdirs, self.kept)
-        loss = self.field.loss(self._unit(xyz), view, self._scaled(samples), aim)
+        loss = self.field.loss(unit, self._view(rays.viewdirs, self.kept), samples, aim)
         return loss, loss.detach()
 
     def forward(self, rays: Rays, background: Background | Tensor) -> list[Pixels]:
         """Pixels in front of the background: one level."""
         half = torch.full_like(rays.near, 0.5)
-        samples, xyz, _ = self.occupancy.march(rays, self.march_step, half)
-        sigma, rgb = self.field.at(self._unit(xyz), self._view(rays.viewdirs), samples.ray_ids)
-        return [over(ops.composite(sigma, rgb, self._scaled(samples)), background)]
+        samples, unit, _ = self.occupancy.march(rays, self.stride, half)
+        sigma, rgb = self.field.at(unit, self._view(rays.viewdirs), samples.ray_ids)
+        return [over(ops.composite(sigma, rgb, samples), background)]
 
     def render(self, rays: Rays, background: Background) -> Pixels:
         """Pixels of one level; on a GPU each ray ends where little light is left."""
         if self.is_plain:
             return self(rays, background)[-1]
         grid = self.occupancy
-        given = rays.origins, rays.directions, rays.near, rays.far, grid.bits, grid.aabb, self.march_step
-        way = ops.advance(*given, grid.size, self.side, max(4 * len(rays), ROOM))
+        given = rays.origins, rays.directions, rays.near, rays.far, grid.bits, grid.aabb
+        way = ops.advance(*given, self.stride, max(4 * len(rays), ROOM))
         view = self._view(rays.viewdirs)
         for k in PASSES:
             self._advance(way, view, k)
@@ -204,23 +208,16 @@ class NGP(nn.Module):
         def uniform(n: int) -> Tensor:
             return sampling.uniform(self.grid_seed, torch.full_like(self.step, step), CELLS, (n,))
 
-        self.occupancy.update(self.density, uniform, self.march_step, turn, step - self.horizon)
+        self.occupancy.update(self.density, uniform, self.stride.step, turn, step - self.horizon)
 
     def density(self, xyz: Tensor) -> Tensor:
         """Density per world length (N,)."""
-        return self.field.density(self._unit(xyz)) / self.side
+        unit, shrunk = self.occupancy.unit(xyz)
+        return self.field.density(unit) / self.stride.side / shrunk
 
     def _view(self, dirs: Tensor, count: Tensor | None = None) -> Tensor:
         """Encoded directions, where kernels run of the first `count` rays alone."""
         return ops.grid_reference.spherical_harmonics(dirs) if self.is_plain else ops.spherical_harmonics(dirs, count)
-
-    def _unit(self, xyz: Tensor) -> Tensor:
-        """World to the unit cube that the field lives in; the longest side of the scene's box fills it."""
-        return (xyz - self.occupancy.aabb[0]) * (1 / self.side)
-
-    def _scaled(self, samples: Samples) -> Samples:
-        """The samples with dt in sides of the cube, as the field's density wants it."""
-        return replace(samples, dt=samples.dt * (1 / self.side))
 
 
 Model = NeRF | NGP
@@ -253,4 +250,6 @@ def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
     layout = GridLayout(g.levels, g.features, g.log2_size, g.base_resolution, g.finest_resolution)
     networks = FieldLayout(layout.width, g.hidden, g.outputs, 16, g.colour_hidden)
     sizes = g.cells, g.march_steps, g.samples
-    return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, g.horizon)
+    return NGP(
+        layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, g.horizon, g.unbounded
+    )

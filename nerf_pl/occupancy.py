@@ -13,6 +13,7 @@ from nerf_pl.types import Rays, Samples, UserError
 
 PART = 2**19  # cells that one update asks for at most
 DECAY = 0.95  # of the densities found, in an update
+CONE = 1 / 256  # step over distance, where steps of an unbounded space grow (Mueller et al. 2022, appendix E.1)
 NEAR = 1 / 8  # of the picture's size; a cell that covers more is too near to be judged by a mask
 
 
@@ -20,8 +21,8 @@ class OccupancyGrid(nn.Module):
     """A grid of size^3 cells over a box, each with the density last seen in it (Mueller et al. 2022, appendix E.2).
 
     A cell is occupied if light would lose more than `threshold` of itself within a step of the march. `possible` cells
-    are those that may ever be: where no camera looks, or where the masks leave nothing, none is. plain: march in plain
-    PyTorch on a GPU as well.
+    are those that may ever be: where no camera looks, or where the masks leave nothing, none is. unbounded: the box is
+    the middle of all of space, see `ops.contract`. plain: march in plain PyTorch on a GPU as well.
     """
 
     density: Tensor
@@ -31,11 +32,18 @@ class OccupancyGrid(nn.Module):
     aabb: Tensor
     possible: Tensor
 
-    def __init__(self, aabb: Float[Tensor, "2 3"], size: int, threshold: float = 0.01, plain: bool = False):
+    def __init__(
+        self,
+        aabb: Float[Tensor, "2 3"],
+        size: int,
+        threshold: float = 0.01,
+        plain: bool = False,
+        unbounded: bool = False,
+    ):
         super().__init__()
         if size % 32:
             raise ValueError(f"size={size} must be a multiple of 32")
-        self.size, self.threshold, self.plain = size, threshold, plain
+        self.size, self.threshold, self.plain, self.unbounded = size, threshold, plain, unbounded
         self.register_buffer("aabb", aabb.to(torch.float32))
         self.register_buffer("density", torch.zeros(size**3))
         self.register_buffer("bits", torch.full((size**3 // 32,), -1, dtype=torch.int32))
@@ -52,15 +60,28 @@ class OccupancyGrid(nn.Module):
         self.visible.copy_(self.bits)
         self._cells = None
 
+    def stride(self, step: float) -> ops.Stride:
+        """Steps of this world length; those of an unbounded space grow with the distance."""
+        side = float((self.aabb[1] - self.aabb[0]).max())  # waits for a GPU, so ask once
+        return ops.Stride(step, self.size, side, step / CONE if self.unbounded else None)
+
+    def unit(self, xyz: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"] | float]:
+        """World points in the unit cube, and by how much lengths there have shrunk; the longest side of the box fills
+        the cube, or half of it where space is unbounded."""
+        if self.unbounded:
+            return ops.contract(xyz, self.aabb)
+        return (xyz - self.aabb[0]) / (self.aabb[1] - self.aabb[0]).max(), 1.0
+
     def march(
-        self, rays: Rays, step: float, jitter: Float[Tensor, "R"], batch: ops.Batch | None = None
+        self, rays: Rays, stride: ops.Stride, jitter: Float[Tensor, "R"], batch: ops.Batch | None = None
     ) -> tuple[Samples, Float[Tensor, "N 3"], Int[Tensor, "N"]]:
-        """Samples in occupied cells, a step of world length apart, their points and cells; see `ops.march`."""
-        march = ops.grid_reference.march if self.plain else ops.march
-        t, ray_ids, offsets, xyz, cells = march(
-            rays.origins, rays.directions, rays.near, rays.far, self.bits, self.aabb, jitter, step, self.size, batch
+        """Samples in occupied cells, with dt in sides of the unit cube, their points in it, and cells; see
+        `ops.march`."""
+        march = ops.march_reference.march if self.plain else ops.march
+        t, dt, ray_ids, offsets, unit, cells = march(
+            rays.origins, rays.directions, rays.near, rays.far, self.bits, self.aabb, jitter, stride, batch
         )
-        return Samples(t, torch.full_like(t, step), ray_ids, offsets), xyz, cells
+        return Samples(t, dt, ray_ids, offsets), unit, cells
 
     @torch.no_grad()
     def update(
@@ -83,8 +104,8 @@ class OccupancyGrid(nn.Module):
         cells = self._cells[turn % parts :: parts] if parts else self._cells
         n, size = len(cells), self.size
         place = torch.stack([cells % size, cells // size % size, cells // size**2], 1)
-        unit = (place + uniform(3 * n).view(n, 3)) / size
-        sigma = density(self.aabb[0] + unit * (self.aabb[1] - self.aabb[0]))
+        xyz, shrunk = points_of((place + uniform(3 * n).view(n, 3)) / size, self.aabb, self.unbounded)
+        sigma = density(xyz) * shrunk  # steps are as much longer there
         self.density[cells] = torch.maximum(self.density[cells] * DECAY, sigma)
         found = self.density[self._cells] if parts > 1 else self.density[cells]
         # a field that has not formed yet is thin everywhere: no more than the mean is asked of a cell
@@ -99,29 +120,47 @@ class OccupancyGrid(nn.Module):
         return float(bits.float().mean())
 
 
-def centres(aabb: Float[Tensor, "2 3"], size: int) -> Float[Tensor, "N 3"]:
-    """The middle of each cell of a grid over the box, x fastest."""
-    axes = [
-        aabb[0, k] + (torch.arange(size, device=aabb.device) + 0.5) / size * (aabb[1, k] - aabb[0, k]) for k in range(3)
-    ]
-    z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
+def points_of(
+    place: Float[Tensor, "N 3"], aabb: Float[Tensor, "2 3"], unbounded: bool
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"] | float]:
+    """World points of places in the grid, in [0, 1], and by how much lengths have shrunk there; the inverse of
+    `ops.contract` where space is unbounded."""
+    if not unbounded:
+        return aabb[0] + place * (aabb[1] - aabb[0]), 1.0
+    q = 4 * place - 2
+    m = 1 / (2 - q.abs().amax(1).clamp(min=1, max=2 - 1e-3))
+    p = q * (m * m / (2 * m - 1))[:, None]
+    return (aabb[0] + aabb[1]) / 2 + p * (aabb[1] - aabb[0]) / 2, m
+
+
+def centres(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "N 3"]:
+    """The middle of each cell of a grid, in [0, 1], x fastest."""
+    axis = (torch.arange(size, device=device) + 0.5) / size
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     return torch.stack([x, y, z], -1).view(-1, 3)
 
 
 def seen_cells(
-    cameras: Cameras, masks: Bool[Tensor, "C H W"] | None, aabb: Float[Tensor, "2 3"], size: int
+    cameras: Cameras,
+    masks: Bool[Tensor, "C H W"] | None,
+    aabb: Float[Tensor, "2 3"],
+    size: int,
+    unbounded: bool = False,
 ) -> Bool[Tensor, "G G G"]:
     """Cells that can hold something: a point that at least one view sees and, where there are masks, that lies in the
     mask of every view that sees it (the visual hull; Laurentini 1994). Never too few: masks are widened by the size of
     a cell.
     """
-    points = centres(aabb, size)
+    points, shrunk = points_of(centres(size, aabb.device), aabb, unbounded)
     seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     alive = torch.arange(len(points), device=points.device)
-    radius = float((aabb[1] - aabb[0]).norm()) / size / 2  # of the ball around a cell
-    width, height, focal = cameras.width, cameras.height, cameras.K[:, (0, 1), (0, 1)].amax(1)
+    radii = (aabb[1] - aabb[0]).norm() / size / 2 * torch.ones_like(points[:, 0])  # of the ball around a cell
+    if unbounded:
+        radii = 2 * radii * shrunk**2  # lengths shrink most along the way from the centre
+    focal = cameras.K[:, (0, 1), (0, 1)].amax(1)
     for camera in range(len(cameras)):
         xy, depth = project(cameras, camera, points[alive])
+        radius, (width, height) = radii[alive], cameras.size(camera)
         column, row = xy.unbind(-1)
         distance = (points[alive] - cameras.c2w[camera, :, 3]).norm(dim=1)
         # half the width or height of its picture, at most: a ball off the axis shows as an ellipse
@@ -159,27 +198,36 @@ def _near_mask(mask: Bool[Tensor, "H W"], row: Int[Tensor, "N"], column: Int[Ten
 
 
 def possible_cells(
-    cameras: Cameras, masks: Bool[Tensor, "C H W"] | None, aabb: Float[Tensor, "2 3"], size: int
+    cameras: Cameras,
+    masks: Bool[Tensor, "C H W"] | None,
+    aabb: Float[Tensor, "2 3"],
+    size: int,
+    unbounded: bool = False,
 ) -> Bool[Tensor, "G G G"]:
     """`seen_cells`. Raises UserError if there are none."""
-    possible = seen_cells(cameras, masks, aabb, size)
+    possible = seen_cells(cameras, masks, aabb, size, unbounded)
     if not bool(possible.any()):
         box = " to ".join("(" + ", ".join(f"{v:.3g}" for v in corner) + ")" for corner in aabb.tolist())
-        is_seen = masks is not None and bool(seen_cells(cameras, None, aabb, size).any())
+        is_seen = masks is not None and bool(seen_cells(cameras, None, aabb, size, unbounded).any())
         what = "the views' masks leave nothing" if is_seen else "no camera looks"
         raise UserError(f"{what} inside the scene's box, {box}: are the poses and the size of the scene right?")
     return possible
 
 
 def scene_box(
-    cameras: Cameras, masks: Bool[Tensor, "C H W"] | None, aabb: Float[Tensor, "2 3"], size: int
+    cameras: Cameras,
+    masks: Bool[Tensor, "C H W"] | None,
+    aabb: Float[Tensor, "2 3"],
+    size: int,
+    unbounded: bool = False,
 ) -> tuple[Float[Tensor, "2 3"], Bool[Tensor, "G G G"]]:
     """The tight box inside `aabb` around what the cameras can see of the scene, and the possible cells of a grid over
-    it. Without masks the box stays as it is. Raises UserError if nothing is left.
+    it. Without masks, or where it is but the middle of the scene, the box stays as it is. Raises UserError if nothing
+    is left.
     """
-    if masks is not None:
+    if masks is not None and not unbounded:
         held = possible_cells(cameras, masks, aabb, size).nonzero()  # z, y, x
         cell = (aabb[1] - aabb[0]) / size
         low, high = held.amin(0).flip(0), held.amax(0).flip(0) + 1
         aabb = torch.stack([aabb[0] + low * cell, aabb[0] + high * cell])
-    return aabb, possible_cells(cameras, masks, aabb, size)
+    return aabb, possible_cells(cameras, masks, aabb, size, unbounded)

@@ -120,7 +120,7 @@ def fit(model: NGP, scene: Scene, device: torch.device, keep_box: bool = False) 
     every = 1 if device.type == "cuda" else max(len(scene) // CPU_MASKS, 1)
     masks = scene.images[::every, ..., 3].to(device) > 0 if scene.images.shape[-1] == 4 else None
     cameras, grid = scene.cameras[::every], model.occupancy
-    if keep_box:
-        grid.restrict(possible_cells(cameras.to(device), masks, grid.aabb, grid.size))
+    if keep_box and scene.ndc is None:
+        grid.restrict(possible_cells(cameras.to(device), masks, grid.aabb, grid.size, grid.unbounded))
     else:
         model.fit(replace(scene, cameras=cameras), masks)

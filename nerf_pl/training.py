@@ -39,12 +39,12 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     """
     check(config)
     accelerator, devices = devices_of(config)
-    config = sized(config, "cpu" if accelerator == "cpu" else "cuda")
-    check(config)  # once more, with the sizes that were left to the device
     rank, last = process(), folders.checkpoints / "last.ckpt"
     if rank == 0:
         _check_folder(last, resume, overwrite)
     scene = load_split(config, root, "train")
+    config = sized(config, "cpu" if accelerator == "cpu" else "cuda", scene.unbounded, scene.ndc is not None)
+    check(config)  # once more, with the sizes that were left to the device and the scene
     splits = available_splits(root, config.data.dataset_name, config.data.test_every)
     val = load_split(config, root, "val") if "val" in splits else None
 

@@ -158,10 +158,10 @@ def ngp(seed: int = 0, rank: int = 0, low: float = -1.0, high: float = 1.5):
 
 def test_lengths_follow_from_the_box():
     ours = ngp()
-    assert ours.side == 2.5
-    assert ours.march_step == pytest.approx(math.sqrt(2.5**2 * 2 + 1.5**2) / 64)
+    assert ours.stride.side == 2.5
+    assert ours.stride.step == pytest.approx(math.sqrt(2.5**2 * 2 + 1.5**2) / 64)
     corners = torch.tensor([[-1.0, -1, -1], [1.5, 1.5, 0.5]])
-    assert torch.allclose(ours._unit(corners), torch.tensor([[0, 0, 0], [1, 1, 0.6]]))
+    assert torch.allclose(ours.occupancy.unit(corners)[0], torch.tensor([[0, 0, 0], [1, 1, 0.6]]))
 
 
 def test_density_is_per_world_length():
@@ -186,7 +186,7 @@ def test_opacity_is_that_of_the_density():
     assert torch.allclose(ours.density(torch.zeros(1, 3)), torch.tensor(1 / 2.5))
     straight = replace(rays(1), origins=torch.tensor([[0.1, 0.2, -4.0]]), directions=torch.tensor([[0.0, 0, 1]]))
     opacity = ours(straight, None)[0].opacity
-    assert opacity.item() == pytest.approx(1 - math.exp(-1.5 / 2.5), abs=ours.march_step)
+    assert opacity.item() == pytest.approx(1 - math.exp(-1.5 / 2.5), abs=ours.stride.step)
 
 
 @pytest.mark.parametrize("background", [None, WHITE])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nerf_pl.ops import grid_reference as reference
-from nerf_pl.ops import pack_bits
+from nerf_pl.ops import Stride, pack_bits
+from nerf_pl.ops import march_reference as marching
 from nerf_pl.ops.reference import composite
 from nerf_pl.types import Samples
 
@@ -13,8 +13,10 @@ pytest.importorskip("triton")
 from nerf_pl.ops.render_kernels import Advance
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+CUBE = torch.tensor([[-1.0] * 3, [1.0] * 3], device=DEVICE)
 BOX = torch.tensor([[-1.0, -0.5, -0.5], [1.0, 0.5, 0.6]], device=DEVICE)
-SIDE, STEP, SIZE, RAYS = 2.0, 0.02, 32, 50
+SIDE, SIZE, RAYS = 2.0, 32, 50
+STRIDES = {"box": Stride(0.02, SIZE, SIDE), "open": Stride(0.04, SIZE, SIDE, linear=2.0)}
 
 
 def rays() -> tuple[torch.Tensor, ...]:
@@ -31,20 +33,22 @@ def field(unit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return SIDE * (xyz.sin() * 9).sum(1).exp().clamp(max=20.0), torch.sigmoid(xyz * 3)
 
 
-def truth(bits: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def truth(bits: torch.Tensor, box: torch.Tensor, stride: Stride) -> tuple[torch.Tensor, ...]:
     half = torch.full((RAYS,), 0.5, device=DEVICE)
-    t, ray_ids, offsets, xyz, _ = reference.march(*rays(), bits, BOX, half, STEP, SIZE)
-    sigma, rgb = field((xyz - BOX[0]) / SIDE)
-    pixels = composite(sigma, rgb, Samples(t, torch.full_like(t, STEP / SIDE), ray_ids, offsets))
+    t, dt, ray_ids, offsets, unit, _ = marching.march(*rays(), bits, box, half, stride)
+    sigma, rgb = field(unit)
+    pixels = composite(sigma, rgb, Samples(t, dt, ray_ids, offsets))
     return pixels.rgb, pixels.depth, pixels.opacity
 
 
 @pytest.mark.parametrize("room", [10_000, 200])  # in the second, most rays wait for the next pass
 @pytest.mark.parametrize("stop", [0.0, 1e-2])
 @pytest.mark.parametrize("share", [0.0, 0.3])
-def test_passes_add_up(room, stop, share):
+@pytest.mark.parametrize("kind", STRIDES)
+def test_passes_add_up(kind, room, stop, share):
+    box = CUBE if kind == "open" else BOX
     bits = pack_bits((torch.rand(SIZE**3, generator=torch.Generator().manual_seed(1)) < share).to(DEVICE))
-    way = Advance(*rays(), bits, BOX, STEP, SIZE, SIDE, room)
+    way = Advance(*rays(), bits, box, STRIDES[kind], room)
     passes = 0
     for k in [4, 4, 8, 16, 32] + [64] * 60:
         unit, ray_ids, count = way.fill(k)
@@ -56,7 +60,7 @@ def test_passes_add_up(room, stop, share):
             break
     assert way.left() == 0
     assert (passes > 5) == (room < 1000 and share > 0)
-    rgb, depth, opacity = truth(bits)
+    rgb, depth, opacity = truth(bits, box, STRIDES[kind])
     close = stop * 1.01 + 1e-5
     assert (way.rgb - rgb).abs().max() <= close
     assert (1 - way.passed - opacity).abs().max() <= close
@@ -68,6 +72,6 @@ def test_passes_add_up(room, stop, share):
 def test_nothing_to_render():
     empty = torch.zeros(0, device=DEVICE)
     bits = pack_bits(torch.ones(SIZE**3, dtype=torch.bool, device=DEVICE))
-    way = Advance(empty.view(0, 3), empty.view(0, 3), empty, empty, bits, BOX, STEP, SIZE, SIDE, 64)
+    way = Advance(empty.view(0, 3), empty.view(0, 3), empty, empty, bits, BOX, STRIDES["box"], 64)
     assert way.left() == 0
     assert way.rgb.shape == (0, 3)

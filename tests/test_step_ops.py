@@ -1,4 +1,4 @@
-"""The kernels around the hash-grid field against their twins: marching, pixels, the loss, the optimizer.
+"""The kernels around the hash-grid field against their twins: pixels, the loss, the optimizer.
 
 On a CPU the kernels run in Triton's interpreter, on a GPU natively.
 """
@@ -8,121 +8,20 @@ import torch
 
 from nerf_pl.cameras import Cameras
 from nerf_pl.data import PixelBatches
-from nerf_pl.ops import Batch, Target, pack_bits
+from nerf_pl.ops import Target
 from nerf_pl.ops import grid_reference as reference
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Samples
 
 pytest.importorskip("triton")
 
-from nerf_pl.ops import march_kernels, step_kernels
+from nerf_pl.ops import step_kernels
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
-
-
-# ---- marching --------------------------------------------------------------------------------------------------------
-
-
-def rays(n: int) -> tuple[torch.Tensor, ...]:
-    directions = torch.nn.functional.normalize(uniform(n, 3, seed=1) - 0.5, dim=1)
-    aim = uniform(n, 3, seed=2) * torch.tensor([2.4, 1.2, 1.2], device=DEVICE) - torch.tensor(
-        [1.2, 0.6, 0.6], device=DEVICE
-    )
-    near, far = torch.full((n,), 0.3, device=DEVICE), torch.full((n,), 6.0, device=DEVICE)
-    return aim - 3 * directions, directions, near, far
-
-
-def occupied(size: int, share: float) -> torch.Tensor:
-    return pack_bits(uniform(size**3, seed=3) < share)
-
-
-BOX = torch.tensor([[-1.0, -0.5, -0.5], [1.0, 0.5, 0.6]], device=DEVICE)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_march(share):
-    origins, directions, near, far = rays(70)
-    jitter, bits = uniform(70, seed=5), occupied(32, share)
-    t, ray_ids, offsets, xyz, cells = march_kernels.march(
-        origins, directions, near, far, bits, BOX, jitter, 0.011, 32, None
-    )
-    double = [value.double() for value in (origins, directions, near, far)]
-    t0, ids0, *_ = reference.march(*double, bits, BOX.double(), jitter.double(), 0.011, 32)
-    # a step on the border of a cell may fall to either side, and hardly any does
-    own = set(zip(ray_ids.tolist(), ((t - 0.3) / 0.011 * 4).round().long().tolist(), strict=True))
-    truth = set(zip(ids0.tolist(), ((t0 - 0.3) / 0.011 * 4).round().long().tolist(), strict=True))
-    assert len(own ^ truth) <= 0.01 * len(truth)
-    if share in (0.0, 1.0):
-        assert abs(len(t) - len(t0)) <= 2
-    assert offsets[-1] == len(t)
-    assert torch.equal(torch.bincount(ray_ids.long(), minlength=70), offsets.diff().long())
-    away = (reference.cell_of(xyz, BOX, 32) != cells).float().mean() if len(t) else 0
-    assert away <= 0.01
-    assert torch.allclose(xyz, origins[ray_ids.long()] + t[:, None] * directions[ray_ids.long()], atol=1e-5)
-
-
-def test_march_of_nothing():
-    empty = torch.zeros(0, device=DEVICE)
-    given = empty.view(0, 3), empty.view(0, 3), empty, empty, occupied(32, 1.0), BOX, empty, 0.1, 32, None
-    for of in (march_kernels.march, reference.march):
-        t, ids, offsets, xyz, cells = of(*given)
-        assert len(t) == len(ids) == len(xyz) == len(cells) == 0
-        assert offsets.tolist() == [0]
-
-
-def test_march_steps_through_occupied_cells_only():
-    """Against a walk over the same steps, one at a time."""
-    size, step = 32, 0.02
-    bits = occupied(size, 0.4)
-    flags = (bits[:, None] >> torch.arange(32, device=DEVICE) & 1).bool().flatten()
-    origins, directions, near, far = (value[:8] for value in rays(70))
-    jitter = uniform(8, seed=5)
-    t, ids, *_ = reference.march(origins, directions, near, far, bits, BOX, jitter, step, size)
-    for r in range(8):
-        start, end = reference.clip(origins, directions, near, far, BOX)
-        expected, k = [], 0
-        while (at := float(start[r] + (k + jitter[r]) * step)) < float(end[r]):
-            point = origins[r] + at * directions[r]
-            cell = ((point - BOX[0]) / (BOX[1] - BOX[0]) * size).floor().clamp(0, size - 1).long().tolist()
-            if flags[cell[0] + size * (cell[1] + size * cell[2])]:
-                expected.append(at)
-            k += 1
-        assert t[ids == r].tolist() == pytest.approx(expected, abs=1e-5)
-
-
-@pytest.mark.parametrize("of", [march_kernels.march, reference.march])
-def test_batch(of):
-    origins, directions, near, far = rays(500)
-    given = origins, directions, near, far, occupied(32, 0.5), BOX, uniform(500, seed=5), 0.02, 32
-    counts = reference.march(*given)[2].diff()
-    active, kept = (torch.tensor([value], dtype=torch.int32, device=DEVICE) for value in (200, 0))
-    budget = int(counts[:150].sum()) + 1  # room for 150 of the 200 rays that are asked for
-    batch = Batch(budget, active, kept, given[4])
-    _, ids, offsets, *_ = of(*given, batch)
-    n = int(offsets[-1])
-    assert 148 <= int(kept) <= 152
-    assert n <= budget
-    assert offsets.shape == (501,)
-    assert (offsets[int(kept) :] == n).all()
-    assert abs(int(active) - int(200 * 0.98 * budget / int(counts[:200].sum()))) <= 2
-    assert int(ids[:n].max()) < int(kept)
-    for _ in range(5):  # and with the number that it set the next batch fits
-        before = int(active)
-        of(*given, batch)
-    assert int(kept) == before
-    assert int(offsets[int(kept)]) > 0.9 * budget
-
-
-@pytest.mark.parametrize("of", [march_kernels.march, reference.march])
-def test_explorers_alone_go_where_nobody_saw(of):
-    active, kept = (torch.tensor([100], dtype=torch.int32, device=DEVICE) for _ in range(2))
-    batch = Batch(10**5, active, kept, torch.zeros_like(occupied(32, 1.0)))
-    _, ids, offsets, *_ = of(*rays(100), occupied(32, 1.0), BOX, uniform(100, seed=5), 0.02, 32, batch)
-    assert set(ids[: int(offsets[-1])].tolist()) == {0, 32, 64, 96}
 
 
 # ---- a training step -------------------------------------------------------------------------------------------------

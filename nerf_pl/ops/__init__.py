@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nerf_pl.ops import grid_reference, reference, visiting
-from nerf_pl.ops.grid_reference import Batch, Target, pack_bits
+from nerf_pl.ops import grid_reference, march_reference, reference, visiting
+from nerf_pl.ops.grid_reference import Target
 from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout, encoded_width
+from nerf_pl.ops.march_reference import Batch, Stride, contract, pack_bits
 from nerf_pl.types import Pixels, Samples
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ __all__ = [
     "FieldLayout",
     "GridLayout",
     "MLPLayout",
+    "Stride",
     "Target",
     "adam",
     "advance",
     "composite",
+    "contract",
     "draw_pixels",
     "encoded_width",
     "field_loss",
@@ -220,20 +223,20 @@ def march(
     bits: Tensor,
     aabb: Tensor,
     jitter: Tensor,
-    step: float,
-    size: int,
+    stride: Stride,
     batch: Batch | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """t (N,), ray_ids (N,), offsets (R + 1,), points (N, 3) and cells (N,) of the steps in occupied cells of a grid.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """t (N,), dt (N,), ray_ids (N,), offsets (R + 1,), points in the unit cube (N, 3) and cells (N,) of the steps in
+    occupied cells of a grid.
 
-    See `grid_reference.march`. In a training batch no more than a budget of samples come, and rays past it have none;
+    See `march_reference.march`. In a training batch no more than a budget of samples come, and rays past it have none;
     see `Batch`. Kernels then return arrays as long as the budget, of which the first offsets[-1] are samples.
     """
     if use_kernels(near.device):
         from nerf_pl.ops import march_kernels as kernels
 
-        return kernels.march(origins, directions, near, far, bits, aabb, jitter, step, size, batch)
-    return grid_reference.march(origins, directions, near, far, bits, aabb, jitter, step, size, batch)
+        return kernels.march(origins, directions, near, far, bits, aabb, jitter, stride, batch)
+    return march_reference.march(origins, directions, near, far, bits, aabb, jitter, stride, batch)
 
 
 def adam(
@@ -263,6 +266,8 @@ def draw_pixels(
     images: Tensor,
     c2w: Tensor,
     K: Tensor,
+    sizes: Tensor | None,
+    allowed: Tensor | None,
     offset: float,
     background: Tensor,
     seed: int,
@@ -273,7 +278,7 @@ def draw_pixels(
     """Origins, unit directions and colours of random pixels, on a GPU; the twin is in `data.PixelBatches`."""
     from nerf_pl.ops import step_kernels
 
-    return step_kernels.draw_pixels(images, c2w, K, offset, background, seed, step, stream, precrop)
+    return step_kernels.draw_pixels(images, c2w, K, sizes, allowed, offset, background, seed, step, stream, precrop)
 
 
 def advance(
@@ -283,12 +288,10 @@ def advance(
     far: Tensor,
     bits: Tensor,
     aabb: Tensor,
-    step: float,
-    size: int,
-    side: float,
+    stride: Stride,
     room: int,
 ) -> "render_kernels.Advance":
     """Rays on their way through a grid on a GPU, for rendering with early stop; see `render_kernels.Advance`."""
     from nerf_pl.ops import render_kernels
 
-    return render_kernels.Advance(origins, directions, near, far, bits, aabb, step, size, side, room)
+    return render_kernels.Advance(origins, directions, near, far, bits, aabb, stride, room)

@@ -8,55 +8,35 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nerf_pl.ops.march_kernels import LANES, PROGRAMS, _clip
+from nerf_pl.ops.march_kernels import LANES, PROGRAMS, _box, _ray, _steps
+from nerf_pl.ops.march_reference import Stride
 
 
 @triton.jit
-def _hits(bits_ptr, aabb_ptr, lane, n_steps, near, step, jitter, ox, oy, oz, dx, dy, dz, SIZE: tl.constexpr):
-    """Whether steps lie in occupied cells, their t and points."""
-    lx, ly, lz = tl.load(aabb_ptr), tl.load(aabb_ptr + 1), tl.load(aabb_ptr + 2)
-    sx = SIZE / (tl.load(aabb_ptr + 3) - lx)
-    sy = SIZE / (tl.load(aabb_ptr + 4) - ly)
-    sz = SIZE / (tl.load(aabb_ptr + 5) - lz)
-    t = near + (lane.to(tl.float32) + jitter) * step
-    x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
-    i = tl.minimum(tl.maximum(tl.floor((x - lx) * sx), 0.0), SIZE - 1.0).to(tl.int32)
-    j = tl.minimum(tl.maximum(tl.floor((y - ly) * sy), 0.0), SIZE - 1.0).to(tl.int32)
-    m = tl.minimum(tl.maximum(tl.floor((z - lz) * sz), 0.0), SIZE - 1.0).to(tl.int32)
-    cell = i + SIZE * (j + SIZE * m)
-    live = lane < n_steps
+def _hits(bits_ptr, cell, live):
+    """Whether cells are occupied."""
     word = tl.load(bits_ptr + (cell >> 5), mask=live, other=0)
-    return tl.where(live, (word >> (cell & 31)) & 1, 0), t, x, y, z
-
-
-@triton.jit
-def _ray(origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, jitter):
-    ox, oy = tl.load(origins_ptr + ray * 3), tl.load(origins_ptr + ray * 3 + 1)
-    oz = tl.load(origins_ptr + ray * 3 + 2)
-    dx, dy = tl.load(directions_ptr + ray * 3), tl.load(directions_ptr + ray * 3 + 1)
-    dz = tl.load(directions_ptr + ray * 3 + 2)
-    near, far = tl.load(near_ptr + ray), tl.load(far_ptr + ray)
-    near, far = _clip(ox, dx, tl.load(aabb_ptr), tl.load(aabb_ptr + 3), near, far)
-    near, far = _clip(oy, dy, tl.load(aabb_ptr + 1), tl.load(aabb_ptr + 4), near, far)
-    near, far = _clip(oz, dz, tl.load(aabb_ptr + 2), tl.load(aabb_ptr + 5), near, far)
-    return ox, oy, oz, dx, dy, dz, near, tl.ceil((far - near) / step - jitter).to(tl.int32)
+    return tl.where(live, (word >> (cell & 31)) & 1, 0)
 
 
 @triton.jit
 def find_kernel(
-    origins_ptr, directions_ptr, near_ptr, far_ptr, bits_ptr, aabb_ptr, next_ptr, n_rays, step, jitter,
-    SIZE: tl.constexpr, LANES: tl.constexpr,
+    origins_ptr, directions_ptr, near_ptr, far_ptr, bits_ptr, aabb_ptr, next_ptr, n_rays, step, linear, scale, jitter,
+    SIZE: tl.constexpr, OPEN: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """The first block of steps with a sample in it, or -1."""
+    lx, ly, lz, sx, sy, sz = _box(aabb_ptr, SIZE)
     for ray in range(tl.program_id(0), n_rays, tl.num_programs(0)):
-        ox, oy, oz, dx, dy, dz, near, n_steps = _ray(
-            origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, jitter
+        ox, oy, oz, dx, dy, dz, near, _, n_steps = _ray(
+            origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, linear, jitter, OPEN
         )
         k, n_hit = 0, 0
         while (n_hit == 0) & (k < n_steps):
             lane = k + tl.arange(0, LANES)
-            hit, _, _, _, _ = _hits(bits_ptr, aabb_ptr, lane, n_steps, near, step, jitter, ox, oy, oz, dx, dy, dz, SIZE)
-            n_hit = tl.sum(hit, 0)
+            _, _, _, _, _, cell = _steps(
+                lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN
+            )
+            n_hit = tl.sum(_hits(bits_ptr, cell, lane < n_steps), 0)
             k += LANES
         tl.store(next_ptr + ray, tl.where(n_hit > 0, k - LANES, -1))
 
@@ -73,30 +53,35 @@ def list_kernel(next_ptr, list_ptr, number_ptr, n_rays, BLOCK: tl.constexpr):
 @triton.jit
 def fill_kernel(
     origins_ptr, directions_ptr, near_ptr, far_ptr, bits_ptr, aabb_ptr, list_ptr, number_ptr, next_ptr,
-    t_ptr, ray_ids_ptr, unit_ptr, count_ptr, room, step, jitter, scale, K: tl.constexpr, SIZE: tl.constexpr,
-    LANES: tl.constexpr,
+    t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, count_ptr, room, step, linear, scale, jitter, K: tl.constexpr,
+    SIZE: tl.constexpr, OPEN: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """The next K samples of each listed ray, in the unit cube; t is negative where it has no more."""
     number = tl.minimum(tl.load(number_ptr), room)
     if tl.program_id(0) == 0:
         tl.store(count_ptr, number * K)
+    lx, ly, lz, sx, sy, sz = _box(aabb_ptr, SIZE)
     for slot in range(tl.program_id(0), number, tl.num_programs(0)):
         ray = tl.load(list_ptr + slot)
-        ox, oy, oz, dx, dy, dz, near, n_steps = _ray(
-            origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, jitter
+        ox, oy, oz, dx, dy, dz, near, _, n_steps = _ray(
+            origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, linear, jitter, OPEN
         )
         k, found, after = tl.load(next_ptr + ray), 0, n_steps
         while (found < K) & (k < n_steps):
             lane = k + tl.arange(0, LANES)
-            hit, t, x, y, z = _hits(bits_ptr, aabb_ptr, lane, n_steps, near, step, jitter, ox, oy, oz, dx, dy, dz, SIZE)
+            t, dt, x, y, z, cell = _steps(
+                lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN
+            )
+            hit = _hits(bits_ptr, cell, lane < n_steps)
             rank = found + tl.cumsum(hit, 0) - 1
             write = (hit == 1) & (rank < K)
             at = slot * K + rank
             tl.store(t_ptr + at, t, mask=write)
+            tl.store(dt_ptr + at, dt, mask=write)
             tl.store(ray_ids_ptr + at, tl.zeros((LANES,), tl.int32) + ray, mask=write)
-            tl.store(unit_ptr + at * 3, (x - tl.load(aabb_ptr)) * scale, mask=write)
-            tl.store(unit_ptr + at * 3 + 1, (y - tl.load(aabb_ptr + 1)) * scale, mask=write)
-            tl.store(unit_ptr + at * 3 + 2, (z - tl.load(aabb_ptr + 2)) * scale, mask=write)
+            tl.store(unit_ptr + at * 3, x, mask=write)
+            tl.store(unit_ptr + at * 3 + 1, y, mask=write)
+            tl.store(unit_ptr + at * 3 + 2, z, mask=write)
             last = tl.max(tl.where(write & (rank == K - 1), lane + 1, 0), 0)
             after = tl.where(last > 0, last, after)
             found += tl.sum(hit, 0)
@@ -114,8 +99,8 @@ def fill_kernel(
 
 @triton.jit
 def blend_kernel(
-    sigma_ptr, rgb_ptr, t_ptr, list_ptr, number_ptr, onward_ptr, onward_number_ptr, passed_ptr, out_rgb_ptr, depth_ptr,
-    room, dt, stop, K: tl.constexpr, SLOTS: tl.constexpr,
+    sigma_ptr, rgb_ptr, t_ptr, dt_ptr, list_ptr, number_ptr, onward_ptr, onward_number_ptr, passed_ptr, out_rgb_ptr,
+    depth_ptr, room, stop, K: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
     """Add the samples to the pixels, and list the rays that go on."""
     number = tl.load(number_ptr)
@@ -127,7 +112,7 @@ def blend_kernel(
         at = slot[:, None] * K + tl.arange(0, K)[None, :]
         t = tl.load(t_ptr + at, mask=here[:, None], other=-1.0)
         live = t >= 0
-        tau = tl.load(sigma_ptr + at, mask=live, other=0.0) * dt
+        tau = tl.load(sigma_ptr + at, mask=live, other=0.0) * tl.load(dt_ptr + at, mask=live, other=0.0)
         front = tl.load(passed_ptr + ray, mask=here, other=0.0)
         w = front[:, None] * tl.exp(tau - tl.cumsum(tau, 1)) * (1 - tl.exp(-tau))
         w = tl.where(live, w, 0.0)
@@ -151,29 +136,30 @@ class Advance:
     `fill` gives the next samples of the rays that are still on their way, `blend` adds what the field says of them.
     """
 
-    def __init__(self, origins, directions, near, far, bits, aabb, step: float, size: int, side: float, room: int):
+    def __init__(self, origins, directions, near, far, bits, aabb, stride: Stride, room: int):
         n, device = near.shape[0], near.device
         self.rays, self.grid = (origins.contiguous(), directions.contiguous(), near, far), (bits, aabb)
-        self.step, self.size, self.side, self.room = step, size, side, room
+        self.room = room
+        self.stride = stride.step, stride.linear or 0.0, 1 / stride.side, 0.5
+        self.options: dict = {"SIZE": stride.size, "OPEN": stride.linear is not None, "LANES": LANES, "num_warps": 1}
         self.next = torch.empty(n, dtype=torch.int32, device=device)
         self.lists = [torch.empty(n, dtype=torch.int32, device=device) for _ in range(2)]
         self.numbers = [torch.zeros(1, dtype=torch.int32, device=device) for _ in range(2)]
         self.passed, self.rgb = torch.ones(n, device=device), torch.zeros(n, 3, device=device)
         self.depth = torch.zeros(n, device=device)
-        self.t, self.unit = torch.empty(room, device=device), torch.empty(room, 3, device=device)
+        self.t, self.dt = torch.empty(room, device=device), torch.empty(room, device=device)
+        self.unit = torch.empty(room, 3, device=device)
         self.ray_ids = torch.zeros(room, dtype=torch.int32, device=device)
         self.count = torch.zeros(1, dtype=torch.int32, device=device)
         if n:
-            find_kernel[(min(n, 4 * PROGRAMS),)](
-                *self.rays, *self.grid, self.next, n, step, 0.5, SIZE=size, LANES=LANES, num_warps=1
-            )
+            find_kernel[(min(n, 4 * PROGRAMS),)](*self.rays, *self.grid, self.next, n, *self.stride, **self.options)
             list_kernel[(triton.cdiv(n, 1024),)](self.next, self.lists[0], self.numbers[0], n, BLOCK=1024, num_warps=4)
 
     def fill(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """The next k samples of each ray: points in the unit cube, rays, and how many there are, on the device."""
         fill_kernel[(min(len(self.next), PROGRAMS),)](
-            *self.rays, *self.grid, self.lists[0], self.numbers[0], self.next, self.t, self.ray_ids, self.unit,
-            self.count, self.room // k, self.step, 0.5, 1 / self.side, K=k, SIZE=self.size, LANES=LANES, num_warps=1,
+            *self.rays, *self.grid, self.lists[0], self.numbers[0], self.next, self.t, self.dt,
+            self.ray_ids, self.unit, self.count, self.room // k, *self.stride, K=k, **self.options,
         )  # fmt: skip
         return self.unit, self.ray_ids, self.count
 
@@ -183,8 +169,8 @@ class Advance:
         self.numbers[1].zero_()
         slots = max(128 // k, 1)
         blend_kernel[(min(triton.cdiv(len(self.next), slots), PROGRAMS),)](
-            sigma, rgb, self.t, self.lists[0], self.numbers[0], self.lists[1], self.numbers[1], self.passed, self.rgb,
-            self.depth, self.room // k, self.step / self.side, stop, K=k, SLOTS=slots, num_warps=4,
+            sigma, rgb, self.t, self.dt, self.lists[0], self.numbers[0], self.lists[1], self.numbers[1], self.passed,
+            self.rgb, self.depth, self.room // k, stop, K=k, SLOTS=slots, num_warps=4,
         )  # fmt: skip
         self.lists.reverse()
         self.numbers.reverse()

@@ -14,10 +14,11 @@ from nerf_pl.types import Samples
 PROGRAMS = 4096  # of the loss: each takes many rays
 
 
-@triton.jit(do_not_specialize=["seed", "stream", "precrop", "n_images", "height", "width"])
+@triton.jit(do_not_specialize=["seed", "stream", "precrop", "n_pixels", "height", "width"])
 def draw_kernel(
-    step_ptr, images_ptr, c2w_ptr, k_ptr, background_ptr, origins_ptr, directions_ptr, target_ptr, seed, stream,
-    n_images, height, width, offset, precrop, n, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
+    step_ptr, images_ptr, c2w_ptr, k_ptr, sizes_ptr, allowed_ptr, background_ptr, origins_ptr, directions_ptr,
+    target_ptr, seed, stream, n_pixels, height, width, offset, precrop, n, SIZES: tl.constexpr, ALLOWED: tl.constexpr,
+    CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = i < n
@@ -26,11 +27,16 @@ def draw_kernel(
     key = _mix(_mix(_mix(zero + seed.to(tl.uint32)) ^ (zero + step.to(tl.uint32))) ^ stream.to(tl.uint32))
     bits = _mix(_mix(i.to(tl.uint32) ^ key) + key).to(tl.int64)
     per_image = height.to(tl.int64) * width
-    draw = (bits * (n_images * per_image)) >> 32
+    draw = (bits * n_pixels) >> 32
+    if ALLOWED:
+        draw = tl.load(allowed_ptr + draw, mask=live, other=0)
     image = draw // per_image
     pixel = draw - image * per_image
     row = pixel // width
     column = pixel - row * width
+    if SIZES:  # from the canvas to the part of it that the picture fills
+        row = row * tl.load(sizes_ptr + image * 2 + 1, mask=live, other=0) // height
+        column = column * tl.load(sizes_ptr + image * 2, mask=live, other=0) // width
     early = step < precrop
     row = tl.where(early, row // 2 + height // 4, row)
     column = tl.where(early, column // 2 + width // 4, column)
@@ -56,17 +62,19 @@ def draw_kernel(
 
 
 def draw_pixels(
-    images: Tensor, c2w: Tensor, K: Tensor, offset: float, background: Tensor, seed: int, step: Tensor, stream: int,
-    precrop: int,
+    images: Tensor, c2w: Tensor, K: Tensor, sizes: Tensor | None, allowed: Tensor | None, offset: float,
+    background: Tensor, seed: int, step: Tensor, stream: int, precrop: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Origins, directions and colours of as many random pixels as `background` (R, 3) has rows; see
     `data.PixelBatches`. images: (C, H, W, 3 or 4) uint8."""
     n = background.shape[0]
     (count, height, width, channels) = images.shape
     origins, directions, target = (torch.empty_like(background) for _ in range(3))
+    n_pixels = count * height * width if allowed is None else len(allowed)
     draw_kernel[(triton.cdiv(n, 128),)](
-        step, images, c2w, K, background.contiguous(), origins, directions, target, _signed(seed), stream, count,
-        height, width, offset, precrop, n, CHANNELS=channels, BLOCK=128, num_warps=4,
+        step, images, c2w, K, step if sizes is None else sizes, step if allowed is None else allowed,
+        background.contiguous(), origins, directions, target, _signed(seed), stream, n_pixels, height, width, offset,
+        precrop, n, SIZES=sizes is not None, ALLOWED=allowed is not None, CHANNELS=channels, BLOCK=128, num_warps=4,
     )  # fmt: skip
     return origins, directions, target
 

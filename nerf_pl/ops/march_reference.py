@@ -1,0 +1,126 @@
+"""The twins of marching through an occupancy grid, in plain PyTorch; see `grid_reference`."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EXPLORERS = 32  # one ray in so many also marches through cells that no ray has seen of late
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a training batch marches: at most `budget` samples.
+
+    active: (1,) int32, how many of the rays march; it is set to the number that would fill the budget next time.
+    kept: (1,) int32, set to the number of rays that found room. visible: bits of the occupied cells that were seen of
+    late, where most rays march.
+    """
+
+    budget: int
+    active: Tensor
+    kept: Tensor
+    visible: Tensor
+
+
+@dataclass(frozen=True)
+class Stride:
+    """How rays step through a grid of size^3 cells over a box.
+
+    step: world length from one sample to the next. side: of the field's unit cube, in world length; the box lies in its
+    corner. linear None: what there is lies in the box. Otherwise the box is a cube in the middle of a space without
+    end that `contract` fits into the unit cube, and past the distance `linear` from the camera steps grow with it.
+    """
+
+    step: float
+    size: int
+    side: float
+    linear: float | None = None
+
+
+def contract(xyz: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
+    """All of space (N, 3) into the unit cube, whose middle half the cube `aabb` fills:  q = (2 - 1/m) p / m  where
+    m = max|p| > 1, p in half sides from the centre (Barron et al. 2022, eq. 10, in the maximum norm of Tancik et al.
+    2023). Returns that, and max(m, 1) (N,), by which lengths have shrunk.
+    """
+    p = (2 * xyz - (aabb[0] + aabb[1])) / (aabb[1] - aabb[0])
+    m = p.abs().amax(1).clamp(min=1)
+    return p * ((2 - 1 / m) / m / 4)[:, None] + 0.5, m
+
+
+def march(
+    origins: Tensor,
+    directions: Tensor,
+    near: Tensor,
+    far: Tensor,
+    bits: Tensor,
+    aabb: Tensor,
+    jitter: Tensor,
+    stride: Stride,
+    batch: Batch | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Steps along each ray, from near to far, that fall into occupied cells.
+
+        s_k = s(near) + (k + jitter) step < s(far),   k = 0, 1, ...;   s(t) = t,  or linear (1 + ln(t / linear)) past it
+
+    Where the box is all there is, near and far are those of the part of the ray inside. bits: a bit for each of size^3
+    cells, see `pack_bits`. jitter: (R,) in [0, 1).
+    Returns t (N,), dt (N,) in sides of the unit cube, shrunk where space is, ray_ids (N,), offsets (R + 1,), the points
+    in the unit cube (N, 3) and their cells (N,).
+    """
+    step, linear = stride.step, stride.linear
+    n_rays, n = near.shape[0], near.shape[0] if batch is None else min(int(batch.active), near.shape[0])
+    near, far = near[:n], far[:n]
+    if linear is None:
+        near, far = clip(origins[:n], directions[:n], near, far, aabb)
+    else:
+        near, far = (torch.where(v > linear, linear * (1 + (v / linear).log()), v) for v in (near, far))
+    t, ray_ids = near.new_zeros(0), torch.zeros(0, dtype=torch.int64, device=near.device)
+    n_steps = int(((far - near) / step - jitter[:n]).ceil().clamp(min=0).max()) if n else 0
+    if n_steps:
+        grid = near[:, None] + (torch.arange(n_steps, device=near.device) + jitter[:n, None]) * step  # (R, S)
+        ray_ids, k = (grid < far[:, None]).nonzero(as_tuple=True)
+        t = grid[ray_ids, k]
+    dt = torch.full_like(t, step / stride.side)
+    if linear is not None:
+        t = torch.where(t > linear, linear * (t / linear - 1).exp(), t)
+        dt = dt * (t / linear).clamp(min=1)
+    xyz = origins[ray_ids] + t[:, None] * directions[ray_ids]
+    if linear is None:
+        unit, cells = (xyz - aabb[0]) / stride.side, cell_of(xyz, aabb, stride.size)
+    else:
+        unit, shrunk = contract(xyz, aabb)
+        dt, cells = dt / shrunk, cell_of(unit, aabb.new_tensor([[0.0] * 3, [1.0] * 3]), stride.size)
+    words = bits[cells >> 5]
+    if batch is not None:
+        words = torch.where(ray_ids % EXPLORERS == 0, words, batch.visible[cells >> 5])
+    hit = (words >> (cells & 31) & 1).bool()
+    t, dt, ray_ids, unit, cells = t[hit], dt[hit], ray_ids[hit], unit[hit], cells[hit]
+    offsets = F.pad(torch.bincount(ray_ids, minlength=n_rays).cumsum(0), (1, 0))
+    if batch is None:
+        return t, dt, ray_ids, offsets, unit, cells
+    total, room = int(offsets[-1]), int(offsets[offsets <= batch.budget][-1])
+    batch.kept.fill_(int((offsets[1 : n + 1] <= batch.budget).sum()))
+    # aim a little below the budget, since past it whole rays are lost
+    batch.active.fill_(min(max(int(n * 0.98 * batch.budget / max(total, 1)), 64), n_rays))
+    return t[:room], dt[:room], ray_ids[:room], offsets.clamp(max=room), unit[:room], cells[:room]
+
+
+def clip(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
+    """near and far (R,) of the part of each ray that lies in the box; far < near for a ray that misses it."""
+    inverse = 1 / torch.where(directions.abs() < 1e-9, 1e-9, directions)
+    a, b = (aabb[0] - origins) * inverse, (aabb[1] - origins) * inverse  # (R, 3)
+    return torch.maximum(near, torch.minimum(a, b).amax(1)), torch.minimum(far, torch.maximum(a, b).amin(1))
+
+
+def cell_of(xyz: Tensor, aabb: Tensor, size: int) -> Tensor:
+    """Number (N,) of the cell of a grid of size^3 over the box, x fastest; points outside belong to the nearest."""
+    cell = ((xyz - aabb[0]) * (size / (aabb[1] - aabb[0]))).floor().clamp(0, size - 1).long()
+    return cell[:, 0] + size * (cell[:, 1] + size * cell[:, 2])
+
+
+def pack_bits(flags: Tensor) -> Tensor:
+    """(32 n,) bool -> (n,) int32, the first flag in the lowest bit."""
+    powers = 1 << torch.arange(32, device=flags.device)
+    return (flags.view(-1, 32) * powers).sum(1).to(torch.int32)  # the highest bit wraps to the sign
