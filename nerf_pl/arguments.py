@@ -68,22 +68,32 @@ class Eval:
 
 @dataclass(frozen=True)
 class Render:
-    """Film a run's scene from new views: MP4, GIF and a film of depth."""
+    """Film a run's scene from new views: MP4, GIF and a film of depth. Interrupted, the same command goes on."""
 
     run: Position
     """Folder of the run, runs/NAME."""
-    path: Literal["360", "test"] = "360"
-    """360 turns once around the scene; test goes through the test views."""
-    frames: int = FRAMES
-    """Frames of the turn."""
-    fps: float = 30
-    """Frames per second."""
-    elevation: float = 30
-    """Degrees above the horizon."""
-    radius: float = 4
-    """Distance from the centre, in world units."""
+    path: str = "auto"
+    """360 turns once around the scene; spiral moves about among the training views, all looking at one point;
+    interpolate passes through training views; test shows the test views; FILE.json has keyframes, or is a camera path
+    of nerfstudio. auto is spiral for photos taken from one side, and 360 for others."""
+    frames: int | None = None
+    """Frames of the film; 120 by default, of a file as many as it takes."""
+    fps: float | None = None
+    """Frames per second; 30 by default, or what a file asks for."""
+    elevation: float | None = None
+    """360: degrees above the horizon; 30 for Blender scenes, else as high as the training views."""
+    radius: float | None = None
+    """360: distance from what is looked at, in world units; 4 for Blender scenes, else that of the training views."""
+    every: int | None = None
+    """interpolate: pass each so many training views; by default one in ten frames."""
+    loop: Plain[bool] = False
+    """interpolate: go back to the first view."""
+    depth: Literal["separate", "side", "none"] = "separate"
+    """A film of depth: one of its own, side by side with the colours in one film, or none."""
+    keep_frames: Plain[bool] = False
+    """Keep the frames as PNG files, too."""
     img_wh: tuple[int, int] | None = None
-    """Width and height of the film; that of the training images by default."""
+    """Width and height of the film, of any aspect ratio; by default that of the first training image."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights."""
     scene: Path | None = None
@@ -179,8 +189,8 @@ class ClassicEval:
     """Layout of the scene folder."""
     scene_name: str = "test"
     """Names the folder of the results."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which views."""
+    split: Literal["train", "val", "test", "test_train"] = "test"
+    """Which views: test_train are those it was trained on; test of llff has none, and is a film of new views."""
     img_wh: tuple[int, int] = (800, 800)
     """Width and height."""
     spheric: Plain[bool] = False

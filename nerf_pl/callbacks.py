@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from nerf_pl.media import depth_colours, side_by_side
+from nerf_pl.media import depth_colours, depth_span, side_by_side
 
 QUIET_SECONDS = 10  # between two lines where there is no terminal
 
@@ -104,7 +104,8 @@ class ImageLog(Callback):
     ) -> None:
         if batch_idx == 0 and trainer.is_global_zero and trainer.logger is not None:
             scene = pl_module.val_scene
-            depth = depth_colours(outputs["depth"].cpu(), scene.near, scene.far, outputs["opacity"].cpu())
+            depth, opacity = outputs["depth"].cpu(), outputs["opacity"].cpu()
+            depth = depth_colours(depth, *depth_span(depth, opacity, scene.near, scene.far), opacity)
             trainer.logger.experiment.add_image(  # pyright: ignore[reportAttributeAccessIssue]
                 "val/GT_pred_depth",
                 side_by_side(outputs["target"].cpu(), outputs["rgb"].cpu(), depth),

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from nerf_pl import arguments, paths
+from nerf_pl import arguments
 from nerf_pl.bench import bench
 from nerf_pl.bench_ngp import bench_ngp
 from nerf_pl.checkpoint import find_checkpoint, load_model, save_model
 from nerf_pl.checks import check
 from nerf_pl.config import CLASSIC, PRESETS, SECTIONS, Config, ModelOptions, RunFolders
-from nerf_pl.evaluation import console, evaluate, render_path
+from nerf_pl.evaluation import console, evaluate
+from nerf_pl.films import check_film, film_classic, film_run
 from nerf_pl.models import Model
 from nerf_pl.scenes.demo import make_demo
 from nerf_pl.training import load_split, train
@@ -86,7 +87,10 @@ def _classic_eval(a: Any) -> None:
     check(asked)
     net, config, _ = load_model(a.ckpt_path, device, asked)
     folder = Path("results") / a.dataset_name / a.scene_name
-    scene = load_split(config, a.root_dir, a.split)
+    if a.dataset_name == "llff" and a.split == "test":  # it has no such views; the classic tool films new ones
+        film_classic(net, config, a, folder, _stamp(a.ckpt_path), device)
+        return
+    scene = load_split(config, a.root_dir, "train" if a.split == "test_train" else a.split)
     facts = {"split": a.split, "checkpoint": str(a.ckpt_path)}
     metrics = folder / "metrics.json"
     evaluate(net, scene, folder, metrics, a.scene_name, a.chunk, device, a.save_depth, a.depth_format, facts)
@@ -94,34 +98,15 @@ def _classic_eval(a: Any) -> None:
 
 
 def _render(a: Any) -> None:
-    _check_film(a)
+    check_film(a)
     model, config, root, device = _open(a)
-    scene = load_split(config, root, "test" if a.path == "test" else "train")
-    cameras = scene.cameras
-    if a.path == "360":
-        cameras = paths.turntable(a.frames, cameras, a.radius, a.elevation)
-    if a.img_wh is not None:
-        fitting = round(a.img_wh[0] * cameras.height / cameras.width)
-        if a.img_wh[1] != fitting:
-            told = f"the {cameras.width}x{cameras.height} views"
-            raise UserError(f"--img_wh {a.img_wh[0]} {a.img_wh[1]} changes the aspect ratio of {told}: give {fitting}")
-        cameras = cameras.resized(*a.img_wh)
-    film = _folder(a.run) / "renders" / a.path
-    render_path(model, replace(scene, cameras=cameras), film, a.fps, config.train.chunk, device)
-    console.print(f"films {film}.mp4, {film}.gif and {film}_depth.mp4")
+    film_run(a, model, config, root, _folder(a.run) / "renders", _stamp(find_checkpoint(a.run, a.checkpoint)), device)
 
 
-def _check_film(a: Any) -> None:
-    possible = {
-        "frames": (a.frames >= 1, "give 1 or more"),
-        "fps": (0 < a.fps <= 1000, "give a positive number"),
-        "elevation": (-90 < a.elevation < 90, "give degrees between -90 and 90"),
-        "radius": (0 < a.radius < math.inf, "give a positive number"),
-        "img_wh": (a.img_wh is None or min(a.img_wh) >= 1, "give a width and a height in pixels"),
-    }
-    for option, (holds, remedy) in possible.items():
-        if not holds:
-            raise UserError(f"--{option} {getattr(a, option)} cannot work: {remedy}")
+def _stamp(checkpoint: Path) -> str:
+    """What tells the weights in a file from those that lay there before."""
+    found = checkpoint.stat()
+    return f"{checkpoint.name} {found.st_size} {found.st_mtime_ns}"
 
 
 DEMO_SECONDS = {"cpu": 88.0, "cuda": 15.0}

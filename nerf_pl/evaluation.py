@@ -1,13 +1,13 @@
 """Rendering a trained model: test views with their scores, films, and a page that shows them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
 from nerf_pl import media, metrics
@@ -41,14 +41,15 @@ def evaluate(
         size = f"{scene.cameras.width}x{scene.cameras.height}"
         raise UserError(f"{scene.root}: views of {size} pixels are too small for SSIM, whose window has 11x11")
     views, frames = [], []
-    for i in _track(len(scene), title):
+    for i in progress(range(len(scene)), len(scene), f"rendering {title}"):
         images = render_view(model, scene, i, chunk, device)
         rgb = media.to_uint8(images["rgb"].cpu())
         media.write_png(folder / f"{i:03d}.png", rgb)
-        depth = media.depth_colours(images["depth"].cpu(), scene.near, scene.far, images["opacity"].cpu())
-        media.write_png(folder / f"{i:03d}_depth.png", depth)
+        depth, opacity = images["depth"].cpu(), images["opacity"].cpu()
+        span = media.depth_span(depth, opacity, scene.near, scene.far)
+        media.write_png(folder / f"{i:03d}_depth.png", media.depth_colours(depth, *span, opacity))
         if save_depth:
-            _write_depth(folder, i, images["depth"].cpu(), depth_format)
+            write_depth(folder, i, depth, depth_format)
         stored, target = torch.from_numpy(rgb).float() / 255, scene.image(i)
         media.write_png(folder / f"{i:03d}_target.png", target)
         view = {
@@ -57,7 +58,7 @@ def evaluate(
             "ssim": float(metrics.ssim(stored, target)),
         }
         views.append(view)
-        frames.append(rgb)
+        frames.append(folder / f"{i:03d}.png")
         console.print(f"{view['name']:>12}  PSNR {view['psnr']:6.2f} dB  SSIM {view['ssim']:.4f}")
     result = {
         "psnr": float(np.mean([v["psnr"] for v in views])),
@@ -69,35 +70,47 @@ def evaluate(
         path.write_text(json.dumps(result, indent=2) + "\n")
     write_report(folder / "index.html", title, result)
     console.print(f"{'mean':>12}  PSNR {result['psnr']:6.2f} dB  SSIM {result['ssim']:.4f}  ({len(views)} views)")
-    write_films(folder / title, frames, fps=10)  # last: a film that fails takes no score with it
+    write_films(folder / title, [frames], fps=10)  # last: a film that fails takes no score with it
     return result
 
 
-def render_path(model: Model, path: Scene, film: Path, fps: float, chunk: int, device: torch.device) -> None:
-    """Film a camera path: FILM.mp4 and FILM.gif, and FILM_depth.mp4."""
-    frames, depths = [], []
-    for i in _track(len(path), film.name):
-        images = render_view(model, path, i, chunk, device)
-        frames.append(media.to_uint8(images["rgb"].cpu()))
-        depths.append(media.depth_colours(images["depth"].cpu(), path.near, path.far, images["opacity"].cpu()))
-    write_films(film, frames, fps)
-    media.write_mp4(film.with_name(f"{film.name}_depth.mp4"), depths, fps)
+def write_films(film: Path, columns: Sequence[Sequence[Path]], fps: float, gif: bool = True) -> list[Path]:
+    """FILM.mp4 and FILM.gif of pictures from their files, read as they are needed; returns the films.
+
+    columns: the frames; two lists of them are shown side by side. Frames of another size than the first are fitted into
+    that.
+    """
+    height, width = next(_joined(columns)).shape[:2]
+    written = [film.with_name(f"{film.name}.{suffix}") for suffix in (("gif", "mp4") if gif else ("mp4",))]
+    for path in written:
+        frames = (media.fitted(picture, width, height) for picture in _joined(columns))
+        if path.suffix == ".gif":
+            media.write_gif(path, *media.lighter(frames, fps))
+        else:
+            media.write_mp4(path, frames, fps)
+    return written
 
 
-def write_films(film: Path, frames: list[np.ndarray], fps: float) -> None:
-    media.write_gif(film.with_name(f"{film.name}.gif"), frames, fps)
-    media.write_mp4(film.with_name(f"{film.name}.mp4"), frames, fps)
+def _joined(columns: Sequence[Sequence[Path]]) -> Iterator[np.ndarray]:
+    for pictures in zip(*map(media.read_pictures, columns), strict=True):
+        yield media.side_by_side(*pictures)
 
 
-def _track(n: int, title: str) -> Iterable[int]:
-    """0 ... n - 1, with a bar on a terminal."""
-    views = range(n)
+def progress(items: Iterable[int], total: int, title: str, done: int = 0) -> Iterator[int]:
+    """The items, with a bar on a terminal that starts at `done` of `total`."""
     if not console.is_terminal:
-        return views
-    return track(views, description=f"rendering {title}", console=console, transient=True)
+        yield from items
+        return
+    columns = [*Progress.get_default_columns(), MofNCompleteColumn()]
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total, completed=done)
+        for item in items:
+            yield item
+            bar.advance(task)
 
 
-def _write_depth(folder: Path, i: int, depth: Tensor, depth_format: str) -> None:
+def write_depth(folder: Path, i: int, depth: Tensor, depth_format: str) -> None:
+    """The depth map of one view in full precision: depth_NNN.pfm, or depth_NNN as bare float32."""
     if depth_format == "pfm":
         media.write_pfm(folder / f"depth_{i:03d}.pfm", depth)
     else:

@@ -1,6 +1,8 @@
 """Pictures, films and depth maps on disk. Every file appears complete or not at all."""
 
 import errno
+import itertools
+import math
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from nerf_pl.types import UserError
 Picture = Shaped[np.ndarray, "H W ch"] | Shaped[Tensor, "H W ch"]
 """uint8, or floats in [0, 1]; 3 channels, or 4 with an alpha that is not premultiplied."""
 DepthMap = Float[np.ndarray, "H W"] | Float[Tensor, "H W"]
+
+GIF_SIDE, GIF_FPS = 480, 20
 
 REMEDIES = {
     errno.ENOSPC: "free some space or write elsewhere",
@@ -105,6 +109,39 @@ def write_depth_bytes(path: Path | str, depth: DepthMap) -> None:
         temporary.write_bytes(_depth_array(depth).tobytes())
 
 
+def read_pictures(files: Iterable[Path]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """RGB pictures from their files, one at a time, for films that need not lie in memory."""
+    for file in files:
+        with Image.open(file) as picture:
+            yield np.asarray(picture.convert("RGB"))
+
+
+def fitted(image: Picture, width: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture as large as it fits into width x height, in the middle of black; unchanged if it has that size."""
+    pixels = _opaque(image)
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    scale = min(width / pixels.shape[1], height / pixels.shape[0])
+    size = max(round(scale * pixels.shape[1]), 1), max(round(scale * pixels.shape[0]), 1)
+    canvas = Image.new("RGB", (width, height))
+    canvas.paste(Image.fromarray(pixels).resize(size), ((width - size[0]) // 2, (height - size[1]) // 2))
+    return np.asarray(canvas)
+
+
+def lighter(frames: Iterable[Picture], fps: float) -> tuple[Iterator[Picture], float]:
+    """What a GIF, which hardly compresses, can carry of a film: pictures of GIF_SIDE pixels at most, GIF_FPS at most;
+    and how many there are a second."""
+    step = math.ceil(fps / GIF_FPS)
+
+    def small() -> Iterator[Picture]:
+        for frame in itertools.islice(frames, 0, None, step):
+            height, width = frame.shape[:2]
+            scale = min(GIF_SIDE / max(height, width), 1)
+            yield fitted(frame, max(round(scale * width), 1), max(round(scale * height), 1))
+
+    return small(), fps / step
+
+
 def write_gif(path: Path | str, frames: Iterable[Picture], fps: float = 30) -> None:
     """An animation that loops for ever, with 256 colours per frame.
 
@@ -152,17 +189,34 @@ def write_mp4(path: Path | str, frames: Iterable[Picture], fps: float = 30) -> N
         film.mux(stream.encode(None))  # what the encoder still holds
 
 
+def depth_span(depth: DepthMap, opacity: DepthMap, near: float, far: float) -> tuple[float, float]:
+    """The depths that take the ends of the colours.
+
+    Near and far where they enclose the scene; where they are no more than limits (far over ten times near), the 2nd
+    and 98th percentile of what is not see-through.
+    """
+    values = _depth_array(depth)
+    solid = values[(_depth_array(opacity) > 0.5) & np.isfinite(values)]
+    if far <= 10 * near or solid.size == 0:
+        return near, far
+    low, high = np.percentile(solid, [2, 98]).tolist()
+    return low, max(high, low * 1.01 + 1e-6)  # a wall straight ahead has but one depth
+
+
 def depth_colours(
     depth: DepthMap, near: float, far: float, opacity: DepthMap | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Depth as colours: pale yellow at near, through orange and violet, to almost black at far.
 
-    The colours are a cubehelix (D. A. Green 2011): a helix around the grey axis whose brightness falls evenly, so that
-    the picture reads in black and white too. Where opacity is given, empty space fades to white. What is not finite
-    counts as far.
+    Between them colours are even in depth or, where far is over ten times near, in disparity (1 / depth): what is near
+    would have but one colour. They are a cubehelix (D. A. Green 2011): a helix around the grey axis whose brightness
+    falls evenly, so that the picture reads in black and white too. Where opacity is given, empty space fades to white.
+    What is not finite counts as far.
     """
-    values = np.nan_to_num(_depth_array(depth), nan=far, posinf=far, neginf=near)
-    light = 0.06 + 0.82 * (1 - np.clip((values - near) / (far - near), 0, 1))
+    values = np.nan_to_num(_depth_array(depth), nan=far, posinf=far, neginf=near).clip(near, far)
+    if far > 10 * near > 0:
+        values, near, far = -1 / values, -1 / near, -1 / far
+    light = 0.06 + 0.82 * (1 - (values - near) / (far - near))
     angle = np.pi * light
     spread = light * (1 - light)
     cos, sin = np.cos(angle), np.sin(angle)

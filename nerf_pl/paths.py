@@ -1,4 +1,4 @@
-"""Camera paths for films."""
+"""Camera paths for films: turns, spirals, and what size their frames have."""
 
 import math
 from dataclasses import replace
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from nerf_pl.cameras import Cameras
 
+Point = tuple[float, float, float]
+UP: Point = (0.0, 0.0, 1.0)
+FOCUS = 3.5  # how far ahead the spiral of forward-facing scenes looks, where their nearest point is at 4/3
 
-def look_at(
-    positions: Float[Tensor, "C 3"],
-    target: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    up: tuple[float, float, float] = (0.0, 0.0, 1.0),
-) -> Float[Tensor, "C 3 4"]:
+
+def look_at(positions: Float[Tensor, "C 3"], target: Point = (0.0, 0.0, 0.0), up: Point = UP) -> Float[Tensor, "C 3 4"]:
     """Camera-to-world matrices (OpenGL axes) of cameras at `positions` that look at `target`, upright.
 
     Raises ValueError for a camera at the target or exactly above or below it: upright means nothing there.
@@ -33,9 +33,10 @@ def turntable(
     like: Cameras,
     radius: float = 4.0,
     elevation_deg: float = 30.0,
-    target: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    target: Point = (0.0, 0.0, 0.0),
+    up: Point = UP,
 ) -> Cameras:
-    """n cameras on a full turn about the z axis, evenly spaced, all looking at `target`; the film of them loops.
+    """n cameras on a full turn about the axis `up`, evenly spaced, all looking at `target`; the film of them loops.
 
     Size, focal length (of the first view), pixel convention, dtype and device are those of `like`. radius: world units
     from the target. elevation_deg: degrees above the horizon, strictly between -90 and 90; the usual film of a Blender
@@ -48,6 +49,107 @@ def turntable(
     elevation = math.radians(elevation_deg)
     height = torch.full_like(azimuth, math.sin(elevation))
     circle = [math.cos(elevation) * torch.cos(azimuth), math.cos(elevation) * torch.sin(azimuth), height]
-    positions = radius * torch.stack(circle, -1) + torch.tensor(target, dtype=torch.float64)
-    c2w = look_at(positions, target).to(like.c2w)
-    return replace(like, c2w=c2w, K=like.K[:1].expand(n, 3, 3).clone())
+    frame = _frame_across(torch.tensor(up, dtype=torch.float64))
+    positions = radius * torch.stack(circle, -1) @ frame.T + torch.tensor(target, dtype=torch.float64)
+    return _all_like(like, look_at(positions, target, up))
+
+
+def fit_turn(c2w: Float[Tensor, "C 3 4"], target: Point) -> tuple[float, float, Point]:
+    """The turntable that follows given cameras: radius, elevation in degrees, axis.
+
+    The axis is the mean of their up directions (z if those cancel out); the turn has their median height along it above
+    the target, and their median distance from it.
+    """
+    axis = _mean_up(c2w)
+    away = c2w[:, :, 3].double() - torch.tensor(target, dtype=torch.float64)
+    height = (away @ axis).median().item()
+    across = (away - (away @ axis)[:, None] * axis).norm(dim=-1).median().item()
+    elevation = math.degrees(math.atan2(height, across))
+    return math.hypot(height, across), max(-80.0, min(80.0, elevation)), _point(axis)  # upright, also for a drone
+
+
+def surrounds(c2w: Float[Tensor, "C 3 4"], target: Point, gap_deg: float = 120.0) -> bool:
+    """Whether cameras look inward from all around: nine in ten have the target ahead, and seen from above they leave no
+    direction out that is wider than `gap_deg`."""
+    away = c2w[:, :, 3].double() - torch.tensor(target, dtype=torch.float64)
+    inward = (away * c2w[:, :, 2].double()).sum(-1) > 0
+    flat = away @ _frame_across(_mean_up(c2w))
+    azimuth = torch.atan2(flat[:, 1], flat[:, 0]).sort().values
+    gaps = torch.diff(azimuth, append=azimuth[:1] + 2 * math.pi)
+    return inward.double().mean().item() >= 0.9 and math.degrees(gaps.max().item()) < gap_deg
+
+
+def mean_pose(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3 4"]:
+    """A camera in the middle of others that looks and stands as they do on average, in float64.
+
+    Raises ValueError where they look in all directions, so that there is no such average.
+    """
+    _, up, back, centre = c2w.double().mean(0).unbind(-1)
+    right = torch.linalg.cross(up, back)
+    if back.norm() < 0.2 or right.norm() < 0.05:
+        raise ValueError("the cameras look in all directions")
+    back, right = back / back.norm(), right / right.norm()
+    return torch.stack([right, torch.linalg.cross(back, right), back, centre], -1)
+
+
+def spiral(
+    n: int, like: Cameras, pose: Float[Tensor, "3 4"] | None = None, focus: float = FOCUS, turns: int = 2
+) -> Cameras:
+    """n cameras on a spiral among the training views `like`, all looking at one point; the film of them loops.
+
+        position = (rx cos a, -ry sin a, -rz sin(a / 2)),   0 <= a < 2 pi turns        the code of NeRF 2020, for LLFF
+
+    in the frame of `pose`; r is what nine in ten views do not exceed on each axis. pose: see `mean_pose`; None is the
+    origin, looking along -z, as forward-facing scenes are normalised. focus: how far ahead of it that point is. The
+    rest as in `turntable`. Raises ValueError for n < 1 or a focus that is not positive.
+    """
+    if n < 1 or not focus > 0:
+        raise ValueError(f"a spiral needs a camera and something ahead of it, got n={n} and focus={focus}")
+    pose = torch.eye(3, 4, dtype=torch.float64) if pose is None else pose.double()
+    local = (like.c2w[:, :, 3].double().to(pose.device) - pose[:, 3]) @ pose[:, :3]
+    radii = local.abs().quantile(0.9, dim=0)
+    radii[2] = radii[2].clamp(max=0.8 * focus)  # a camera that passes its target would turn over there
+    a = torch.arange(n, dtype=torch.float64) * (2 * math.pi * turns / n)
+    around = torch.stack([torch.cos(a), -torch.sin(a), -torch.sin(a / 2)], -1) * radii
+    positions = around @ pose[:, :3].T + pose[:, 3]
+    target = pose[:, 3] - focus * pose[:, 2]
+    return _all_like(like, look_at(positions, _point(target), _point(pose[:, 1])))
+
+
+def framed(cameras: Cameras, width: int, height: int) -> Cameras:
+    """The same views in frames of one other size; what was seen from top to bottom still is.
+
+    Focal lengths scale with the height. The principal point keeps its place where the aspect ratio stays, to half a
+    pixel; otherwise it is the middle.
+    """
+    wide, high = cameras.width, cameras.height
+    if cameras.sizes is None and abs(width * high - height * wide) <= max(wide, high) / 2:
+        return cameras.resized(width, height)
+    heights = [cameras.size(i)[1] for i in range(len(cameras))]
+    K = cameras.K * (height / cameras.K.new_tensor(heights))[:, None, None]
+    K[:, 0, 2], K[:, 1, 2], K[:, 2, 2] = width / 2, height / 2, 1
+    return replace(cameras, K=K, width=width, height=height, sizes=None)
+
+
+def _all_like(like: Cameras, c2w: Float[Tensor, "C 3 4"]) -> Cameras:
+    """Cameras at these poses that are otherwise like the first view of others."""
+    return replace(like, c2w=c2w.to(like.c2w), K=like.K[:1].expand(len(c2w), 3, 3).clone(), sizes=None)
+
+
+def _mean_up(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3"]:
+    up = c2w[:, :, 1].double().mean(0).cpu()
+    return up / up.norm() if up.norm() > 0.2 else torch.tensor(UP, dtype=torch.float64)
+
+
+def _frame_across(axis: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """Columns: two directions across `axis`, and it. That of z is the identity."""
+    axis = torch.nn.functional.normalize(axis, dim=0)
+    start = torch.zeros_like(axis)
+    start[0 if axis[0].abs() < 0.9 else 1] = 1
+    start = torch.nn.functional.normalize(start - (start @ axis) * axis, dim=0)
+    return torch.stack([start, torch.linalg.cross(axis, start), axis], -1)
+
+
+def _point(vector: Float[Tensor, "3"]) -> Point:
+    x, y, z = vector.tolist()
+    return x, y, z

@@ -189,6 +189,54 @@ def test_depth_colours_darken_evenly_and_fade_where_empty():
     assert (faded == 255).all()
 
 
+def test_colours_of_far_scenes_are_even_in_disparity():
+    disparity = np.linspace(1 / 0.2, 1 / 50, 61)
+    colours = media.depth_colours((1 / disparity).astype(np.float32)[None], near=0.2, far=50)
+    brightness = colours[0] @ np.array([0.30, 0.59, 0.11])
+    assert np.allclose(np.diff(brightness), np.diff(brightness).mean(), atol=1.5)
+    assert np.diff(brightness).mean() < -2
+
+
+def test_the_span_of_depths():
+    depth = np.linspace(1, 3, 101, dtype=np.float32)[None]
+    solid = np.ones_like(depth)
+    assert media.depth_span(depth, solid, 2, 6) == (2, 6)
+    assert media.depth_span(depth, solid, 0.05, 100) == pytest.approx((1.04, 2.96))
+    solid[0, 51:] = 0.2
+    assert media.depth_span(depth, solid, 0.05, 100) == pytest.approx((1.02, 1.98))
+    assert media.depth_span(depth, torch.zeros(1, 101), 0.05, 100) == (0.05, 100)
+    low, high = media.depth_span(np.full((1, 5), 2.0, np.float32), np.ones((1, 5), np.float32), 0, 10)
+    assert low < high < 2.1
+
+
+def test_fitted_keeps_the_aspect_and_adds_black():
+    white = np.full((30, 60, 3), 255, np.uint8)
+    assert media.fitted(white, 60, 30) is white
+    tall = media.fitted(white, 20, 40)
+    assert tall.shape == (40, 20, 3)
+    assert (tall[15:25] == 255).all()
+    assert not tall[:15].any()
+    assert not tall[25:].any()
+
+
+def test_gifs_are_made_light():
+    frames, fps = media.lighter((gradient(300, 960, i / 50) for i in range(50)), fps=50)
+    found = list(frames)
+    assert [frame.shape for frame in found] == [(150, 480, 3)] * 17
+    assert fps == pytest.approx(50 / 3)
+    assert np.asarray(found[1])[..., 2].mean() == pytest.approx(3 / 50 * 255, abs=1)  # every third
+    frames, fps = media.lighter([gradient(30, 20)] * 4, fps=10)
+    assert ([frame.shape for frame in frames], fps) == ([(30, 20, 3)] * 4, 10)
+
+
+def test_pictures_are_read_as_they_are_needed(tmp_path):
+    media.write_png(tmp_path / "a.png", gradient(4, 6))
+    pictures = media.read_pictures([tmp_path / "a.png", tmp_path / "missing.png"])
+    assert (next(pictures) == media.to_uint8(gradient(4, 6))).all()
+    with pytest.raises(FileNotFoundError):
+        next(pictures)
+
+
 def test_side_by_side_puts_transparency_on_white():
     clear = np.zeros((2, 3, 4), np.uint8)
     joined = media.side_by_side(gradient(2, 5), torch.zeros(2, 1, 3), clear)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from nerf_pl.cameras import Cameras, project
-from nerf_pl.paths import look_at, turntable
+from nerf_pl.cameras import Cameras, image_rays, project
+from nerf_pl.paths import fit_turn, framed, look_at, mean_pose, spiral, surrounds, turntable
 
 
 def some_cameras(dtype: torch.dtype = torch.float32) -> Cameras:
@@ -63,3 +63,135 @@ def test_there_is_no_upright_view_from_a_pole(elevation):
 def test_a_path_needs_a_camera():
     with pytest.raises(ValueError, match="n=0"):
         turntable(0, some_cameras())
+
+
+def middle(path: Cameras) -> torch.Tensor:
+    return torch.tensor([path.width / 2, path.height / 2], dtype=path.K.dtype) + 0.5 - path.pixel_offset
+
+
+def on_the_dome(n: int, lowest: float = 10, highest: float = 60, arc: float = 360) -> Cameras:
+    """Views of (1, 2, 3) from all around, or from an arc, at different heights and distances."""
+    generator = torch.Generator().manual_seed(0)
+    azimuth = torch.arange(n, dtype=torch.float64) / n * math.radians(arc)
+    elevation = torch.deg2rad(lowest + (highest - lowest) * torch.rand(n, dtype=torch.float64, generator=generator))
+    radius = 2 + torch.rand(n, dtype=torch.float64, generator=generator)
+    flat = radius * elevation.cos()
+    positions = torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), radius * elevation.sin()], -1)
+    c2w = look_at(positions + torch.tensor([1.0, 2, 3], dtype=torch.float64), (1.0, 2, 3))
+    like = some_cameras(torch.float64)
+    return Cameras(c2w, like.K[:1].expand(n, 3, 3).clone(), 80, 60)
+
+
+def test_a_turn_about_any_axis():
+    axis = torch.nn.functional.normalize(torch.tensor([1.0, -2, 0.5], dtype=torch.float64), dim=0)
+    target = (0.1, -0.2, 0.3)
+    path = turntable(7, some_cameras(torch.float64), 2.0, 25.0, target, tuple(axis.tolist()))
+    away = path.c2w[:, :, 3] - torch.tensor(target, dtype=torch.float64)
+    torch.testing.assert_close(away @ axis, torch.full((7,), 2 * math.sin(math.radians(25)), dtype=torch.float64))
+    torch.testing.assert_close(away.norm(dim=-1), torch.full((7,), 2.0, dtype=torch.float64))
+    assert (path.c2w[:, :, 0] @ axis).abs().max() < 1e-12  # the horizon is level
+    assert (path.c2w[:, :, 1] @ axis).min() > 0
+    steps = (away - away.roll(1, 0)).norm(dim=-1)
+    torch.testing.assert_close(steps, steps[:1].expand(7))
+
+
+def test_a_turn_is_found_again_from_its_cameras():
+    axis = torch.nn.functional.normalize(torch.tensor([0.2, 0.1, 1], dtype=torch.float64), dim=0)
+    path = turntable(12, some_cameras(torch.float64), 1.7, 35.0, (1.0, 2, 3), tuple(axis.tolist()))
+    radius, elevation, up = fit_turn(path.c2w, (1.0, 2, 3))
+    assert (radius, elevation) == (pytest.approx(1.7), pytest.approx(35))
+    assert up == pytest.approx(axis.tolist())
+
+
+def test_the_turn_is_in_the_middle_of_the_views():
+    views = on_the_dome(200)
+    radius, elevation, up = fit_turn(views.c2w, (1.0, 2, 3))
+    assert 2 < radius < 3
+    assert 25 < elevation < 45
+    assert up[2] > 0.99
+
+
+def test_cameras_that_surround_a_thing():
+    assert surrounds(on_the_dome(30).c2w, (1.0, 2, 3))
+    assert not surrounds(on_the_dome(30, arc=180).c2w, (1.0, 2, 3))
+    assert surrounds(on_the_dome(30, arc=270).c2w, (1.0, 2, 3))
+    outward = on_the_dome(30).c2w
+    outward[:, :, [0, 2]] *= -1
+    assert not surrounds(outward, (1.0, 2, 3))
+
+
+def test_the_mean_pose_stands_among_its_cameras():
+    views = on_the_dome(40, arc=120)
+    pose = mean_pose(views.c2w)
+    torch.testing.assert_close(pose[:, 3], views.c2w[:, :, 3].mean(0))
+    torch.testing.assert_close(pose[:, :3] @ pose[:, :3].T, torch.eye(3, dtype=torch.float64))
+    assert torch.linalg.det(pose[:, :3]) > 0
+    assert (views.c2w[:, :, 2].mean(0) @ pose[:, 2]) == pytest.approx(views.c2w[:, :, 2].mean(0).norm().item())
+    torch.testing.assert_close(mean_pose(views.c2w[:1]), views.c2w[0])
+    with pytest.raises(ValueError, match="all directions"):
+        mean_pose(on_the_dome(36, lowest=0, highest=1).c2w)
+
+
+def test_the_spiral_looks_at_one_point_and_closes():
+    views = on_the_dome(60, arc=60)
+    pose = mean_pose(views.c2w)
+    path = spiral(120, views, pose, focus=2.0)
+    target = pose[:, 3] - 2 * pose[:, 2]
+    for i in (0, 31, 119):
+        xy, _ = project(path, i, target[None])
+        torch.testing.assert_close(xy[0], middle(path))
+    local = (path.c2w[:, :, 3] - pose[:, 3]) @ pose[:, :3]
+    extent = ((views.c2w[:, :, 3] - pose[:, 3]) @ pose[:, :3]).abs().quantile(0.9, dim=0)
+    torch.testing.assert_close(local.abs().amax(0), extent)
+    steps = (path.c2w[:, :, 3] - path.c2w[:, :, 3].roll(1, 0)).norm(dim=-1)
+    assert steps[0] < 1.2 * steps[1:].max()  # from the last to the first, too
+    torch.testing.assert_close(local[60, :2], local[0, :2])  # two turns, of which one comes near and one goes away
+    torch.testing.assert_close(local[15:60, 2], -local[75:, 2])
+
+
+def test_the_spiral_of_forward_facing_scenes():
+    """Against the formula, frame by frame."""
+    like = some_cameras(torch.float64)
+    like.c2w[:, :, 3] = torch.tensor([[0.5, -0.2, 0.1], [-0.5, 0.2, -0.1], [0.5, 0.2, 0.1]], dtype=torch.float64)
+    path = spiral(8, like)
+    for i in range(8):
+        a = 4 * math.pi * i / 8
+        expected = [0.5 * math.cos(a), -0.2 * math.sin(a), -0.1 * math.sin(a / 2)]
+        assert path.c2w[i, :, 3].tolist() == pytest.approx(expected, abs=1e-12)
+        back = path.c2w[i, :, 3] + torch.tensor([0, 0, 3.5], dtype=torch.float64)
+        torch.testing.assert_close(path.c2w[i, :, 2], back / back.norm())
+    with pytest.raises(ValueError, match="focus=-1"):
+        spiral(8, like, focus=-1)
+
+
+@pytest.mark.parametrize("size", [(160, 120), (60, 60), (30, 90)])
+def test_frames_of_any_size_show_the_same_height(size):
+    views = on_the_dome(3)
+    path = framed(views, *size)
+    assert (path.width, path.height, path.sizes) == (*size, None)
+    for i in range(3):
+        lower = -views.c2w[i, :, 1] * (30 / 90) - views.c2w[i, :, 2] + views.c2w[i, :, 3]
+        centre = views.c2w[i, :, 3] - views.c2w[i, :, 2]
+        xy, _ = project(path, i, torch.stack([centre, lower]))
+        assert xy[0].tolist() == pytest.approx([size[0] / 2, size[1] / 2])
+        assert xy[1, 1].item() == pytest.approx(size[1])
+    rays = image_rays(path, 0, 0.0, 1.0)
+    assert len(rays.origins) == size[0] * size[1]
+    assert views.width == 80
+
+
+def test_frames_of_views_of_several_sizes():
+    views = on_the_dome(2)
+    sizes = torch.tensor([[80, 60], [60, 40]])
+    path = framed(Cameras(views.c2w, views.K, 80, 60, sizes=sizes), 80, 60)
+    assert path.K[:, 0, 0].tolist() == [90, 135]
+    assert path.K[:, 1, 1].tolist() == [90, 135]
+    assert path.K[:, :2, 2].tolist() == [[40, 30]] * 2
+
+
+def test_frames_of_the_same_aspect_keep_the_principal_point():
+    views = on_the_dome(1)
+    views.K[0, 0, 2] = 37
+    assert framed(views, 160, 120).K[0, 0, 2] == 74
+    assert framed(views, 80, 60).K[0, 0, 2] == 37
+    assert framed(views, 120, 120).K[0, 0, 2] == 60

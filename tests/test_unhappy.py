@@ -152,10 +152,10 @@ def test_numbers_that_cannot_work(scene, capsys, option, value):
 
 
 def test_films_that_cannot_be(run, capsys):
-    cases = {"frames": 0, "fps": 0, "elevation": 90, "radius": 0}
+    cases = {"frames": 0, "fps": 0, "elevation": 90, "radius": 0, "every": 0, "path": "sprial"}
     for option, value in cases.items():
         assert f"--{option} {value}" in refused(capsys, "render", run, f"--{option}", value)
-    assert "--img_wh 16 8" in refused(capsys, "render", run, "--img_wh", 16, 8)
+    assert "--img_wh 16 0" in refused(capsys, "render", run, "--img_wh", 16, 0)
 
 
 def test_runs_without_a_scene(scene, run, capsys):

@@ -1,0 +1,286 @@
+"""Films: what comes out, that an interrupted one goes on, and which path a scene gets."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import config, nerf, refused
+
+from nerf_pl import films, media
+from nerf_pl.arguments import Render
+from nerf_pl.cameras import Cameras
+from nerf_pl.checkpoint import load_model
+from nerf_pl.models import make_model
+from nerf_pl.paths import look_at, turntable
+from nerf_pl.scenes import Scene
+from nerf_pl.training import load_split
+from nerf_pl.types import UserError
+
+CPU = torch.device("cpu")
+K = torch.tensor([[20.0, 0, 8], [0, 20, 6], [0, 0, 1]])
+
+
+def path_of(n: int) -> Scene:
+    cameras = turntable(n, Cameras(torch.eye(3, 4)[None], K[None], 16, 12))
+    return Scene(cameras, torch.zeros(0, 12, 16, 3, dtype=torch.uint8), 2.0, 6.0, torch.tensor([[-1.0] * 3, [1.0] * 3]))
+
+
+@pytest.fixture
+def rendered(monkeypatch) -> list[int]:
+    """In place of a model: frame i is grey 20 (i + 1), and its depth 3. Holds the frames that have been rendered."""
+    done = []
+
+    def render_view(model, path, i, chunk, device):
+        done.append(i)
+        size = path.cameras.height, path.cameras.width
+        grey = torch.full((*size, 3), 20 * (i + 1) / 255)
+        return {"rgb": grey, "depth": torch.full(size, 3.0), "opacity": torch.ones(size)}
+
+    monkeypatch.setattr(films, "render_view", render_view)
+    return done
+
+
+def stop_after(monkeypatch, n: int) -> None:
+    whole, calls = films.render_view, []
+
+    def render_view(*args):
+        if len(calls) == n:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return whole(*args)
+
+    monkeypatch.setattr(films, "render_view", render_view)
+
+
+def decoded(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as film:
+        return [frame.to_ndarray(format="rgb24") for frame in film.decode(film.streams.video[0])]
+
+
+def make(path: Scene, out: Path, **options) -> list[Path]:
+    return films.film(make_model(config(), CPU), path, out, 30, 1024, CPU, **options)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_film_has_its_frames_and_nothing_else_is_left(tmp_path, rendered):
+    written = make(path_of(5), tmp_path / "a" / "turn")
+    assert rendered == [0, 1, 2, 3, 4]
+    assert files(tmp_path) == ["a/turn.gif", "a/turn.mp4", "a/turn_depth.mp4"]
+    assert [path.name for path in written] == ["turn.gif", "turn.mp4", "turn_depth.mp4"]
+    frames = decoded(tmp_path / "a" / "turn.mp4")
+    assert [frame.shape for frame in frames] == [(12, 16, 3)] * 5
+    assert [frame.mean() for frame in frames] == pytest.approx([20, 40, 60, 80, 100], abs=3)
+    assert len(decoded(tmp_path / "a" / "turn_depth.mp4")) == 5
+
+
+def test_depth_beside_the_colours_or_none_at_all(tmp_path, rendered):
+    assert [path.name for path in make(path_of(2), tmp_path / "side", depth="side")] == ["side.gif", "side.mp4"]
+    frame = decoded(tmp_path / "side.mp4")[1]
+    assert frame.shape == (12, 32, 3)
+    colour = media.depth_colours(np.full((1, 1), 3.0, np.float32), 2, 6)[0, 0]
+    np.testing.assert_allclose(frame[:, 18:].mean((0, 1)), colour, atol=6)
+    np.testing.assert_allclose(frame[:, :14].mean(), 40, atol=3)
+    assert [path.name for path in make(path_of(2), tmp_path / "none", depth="none")] == ["none.gif", "none.mp4"]
+
+
+@pytest.mark.parametrize("depth", ["separate", "none"])
+def test_an_interrupted_film_goes_on(tmp_path, rendered, monkeypatch, capsys, depth):
+    out = tmp_path / "turn"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt, match=r"3 of 5 frames are in .*: the same command goes on"):
+            make(path_of(5), out, depth=depth)
+    assert not out.with_suffix(".mp4").exists()
+    assert len(list((out / "frames").glob("0000[0-4].png"))) == 3
+    make(path_of(5), out, depth=depth)
+    assert rendered == [0, 1, 2, 3, 4]
+    assert "resuming at frame 4 of 5" in capsys.readouterr().out
+    assert [frame.mean() for frame in decoded(tmp_path / "turn.mp4")] == pytest.approx([20, 40, 60, 80, 100], abs=3)
+    assert not out.exists()
+
+
+def test_a_frame_without_its_depth_is_rendered_again(tmp_path, rendered, monkeypatch):
+    out = tmp_path / "turn"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            make(path_of(4), out)
+    (out / "frames" / "00002_depth.png").unlink()
+    rendered.clear()
+    make(path_of(4), out)
+    assert rendered == [2, 3]
+
+
+@pytest.mark.parametrize("change", ["size", "cameras", "weights", "depth", "damaged"])
+def test_frames_of_another_film_are_not_taken(tmp_path, rendered, monkeypatch, change):
+    out, path, options = tmp_path / "turn", path_of(4), {"stamp": "a", "depth": "separate"}
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            make(path, out, **options)
+    rendered.clear()
+    if change == "size":
+        path = replace(path, cameras=path.cameras.resized(32, 24))
+    elif change == "cameras":
+        path = replace(path, cameras=turntable(4, path.cameras, radius=3.9))
+    elif change == "damaged":
+        manifest = out / "frames" / "film.json"
+        manifest.write_text(manifest.read_text()[:30])
+    else:
+        options |= {"weights": {"stamp": "b"}, "depth": {"depth": "none"}}[change]
+    make(path, out, **options)
+    assert rendered == [0, 1, 2, 3]
+    assert decoded(tmp_path / "turn.mp4")[0].shape[1] == path.cameras.width
+
+
+def test_an_encoder_that_fails_leaves_the_frames(tmp_path, rendered, monkeypatch):
+    out = tmp_path / "turn"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "av", None)
+        with pytest.raises(UserError, match="pip install av"):
+            make(path_of(3), out)
+    make(path_of(3), out, keep_frames=True)
+    assert rendered == [0, 1, 2]
+    assert len(list((out / "frames").glob("*_depth.png"))) == 3
+
+
+def test_the_colours_of_depth_are_fixed_for_a_film(tmp_path, monkeypatch):
+    """Depth grows from frame to frame; colours that followed it would stay the same. An interrupted film keeps them."""
+
+    def render_view(model, path, i, chunk, device):
+        depth = torch.linspace(1, 3, 12 * 16).view(12, 16) * (i + 1)
+        return {"rgb": torch.zeros(12, 16, 3), "depth": depth, "opacity": torch.ones(12, 16)}
+
+    monkeypatch.setattr(films, "render_view", render_view)
+    path = replace(path_of(3), near=0.05, far=100.0)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            make(path, tmp_path / "turn")
+    make(path, tmp_path / "turn", keep_frames=True)
+    shown = [np.asarray(Image.open(tmp_path / f"turn/frames/0000{i}_depth.png"), float).mean((1, 2)) for i in range(3)]
+    assert shown[0][0] - shown[0][-1] > 100  # all colours
+    low, high = np.percentile(np.linspace(1, 3, 192), [2, 98])
+    expected = media.depth_colours(np.linspace(3, 9, 192, dtype=np.float32).reshape(12, 16), low, high)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "turn/frames/00002_depth.png")), expected)
+
+
+def scene_of(positions: torch.Tensor, **options) -> Scene:
+    c2w = look_at(positions, options.get("target", (0.0, 0.0, 0.0)))
+    scene = path_of(1)
+    return replace(scene, cameras=Cameras(c2w, K.expand(len(c2w), 3, 3), 16, 12), **options)
+
+
+def ring(arc: float, n: int = 24) -> torch.Tensor:
+    a = torch.arange(n) / n * arc
+    return torch.stack([2 * a.cos(), 2 * a.sin(), torch.full((n,), 0.5)], -1)
+
+
+ASKED = Render(Path("run"))
+
+
+def test_the_path_that_a_scene_gets():
+    around, aside = scene_of(ring(6.28), unbounded=True), scene_of(ring(1.5), unbounded=True)
+    assert films.film_cameras(ASKED, around)[0] == "360"
+    assert films.film_cameras(ASKED, aside)[0] == "spiral"
+    assert films.film_cameras(ASKED, aside, spheric=True)[0] == "360"
+    assert films.film_cameras(ASKED, replace(around, ndc=(2.0, 2.0)))[0] == "spiral"
+    outward = around.cameras.c2w.clone()
+    outward[:, :, [0, 2]] *= -1
+    assert films.film_cameras(ASKED, replace(around, cameras=replace(around.cameras, c2w=outward)))[0] == "interpolate"
+    with pytest.raises(UserError, match="--path spiral"):
+        films.film_cameras(replace(ASKED, path="spiral"), replace(around, cameras=replace(around.cameras, c2w=outward)))
+
+
+def test_the_turn_of_photos_follows_them_and_that_of_blender_scenes_is_the_usual_one():
+    scene = scene_of(ring(6.28), unbounded=True)
+    _, cameras, fps = films.film_cameras(ASKED, scene)
+    assert (len(cameras), fps) == (120, 30)
+    torch.testing.assert_close(cameras.c2w[:, :2, 3].norm(dim=-1), torch.full((120,), 2.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(cameras.c2w[:, 2, 3], torch.full((120,), 0.5), atol=1e-3, rtol=0)
+    _, cameras, _ = films.film_cameras(replace(ASKED, radius=3.0, elevation=0.0), scene)
+    torch.testing.assert_close(cameras.c2w[:, 2, 3], torch.zeros(120), atol=1e-3, rtol=0)
+    torch.testing.assert_close(cameras.c2w[:, :, 3].norm(dim=-1), torch.full((120,), 3.0))
+    _, cameras, _ = films.film_cameras(ASKED, scene, dome=True)
+    assert torch.equal(cameras.c2w, turntable(120, scene.cameras, 4.0, 30.0).c2w)
+
+
+def test_cameras_that_look_the_same_way_get_a_spiral_too():
+    positions = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0, 0, 0.1], [-0.1, 0, 0], [0, 0, -0.1]])
+    scene = scene_of(positions, target=(0.0, 1e6, 0.0), unbounded=True)
+    name, cameras, _ = films.film_cameras(ASKED, replace(scene, target=(0.0, 0.0, 0.0)))
+    assert name == "spiral"
+    assert cameras.c2w[:, 1, 2].max() < -0.8  # still looking along y
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained, "runs/tiny"))
+
+
+def test_render_with_every_path(run):
+    keyframes = [
+        {"position": [3, 0, 1], "look_at": [0, 0, 0]},
+        {"time": 0.1, "position": [0, 3, 1], "look_at": [0, 0, 0]},
+    ]
+    Path("pan.json").write_text(json.dumps({"fps": 20, "keyframes": keyframes}))
+    few = ("--frames", 2, "--depth", "none")
+    nerf("render", run, "--path", "spiral", *few)
+    nerf("render", run, "--path", "interpolate", "--loop", "--every", 2, *few)
+    nerf("render", run, "--path", "pan.json", "--depth", "side", "--img_wh", 30, 14)
+    nerf("render", run, "--path", "test", "--img_wh", 8, 16, "--keep_frames")
+    found = {name for name in files(run / "renders") if "/" not in name}
+    films_of = {f"{name}.{kind}" for name in ("spiral", "interpolate", "pan", "test") for kind in ("mp4", "gif")}
+    assert found == films_of | {"test_depth.mp4"}
+    assert [frame.shape for frame in decoded(run / "renders" / "pan.mp4")] == [(14, 60, 3)] * 3
+    assert len(list((run / "renders/test/frames").glob("*.png"))) == 4
+
+
+def test_a_render_that_was_interrupted_goes_on(run, monkeypatch, capsys):
+    words = ("render", run, "--frames", 3, "--img_wh", 6, 6)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        message = refused(capsys, *words, code=130)
+    assert message.endswith("2 of 3 frames are in runs/tiny/renders/360/frames: the same command goes on")
+    nerf(*words, "--fps", 10)  # which is no matter of the frames
+    out = capsys.readouterr().out
+    assert "resuming at frame 3 of 3" in out
+    assert "3 frames of 6x6: runs/tiny/renders/360.gif (0.0 MB)" in out
+    assert not (run / "renders/360").exists()
+
+
+def test_a_bad_path_file_is_one_line(run, capsys):
+    Path("bad.json").write_text('{"keyframes": [{"c2w": 3}]}')
+    assert "bad.json: keyframes 0 has no pose" in refused(capsys, "render", run, "--path", "bad.json")
+    assert "--every 9: the scene has 4 views" in refused(capsys, "render", run, "--path", "interpolate", "--every", 9)
+    assert "--path spyral cannot work: give auto, 360" in refused(capsys, "render", run, "--path", "spyral")
+
+
+def test_the_classic_eval_films_llff(run, scene_dir, monkeypatch):
+    """What it does of such a scene with the views of another one, which is turned to have no test views."""
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    forward = replace(load_split(load_model(checkpoint, CPU)[1], scene_dir, "train"), ndc=(2.0, 2.0))
+    monkeypatch.setattr(films, "load_split", lambda config, root, split: {"train": forward}[split])
+    monkeypatch.setattr(films, "FRAMES", 2)
+    words = ("--root_dir", scene_dir, "--dataset_name", "llff", "--scene_name", "toys", "--ckpt_path", checkpoint)
+    nerf(*words, "--img_wh", 16, 16, "--save_depth", "--num_gpus", 0, program="eval.py")
+    found = files(Path("results/llff/toys"))
+    assert {"toys.mp4", "toys.gif", "toys_depth.mp4", "depth_000.pfm", "depth_001.pfm"} <= set(found)
+    assert "metrics.json" not in found
+
+
+def test_the_classic_eval_scores_the_training_views(run, scene_dir):
+    words = ("--root_dir", scene_dir, "--img_wh", 16, 16, "--ckpt_path", run / "checkpoints" / "last.ckpt")
+    nerf(*words, "--split", "test_train", "--num_gpus", 0, program="eval.py")
+    assert len(json.loads(Path("results/blender/test/metrics.json").read_text())["views"]) == 4
