@@ -42,7 +42,7 @@ def _ray(
         near, far = _clip(ox, dx, tl.load(aabb_ptr), tl.load(aabb_ptr + 3), near, far)
         near, far = _clip(oy, dy, tl.load(aabb_ptr + 1), tl.load(aabb_ptr + 4), near, far)
         near, far = _clip(oz, dz, tl.load(aabb_ptr + 2), tl.load(aabb_ptr + 5), near, far)
-    return ox, oy, oz, dx, dy, dz, near, far, tl.ceil((far - near) / step - jitter).to(tl.int32)
+    return ox, oy, oz, dx, dy, dz, near, tl.ceil((far - near) / step - jitter).to(tl.int32)
 
 
 @triton.jit
@@ -91,7 +91,7 @@ def march_kernel(
     lx, ly, lz, sx, sy, sz = _box(aabb_ptr, SIZE)
     for ray in range(tl.program_id(0), n_rays, tl.num_programs(0)):
         jitter = tl.load(jitter_ptr + ray)
-        ox, oy, oz, dx, dy, dz, near, far, n_steps = _ray(
+        ox, oy, oz, dx, dy, dz, near, n_steps = _ray(
             origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, linear, jitter, OPEN
         )
         position = tl.load(offsets_ptr + ray).to(tl.int32) if WRITE else 0
@@ -102,7 +102,7 @@ def march_kernel(
                 t, dt, x, y, z, cell = _steps(
                     lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN
                 )
-                live = (lane < n_steps) & (near + (lane.to(tl.float32) + jitter) * step < far)
+                live = lane < n_steps
                 if BATCH:
                     word = tl.load(visible_ptr + (cell >> 5), mask=live & (ray % EXPLORERS != 0), other=0)
                     word |= tl.load(bits_ptr + (cell >> 5), mask=live & (ray % EXPLORERS == 0), other=0)

@@ -27,15 +27,15 @@ def find_kernel(
     """The first block of steps with a sample in it, or -1."""
     lx, ly, lz, sx, sy, sz = _box(aabb_ptr, SIZE)
     for ray in range(tl.program_id(0), n_rays, tl.num_programs(0)):
-        ox, oy, oz, dx, dy, dz, near, _, n_steps = _ray(
+        ox, oy, oz, dx, dy, dz, near, n_steps = _ray(
             origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, linear, jitter, OPEN
         )
         k, n_hit = 0, 0
         while (n_hit == 0) & (k < n_steps):
             lane = k + tl.arange(0, LANES)
-            _, _, _, _, _, cell = _steps(
+            cell = _steps(
                 lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN
-            )
+            )[5]
             n_hit = tl.sum(_hits(bits_ptr, cell, lane < n_steps), 0)
             k += LANES
         tl.store(next_ptr + ray, tl.where(n_hit > 0, k - LANES, -1))
@@ -63,7 +63,7 @@ def fill_kernel(
     lx, ly, lz, sx, sy, sz = _box(aabb_ptr, SIZE)
     for slot in range(tl.program_id(0), number, tl.num_programs(0)):
         ray = tl.load(list_ptr + slot)
-        ox, oy, oz, dx, dy, dz, near, _, n_steps = _ray(
+        ox, oy, oz, dx, dy, dz, near, n_steps = _ray(
             origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, linear, jitter, OPEN
         )
         k, found, after = tl.load(next_ptr + ray), 0, n_steps
