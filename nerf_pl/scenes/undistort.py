@@ -15,6 +15,7 @@ Size = tuple[int, int]  # width, height
 Project = Callable[[Float[np.ndarray, "N 2"]], Float[np.ndarray, "N 2"]]
 
 MAX_ZOOM = 4.0
+BAND = 256  # rows resampled at once: floats of a whole picture, for each of several threads, would be too much
 ROWS = 32  # of a picture at once, so that float64 coordinates stay in the cache
 
 
@@ -60,17 +61,19 @@ def undistorted_camera(project: Project, K: Float[np.ndarray, "3 3"], size: Size
     while zoom <= MAX_ZOOM:
         new = K.copy()
         new[0, 0], new[1, 1] = K[0, 0] * zoom, K[1, 1] * zoom
-        seen = project((pixels - new[:2, 2]) / new[[0, 1], [0, 1]])
-        if ((seen >= -0.5) & (seen <= limits + 0.5)).all() and not _folds(seen.reshape(33, 33, 2)):
+        xy = (pixels - new[:2, 2]) / new[[0, 1], [0, 1]]
+        seen = project(xy)
+        if ((seen >= -0.5) & (seen <= limits + 0.5)).all() and not _folds(project, xy):
             return new
         zoom *= 1.002
     raise UserError("the lens distortion leaves less than a quarter of a picture's width: are its coefficients right?")
 
 
-def _folds(seen: Float[np.ndarray, "H W 2"]) -> bool:
+def _folds(project: Project, xy: Float[np.ndarray, "N 2"]) -> bool:
     """Whether a polynomial, taken farther out than it was fitted, turns back and maps two directions to one pixel."""
-    right, below = np.diff(seen, axis=1)[:-1], np.diff(seen, axis=0)[:, :-1]
-    return bool((right[..., 0] * below[..., 1] <= right[..., 1] * below[..., 0]).any())
+    step = 1e-5
+    by_x, by_y = (project(xy + step * axis) - project(xy - step * axis) for axis in np.eye(2))
+    return bool((by_x[:, 0] * by_y[:, 1] <= by_x[:, 1] * by_y[:, 0]).any())
 
 
 def undistort(
@@ -89,17 +92,19 @@ def undistort(
     alpha = picture.shape[2] == 4 and not nearest
     if alpha:  # what colour lies below transparent pixels means nothing
         values[:, :3] *= values[:, 3:] / 255
+    undistorted = torch.empty(picture.shape, dtype=torch.uint8)
     mode = "nearest" if nearest else "bicubic"
-    values = F.grid_sample(values, grid, mode=mode, padding_mode="border", align_corners=False)
-    if alpha:
-        values[:, :3] *= 255 / values[:, 3:].clamp(min=1)
-    return values[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    for row in range(0, len(picture), BAND):
+        band = grid[:, row : row + BAND]
+        pixels = F.grid_sample(values, band, mode=mode, padding_mode="border", align_corners=False)
+        if alpha:
+            pixels[:, :3] *= 255 / pixels[:, 3:].clamp(min=1)
+        undistorted[row : row + BAND] = pixels[0].round_().clamp_(0, 255).permute(1, 2, 0)
+    return undistorted.numpy()
 
 
 @lru_cache(maxsize=2)  # a set from one camera, held both ways; large, so clear it when all pictures are read
-def sampling_grid(
-    project: Project, K: tuple[float, ...], native: Size, size: Size
-) -> Float[torch.Tensor, "1 H W 2"]:
+def sampling_grid(project: Project, K: tuple[float, ...], native: Size, size: Size) -> Float[torch.Tensor, "1 H W 2"]:
     """For each pixel of the pinhole picture where the lens put it: in [-1, 1], as torch's grid_sample takes it."""
     focal, middle = np.array([K[0], K[4]]), np.array([K[2], K[5]])
     width, height = size

@@ -1,0 +1,121 @@
+"""Intrinsics and lens distortion as transforms.json tells them."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from nerf_pl.scenes.undistort import Project, Size, opencv, opencv_fisheye
+from nerf_pl.types import UserError
+
+PLAIN = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")  # keys by which Instant-NGP marks them
+
+
+@dataclass(frozen=True)
+class Lens:
+    """focal, middle: (x, y) in pixels of the picture. radial: k1 to k4. tangential: p1, p2; a fisheye has none."""
+
+    focal: tuple[float, float]
+    middle: tuple[float, float]
+    radial: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    tangential: tuple[float, float] = (0.0, 0.0)
+    fisheye: bool = False
+
+    @property
+    def K(self) -> Float[np.ndarray, "3 3"]:
+        (fx, fy), (cx, cy) = self.focal, self.middle
+        return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+
+    @property
+    def straight(self) -> bool:
+        """Whether this is a pinhole camera as it is."""
+        return not self.fisheye and not any(self.radial + self.tangential)
+
+    def project(self) -> Project:
+        k1, k2, k3, k4 = self.radial
+        if self.fisheye:
+            return opencv_fisheye(self.K, k1, k2, k3, k4)
+        return opencv(self.K, k1, k2, *self.tangential, k3, k4)
+
+
+def told_size(where: str, values: dict[str, Any]) -> tuple[float, float] | None:
+    """The picture size w, h that intrinsics in pixels belong to; None if it is not told."""
+    width, height = number(where, values, "w"), number(where, values, "h")
+    if width is None and height is None:
+        return None
+    if width is None or height is None:
+        raise UserError(f"{where}: {'w' if width is None else 'h'} is missing; give both w and h, or neither")
+    if min(width, height) < 1:
+        raise UserError(f"{where}: w {width:g}, h {height:g} is no picture; give its width and height in pixels")
+    return width, height
+
+
+def fits(told: tuple[float, float] | None, found: Size) -> bool:
+    """Whether a picture of size `found` is the told one, at any resolution; a side may have been rounded."""
+    if told is None:
+        return True
+    (w, h), (width, height) = told, found
+    return min(abs(width * h / w - height), abs(height * w / h - width), abs(w * height / width - h)) <= 1
+
+
+def read_lens(where: str, values: dict[str, Any], size: Size) -> Lens:
+    """The lens in pixels of a picture of this size. values: the keys of a frame over those shared by all.
+
+    The focal length is fl_x, fl_y in pixels or camera_angle_x, camera_angle_y in radians; one direction stands for
+    both. cx, cy are in the middle if they are not told. Raises UserError that begins with `where`.
+    """
+    fisheye = _is_fisheye(where, values)
+    told = told_size(where, values) or (float(size[0]), float(size[1]))
+    focal_x, focal_y = _focal(where, values, "x", told[0]), _focal(where, values, "y", told[1])
+    if focal_x is None and focal_y is None:
+        raise UserError(f"{where}: no focal length; give fl_x in pixels or camera_angle_x in radians")
+    cx, cy = (number(where, values, name) for name in ("cx", "cy"))
+    k1, k2, k3, k4, p1, p2 = (number(where, values, name) or 0.0 for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
+    x, y = size[0] / told[0], size[1] / told[1]
+    return Lens(
+        (x * (focal_x or focal_y or 0), y * (focal_y or focal_x or 0)),
+        (x * (told[0] / 2 if cx is None else cx), y * (told[1] / 2 if cy is None else cy)),
+        (k1, k2, k3, k4),
+        (p1, p2) if not fisheye else (0.0, 0.0),
+        fisheye,
+    )
+
+
+def number(where: str, values: dict[str, Any], name: str) -> float | None:
+    """A finite number, or None if it is not there."""
+    value = values.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{where}: {name} is {value!r}; give a finite number")
+    return float(value)
+
+
+def _is_fisheye(where: str, values: dict[str, Any]) -> bool:
+    model = values.get("camera_model") or "OPENCV"
+    known = ", ".join(PLAIN + FISHEYE)
+    if not isinstance(model, str) or model.upper() not in PLAIN + FISHEYE:
+        raise UserError(f"{where}: camera_model {model!r} is not supported; undistort the pictures to one of {known}")
+    for name in OTHER_LENSES:
+        if values.get(name):
+            raise UserError(f"{where}: {name} lenses are not supported; undistort the pictures to one of {known}")
+    return model.upper() in FISHEYE or bool(values.get("is_fisheye"))
+
+
+def _focal(where: str, values: dict[str, Any], axis: str, length: float) -> float | None:
+    """In pixels, along x or y, where the picture is `length` pixels long."""
+    focal = number(where, values, f"fl_{axis}")
+    if focal is not None:
+        if focal <= 0:
+            raise UserError(f"{where}: fl_{axis} is {focal:g}; give the focal length in pixels, above 0")
+        return focal
+    angle = number(where, values, f"camera_angle_{axis}")
+    if angle is None:
+        return None
+    if not 0 < angle < math.pi:
+        raise UserError(f"{where}: camera_angle_{axis} is {angle:g}; give the field of view in radians, 0 to pi")
+    return 0.5 * length / math.tan(0.5 * angle)
