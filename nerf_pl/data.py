@@ -81,13 +81,14 @@ class PixelBatches(nn.Module):
         draw = draw if self.allowed is None else self.allowed[draw]
         image_ids, pixel_ids = draw // (height * width), draw % (height * width)
         row, column = pixel_ids // width, pixel_ids % width
+        high, wide = torch.full_like(row, height), torch.full_like(row, width)
         if self.sizes is not None:  # from the canvas to the part of it that the picture fills
             wide, high = self.sizes[image_ids].unbind(1)
             row, column = row * high // height, column * wide // width
         if self.precrop_steps:
             early = step < self.precrop_steps
-            row = torch.where(early, row // 2 + height // 4, row)
-            column = torch.where(early, column // 2 + width // 4, column)
+            row = torch.where(early, row // 2 + high // 4, row)
+            column = torch.where(early, column // 2 + wide // 4, column)
         pixel_ids = row * width + column
         pixels = self.images.view(n_images, -1, channels)[image_ids, pixel_ids]
         cameras = self.cameras.on(self.c2w, self.K)

@@ -1,11 +1,14 @@
 """Batches: the colours are those of the pixels that the rays go through."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from nerf_pl.cameras import project
 from nerf_pl.data import PixelBatches, SceneData
 from nerf_pl.scenes import load_scene
+from nerf_pl.types import UserError
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,38 @@ def test_early_steps_draw_from_the_middle(scene):
             inside = (place >= 4) & (place < 12)
             assert inside.all() == is_early
             assert (place[inside].min(), place[inside].max()) == (4, 11)
+
+
+@pytest.mark.parametrize("precrop_steps", [0, 10])
+def test_views_of_several_sizes(scene, precrop_steps):
+    """Of each only the pixels that it has, and all of them."""
+    sizes = torch.tensor([[16, 16], [8, 16], [16, 12], [5, 7]])
+    mixed = replace(scene, cameras=replace(scene.cameras, sizes=sizes))
+    rays, rgb, _ = PixelBatches(mixed, 20_000, 0, precrop_steps)(step(0))
+    image_ids, rows, columns = pixels_of(mixed, rays)
+    stack = torch.stack([scene.image(i) for i in range(len(scene))])
+    assert torch.allclose(rgb, stack[image_ids, rows, columns], atol=1e-6)
+    for i, (width, height) in enumerate(sizes.tolist()):
+        own = image_ids == i
+        assert 4500 < own.sum() < 5500
+        found = set(zip(rows[own].tolist(), columns[own].tolist(), strict=True))
+        row, column = range(height), range(width)
+        if precrop_steps:
+            row, column = ({k // 2 + n // 4 for k in range(n)} for n in (height, width))
+        assert found == {(r, c) for r in row for c in column}
+        assert mixed.image(i).shape == (height, width, 3)
+        assert len(mixed.rays(i)) == height * width
+
+
+def test_masks_leave_pixels_out(scene):
+    masks = torch.rand(4, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.2
+    batches = PixelBatches(replace(scene, masks=masks), 20_000, 0)
+    assert len(batches) == masks.sum()
+    found = torch.zeros_like(masks)
+    found[pixels_of(scene, batches(step(0))[0])] = True
+    assert torch.equal(found, masks)
+    with pytest.raises(UserError, match="leave no pixel"):
+        PixelBatches(replace(scene, masks=torch.zeros_like(masks)), 200, 0)
 
 
 def test_the_same_seed_and_step_give_the_same_batch(scene):

@@ -3,6 +3,8 @@
 On a CPU the kernels run in Triton's interpreter, on a GPU natively.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -35,11 +37,21 @@ def scene(channels: int) -> Scene:
     return Scene(Cameras(c2w, K, 14, 10), images.cpu(), 2.0, 6.0, torch.tensor([[-1.0] * 3, [1.0] * 3]))
 
 
-@pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("step", [0, 1, 30])
+def of_kind(kind: str) -> Scene:
+    plain = scene(4 if kind == "alpha" else 3)
+    if kind == "sizes":
+        sizes = torch.tensor([[14, 10], [7, 10], [14, 5]])
+        return replace(plain, cameras=replace(plain.cameras, sizes=sizes))
+    if kind == "masks":
+        return replace(plain, masks=uniform(3, 10, 14).cpu() < 0.3)
+    return replace(plain, ndc=(1.5, 2.0)) if kind == "ndc" else plain
+
+
+@pytest.mark.parametrize("kind", ["plain", "alpha", "sizes", "masks", "ndc"])
+@pytest.mark.parametrize("step", [0, 30])
 @pytest.mark.parametrize("random_background", [False, True])
-def test_draw_pixels(channels, step, random_background, monkeypatch):
-    batches = PixelBatches(scene(channels), 200, seed=7, precrop_steps=10, random_background=random_background)
+def test_draw_pixels(kind, step, random_background, monkeypatch):
+    batches = PixelBatches(of_kind(kind), 200, seed=7, precrop_steps=10, random_background=random_background)
     at = torch.tensor([step], device=DEVICE)
     batches.to(DEVICE)
     monkeypatch.setenv("NERF_PL_OPS", "reference")
@@ -48,9 +60,11 @@ def test_draw_pixels(channels, step, random_background, monkeypatch):
     drawn, rgb, behind = batches(at)
     assert torch.equal(behind, behind_0)
     assert torch.allclose(rgb, rgb_0, atol=1e-6)
-    assert torch.allclose(drawn.origins, truth.origins)
-    assert torch.allclose(drawn.directions, truth.directions, atol=1e-5)
+    assert torch.allclose(drawn.origins, truth.origins, rtol=1e-4)
+    assert torch.allclose(drawn.directions, truth.directions, atol=1e-4)
+    assert torch.allclose(drawn.viewdirs, truth.viewdirs, atol=1e-5)
     assert torch.allclose(drawn.near, truth.near)
+    assert torch.allclose(drawn.far, truth.far, rtol=1e-4)
 
 
 @pytest.mark.parametrize("counts", [[0], [1], [0, 1, 31, 32, 33, 0, 100, 5], [300] * 3])

@@ -34,12 +34,14 @@ def draw_kernel(
     pixel = draw - image * per_image
     row = pixel // width
     column = pixel - row * width
+    wide, high = width.to(tl.int64) + tl.zeros_like(row), height.to(tl.int64) + tl.zeros_like(row)
     if SIZES:  # from the canvas to the part of it that the picture fills
-        row = row * tl.load(sizes_ptr + image * 2 + 1, mask=live, other=0) // height
-        column = column * tl.load(sizes_ptr + image * 2, mask=live, other=0) // width
+        wide = tl.load(sizes_ptr + image * 2, mask=live, other=0)
+        high = tl.load(sizes_ptr + image * 2 + 1, mask=live, other=0)
+        row, column = row * high // height, column * wide // width
     early = step < precrop
-    row = tl.where(early, row // 2 + height // 4, row)
-    column = tl.where(early, column // 2 + width // 4, column)
+    row = tl.where(early, row // 2 + high // 4, row)
+    column = tl.where(early, column // 2 + wide // 4, column)
 
     fx, cx = tl.load(k_ptr + image * 9, mask=live, other=1.0), tl.load(k_ptr + image * 9 + 2, mask=live, other=0.0)
     fy, cy = tl.load(k_ptr + image * 9 + 4, mask=live, other=1.0), tl.load(k_ptr + image * 9 + 5, mask=live, other=0.0)
