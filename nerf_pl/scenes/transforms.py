@@ -218,11 +218,17 @@ def _unit_cube(path: Path, values: dict[str, Any]) -> Float[Tensor, "2 3"]:
 
 
 def _names(root: Path, files: Sequence[Path]) -> list[str]:
-    """The stems of the files; where two share one, more of their paths."""
-    stems = [file.stem for file in files]
-    if len(set(stems)) == len(stems):
-        return stems
-    return [str(_within(root, file)).replace("/", "_").replace("..", "").strip("_") for file in files]
+    """The stems of the files or, where two share one, more of their paths."""
+    paths = [_within(root, file) for file in files]
+    for spelled in ([path.stem for path in paths], [str(path.with_suffix("")) for path in paths]):
+        if len(set(spelled)) == len(files):
+            return [_flat(name) for name in spelled]
+    return [_flat(str(path)) for path in paths]
+
+
+def _flat(name: str) -> str:
+    """A path as the name of a file."""
+    return name.replace("../", "").strip("/").replace("/", "_")
 
 
 def _within(root: Path, file: Path) -> Path:
