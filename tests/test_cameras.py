@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from nerf_pl.cameras import Cameras, image_rays, pixel_rays, project
+from nerf_pl.cameras import Cameras, image_rays, ndc_rays, pixel_rays, project
 from nerf_pl.paths import look_at
+from nerf_pl.types import Rays
 
 
 def cameras(pixel_offset: float = 0.5, n: int = 3) -> Cameras:
@@ -73,3 +75,61 @@ def test_a_part_of_the_cameras():
     part = views[torch.tensor([2, 0])]
     assert len(part) == 2
     assert torch.equal(part.c2w, views.c2w[[2, 0]])
+
+
+def forward_rays(n: int = 200) -> Rays:
+    """Rays of cameras near the origin that look roughly along -z, some of them from beyond the plane z = -1."""
+    torch.manual_seed(1)
+    origins = torch.randn(n, 3, dtype=torch.float64) * torch.tensor([1.0, 1.0, 0.7])
+    directions = torch.randn(n, 3, dtype=torch.float64) * torch.tensor([0.6, 0.6, 0.1]) - torch.tensor([0.0, 0, 1])
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    return Rays(origins, directions, directions, torch.ones(n).double(), torch.full((n,), 5.0).double())
+
+
+NDC = (1.7, 2.3)
+
+
+def to_ndc(points: Tensor) -> Tensor:
+    """The projection of a frustum with the near plane z = -1 and the far one at infinity, NeRF 2020, eq. 13 and on."""
+    x, y, z = points.unbind(-1)
+    return torch.stack([-NDC[0] * x / z, -NDC[1] * y / z, 1 + 2 / z], -1)
+
+
+def test_points_of_a_world_ray_lie_on_its_ndc_ray():
+    rays = forward_rays()
+    bent = ndc_rays(rays, NDC)
+    assert torch.allclose(bent.directions.norm(dim=-1), torch.ones(200).double(), atol=1e-12)
+    assert torch.equal(bent.viewdirs, rays.viewdirs)
+    assert (bent.near == 0).all()
+    before = torch.zeros(200).double()
+    for depth in (1.0, 1.001, 1.5, 4.0, 70.0, 1e4):  # along -z, from the origin
+        t = (depth + rays.origins[:, 2]) / -rays.directions[:, 2]
+        points = to_ndc(rays.origins + t[:, None] * rays.directions)
+        along = ((points - bent.origins) * bent.directions).sum(-1)
+        assert torch.allclose(points, bent.origins + along[:, None] * bent.directions, atol=1e-10)
+        assert (along > before - 1e-10).all()  # in the same order, from the near plane to infinity
+        assert (along < bent.far).all()
+        before = along
+    assert torch.allclose(bent.origins[:, 2], -torch.ones(200).double())
+    infinity = to_ndc(rays.origins + 1e9 * rays.directions)
+    assert torch.allclose(infinity, bent.origins + bent.far[:, None] * bent.directions, atol=1e-7)
+
+
+def test_the_frustum_becomes_a_cube():
+    """The borders of the picture of a camera at the origin that looks along -z are the sides of the cube."""
+    K = torch.tensor([[[10.0, 0, 4], [0, 12.0, 3], [0, 0, 1]]])
+    views = Cameras(torch.eye(4)[None, :3], K, 9, 7, 0.0)  # 8 x 6 pixels and the borders beyond them
+    rays = ndc_rays(image_rays(views, 0, 0.0, 1.0), (2 * 10 / 8, 2 * 12 / 6))
+    for points in (rays.origins, rays.origins + rays.far[:, None] * rays.directions):
+        x, y = points.view(7, 9, 3)[..., 0], points.view(7, 9, 3)[..., 1]
+        assert torch.allclose(x, torch.linspace(-1, 1, 9).expand(7, 9), atol=1e-6)
+        assert torch.allclose(y, torch.linspace(1, -1, 7)[:, None].expand(7, 9), atol=1e-6)
+    assert torch.allclose(rays.far, torch.full_like(rays.far, 2.0))  # from z = -1 to 1, all parallel
+
+
+def test_rays_that_do_not_look_forward_are_bent_to():
+    directions = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0.6, 0, 0.8]])
+    rays = ndc_rays(Rays(torch.zeros(3, 3), directions, directions, torch.ones(3), torch.ones(3)), NDC)
+    for values in (rays.origins, rays.directions, rays.far):
+        assert values.isfinite().all()
+    assert (rays.directions[:, 2] > 0).all()

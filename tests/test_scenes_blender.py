@@ -234,14 +234,6 @@ def test_layouts_are_told_apart(tmp_path):
         load_scene(tmp_path / "toys", "nuscenes")
 
 
-@pytest.mark.parametrize("name", ["auto", "llff"])
-def test_llff_is_named_as_not_supported(tmp_path, name):
-    (tmp_path / "poses_bounds.npy").write_bytes(b"")
-    assert detect(tmp_path) == "llff"
-    with pytest.raises(UserError, match=r"LLFF .* not supported yet"):
-        load_scene(tmp_path, name)
-
-
 def test_lego(data_dir):
     root = data_dir / "nerf_synthetic" / "lego"
     angle = json.loads((root / "transforms_test.json").read_text())["camera_angle_x"]

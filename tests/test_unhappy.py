@@ -78,11 +78,6 @@ def test_validation_views_are_checked_before_the_training(scene, capsys):
     assert "r_0.png" in refused(capsys, "train", scene, *TRAIN)
 
 
-def test_llff_is_not_there_yet(scene, capsys):
-    assert "not supported yet" in refused(capsys, "train", scene, "--dataset_name", "llff", *TRAIN)
-    assert "not supported yet" in refused(capsys, "--root_dir", scene, "--dataset_name", "llff", program="train.py")
-
-
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a checkpoint", b"<html>"])
 def test_corrupt_checkpoints(scene, capsys, content):
     Path("bad.ckpt").write_bytes(content)

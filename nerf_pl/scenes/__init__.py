@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nerf_pl.scenes.blender import SPLITS, load_blender
+from nerf_pl.scenes.llff import POSES, load_llff
 from nerf_pl.scenes.scene import Scene, on_background
 from nerf_pl.scenes.transforms import FILE, load_transforms
 from nerf_pl.types import UserError
@@ -24,7 +25,7 @@ class Loader(Protocol):
     ) -> Scene: ...
 
 
-LOADERS: dict[str, Loader] = {"blender": load_blender, "transforms": load_transforms}
+LOADERS: dict[str, Loader] = {"blender": load_blender, "llff": load_llff, "transforms": load_transforms}
 
 # what a folder of each layout has, in the order in which they are looked for
 MARKS: dict[str, tuple[str, Callable[[Path], bool]]] = {
@@ -32,6 +33,7 @@ MARKS: dict[str, tuple[str, Callable[[Path], bool]]] = {
         "transforms_train.json and so on",
         lambda root: any((root / f"transforms_{split}.json").is_file() for split in SPLITS),
     ),
+    "llff": (f"{POSES} and images", lambda root: (root / POSES).is_file()),
     "transforms": (FILE, lambda root: (root / FILE).is_file()),
 }
 LAYOUTS = ", ".join(f"{name} ({files})" for name, (files, _) in MARKS.items())

@@ -1,0 +1,228 @@
+"""LLFF scenes: photos with poses_bounds.npy, most often taken by hand from about one place, looking one way."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl.cameras import Cameras, image_rays, ndc_rays
+from nerf_pl.scenes.normalize import normalize_poses
+from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, one_size, picture_sizes, read_pictures, target_size
+from nerf_pl.scenes.scene import Scene, held_out
+from nerf_pl.types import UserError
+
+POSES = "poses_bounds.npy"
+NEAREST = 1 / 0.75  # the nearest bound of all views, once scaled: a little beyond the near plane z = -1 of NDC
+FORWARD = 0.05  # cosine of the angle to the mean viewing direction, of the most oblique ray that NDC is still good for
+
+
+def load_llff(
+    root: Path,
+    split: str,
+    img_wh: tuple[int, int] | None = None,
+    downscale: int = 1,
+    test_every: int = 8,
+    spheric: bool = False,
+) -> Scene:
+    """The views of a split of the folder `root`, with poses_bounds.npy and pictures in images, images_4 and so on.
+
+    Forward-facing photos (Mildenhall et al. 2019; NeRF 2020, appendix C): the mean pose becomes the origin, lengths
+    are scaled so that nothing is nearer than 4/3, and rays live in normalised device coordinates, in the tight box
+    that holds those of all views of all splits. spheric: photos all around something, which becomes the origin, with z
+    up; the scene is unbounded, and its middle the cube that holds the cameras: there photos differ, and what is behind
+    is far. Its near is the nearest bound, 4/3, and its far the farthest one, but not beyond 8 near.
+
+    Pictures are the smallest stored ones that are not smaller than img_wh or 1 / downscale ask for, resized in memory.
+    test_every 0 is the classic rule: the most central view is the split val, all others train. Rays pass the corner of
+    their pixel (pixel_offset 0) as in the classic implementation. Raises UserError for whatever is missing, damaged or
+    contradictory.
+    """
+    root = Path(root)
+    c2w, hwf, bounds = _read_poses(root / POSES)
+    files, size, upright = _find_pictures(root, hwf[0], img_wh, downscale)
+    if len(files) != len(c2w):
+        told = f"{root / POSES} has {len(c2w)} rows but {files[0].parent} {len(files)} pictures"
+        raise UserError(f"{told}: restore the pictures that it was made from, or remove the others")
+    chosen = _members(root, c2w, split, test_every)
+    cameras = Cameras(c2w, _intrinsics(hwf, size), *size, pixel_offset=0.0)
+    cameras, place = _surrounding(cameras, bounds) if spheric else _forward_facing(root, cameras, bounds)
+    files = [files[i] for i in chosen]
+    sizes, mode = picture_sizes(files, upright)
+    one_size(files, sizes)
+    return Scene(
+        replace(cameras, c2w=cameras.c2w[chosen].float(), K=cameras.K[chosen].float()),
+        read_pictures(files, [size] * len(files), mode, upright),
+        background=None,
+        names=tuple(file.stem for file in files),
+        root=root,
+        **place,
+    )
+
+
+def _read_poses(
+    path: Path,
+) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "C 3"], Float[Tensor, "C 2"]]:
+    """Poses in our axes; height, width and focal length in pixels; the depths between which each view sees things."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: give the folder that holds it, as made by LLFF's imgs2poses")
+    try:
+        with path.open("rb") as file:
+            rows = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:  # the latter: no header, a damaged one, or too few numbers
+        raise UserError(f"{path} is damaged, or not an array of numpy: restore it from the data set") from error
+    if rows.ndim != 2 or rows.shape[1] != 17 or len(rows) == 0:
+        told = f"{path} has the shape {rows.shape}"
+        raise UserError(f"{told}: it must be (pictures, 17), a 3x5 pose and two depths each")
+    if rows.dtype.kind not in "fiu":
+        raise UserError(f"{path} holds {rows.dtype}, not numbers: restore it from the data set")
+    rows = torch.from_numpy(rows.astype(np.float64))
+    pose, bounds = rows[:, :15].view(-1, 3, 5), rows[:, 15:]
+    c2w = torch.stack([pose[:, :, 1], -pose[:, :, 0], pose[:, :, 2], pose[:, :, 3]], -1)  # from down, right, back
+    turned = c2w[:, :, :3].mT @ c2w[:, :, :3] - torch.eye(3, dtype=torch.float64)
+    broken = {
+        "is not finite": ~rows.isfinite().all(1),
+        "has a pose that is no rotation": (turned.abs().amax((1, 2)) > 1e-2) | (torch.linalg.det(c2w[:, :, :3]) < 0),
+        "has a height, width or focal length that is not positive": (pose[:, :, 4] <= 0).any(1),
+        "has bounds that are not 0 < near < far": (bounds[:, 0] <= 0) | (bounds[:, 1] <= bounds[:, 0]),
+    }
+    for told, rows_so in broken.items():
+        if rows_so.any():
+            row = int(rows_so.nonzero()[0])
+            if told.startswith("has bounds"):
+                told += f" but {bounds[row, 0]:g} and {bounds[row, 1]:g}"
+            raise UserError(f"{path}: row {row} {told}; correct it, or remove it and its picture")
+    return c2w, pose[:, :, 4], bounds
+
+
+def _find_pictures(
+    root: Path, hwf: Float[Tensor, "3"], img_wh: Size | None, downscale: int
+) -> tuple[list[Path], Size, bool]:
+    """The files of all views, the size to read them at, and whether EXIF turns them.
+
+    Poses are of pictures as stored, unless their height and width are those of the pictures as EXIF turns them.
+    """
+    folders = _picture_folders(root)
+    first = min(folders)
+
+    def of_first(factor: int, upright: bool) -> Size:
+        return picture_sizes(folders[factor][:1], upright)[0][0]
+
+    shape = f"{hwf[1]:.0f}x{hwf[0]:.0f}"
+    upright = not _same_aspect(of_first(first, False), hwf)
+    whole = of_first(first, upright)
+    if not _same_aspect(whole, hwf):
+        told = f"{root / POSES} is of pictures of {shape} pixels but {folders[first][0]} has {whole[0]}x{whole[1]}"
+        raise UserError(f"{told}, of another shape: restore the pictures that it was made from")
+    if img_wh is None and downscale == 1:
+        return folders[first], whole, upright
+    if img_wh is None and 1 < downscale < first:
+        there = f"the largest pictures in {root} are those of images_{first}"
+        raise UserError(f"--downscale {downscale}: {there}; give {first} or more, or leave it out")
+    size = target_size(root, (whole[0] * first, whole[1] * first), img_wh, downscale)
+    sizes = {factor: of_first(factor, upright) for factor in sorted(folders)}
+    enough = [factor for factor, (w, h) in sizes.items() if w >= size[0] and h >= size[1]]
+    return folders[enough[-1] if enough else first], size, upright
+
+
+def _picture_folders(root: Path) -> dict[int, list[Path]]:
+    """The pictures in images (under 1) and in each images_K (under K), sorted by name."""
+    folders = {}
+    for folder in root.iterdir():
+        named = re.fullmatch(r"images(?:_([1-9]\d*))?", folder.name)
+        if named and folder.is_dir():
+            files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and f.name[0] != "."]
+            if files:
+                folders[int(named[1] or 1)] = sorted(files)
+    if not folders:
+        raise UserError(f"{root} has no pictures in images, images_4 or so: copy the photos to {root / 'images'}")
+    return folders
+
+
+def _same_aspect(size: Size, hwf: Float[Tensor, "3"]) -> bool:
+    """Whether a picture may be a resized one of the height and width of the poses; sides are rounded to pixels."""
+    scale = size[0] / float(hwf[1])
+    return abs(size[1] - scale * float(hwf[0])) <= 1 + scale
+
+
+def _members(root: Path, c2w: Float[Tensor, "C 3 4"], split: str, test_every: int) -> list[int]:
+    """Which views belong to a split."""
+    if test_every:
+        members = held_out(len(c2w), split, test_every)
+    elif split == "test":
+        told = f"--test_every 0: {root} has no test views, the classic test is a film along a spiral"
+        raise UserError(f"{told}: make it with `nerf render RUN --path spiral`, or give --test_every 8")
+    else:
+        centres = c2w[:, :, 3]
+        central = int((centres - centres.mean(0)).norm(dim=-1).argmin())
+        members = [i for i in range(len(c2w)) if (i == central) == (split == "val")]
+    if not members:
+        raise UserError(f"{root} has {len(c2w)} pictures, none of them for {split}: add pictures")
+    return members
+
+
+def _intrinsics(hwf: Float[Tensor, "C 3"], size: Size) -> Float[Tensor, "C 3 3"]:
+    """Of pictures of a size; the optical axis passes their middle."""
+    K = torch.eye(3, dtype=hwf.dtype).repeat(len(hwf), 1, 1)
+    for axis, (length, stored) in enumerate(zip(size, (hwf[:, 1], hwf[:, 0]), strict=True)):
+        K[:, axis, axis], K[:, axis, 2] = hwf[:, 2] * length / stored, length / 2
+    return K
+
+
+def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> tuple[Cameras, dict[str, Any]]:
+    """The cameras and the place of what they surround."""
+    scale = NEAREST / bounds.min().item()
+    c2w, similarity = normalize_poses(cameras.c2w)
+    c2w[:, :, 3] *= scale / similarity[0, :3].norm()  # the unit of length is that of the bounds
+    half = max(float(c2w[:, :, 3].abs().max()), NEAREST)  # the latter for a turn on one spot
+    place = {"near": NEAREST, "far": min(8 * NEAREST, scale * bounds.max().item()), "unbounded": True}
+    return replace(cameras, c2w=c2w), {"aabb": torch.tensor([[-half] * 3, [half] * 3]), **place}
+
+
+def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> tuple[Cameras, dict[str, Any]]:
+    """The cameras and the place of what is in front of them; near and far are those of every ray in NDC."""
+    scale = NEAREST / bounds.min().item()
+    cameras = replace(cameras, c2w=_recentred(cameras.c2w, scale))
+    width, height = (2 * cameras.K[:, axis, axis].mean().item() for axis in (0, 1))
+    ndc = width / cameras.width, height / cameras.height
+    target = (0.0, 0.0, -scale * _middle_depth(bounds))
+    place = {"near": 0.0, "far": 1.0, "ndc": ndc, "target": target}
+    return cameras, {"aabb": _ndc_box(root, cameras, ndc), **place}
+
+
+def _recentred(c2w: Float[Tensor, "C 3 4"], scale: float) -> Float[Tensor, "C 3 4"]:
+    """The poses as seen from their mean, with lengths times `scale`: its centre is the mean centre, its viewing
+    direction the mean one, and it is as upright as the cameras are on average."""
+    back = F.normalize(c2w[:, :, 2].sum(0), dim=0)
+    right = F.normalize(torch.linalg.cross(c2w[:, :, 1].sum(0), back), dim=0)
+    axes = torch.stack([right, torch.linalg.cross(back, right), back])  # (3, 3), one a row
+    centres = (c2w[:, :, 3] - c2w[:, :, 3].mean(0)) @ axes.T
+    return torch.cat([axes @ c2w[:, :, :3], scale * centres[:, :, None]], -1)
+
+
+def _ndc_box(root: Path, cameras: Cameras, ndc: tuple[float, float]) -> Float[Tensor, "2 3"]:
+    """The tight box around the rays of all cameras in normalised device coordinates. Straight lines stay straight
+    there, so that the rays of a picture lie between those of its corners."""
+    # the pixels of a 2x2 picture that begin at the corners of one of 1x1
+    corners = replace(cameras.resized(1, 1), width=2, height=2, pixel_offset=0.0)
+    ends = []
+    for i in range(len(cameras)):
+        rays = image_rays(corners, i, 0.0, 1.0)
+        if rays.directions[:, 2].max() > -FORWARD:
+            told = f"row {i} of {root / POSES} looks aside or back, seen from the mean of all views"
+            raise UserError(f"{told}: add --spheric, for photos taken all around something")
+        rays = ndc_rays(rays, ndc)
+        ends += [rays.origins, rays.origins + rays.far[:, None] * rays.directions]
+    points = torch.cat(ends)
+    return torch.stack([points.amin(0), points.amax(0)]).float()
+
+
+def _middle_depth(bounds: Float[Tensor, "C 2"]) -> float:
+    """Where a film's camera turns about: three quarters of the way from nearest to farthest, in disparity, both with a
+    margin, as the code of NeRF 2020 chooses it."""
+    return 1 / (0.25 / (0.9 * bounds.min().item()) + 0.75 / (5 * bounds.max().item()))
