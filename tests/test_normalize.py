@@ -53,13 +53,15 @@ def test_a_stray_camera_does_not_set_the_scale():
     assert distances[[0, 1, 2, 4]].sub(1).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("kind", ["parallel", "outward", "walk"])
+@pytest.mark.parametrize("kind", ["parallel", "parallel and close", "outward", "walk"])
 def test_cameras_without_a_common_point_are_centred(kind):
     c2w = ring()
     if kind == "outward":  # half a turn about up
         c2w[:, :, :3] = c2w[:, :, :3] * torch.tensor([-1.0, 1, -1], dtype=torch.float64)
     else:
         c2w[:, :, :3] = c2w[:1, :, :3]
+    if kind == "parallel and close":
+        c2w[:, :, 3] *= 0.1
     if kind == "walk":
         c2w[:, :, 3] = c2w[0, :, 2] * torch.arange(12)[:, None]
     c2w, _ = normalize_poses(c2w)
