@@ -1,7 +1,7 @@
 """Rendering a trained model: test views with their scores, films, and a page that shows them."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +96,7 @@ def _joined(columns: Sequence[Sequence[Path]]) -> Iterator[np.ndarray]:
         yield media.side_by_side(*pictures)
 
 
-def progress(items: Iterable[int], total: int, title: str, done: int = 0) -> Iterator[int]:
+def progress(items: Iterable[int], total: int, title: str, done: int = 0) -> Generator[int, None, None]:
     """The items, with a bar on a terminal that starts at `done` of `total`."""
     if not console.is_terminal:
         yield from items

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,16 +164,18 @@ def film(
     if done:
         console.print(f"resuming at frame {done + 1} of {n}" if done < n else f"all {n} frames are there")
     try:
-        for i in progress(range(done, n), n, f"filming {out.name}", done):
-            images = {name: image.cpu() for name, image in render_view(model, path, i, chunk, device).items()}
-            if span is None:
-                span = media.depth_span(images["depth"], images["opacity"], path.near, path.far)
-                _write_manifest(folder, {**identity, "span": span})
-            media.write_png(pictures[i], images["rgb"])
-            if depth != "none":
-                media.write_png(depths[i], media.depth_colours(images["depth"], *span, images["opacity"]))
-            if save is not None:
-                save(i, images["depth"])
+        # closed at once, so that nothing is drawn over the message of an interrupt
+        with closing(progress(range(done, n), n, f"filming {out.name}", done)) as frames:
+            for i in frames:
+                images = {name: image.cpu() for name, image in render_view(model, path, i, chunk, device).items()}
+                if span is None:
+                    span = media.depth_span(images["depth"], images["opacity"], path.near, path.far)
+                    _write_manifest(folder, {**identity, "span": span})
+                media.write_png(pictures[i], images["rgb"])
+                if depth != "none":
+                    media.write_png(depths[i], media.depth_colours(images["depth"], *span, images["opacity"]))
+                if save is not None:
+                    save(i, images["depth"])
         written = _encode(out, pictures, depths, depth, fps)
     except KeyboardInterrupt:
         there = _count(pictures, pictures)

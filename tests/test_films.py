@@ -17,6 +17,7 @@ from nerf_pl import films, media
 from nerf_pl.arguments import Render
 from nerf_pl.cameras import Cameras
 from nerf_pl.checkpoint import load_model
+from nerf_pl.evaluation import write_films
 from nerf_pl.models import make_model
 from nerf_pl.paths import look_at, turntable
 from nerf_pl.scenes import Scene
@@ -81,6 +82,17 @@ def test_a_film_has_its_frames_and_nothing_else_is_left(tmp_path, rendered):
     assert [frame.shape for frame in frames] == [(12, 16, 3)] * 5
     assert [frame.mean() for frame in frames] == pytest.approx([20, 40, 60, 80, 100], abs=3)
     assert len(decoded(tmp_path / "a" / "turn_depth.mp4")) == 5
+
+
+def test_views_of_several_sizes_make_one_film(tmp_path):
+    sizes = [(12, 16), (32, 12)]
+    for i, size in enumerate(sizes):
+        media.write_png(tmp_path / f"{i}.png", np.full((*size, 3), 255, np.uint8))
+    write_films(tmp_path / "all", [[tmp_path / "0.png", tmp_path / "1.png"]], 10)
+    first, second = decoded(tmp_path / "all.mp4")
+    assert first.shape == second.shape == (12, 16, 3)
+    assert first.mean() > 250
+    assert 0.15 * 255 < second.mean() < 0.45 * 255  # 4.5 of 16 columns
 
 
 def test_depth_beside_the_colours_or_none_at_all(tmp_path, rendered):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,6 +167,14 @@ def test_a_file_of_keyframes(tmp_path):
     np.testing.assert_allclose(cameras.K[1], [[50, 0, 20], [0, 50, 30], [0, 0, 1]], rtol=1e-6)
     looped = read_keyframes(written(tmp_path, {**content, "loop": True}), LIKE)
     assert looped.period == 5
+
+
+def test_the_file_in_the_readme(tmp_path):
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    (block,) = [text for text in re.findall(r"```json\n(.*?)```", readme, re.DOTALL) if "keyframes" in text]
+    keyframes = read_keyframes(written(tmp_path, block), LIKE)
+    assert keyframes.frames(30) == 120
+    assert (keyframes.cameras.width, len(keyframes.cameras)) == (800, 2)
 
 
 def test_a_camera_path_of_nerfstudio(tmp_path):
