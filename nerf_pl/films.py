@@ -70,6 +70,8 @@ def film_classic(model: Model, config: Config, a: Any, folder: Path, stamp: str,
         if a.save_depth:
             write_depth(folder, i, depth, a.depth_format)
 
+    if a.save_depth:  # frames of a film that was made without are of no use
+        stamp = f"{stamp} {a.depth_format}"
     written = film(model, scene, folder / a.scene_name, fps, a.chunk, device, stamp=stamp, keep_frames=True, save=save)
     _tell(written, scene, f"the {name}, ")
 

@@ -286,6 +286,8 @@ def test_the_classic_eval_films_llff(run, scene_dir, monkeypatch):
     monkeypatch.setattr(films, "load_split", lambda config, root, split: {"train": forward}[split])
     monkeypatch.setattr(films, "FRAMES", 2)
     words = ("--root_dir", scene_dir, "--dataset_name", "llff", "--scene_name", "toys", "--ckpt_path", checkpoint)
+    nerf(*words, "--img_wh", 16, 16, "--num_gpus", 0, program="eval.py")
+    assert not list(Path("results").rglob("*.pfm"))
     nerf(*words, "--img_wh", 16, 16, "--save_depth", "--num_gpus", 0, program="eval.py")
     found = files(Path("results/llff/toys"))
     assert {"toys.mp4", "toys.gif", "toys_depth.mp4", "depth_000.pfm", "depth_001.pfm"} <= set(found)
