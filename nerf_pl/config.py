@@ -196,7 +196,7 @@ PRESETS = {
         method="ngp",
         model=ModelOptions(grad_share=0.2),
         optim=OptimOptions(lr=1e-2, lr_scheduler="flat_cosine", lr_per_step=True),
-        train=TrainOptions(batch_size=2**16, chunk=2**18, seconds=60.0),
+        train=TrainOptions(batch_size=2**16, chunk=2**20, seconds=60.0),
     ),
 }
 """The defaults of the modern command, by method."""
