@@ -117,6 +117,24 @@ class Demo:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Find where photos were taken, and make a scene of them; needs pycolmap."""
+
+    source: Position
+    """Folder of photos, or a film."""
+    out: Path | None = None
+    """Folder of the scene to make; data/NAME by default."""
+    max_size: int = 1600
+    """Longer side of the pictures, in pixels."""
+    frames: int = 100
+    """Frames to take from a film: the sharpest of each of so many parts."""
+    matcher: Literal["auto", "exhaustive", "sequential"] = "auto"
+    """Compare all pairs of photos, or those near in time."""
+    overwrite: Plain[bool] = False
+    """Put the new scene in the place of an earlier one."""
+
+
+@dataclass(frozen=True)
 class Import:
     """Turn a checkpoint of nerf_pl (.ckpt) or nerf-pytorch (.tar) into a run."""
 
@@ -212,7 +230,7 @@ class ClassicEval:
 
 
 COMMANDS: dict[str, type] = {
-    "train": Train, "eval": Eval, "render": Render, "demo": Demo, "import": Import, "bench": Bench,
+    "train": Train, "eval": Eval, "render": Render, "demo": Demo, "prepare": Prepare, "import": Import, "bench": Bench,
 }  # fmt: skip
 CLASSIC: dict[str, type] = {"train.py": ClassicTrain, "eval.py": ClassicEval}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from nerf_pl import arguments
 from nerf_pl.bench import bench
@@ -18,6 +19,7 @@ from nerf_pl.evaluation import console, evaluate
 from nerf_pl.films import check_film, film_classic, film_run
 from nerf_pl.models import Model
 from nerf_pl.scenes.demo import make_demo
+from nerf_pl.scenes.photos import prepare
 from nerf_pl.training import load_split, train
 from nerf_pl.types import UserError
 
@@ -26,7 +28,7 @@ def run(arguments: Any) -> None:
     """Run the command that these options belong to."""
     commands: dict[str, Callable[[Any], None]] = {
         "Train": _train, "Eval": _eval, "Render": _render, "Demo": _demo, "Import": _import, "Bench": _bench,
-        "ClassicTrain": _classic_train, "ClassicEval": _classic_eval,
+        "Prepare": _prepare, "ClassicTrain": _classic_train, "ClassicEval": _classic_eval,
     }  # fmt: skip
     commands[type(arguments).__name__](arguments)
 
@@ -123,6 +125,27 @@ def _demo(a: Any) -> None:
     train(config, root, RunFolders.modern(a.out), overwrite=True)
     _eval(arguments.Eval(a.out, num_gpus=a.num_gpus))
     _render(arguments.Render(a.out, frames=36, fps=18, num_gpus=a.num_gpus))
+
+
+def _prepare(a: Any) -> None:
+    source = a.source.resolve()
+    out = a.out or Path("data") / (source.stem if source.is_file() else source.name)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console) as bar:
+
+        def step(title: str, done: int, total: int) -> None:
+            if not bar.tasks or bar.tasks[-1].description != title:
+                for task in bar.tasks:  # those before are through
+                    bar.update(task.id, completed=task.total)
+                bar.add_task(title, total=total)
+            bar.update(bar.tasks[-1].id, completed=done)
+
+        found = prepare(a.source, out, a.max_size, a.frames, a.matcher, a.overwrite, step)
+    n = len(found.placed) + len(found.missing)
+    console.print(f"{len(found.placed)} of {n} photos placed, mean reprojection error {found.error:.2f} pixels")
+    if found.missing:
+        console.print(f"not placed: {', '.join(found.missing)}", markup=False)
+    console.print(f"scene {out}, a map of the cameras {out / 'cameras.png'}; next: nerf train {out}")
 
 
 def _import(a: Any) -> None:

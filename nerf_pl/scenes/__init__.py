@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nerf_pl.scenes.blender import SPLITS, load_blender
+from nerf_pl.scenes.colmap import load_colmap, model_folders
 from nerf_pl.scenes.llff import POSES, load_llff
 from nerf_pl.scenes.scene import Scene, on_background
 from nerf_pl.scenes.transforms import FILE, load_transforms
@@ -25,7 +26,12 @@ class Loader(Protocol):
     ) -> Scene: ...
 
 
-LOADERS: dict[str, Loader] = {"blender": load_blender, "llff": load_llff, "transforms": load_transforms}
+LOADERS: dict[str, Loader] = {
+    "blender": load_blender,
+    "llff": load_llff,
+    "transforms": load_transforms,
+    "colmap": load_colmap,
+}
 
 # what a folder of each layout has, in the order in which they are looked for
 MARKS: dict[str, tuple[str, Callable[[Path], bool]]] = {
@@ -35,6 +41,7 @@ MARKS: dict[str, tuple[str, Callable[[Path], bool]]] = {
     ),
     "llff": (f"{POSES} and images", lambda root: (root / POSES).is_file()),
     "transforms": (FILE, lambda root: (root / FILE).is_file()),
+    "colmap": ("sparse/0 and images", lambda root: bool(model_folders(root))),
 }
 LAYOUTS = ", ".join(f"{name} ({files})" for name, (files, _) in MARKS.items())
 

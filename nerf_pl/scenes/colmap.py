@@ -1,0 +1,258 @@
+"""Scenes reconstructed by COLMAP: a sparse model, binary or text, beside the photos that it was made from."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from nerf_pl.cameras import Cameras
+from nerf_pl.scenes.lenses import fits
+from nerf_pl.scenes.normalize import normalize_poses
+from nerf_pl.scenes.notices import warn
+from nerf_pl.scenes.pictures import canvas_sizes, list_some, picture_sizes, read_pictures, target_sizes
+from nerf_pl.scenes.scene import Scene, held_out
+from nerf_pl.scenes.undistort import Project, Size, sampling_grid, undistort, undistorted_camera
+from nerf_pl.types import UserError
+
+MODEL_PLACES = ("sparse", "colmap/sparse")
+MIN_NEAR, FAR = 0.02, 100.0  # in units of the normalised scene, whose cameras lie within about 1 of its middle
+
+
+def load_colmap(
+    root: Path,
+    split: str,
+    img_wh: tuple[int, int] | None = None,
+    downscale: int = 1,
+    test_every: int = 8,
+    spheric: bool = False,
+) -> Scene:
+    """The photos in root/images that a COLMAP model has placed, sorted by name and split by `held_out`.
+
+    The model lies in root/sparse/0, sparse/N, sparse or colmap/sparse/...; of several the one with the most photos is
+    taken. Lenses are undone by resampling; any perspective camera that COLMAP knows will do. Photos in images_K serve
+    for downscale K if they have the right size. The scene is normalised, see `normalize_poses`, and unbounded; near is
+    half the depth of what stands closest to a camera. spheric is for other layouts. Raises UserError for whatever is
+    missing, damaged or contradictory.
+    """
+    root = Path(root)
+    model = _largest_model(root)
+    views = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda view: view.name)
+    views, photos = _find_photos(root, views, img_wh, downscale)
+    lenses = {view.camera_id: pinhole_of(root, view.camera) for view in views}
+
+    w2c = np.stack([view.cam_from_world().matrix() for view in views])  # (C, 3, 4), OpenCV axes
+    c2w, similarity = normalize_poses(torch.from_numpy(camera_to_world(w2c)))
+    unit = float(torch.linalg.det(similarity[:3, :3])) ** (1 / 3)
+
+    chosen = held_out(len(views), split, test_every)
+    if not chosen:
+        raise UserError(f"{root} has {len(views)} photos, none of them for {split}: give another --test_every")
+    files, sizes = [photos.files[i] for i in chosen], [photos.sizes[i] for i in chosen]
+    shots = [lenses[views[i].camera_id] for i in chosen]
+
+    def straighten(index: int, picture: UInt8[np.ndarray, "H W ch"]) -> UInt8[np.ndarray, "H W ch"]:
+        lens = shots[index]
+        return picture if lens.project is None else undistort(picture, lens.project, lens.K, lens.size)
+
+    try:
+        images = read_pictures(files, sizes, photos.mode, photos.upright, straighten)
+    finally:
+        sampling_grid.cache_clear()
+    K = np.stack([_resized(lens, size) for lens, size in zip(shots, sizes, strict=True)])
+    height, width = images.shape[1:3]
+    return Scene(
+        Cameras(c2w[chosen].float(), torch.from_numpy(K).float(), width, height, sizes=canvas_sizes(sizes)),
+        images,
+        near=max(0.5 * unit * nearest_depth(model, views), MIN_NEAR),
+        far=FAR,
+        aabb=torch.tensor([[-1.0] * 3, [1.0] * 3]),
+        background=(1.0, 1.0, 1.0) if photos.mode == "RGBA" else None,
+        unbounded=True,
+        names=tuple(_flat(views[i].name) for i in chosen),
+        root=root,
+    )
+
+
+def import_pycolmap(wanted_by: object) -> Any:
+    """The package pycolmap, an extra. Raises UserError if it is not there."""
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise UserError(f'{wanted_by} needs pycolmap: pip install "nerf_pl[colmap]"') from error
+    return pycolmap
+
+
+def model_folders(root: Path) -> list[Path]:
+    """The folders below `root` that hold a sparse model each; those of the first place that has any."""
+    for place in MODEL_PLACES:
+        if (base := root / place).is_dir():
+            folders = [base, *sorted(folder for folder in base.iterdir() if folder.is_dir())]
+            if found := [folder for folder in folders if _file(folder, "cameras") and _file(folder, "images")]:
+                return found
+    return []
+
+
+def camera_to_world(w2c: Float[np.ndarray, "C 3 4"]) -> Float[np.ndarray, "C 3 4"]:
+    """COLMAP's poses as ours: world to camera with the axes right, down, ahead -> camera to world, right, up, back."""
+    rotation = w2c[:, :, :3].transpose(0, 2, 1)
+    centres = -rotation @ w2c[:, :, 3:]
+    return np.concatenate([rotation * np.array([1.0, -1.0, -1.0]), centres], -1)
+
+
+def nearest_depth(model: Any, views: Sequence[Any]) -> float:
+    """How close to a camera the scene comes: the 1st percentile of the depths of the points that a view sees (the very
+    nearest are often wrong), least over all views; in units of the model, 0 if it has no points."""
+    nearest = []
+    for view in views:
+        ids = [point.point3D_id for point in view.get_observation_points2D()]
+        points = np.array([model.points3D[i].xyz for i in ids if model.exists_point3D(i)]).reshape(-1, 3)
+        w2c = view.cam_from_world().matrix()
+        depths = points @ w2c[2, :3] + w2c[2, 3]
+        if (depths > 0).any():
+            nearest.append(float(np.quantile(depths[depths > 0], 0.01)))
+    return min(nearest, default=0.0)
+
+
+@dataclass(frozen=True)
+class Pinhole:
+    """The pinhole camera K that a camera of the model is turned into, at its picture size; project: what it did."""
+
+    K: Float[np.ndarray, "3 3"]
+    size: Size
+    project: Project | None
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """Where the pictures of all views lie, the sizes to read them at, and how."""
+
+    files: list[Path]
+    sizes: list[Size]
+    mode: str
+    upright: bool
+
+
+def pinhole_of(root: Path, camera: Any) -> Pinhole:
+    """The pinhole camera that stands for a camera of a model. Raises UserError for one that sees all around."""
+    size = camera.width, camera.height
+    where = f"{root}: camera {camera.camera_id} of the model ({camera.model_name})"
+    if not camera.is_perspective():
+        remedy = "give pictures of a perspective or fisheye camera, such as crops made with COLMAP's panorama tools"
+        raise UserError(f"{where} has no pinhole picture: {remedy}")
+    K = camera.calibration_matrix()
+    if camera.is_perspective_pinhole() and camera.is_undistorted():
+        return Pinhole(K, size, None)
+
+    def project(xy: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 2"]:
+        return camera.img_from_cam(np.concatenate([xy, np.ones((len(xy), 1))], 1))  # first pixel's centre at 0.5, too
+
+    try:
+        return Pinhole(undistorted_camera(project, K, size), size, project)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _resized(lens: Pinhole, size: Size) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics for a picture that was resized."""
+    K = lens.K.copy()
+    K[0] *= size[0] / lens.size[0]
+    K[1] *= size[1] / lens.size[1]
+    return K
+
+
+def _find_photos(root: Path, views: list[Any], img_wh: Size | None, downscale: int) -> tuple[list[Any], _Photos]:
+    """The views whose pictures are there, and these: in images_K if all are there in the right size, or in images."""
+    folder, small = root / "images", root / f"images_{downscale}"
+    there = [view for view in views if (folder / view.name).is_file()]
+    if img_wh is None and downscale > 1:
+        reduced = [view for view in views if (small / view.name).is_file()]
+        if reduced and len(reduced) >= len(there):
+            photos = _stored(small, reduced)
+            wanted = [(view.camera.width / downscale, view.camera.height / downscale) for view in reduced]
+            if all(abs(w - x) < 1 and abs(h - y) < 1 for (w, h), (x, y) in zip(photos.sizes, wanted, strict=True)):
+                there, folder, downscale = reduced, small, 1
+    missing = [view.name for view in views if view not in there]
+    if not there:
+        told = f"none of the {len(views)} photos that the model names is in {folder} ({list_some(missing)})"
+        raise UserError(f"{root}: {told}; copy them there")
+    if missing:
+        warn(f"{folder}: {len(missing)} of {len(views)} photos of the model are missing ({list_some(missing)})")
+    photos = _stored(folder, there)
+    for file, found, view in zip(photos.files, photos.sizes, there, strict=True):
+        taken = view.camera.width, view.camera.height
+        if not fits(taken, found):
+            told = f"{file} has {found[0]}x{found[1]} pixels, but the model has it as {taken[0]}x{taken[1]}"
+            raise UserError(f"{told}, another aspect ratio: restore the photos that the model was made from")
+    sizes = target_sizes(folder, photos.sizes, img_wh, downscale)
+    return there, _Photos(photos.files, sizes, photos.mode, photos.upright)
+
+
+def _stored(folder: Path, views: Sequence[Any]) -> _Photos:
+    """The pictures in a folder at their own sizes. COLMAP takes them as stored; only if the model's sizes do not fit
+    then, they are turned as EXIF says."""
+    files = [folder / view.name for view in views]
+    sizes, mode = picture_sizes(files, upright=False)
+    taken = [(view.camera.width, view.camera.height) for view in views]
+    if not all(map(fits, taken, sizes)):
+        turned, _ = picture_sizes(files, upright=True)
+        if all(map(fits, taken, turned)):
+            return _Photos(files, turned, mode, upright=True)
+    return _Photos(files, sizes, mode, upright=False)
+
+
+def _flat(name: str) -> str:
+    """A picture's name in the model, which may begin with folders, as the name of a file without suffix."""
+    return str(PurePath(name).with_suffix("")).replace("/", "_")
+
+
+def _file(folder: Path, part: str) -> Path | None:
+    """COLMAP takes the binary one if both are there."""
+    return next((file for file in (folder / f"{part}.bin", folder / f"{part}.txt") if file.is_file()), None)
+
+
+def _largest_model(root: Path) -> Any:
+    folders = model_folders(root)
+    if not folders:
+        raise UserError(
+            f"{root} has no COLMAP model: give a folder with sparse/0/cameras.bin, images.bin, points3D.bin"
+        )
+    models = [_read_model(folder, root) for folder in folders]
+    counts = [model.num_reg_images() for model in models]
+    largest = counts.index(max(counts))
+    if counts[largest] == 0:
+        raise UserError(f"{folders[largest]} is a COLMAP model without a single placed photo: make it anew")
+    if len(models) > 1:
+        others = ", ".join(f"{f.name}: {n}" for f, n in zip(folders, counts, strict=True) if f != folders[largest])
+        warn(f"{root} has {len(models)} models; {folders[largest]} is taken, with {max(counts)} photos ({others})")
+    return models[largest]
+
+
+def _read_model(folder: Path, root: Path) -> Any:
+    pycolmap = import_pycolmap(f"the COLMAP model in {root}")
+    remedy = "make the model anew, or restore it"
+    if not (points := _file(folder, "points3D")):
+        raise UserError(f"{folder} has no points3D.bin or points3D.txt: {remedy}")
+    if points.suffix == ".bin" and not _is_complete(points.read_bytes()):
+        raise UserError(f"{points} is cut short: {remedy}")
+    try:
+        return pycolmap.Reconstruction(folder)
+    except (ValueError, IndexError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder} is no readable COLMAP model ({reason}): {remedy}") from error
+
+
+def _is_complete(data: bytes) -> bool:
+    """Whether points3D.bin has all of its points; COLMAP itself reads one that was cut short for ever."""
+    try:
+        (count,), place = struct.unpack_from("<Q", data), 8
+        for _ in range(count):  # id, position, colour, error; then the length of the track, of 8 bytes each
+            (length,) = struct.unpack_from("<Q", data, place + 43)
+            place += 51 + 8 * length
+    except struct.error:
+        return False
+    return place <= len(data)

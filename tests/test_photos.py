@@ -1,0 +1,239 @@
+"""`nerf prepare`: photos and films into scenes. Parts by themselves, whatever may be wrong, and eight real photos."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nerf_pl.scenes import load_scene, photos
+from nerf_pl.scenes.colmap import Pinhole
+from nerf_pl.scenes.mapping import OVERLAP, choose_matcher, pairs_by_tile
+from nerf_pl.scenes.photos import focal_in_pixels, prepare, transforms
+from nerf_pl.scenes.top_view import top_view
+from nerf_pl.types import UserError
+
+
+def complaint(*parts: object, call) -> None:
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert str(part) in message, message
+
+
+def noise(seed: int, width: int = 64, height: int = 48) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def write_photos(folder: Path, n: int = 6) -> None:
+    folder.mkdir(parents=True)
+    for i in range(n):
+        Image.fromarray(noise(i)).save(folder / f"p{i}.jpg")
+
+
+# ---- photos
+
+
+def test_photos_are_turned_reduced_and_grouped_by_camera(tmp_path):
+    source, stage = tmp_path / "photos", tmp_path / "stage"
+    stage.mkdir()
+    write_photos(source, 2)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0xA405] = 28
+    Image.fromarray(noise(7)).save(source / "p turned.jpg", exif=exif, quality=95)
+    (source / "more").mkdir()
+    Image.fromarray(noise(8)).save(source / "more" / "p0.jpg")
+    Image.fromarray(noise(9)).save(source / "p0.png")
+    told = []
+    found = photos._stage(source, tmp_path / "out", 32, stage, lambda *a: told.append(a))
+    assert [photo.name for photo in found] == ["more_p0.png", "p_turned.png", "p0_jpg.png", "p0_png.png", "p1.png"]
+    sizes = {photo.name: photo.size for photo in found}
+    assert sizes["p_turned.png"] == (24, 32)
+    assert sizes["p1.png"] == (32, 24)
+    with Image.open(stage / "p_turned.png") as picture:
+        assert picture.size == (24, 32)
+        with Image.open(source / "p turned.jpg") as stored:
+            expected = np.rot90(np.asarray(stored, float), -1)
+        assert abs(np.asarray(picture, float).mean() - expected.mean()) < 2
+    cameras = {photo.name: photo.camera for photo in found}
+    assert cameras["p0_jpg.png"] == cameras["p1.png"] == cameras["p0_png.png"]
+    assert len(set(cameras.values())) == 3  # a folder of its own, and another size, are other cameras
+    focals = {photo.name: photo.focal for photo in found}
+    assert focals["p1.png"] is None
+    assert focals["p_turned.png"] == pytest.approx(28 / math.hypot(36, 24) * math.hypot(24, 32), rel=1e-3)
+    assert told[-1] == ("reading photos", 5, 5)
+
+
+def test_focal_lengths_that_mean_nothing():
+    assert focal_in_pixels(math.hypot(36, 24), (36, 24)) == pytest.approx(math.hypot(36, 24), rel=1e-3)
+    assert focal_in_pixels(0, (36, 24)) is None
+    assert focal_in_pixels("?", (36, 24)) is None
+    assert focal_in_pixels(float("nan"), (36, 24)) is None
+
+
+@pytest.mark.parametrize("n", [2, 9, 10, 25, 61])
+def test_every_pair_is_matched_once(n):
+    tiles = pairs_by_tile(n, "exhaustive")
+    pairs = [pair for tile in tiles for pair in tile]
+    assert sorted(pairs) == [(a, b) for a in range(n) for b in range(a + 1, n)]
+    assert max(len({photo for pair in tile for photo in pair}) for tile in tiles) <= 20
+
+
+def test_a_sequence_is_matched_with_its_neighbours():
+    pairs = {pair for tile in pairs_by_tile(100, "sequential") for pair in tile}
+    assert {(3, 4), (3, 3 + OVERLAP), (3, 35), (3, 67)} <= pairs
+    assert (3, 3 + OVERLAP + 1) not in pairs
+    assert choose_matcher("auto", 20, is_film=True) == "exhaustive"
+    assert choose_matcher("auto", 300, is_film=True) == "sequential"
+    assert choose_matcher("auto", 300, is_film=False) == "exhaustive"
+    assert choose_matcher("sequential", 20, is_film=False) == "sequential"
+
+
+def test_transforms_hold_shared_and_own_intrinsics():
+    def pinhole(focal):
+        return Pinhole(np.array([[focal, 0, 12.0], [0, focal + 1, 8.0], [0, 0, 1]]), (24, 16), None)
+
+    c2w = np.random.default_rng(0).normal(size=(2, 3, 4))
+    shared = transforms(["a", "b"], [pinhole(20.0)] * 2, c2w)
+    assert (shared["fl_x"], shared["fl_y"], shared["cx"], shared["cy"], shared["w"]) == (20, 21, 12, 8, 24)
+    assert shared["frames"][1]["file_path"] == "images/b.jpg"
+    assert (np.array(shared["frames"][1]["transform_matrix"])[:3] == c2w[1]).all()
+    own = transforms(["a", "b"], [pinhole(20.0), pinhole(30.0)], c2w)
+    assert "fl_x" not in own
+    assert [frame["fl_x"] for frame in own["frames"]] == [20, 30]
+    assert own["aabb_scale"] == 16
+
+
+def test_the_map_shows_every_camera_the_way_it_looks():
+    c2w = np.zeros((2, 3, 4))
+    c2w[:, :, 3] = [[-1, 0, 5], [1, 0, -5]]
+    c2w[:, :, 2] = [[-1, 0, 0], [0, -1, 0]]  # they look along x and y
+    pixels = top_view(c2w, np.zeros((0, 3)), size=400)
+    rows, columns = np.nonzero((pixels[:360] < 220).any(-1))  # below is the scale
+    left, right = columns < 200, columns >= 200
+    assert columns[left].min() == pytest.approx(200 - 168, abs=5)  # 0.84 of the picture between them
+    assert columns[right].max() == pytest.approx(200 + 168, abs=5)
+    assert columns[left].max() > 40  # a line to the right
+    assert np.ptp(rows[left]) < 10
+    assert rows[right].min() < 190  # and one up
+    assert rows[right].max() < 210
+    with_points = top_view(c2w, np.random.default_rng(0).normal(size=(500, 3)), size=400)
+    assert ((with_points < 250).any(-1)).sum() > ((pixels < 250).any(-1)).sum()
+
+
+# ---- what may be wrong
+
+
+def test_options_and_folders_that_cannot_work(tmp_path):
+    source, out = tmp_path / "photos", tmp_path / "out"
+    write_photos(source)
+    wrong = [
+        ((tmp_path / "nowhere", out), {}, ["nowhere does not exist"]),
+        ((source / "p0.jpg", out), {}, ["p0.jpg is one photo"]),
+        ((source, out), {"max_size": 10}, ["--max_size 10"]),
+        ((source, out), {"frames": 2}, ["--frames 2"]),
+        ((source, out), {"matcher": "magic"}, ["--matcher magic"]),
+        ((source, tmp_path), {"overwrite": True}, [f"--out {tmp_path} holds the photos"]),
+        ((source, source), {"overwrite": True}, ["holds the photos"]),
+        ((source, source / "p0.jpg"), {}, ["p0.jpg is a file"]),
+    ]
+    for paths, options, parts in wrong:
+        complaint(*parts, call=lambda p=paths, o=options: prepare(*p, **o))
+    assert not out.exists()
+    (out / "images").mkdir(parents=True)
+    complaint(f"--out {out} is not empty", "--overwrite", call=lambda: prepare(source, out))
+
+
+def test_too_few_or_unreadable_photos_leave_nothing_behind(tmp_path, capsys):
+    source, out = tmp_path / "photos", tmp_path / "out"
+    write_photos(source, 3)
+    complaint("3 photos, too few", "overlap", call=lambda: prepare(source, out))
+    (source / "p1.jpg").write_bytes(b"")
+    complaint(source / "p1.jpg", "not a readable photo", call=lambda: prepare(source, out))
+    for file in source.iterdir():
+        file.unlink()
+    complaint(source, "no photos", call=lambda: prepare(source, out))
+    (source / "a.HEIC").write_bytes(b"")
+    complaint("convert them to JPEG", "a.HEIC", call=lambda: prepare(source, out))
+    assert not out.exists()
+    write_photos(source / "more", 2)
+    complaint("2 photos", call=lambda: prepare(source, out))
+    assert "1 photos are left out" in capsys.readouterr().err
+
+
+def test_photos_of_nothing_in_common_fail_with_advice(tmp_path):
+    source, out = tmp_path / "photos", tmp_path / "out"
+    write_photos(source, 6)
+    (out / "images").mkdir(parents=True)
+    (out / "images" / "kept.jpg").write_bytes(b"old")
+    call = lambda: prepare(source, out, overwrite=True)  # noqa: E731
+    complaint("only 0 of the 6 photos", source, "overlap", "--matcher sequential", call=call)
+    assert [file.relative_to(out).as_posix() for file in out.rglob("*")] == ["images", "images/kept.jpg"]
+
+
+def test_pycolmap_is_named_where_it_is_missing(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos")
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    complaint('pip install "nerf_pl[colmap]"', call=lambda: prepare(tmp_path / "photos", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path):
+    write_photos(tmp_path / "photos")
+
+    def step(title, done, total):
+        if title == "matching photos":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path / "photos", tmp_path / "out", step=step)
+    assert not (tmp_path / "out").exists()
+
+
+# ---- from photos to a scene
+
+
+def test_eight_real_photos(data_dir, tmp_path, capfd):
+    """Every second of the first photos of the fox, small: the cameras stand where its transforms.json has them."""
+    fox = data_dir / "fox"
+    files = sorted((fox / "images").iterdir())[:16:2]
+    (tmp_path / "photos").mkdir()
+    for file in files:
+        with Image.open(file) as picture:
+            picture.resize((270, 480), Image.Resampling.LANCZOS).save(tmp_path / "photos" / file.name, quality=95)
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "cameras.png").write_bytes(b"old")
+    prepared = prepare(tmp_path / "photos", tmp_path / "scene", overwrite=True)
+    assert capfd.readouterr() == ("", "")  # COLMAP is quiet
+    assert prepared.placed == tuple(file.stem for file in files)
+    assert prepared.missing == ()
+    assert 0.05 < prepared.error < 1.0
+    assert sorted(path.name for path in prepared.out.iterdir()) == ["cameras.png", "images", "transforms.json"]
+    with Image.open(prepared.out / "cameras.png") as picture:
+        assert picture.size == (800, 800)
+    scene = load_scene(prepared.out, test_every=0)
+    assert scene.images.shape == (8, 480, 270, 3)
+    with Image.open(tmp_path / "photos" / files[3].name) as picture:  # the lens bends it by a few pixels at most
+        assert np.abs(scene.images[3].numpy().astype(float) - np.asarray(picture)).mean() < 12
+
+    given = {
+        Path(f["file_path"]).stem: f["transform_matrix"]
+        for f in json.loads((fox / "transforms.json").read_text())["frames"]
+    }
+    theirs = np.array([given[name] for name in prepared.placed])[:, :3]
+    ours = scene.cameras.c2w.double().numpy()
+    u, _, v = np.linalg.svd(sum(o[:, :3] @ t[:, :3].T for o, t in zip(ours, theirs, strict=True)))
+    rotation = u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v  # the one that takes their axes to ours
+    for o, t in zip(ours, theirs, strict=True):
+        cosine = (np.trace(o[:, :3].T @ rotation @ t[:, :3]) - 1) / 2
+        assert np.degrees(np.arccos(min(1, cosine))) < 1.5
+    a, b = (x[:, :, 3] - x[:, :, 3].mean(0) for x in (theirs @ np.eye(4), ours))
+    scale = np.sqrt((b**2).sum() / (a**2).sum())
+    off = np.linalg.norm(b - scale * a @ rotation.T, axis=1)
+    assert off.max() < 0.03 * np.ptp(b, axis=0).max()
