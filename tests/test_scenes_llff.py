@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +232,32 @@ def test_what_fern_shows_is_seen_by_its_neighbours(fern, data_dir):
             assert (depth > 1).all()
             assert (xy > 0).all()
             assert (xy < torch.tensor([1008, 756])).all()
+
+
+def test_the_poses_of_fern_explain_its_photos(fern):
+    """Pixels of one view find their colour again in the neighbours, at one of some depths, as they do not with poses
+    whose axes are mixed up."""
+    train = fern[0]
+    view, neighbours = 8, (7, 9, 3, 13)
+    photos = {j: train.image(j).permute(2, 0, 1)[None] for j in (view, *neighbours)}
+    ids = torch.arange(0, 1008 * 756, 7013)
+
+    def error(signs: tuple[float, float, float]) -> float:
+        c2w = train.cameras.c2w.clone()
+        c2w[:, :, 3] *= torch.tensor(signs)
+        cameras = replace(train.cameras, c2w=c2w)
+        rays = image_rays(cameras, view, 0.0, 1.0)[ids]
+        colours = photos[view][0].flatten(1)[:, ids]
+        errors = []
+        for disparity in torch.linspace(0.05, 0.75, 96):
+            points = rays.origins + rays.directions / disparity
+            seen = []
+            for j in neighbours:
+                xy = project(cameras, j, points)[0] / torch.tensor([1008, 756]) * 2 - 1
+                seen.append(torch.nn.functional.grid_sample(photos[j], xy[None, None], align_corners=False)[0, :, 0])
+            errors.append((torch.stack(seen) - colours).abs().mean((0, 1)))
+        return float(torch.stack(errors).amin(0).mean())
+
+    right = error((1.0, 1.0, 1.0))
+    for signs in ((-1.0, 1.0, 1.0), (1.0, -1.0, 1.0), (-1.0, -1.0, 1.0)):
+        assert right < 0.7 * error(signs)
