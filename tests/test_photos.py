@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nerf_pl.cli import main
 from nerf_pl.scenes import load_scene, photos
 from nerf_pl.scenes.colmap import Pinhole
 from nerf_pl.scenes.mapping import OVERLAP, choose_matcher, pairs_by_tile
@@ -177,6 +179,16 @@ def test_photos_of_nothing_in_common_fail_with_advice(tmp_path):
     assert [file.relative_to(out).as_posix() for file in out.rglob("*")] == ["images", "images/kept.jpg"]
 
 
+def test_the_command_ends_with_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "photos", 2)
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare", "photos"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("nerf: photos has 2 photos, too few")
+    assert not (tmp_path / "data" / "photos").exists()
+
+
 def test_pycolmap_is_named_where_it_is_missing(tmp_path, monkeypatch):
     write_photos(tmp_path / "photos")
     monkeypatch.setitem(sys.modules, "pycolmap", None)
@@ -199,25 +211,31 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
 # ---- from photos to a scene
 
 
-def test_eight_real_photos(data_dir, tmp_path, capfd):
+def test_eight_real_photos_and_one_of_something_else(data_dir, tmp_path, monkeypatch, capfd):
     """Every second of the first photos of the fox, small: the cameras stand where its transforms.json has them."""
-    fox = data_dir / "fox"
+    monkeypatch.chdir(tmp_path)
+    fox, out = data_dir / "fox", tmp_path / "data" / "photos"
     files = sorted((fox / "images").iterdir())[:16:2]
     (tmp_path / "photos").mkdir()
     for file in files:
         with Image.open(file) as picture:
             picture.resize((270, 480), Image.Resampling.LANCZOS).save(tmp_path / "photos" / file.name, quality=95)
-    (tmp_path / "scene").mkdir()
-    (tmp_path / "scene" / "cameras.png").write_bytes(b"old")
-    prepared = prepare(tmp_path / "photos", tmp_path / "scene", overwrite=True)
-    assert capfd.readouterr() == ("", "")  # COLMAP is quiet
-    assert prepared.placed == tuple(file.stem for file in files)
-    assert prepared.missing == ()
-    assert 0.05 < prepared.error < 1.0
-    assert sorted(path.name for path in prepared.out.iterdir()) == ["cameras.png", "images", "transforms.json"]
-    with Image.open(prepared.out / "cameras.png") as picture:
+    Image.fromarray(noise(0, 270, 480)).save(tmp_path / "photos" / "other.png")
+    out.mkdir(parents=True)
+    (out / "cameras.png").write_bytes(b"old")
+    main(["prepare", "photos", "--overwrite"])
+    told = capfd.readouterr()
+    assert told.err == ""
+    said = [line for line in told.out.splitlines() if "\u2501" not in line]  # but for the bars: COLMAP is quiet
+    error = float(re.fullmatch(r"8 of 9 photos placed, mean reprojection error (\d.\d\d) pixels", said[0])[1])
+    assert 0.05 < error < 1.0
+    assert said[1] == "not placed: other"
+    assert said[2].endswith("next: nerf train data/photos")
+    assert len(said) == 3
+    assert sorted(path.name for path in out.iterdir()) == ["cameras.png", "images", "transforms.json"]
+    with Image.open(out / "cameras.png") as picture:
         assert picture.size == (800, 800)
-    scene = load_scene(prepared.out, test_every=0)
+    scene = load_scene(out, test_every=0)
     assert scene.images.shape == (8, 480, 270, 3)
     with Image.open(tmp_path / "photos" / files[3].name) as picture:  # the lens bends it by a few pixels at most
         assert np.abs(scene.images[3].numpy().astype(float) - np.asarray(picture)).mean() < 12
@@ -226,14 +244,14 @@ def test_eight_real_photos(data_dir, tmp_path, capfd):
         Path(f["file_path"]).stem: f["transform_matrix"]
         for f in json.loads((fox / "transforms.json").read_text())["frames"]
     }
-    theirs = np.array([given[name] for name in prepared.placed])[:, :3]
+    theirs = np.array([given[file.stem] for file in files])[:, :3]
     ours = scene.cameras.c2w.double().numpy()
     u, _, v = np.linalg.svd(sum(o[:, :3] @ t[:, :3].T for o, t in zip(ours, theirs, strict=True)))
     rotation = u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v  # the one that takes their axes to ours
     for o, t in zip(ours, theirs, strict=True):
         cosine = (np.trace(o[:, :3].T @ rotation @ t[:, :3]) - 1) / 2
         assert np.degrees(np.arccos(min(1, cosine))) < 1.5
-    a, b = (x[:, :, 3] - x[:, :, 3].mean(0) for x in (theirs @ np.eye(4), ours))
+    a, b = (x[:, :, 3] - x[:, :, 3].mean(0) for x in (theirs, ours))
     scale = np.sqrt((b**2).sum() / (a**2).sum())
     off = np.linalg.norm(b - scale * a @ rotation.T, axis=1)
     assert off.max() < 0.03 * np.ptp(b, axis=0).max()

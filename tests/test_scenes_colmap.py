@@ -78,6 +78,12 @@ def test_a_model_without_points_has_a_near_bound_too(tmp_path):
     assert load(tmp_path).near == 0.02
 
 
+def test_points_that_views_name_may_be_gone(tmp_path):
+    write_scene(tmp_path, text=True)
+    (tmp_path / "sparse" / "0" / "points3D.txt").write_text("# none\n")
+    assert load(tmp_path).near == 0.02
+
+
 def test_splits(tmp_path):
     write_scene(tmp_path)
     assert detect(tmp_path) == "colmap"

@@ -79,7 +79,11 @@ def load_colmap(
 
 
 def import_pycolmap(wanted_by: object) -> Any:
-    """The package pycolmap, an extra. Raises UserError if it is not there."""
+    """The package pycolmap, an extra. Raises UserError if it is not there.
+
+    Always to be imported after Pillow: its wheel (4.2) holds a zlib of another make, which a shared libz that it loads
+    itself mixes up with its own, and Pillow then crashes as it writes a PNG. One that is there already stays sane.
+    """
     try:
         import pycolmap
     except ImportError as error:
@@ -107,12 +111,15 @@ def camera_to_world(w2c: Float[np.ndarray, "C 3 4"]) -> Float[np.ndarray, "C 3 4
 def nearest_depth(model: Any, views: Sequence[Any]) -> float:
     """How close to a camera the scene comes: the 1st percentile of the depths of the points that a view sees (the very
     nearest are often wrong), least over all views; in units of the model, 0 if it has no points."""
+    points = dict(model.points3D.items())
+    known = np.array(sorted(points), np.uint64)
+    xyz = np.array([points[i].xyz for i in known.tolist()]).reshape(-1, 3)
     nearest = []
     for view in views:
-        ids = [point.point3D_id for point in view.get_observation_points2D()]
-        points = np.array([model.points3D[i].xyz for i in ids if model.exists_point3D(i)]).reshape(-1, 3)
+        seen = np.array([point.point3D_id for point in view.get_observation_points2D()], np.uint64)
+        rows = np.searchsorted(known, seen[np.isin(seen, known)])  # a damaged model may lack some
         w2c = view.cam_from_world().matrix()
-        depths = points @ w2c[2, :3] + w2c[2, 3]
+        depths = xyz[rows] @ w2c[2, :3] + w2c[2, 3]
         if (depths > 0).any():
             nearest.append(float(np.quantile(depths[depths > 0], 0.01)))
     return min(nearest, default=0.0)
@@ -176,7 +183,7 @@ def _find_photos(root: Path, views: list[Any], img_wh: Size | None, downscale: i
             wanted = [(view.camera.width / downscale, view.camera.height / downscale) for view in reduced]
             if all(abs(w - x) < 1 and abs(h - y) < 1 for (w, h), (x, y) in zip(photos.sizes, wanted, strict=True)):
                 there, folder, downscale = reduced, small, 1
-    missing = [view.name for view in views if view not in there]
+    missing = sorted({view.name for view in views} - {view.name for view in there})
     if not there:
         told = f"none of the {len(views)} photos that the model names is in {folder} ({list_some(missing)})"
         raise UserError(f"{root}: {told}; copy them there")

@@ -108,25 +108,20 @@ def _extraction(
     """Jobs that put photos and their features into the database, a few photos each; and how many are in before it."""
     options = pycolmap.FeatureExtractionOptions(use_gpu=False, max_image_size=FEATURE_SIZE)
     options.sift.max_num_features = FEATURES
-    at_once = 2 * (os.cpu_count() or 1)
-    done = 0
-    for camera_id, camera in enumerate(dict.fromkeys(photo.camera for photo in photos), 1):
+    pycolmap.Database.open(database).close()  # makes an empty one
+    for camera in dict.fromkeys(photo.camera for photo in photos):
         group = [photo for photo in photos if photo.camera == camera]
         (width, height), focal = group[0].size, group[0].focal
         reader = pycolmap.ImageReaderOptions(camera_model="SIMPLE_RADIAL")
         if focal is not None:
             reader.camera_params = f"{focal},{width / 2},{height / 2},0"
-        for start in range(0, len(group), at_once):
-            settings = {
-                "image_names": [photo.name for photo in group[start : start + at_once]],
-                "camera_mode": pycolmap.CameraMode.SINGLE,
-                "reader_options": reader if start == 0 else pycolmap.ImageReaderOptions(existing_camera_id=camera_id),
-                "extraction_options": options,
-                "device": pycolmap.Device.cpu,
-                "cancellation_token": token,
-            }
-            yield done, partial(pycolmap.extract_features, database, folder, **settings)
-            done += len(settings["image_names"])
+        # in this order: features are found by several threads, and photos would be numbered as those come to an end
+        pycolmap.import_images(database, folder, pycolmap.CameraMode.SINGLE, [photo.name for photo in group], reader)
+    at_once = 2 * (os.cpu_count() or 1)
+    for done in range(0, len(photos), at_once):
+        names = [photo.name for photo in photos[done : done + at_once]]
+        settings = {"extraction_options": options, "device": pycolmap.Device.cpu, "cancellation_token": token}
+        yield done, partial(pycolmap.extract_features, database, folder, names, **settings)
 
 
 def _matching(
