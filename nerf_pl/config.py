@@ -85,6 +85,9 @@ class GridOptions:
     """Samples per training step; the number of rays follows, up to batch_size."""
     unbounded: bool | None = None
     """Go on beyond the scene's box, in ever larger cells; None: where the scene does."""
+    distortion: float | None = None
+    """Weight of the loss that gathers what a ray sees in one place, against floaters (Barron et al. 2022); None: by the
+    kind of scene."""
     random_background: bool = True
     """Train in front of random colours, so that what is empty must be seen to be empty, and what is not must not."""
 
@@ -100,9 +103,9 @@ GRID_SIZES: dict[str, dict[str, int]] = {
     },
 }  # fmt: skip
 
-PHOTO_SIZES: dict[str, dict[str, int]] = {
-    "gpu": {"finest_resolution": 2048, "march_steps": 1024},
-    "cpu": {"finest_resolution": 512},
+PHOTO_SIZES: dict[str, dict[str, float]] = {
+    "gpu": {"finest_resolution": 2048, "march_steps": 1024, "distortion": 1e-2},
+    "cpu": {"finest_resolution": 512, "distortion": 1e-2},
 }
 """What differs where a scene has no box around it but goes on to the horizon."""
 
@@ -206,7 +209,12 @@ def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool =
     """The options with all that is left to the device ("cuda" or "cpu") and to the kind of scene filled in."""
     device = "cpu" if device_type == "cpu" else "gpu"
     unbounded = unbounded if config.grid.unbounded is None else config.grid.unbounded
-    sizes = {**GRID_SIZES[device], **(PHOTO_SIZES[device] if unbounded or ndc else {}), "unbounded": unbounded}
+    sizes: dict[str, Any] = {
+        **GRID_SIZES[device],
+        **(PHOTO_SIZES[device] if unbounded or ndc else {}),
+        "unbounded": unbounded,
+    }
+    sizes.setdefault("distortion", 0.0)
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
     return dataclasses.replace(config, grid=dataclasses.replace(config.grid, **missing))
 

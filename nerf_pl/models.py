@@ -1,5 +1,6 @@
 """Models: rays in, pixels out, one per level."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -126,10 +127,11 @@ class NGP(nn.Module):
         grid_seed: int = 0,
         horizon: int = 512,
         unbounded: bool = False,
+        distortion: float = 0.0,
     ):
         super().__init__()
         self.march_steps, self.samples, self.seed, self.grad_share = march_steps, samples, seed, grad_share
-        self.grid_seed, self.horizon = grid_seed, horizon
+        self.grid_seed, self.horizon, self.distortion = grid_seed, horizon, distortion
         self.field = HashField(layout, networks, dtype)
         self.is_plain = dtype == torch.float32
         box = torch.tensor([[0.0] * 3, [1.0] * 3])
@@ -168,6 +170,9 @@ class NGP(nn.Module):
         batch = ops.Batch(self.samples, self.active, self.kept, grid.visible)
         samples, unit, cells = grid.march(rays, self.stride, jitter, batch)
         aim = ops.Target(target, background, self.kept, cells, grid.seen, self.step, self.least, self.grad_share)
+        if self.distortion:
+            place, width = self.stride.place(samples.t), self.stride.step / self.stride.side
+            aim = replace(aim, place=place, width=width, distortion=self.distortion)
         loss = self.field.loss(unit, self._view(rays.viewdirs, self.kept), samples, aim)
         return loss, loss.detach()
 
@@ -250,6 +255,5 @@ def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
     layout = GridLayout(g.levels, g.features, g.log2_size, g.base_resolution, g.finest_resolution)
     networks = FieldLayout(layout.width, g.hidden, g.outputs, 16, g.colour_hidden)
     sizes = g.cells, g.march_steps, g.samples
-    return NGP(
-        layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, g.horizon, g.unbounded
-    )
+    rest = g.horizon, g.unbounded, g.distortion
+    return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, *rest)

@@ -195,5 +195,5 @@ def test_steps_without_end_leave_nothing_out():
         own = t[ids == ray]
         world = (dt * shrunk * 4)[ids == ray]
         assert torch.allclose(own[:-1] + world[:-1] / 2, own[1:] - world[1:] / 2, rtol=1e-4)
-        assert world[-1] / own[-1] == pytest.approx(0.002 / 3, rel=1e-6)
+        assert float(world[-1] / own[-1]) == pytest.approx(0.002 / 3, rel=1e-6)
     assert math.isclose(float(t.min()), 0.301, abs_tol=1e-3)

@@ -12,6 +12,7 @@ from nerf_pl.cameras import Cameras
 from nerf_pl.data import PixelBatches
 from nerf_pl.ops import Target
 from nerf_pl.ops import grid_reference as reference
+from nerf_pl.ops.reference import composite
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Samples
 
@@ -67,8 +68,9 @@ def test_draw_pixels(kind, step, random_background, monkeypatch):
     assert torch.allclose(drawn.far, truth.far, rtol=1e-4)
 
 
+@pytest.mark.parametrize("distortion", [0.0, 3.0])
 @pytest.mark.parametrize("counts", [[0], [1], [0, 1, 31, 32, 33, 0, 100, 5], [300] * 3])
-def test_photometric(counts):
+def test_photometric(counts, distortion):
     n, n_rays = sum(counts), len(counts)
     offsets = torch.tensor([0, *counts], device=DEVICE).cumsum(0)
     ray_ids = torch.repeat_interleave(torch.arange(n_rays, device=DEVICE), offsets.diff())
@@ -78,12 +80,15 @@ def test_photometric(counts):
     kept = torch.tensor([max(n_rays - 1, 1)], dtype=torch.int32, device=DEVICE)
     cells = (uniform(n, seed=6) * 40).int()
     step = torch.tensor([7], device=DEVICE)
+    place = torch.cat([part.sort().values for part in uniform(n, seed=7).split(counts)])
     results = []
     for number in (torch.float32, torch.float64):
         samples = Samples(t.to(number), dt.to(number), ray_ids, offsets)
         given = sigma.detach().to(number).requires_grad_(), rgb.detach().to(number).requires_grad_()
         seen = torch.zeros(40, dtype=torch.int32, device=DEVICE)
         aim = Target(target.to(number), background.to(number), kept, cells, seen, step, torch.zeros(1, device=DEVICE))
+        if distortion:
+            aim = replace(aim, place=place.to(number), width=0.05, distortion=distortion)
         if number == torch.float32:
             values = [value.detach() for value in given]
             loss, order, count, d_sigma, d_rgb = step_kernels.photometric(*values, samples, aim)
@@ -104,7 +109,34 @@ def test_photometric(counts):
         if last == n:
             assert (seen == 7).sum() == len(reached)
     for own, truth in zip(*results, strict=True):
-        assert torch.allclose(own, truth, atol=1e-6, rtol=1e-4)
+        assert torch.allclose(own, truth, atol=1e-6 if not distortion else 1e-5, rtol=1e-4)
+
+
+def test_distortion():
+    """Against all pairs of samples."""
+    counts, number = [0, 1, 7, 30], torch.float64
+    n, offsets = sum(counts), torch.tensor([0, *counts]).cumsum(0).to(DEVICE)
+    ray_ids = torch.repeat_interleave(torch.arange(4, device=DEVICE), offsets.diff())
+    samples = Samples(uniform(n).to(number), uniform(n, seed=1).to(number) * 0.1, ray_ids, offsets)
+    place = torch.cat([part.sort().values for part in uniform(n, seed=7).to(number).split(counts)])
+    sigma = (uniform(n, seed=2) * 9).to(number).requires_grad_()
+    rgb, rays = uniform(n, 3, seed=3).to(number), uniform(4, 3, seed=4).to(number)
+    ints = [torch.tensor([value], dtype=torch.int32, device=DEVICE) for value in (4, 7)]
+    cells, seen = torch.zeros(n, dtype=torch.int32, device=DEVICE), torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    aim = Target(rays, rays, ints[0], cells, seen, ints[1], torch.zeros(1, device=DEVICE))
+    plain = reference.photometric(sigma, rgb, samples, aim)
+    (without,) = torch.autograd.grad(plain, sigma)
+    loss = reference.photometric(sigma, rgb, samples, replace(aim, place=place, width=0.2, distortion=0.3))
+    assert torch.equal(loss, plain)
+    (with_it,) = torch.autograd.grad(loss, sigma)
+    w = composite(sigma, rgb, samples).weights
+    total = 0.2 / 3 * (w * w).sum()
+    for i in range(n):
+        for j in range(n):
+            if ray_ids[i] == ray_ids[j]:
+                total = total + w[i] * w[j] * (place[i] - place[j]).abs()
+    (expected,) = torch.autograd.grad(0.3 * total / 4, sigma)
+    assert torch.allclose(with_it - without, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("sparse", [False, True])

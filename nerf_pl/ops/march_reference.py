@@ -38,6 +38,13 @@ class Stride:
     side: float
     linear: float | None = None
 
+    def place(self, t: Tensor) -> Tensor:
+        """Where on the ray t is, in sides of the unit cube: a length that grows by as much with every step."""
+        if self.linear is None:
+            return t / self.side
+        far = t.clamp(min=self.linear)
+        return (torch.where(t > self.linear, self.linear * (1 + (far / self.linear).log()), t)) / self.side
+
 
 def contract(xyz: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
     """All of space (N, 3) into the unit cube, whose middle half the cube `aabb` fills:  q = (2 - 1/m) p / m  where

@@ -119,10 +119,14 @@ def spherical_harmonics(dirs: Tensor, count: Tensor | None) -> Tensor:
 @triton.jit
 def loss_kernel(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
-    least_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, SEEN: tl.constexpr, BLOCK: tl.constexpr,
+    least_ptr, place_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width,
+    DISTORTION: tl.constexpr, SEEN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One ray at a time: its pixel, the squared error, and the gradient of the mean squared error. With q_i the
     gradient of w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g.
+
+    With DISTORTION q_i has a part  2 (s_i (2 A_i - A) + B - 2 B_i) + 2/3 w_i width  more, A_i and B_i being the sums of
+    w_j and w_j s_j in front of the sample, A and B those of the ray.
 
     A sample whose gradient has the size s is listed with the probability min(1, s / least), and its gradient divided by
     that.
@@ -130,16 +134,23 @@ def loss_kernel(
     least = tl.load(least_ptr)
     n_kept = tl.load(kept_ptr)
     scale = 2.0 / (3.0 * n_kept.to(tl.float32))
+    distortion /= n_kept.to(tl.float32)
     step = tl.load(step_ptr).to(tl.int32)
     total = 0.0
     for ray in range(tl.program_id(0), n_kept, tl.num_programs(0)):
         begin, end = tl.load(offsets_ptr + ray), tl.load(offsets_ptr + ray + 1)
         before, opacity, red, green, blue = 0.0, 0.0, 0.0, 0.0, 0.0
+        placed, spread = 0.0, 0.0
         for start in range(begin, end, BLOCK):
             i = start + tl.arange(0, BLOCK)
             live = i < end
             w, _, _, passed, tau = _weights(sigma_ptr, t_ptr, dt_ptr, i, begin, live, before)
             before += tau
+            if DISTORTION:
+                s = tl.load(place_ptr + i, mask=live, other=0.0)
+                nearer, nearer_s = opacity + tl.cumsum(w, 0) - w, placed + tl.cumsum(w * s, 0) - w * s
+                spread += tl.sum(2 * w * (s * nearer - nearer_s) + w * w * (width / 3), 0)
+                placed += tl.sum(w * s, 0)
             opacity += tl.sum(w, 0)
             red += tl.sum(w * _channel(rgb_ptr, i, live, 0), 0)
             green += tl.sum(w * _channel(rgb_ptr, i, live, 1), 0)
@@ -156,7 +167,9 @@ def loss_kernel(
         g_red, g_green, g_blue = e_red * scale, e_green * scale, e_blue * scale
         g_opacity = -(g_red * b_red + g_green * b_green + g_blue * b_blue)
         behind = g_red * red + g_green * green + g_blue * blue + g_opacity * opacity
-        before = 0.0
+        before, opacity_so_far, placed_so_far = 0.0, 0.0, 0.0
+        if DISTORTION:
+            behind += 2 * distortion * spread
         for start in range(begin, end, BLOCK):
             i = start + tl.arange(0, BLOCK)
             live = i < end
@@ -164,6 +177,14 @@ def loss_kernel(
             before += tau
             q = g_opacity + g_red * _channel(rgb_ptr, i, live, 0)
             q += g_green * _channel(rgb_ptr, i, live, 1) + g_blue * _channel(rgb_ptr, i, live, 2)
+            if DISTORTION:
+                s = tl.load(place_ptr + i, mask=live, other=0.0)
+                nearer = opacity_so_far + tl.cumsum(w, 0) - w
+                nearer_s = placed_so_far + tl.cumsum(w * s, 0) - w * s
+                apart = s * (2 * nearer - opacity) + placed - 2 * nearer_s
+                q += distortion * 2 * (apart + w * (width / 3))
+                opacity_so_far += tl.sum(w, 0)
+                placed_so_far += tl.sum(w * s, 0)
             wq = tl.where(live, w * q, 0.0)
             rest = tl.where(i == end - 1, 0.0, behind - tl.cumsum(wq, 0))
             behind -= tl.sum(wq, 0)
@@ -209,7 +230,8 @@ def photometric(
     d_sigma, d_rgb = torch.empty_like(sigmas), torch.empty_like(rgbs)
     loss_kernel[(programs,)](
         sigmas, rgbs, samples.t, samples.dt, samples.offsets, aim.rgb, aim.background.contiguous(), aim.kept, aim.cells,
-        aim.seen, aim.step, aim.least, errors, order, number, d_sigma, d_rgb, SEEN=SEEN, BLOCK=32, num_warps=1,
+        aim.seen, aim.step, aim.least, samples.t if aim.place is None else aim.place, errors, order, number, d_sigma,
+        d_rgb, aim.distortion, aim.width, DISTORTION=aim.place is not None, SEEN=SEEN, BLOCK=32, num_warps=1,
     )  # fmt: skip
     wanted = max(aim.share * n, 1.0) if aim.share < 1 else 1e30
     sum_kernel[(1,)](errors, aim.kept, number, aim.least, loss, programs, wanted, BLOCK=PROGRAMS, num_warps=8)
