@@ -24,8 +24,7 @@ from nerf_pl.scenes import Scene
 from nerf_pl.training import load_split
 from nerf_pl.types import UserError
 
-CPU = torch.device("cpu")
-K = torch.tensor([[20.0, 0, 8], [0, 20, 6], [0, 0, 1]])
+CPU, K = torch.device("cpu"), torch.tensor([[20.0, 0, 8], [0, 20, 6], [0, 0, 1]])
 
 
 def path_of(n: int) -> Scene:

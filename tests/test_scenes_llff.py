@@ -261,3 +261,16 @@ def test_the_poses_of_fern_explain_its_photos(fern):
     right = error((1.0, 1.0, 1.0))
     for signs in ((-1.0, 1.0, 1.0), (1.0, -1.0, 1.0), (-1.0, -1.0, 1.0)):
         assert right < 0.7 * error(signs)
+
+
+def test_photos_all_around_with_a_model_are_read_from_it(tmp_path):
+    """Sets such as those of mip-NeRF 360 come in both layouts, and forward-facing ones with the model beside them."""
+    write_scene(tmp_path / "around", around())
+    write_scene(tmp_path / "facing", facing())
+    for name, found in (("around", "colmap"), ("facing", "llff")):
+        assert detect(tmp_path / name) == "llff"
+        (tmp_path / name / "sparse" / "0").mkdir(parents=True)
+        for part in ("cameras", "images", "points3D"):
+            (tmp_path / name / "sparse" / "0" / f"{part}.bin").write_bytes(b"")
+        assert detect(tmp_path / name) == found
+    assert detect(tmp_path / "around", spheric=True) == "llff"

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from nerf_pl.scenes.blender import SPLITS, load_blender
 from nerf_pl.scenes.colmap import load_colmap, model_folders
-from nerf_pl.scenes.llff import POSES, load_llff
+from nerf_pl.scenes.llff import POSES, faces_forward, load_llff
 from nerf_pl.scenes.scene import Scene, on_background
 from nerf_pl.scenes.transforms import FILE, load_transforms
 from nerf_pl.types import UserError
@@ -46,7 +46,7 @@ MARKS: dict[str, tuple[str, Callable[[Path], bool]]] = {
 LAYOUTS = ", ".join(f"{name} ({files})" for name, (files, _) in MARKS.items())
 
 
-def detect(root: Path | str) -> str:
+def detect(root: Path | str, spheric: bool = False) -> str:
     """The name of the layout of the scene folder `root`: a key of LOADERS.
 
     Raises UserError if there is no such folder or nothing in it is known.
@@ -54,7 +54,7 @@ def detect(root: Path | str) -> str:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give the folder of a scene, or make one with `nerf demo`")
-    if layout := _layout(root):
+    if layout := _layout(root, spheric):
         return layout
     inside = sorted(folder for folder in root.iterdir() if folder.is_dir() and _layout(folder))
     hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {LAYOUTS}"
@@ -77,7 +77,7 @@ def load_scene(
     Raises UserError for a folder or an option that cannot work.
     """
     root = Path(root)
-    name = detect(root) if dataset_name == "auto" else dataset_name
+    name = detect(root, spheric) if dataset_name == "auto" else dataset_name
     if name not in LOADERS:
         raise UserError(f"--dataset_name {name} is unknown: give auto or {' or '.join(LOADERS)}")
     if test_every < 0 or test_every == 1:
@@ -98,5 +98,8 @@ def available_splits(root: Path | str, dataset_name: str = "auto", test_every: i
     return SPLITS if test_every else ("train",)
 
 
-def _layout(root: Path) -> str | None:
-    return next((name for name, (_, has) in MARKS.items() if has(root)), None)
+def _layout(root: Path, spheric: bool = False) -> str | None:
+    name = next((name for name, (_, has) in MARKS.items() if has(root)), None)
+    # a set with photos all around, in both layouts (as those of mip-NeRF 360 are), is better served by its model
+    both = name == "llff" and not spheric and bool(model_folders(root))
+    return "colmap" if both and not faces_forward(root) else name

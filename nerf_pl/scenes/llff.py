@@ -65,6 +65,12 @@ def load_llff(
     )
 
 
+def faces_forward(root: Path) -> bool:
+    """Whether the views of poses_bounds.npy all look more or less one way, so that NDC can serve them."""
+    axes = -F.normalize(_read_poses(root / POSES)[0][:, :, 2], dim=-1)
+    return bool((axes @ F.normalize(axes.mean(0), dim=0)).min() > 0.5)
+
+
 def _read_poses(
     path: Path,
 ) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "C 3"], Float[Tensor, "C 2"]]:

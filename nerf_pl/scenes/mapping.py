@@ -22,7 +22,7 @@ FEATURE_SIZE, FEATURES = 1200, 4096
 OVERLAP = 10  # sequential: frames that each one is matched with, and as many at distances that double
 TILE = 10  # photos that are matched with as many others at a time: a second or two
 EXHAUSTIVE_UP_TO = 150  # photos; their pairs take some minutes on two cores
-ENOUGH_VIEWS = 10  # of one camera, so that its principal point and four coefficients can be told from its poses
+ENOUGH_VIEWS = 10  # of one camera, so that its principal point and a second coefficient can be told from its poses
 SEED = 0
 
 
@@ -144,15 +144,19 @@ def _matching(
 
 
 def _refine(pycolmap: Any, model: Any) -> Any:
-    """The model with the usual lens of phones and its principal point in place of COLMAP's one coefficient, which is
-    what photos are placed with safely; cameras with few views keep that."""
+    """The model with a principal point and two radial coefficients in place of the one that photos are placed with,
+    safely; cameras with few views keep that.
+
+    Two focal lengths and tangential coefficients would lower the error a little more, but not truly: with them poses
+    of forward-facing photos came out farther from given ones, and the focal lengths 1.4 % apart.
+    """
     refined = pycolmap.Reconstruction(model)
     views = [refined.image(i).camera_id for i in refined.reg_image_ids()]
     many = [camera for camera in refined.cameras.values() if views.count(camera.camera_id) >= ENOUGH_VIEWS]
     for camera in many:
-        focal, x, y, k1 = camera.params
-        camera.model = pycolmap.CameraModelId.OPENCV
-        camera.params = [focal, focal, x, y, k1, 0, 0, 0]
+        one_coefficient = camera.params
+        camera.model = pycolmap.CameraModelId.RADIAL
+        camera.params = [*one_coefficient, 0.0]
     # the others' principal points, held by few views, would drift
     options = pycolmap.BundleAdjustmentOptions(refine_principal_point=len(many) == len(refined.cameras))
     what = pycolmap.BundleAdjustmentConfig()
