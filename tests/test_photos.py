@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 from PIL import Image
 
 from nerf_pl.cli import main
 from nerf_pl.scenes import load_scene, photos
 from nerf_pl.scenes.colmap import Pinhole
-from nerf_pl.scenes.mapping import OVERLAP, choose_matcher, pairs_by_tile
+from nerf_pl.scenes.mapping import OVERLAP, _refine, choose_matcher, pairs_by_tile
 from nerf_pl.scenes.photos import focal_in_pixels, prepare, transforms
 from nerf_pl.scenes.top_view import top_view
 from nerf_pl.types import UserError
@@ -206,6 +207,24 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         prepare(tmp_path / "photos", tmp_path / "out", step=step)
     assert not (tmp_path / "out").exists()
+
+
+def test_refinement_finds_the_principal_point():
+    options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_cameras_per_rig=1, num_frames_per_rig=12)
+    options.num_points3D = 200
+    options.camera_model_id = pycolmap.CameraModelId.RADIAL
+    options.camera_width, options.camera_height = 1000, 800
+    options.camera_params = [900.0, 520.0, 390.0, 0.05, -0.04]
+    pycolmap.set_random_seed(0)
+    model = pycolmap.synthesize_dataset(options)  # observations without noise
+    (camera,) = model.cameras.values()
+    camera.model = pycolmap.CameraModelId.SIMPLE_RADIAL
+    camera.params = [905.0, 500.0, 400.0, 0.03]
+    model.update_point_3d_errors()
+    refined = _refine(pycolmap, model)
+    (found,) = refined.cameras.values()
+    np.testing.assert_allclose(found.params, [900, 520, 390, 0.05, -0.04], rtol=1e-3, atol=1e-4)
+    assert refined.compute_mean_reprojection_error() < 0.01 < model.compute_mean_reprojection_error()
 
 
 # ---- from photos to a scene
