@@ -67,6 +67,9 @@ def _check_grid(grid: GridOptions) -> None:
     _require(cells is None or cells % 32 == 0, "cells", cells, "give a multiple of 32")
     remedy = f"give no less than --base_resolution, {base}"
     _require(finest is None or base <= finest, "finest_resolution", finest, remedy)
+    for name in ("distortion", "table_decay"):
+        value = getattr(grid, name)
+        _require(value is None or 0 <= value < math.inf, name, value, "give 0 or more")
     samples, steps = grid.samples, grid.march_steps
     remedy = f"give more than --march_steps, {steps}: a step of training needs room for one ray"
     _require(samples is None or steps is None or samples > steps, "samples", samples, remedy)

@@ -88,23 +88,25 @@ class GridOptions:
     distortion: float | None = None
     """Weight of the loss that gathers what a ray sees in one place, against floaters (Barron et al. 2022); None: by the
     kind of scene."""
+    table_decay: float | None = None
+    """Decay of the grid's entries, of those that a step touches; None: by the kind of scene."""
     random_background: bool = True
     """Train in front of random colours, so that what is empty must be seen to be empty, and what is not must not."""
 
 
-GRID_SIZES: dict[str, dict[str, int]] = {
+GRID_SIZES: dict[str, dict[str, float]] = {
     "gpu": {
-        "levels": 8, "features": 4, "log2_size": 20, "finest_resolution": 512, "cells": 128, "march_steps": 640,
-        "horizon": 512, "samples": 2**18,
+        "levels": 8, "features": 4, "log2_size": 20, "finest_resolution": 512, "cells": 128, "march_steps": 1024,
+        "horizon": 512, "samples": 2**18, "distortion": 1e-3, "table_decay": 0.0,
     },
     "cpu": {
-        "levels": 8, "features": 2, "log2_size": 15, "finest_resolution": 256, "cells": 64, "march_steps": 256,
-        "horizon": 128, "samples": 2**14,
+        "levels": 8, "features": 2, "log2_size": 15, "finest_resolution": 192, "cells": 64, "march_steps": 192,
+        "horizon": 128, "samples": 2**13, "distortion": 0.0, "table_decay": 0.0,
     },
 }  # fmt: skip
 
 PHOTO_SIZES: dict[str, dict[str, float]] = {
-    "gpu": {"finest_resolution": 2048, "march_steps": 1024, "distortion": 1e-2},
+    "gpu": {"finest_resolution": 2048, "march_steps": 1024, "distortion": 1e-2, "table_decay": 1.0},
     "cpu": {"finest_resolution": 512, "distortion": 1e-2},
 }
 """What differs where a scene has no box around it but goes on to the horizon."""
@@ -209,12 +211,8 @@ def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool =
     """The options with all that is left to the device ("cuda" or "cpu") and to the kind of scene filled in."""
     device = "cpu" if device_type == "cpu" else "gpu"
     unbounded = unbounded if config.grid.unbounded is None else config.grid.unbounded
-    sizes: dict[str, Any] = {
-        **GRID_SIZES[device],
-        **(PHOTO_SIZES[device] if unbounded or ndc else {}),
-        "unbounded": unbounded,
-    }
-    sizes.setdefault("distortion", 0.0)
+    sizes: dict[str, Any] = {**GRID_SIZES[device], "unbounded": unbounded}
+    sizes |= PHOTO_SIZES[device] if unbounded or ndc else {}
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
     return dataclasses.replace(config, grid=dataclasses.replace(config.grid, **missing))
 

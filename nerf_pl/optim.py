@@ -90,9 +90,9 @@ class Ranger(torch.optim.RAdam):
 class GridAdam(torch.optim.Optimizer):
     """Adam for a hash grid and the networks behind it, as Instant-NGP has it (Mueller et al. 2022, appendix E.1).
 
-    Entries of the table that a step did not touch stay as they are; the networks decay. The learning rate rises to its
-    value over the first WARM_UP steps. A step whose gradients are not
-    finite is skipped and counted in `skipped`. copies: half-precision copies of parameters, kept up to date.
+    Entries of the table that a step did not touch stay as they are; the networks decay by weight_decay, entries that it
+    did touch by table_decay. The learning rate rises to its value over the first WARM_UP steps. A step whose gradients
+    are not finite is skipped and counted in `skipped`. copies: half-precision copies of parameters, kept up to date.
     """
 
     def __init__(
@@ -104,10 +104,11 @@ class GridAdam(torch.optim.Optimizer):
         copies: dict[Tensor, Tensor] | None = None,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-15,
+        table_decay: float = 0.0,
     ) -> None:
         groups = [
             {"params": list(networks), "weight_decay": weight_decay, "sparse": False},
-            {"params": list(tables), "weight_decay": 0.0, "sparse": True},
+            {"params": list(tables), "weight_decay": table_decay, "sparse": True},
         ]
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps})
         self.copies = copies or {}

@@ -108,8 +108,8 @@ def test_its_optimizer_is_its_own(scene_dir, capsys):
 
 
 def test_sizes_that_do_not_go_with_those_of_the_device(scene_dir, capsys):
-    told = refused(capsys, "train", scene_dir, "--samples", 200, "--num_gpus", 0)
-    assert told.startswith("nerf: --samples 200 cannot work: give more than --march_steps, ")
+    told = refused(capsys, "train", scene_dir, "--samples", 150, "--num_gpus", 0)
+    assert told.startswith("nerf: --samples 150 cannot work: give more than --march_steps, ")
     told = refused(capsys, "train", scene_dir, "--base_resolution", 4096, "--num_gpus", 0)
     assert "give no less than --base_resolution, 4096" in told
 

@@ -152,7 +152,7 @@ def test_unbounded_scenes(tmp_path, aabb_scale):
     scenes = [load_transforms(tmp_path, split) for split in ("train", "test", "val")]
     for scene in scenes:
         assert scene.unbounded
-        assert (scene.near, scene.far, scene.background, scene.target) == (0.05, 100.0, None, (0.0, 0.0, 0.0))
+        assert (scene.near, scene.far, scene.background, scene.target) == (0.1, 100.0, None, (0.0, 0.0, 0.0))
         assert scene.aabb.tolist() == [[-1.0] * 3, [1.0] * 3]
     centres = torch.cat([scene.cameras.c2w[:, :, 3] for scene in scenes[:2]])
     assert centres.norm(dim=-1).quantile(0.9) == pytest.approx(1, abs=1e-4)
@@ -176,7 +176,7 @@ def check_box(scene: Scene) -> None:
     share = torch.cartesian_prod(*[torch.linspace(0, 1, 21)] * 3)
     points = scene.aabb[0] + share * (scene.aabb[1] - scene.aabb[0])
     distances = torch.cdist(scene.cameras.c2w[:, :, 3], points)
-    assert scene.near == pytest.approx(max(distances.min().item(), 0.05), abs=0.05)
+    assert scene.near == pytest.approx(max(distances.min().item(), 0.1), abs=0.05)
     assert scene.far == pytest.approx(distances.max().item(), abs=1e-4)
 
 

@@ -32,7 +32,7 @@ from nerf_pl.scenes.undistort import sampling_grid, undistort, undistorted_camer
 from nerf_pl.types import UserError
 
 FILE = "transforms.json"
-NEAR, FAR = 0.05, 100.0  # in units of the normalised scene
+NEAR, FAR = 0.1, 100.0  # in units of the normalised scene
 # Instant-NGP's own frame: point * scale + offset lies in the unit cube
 SCALE, OFFSET = 0.33, 0.5
 
