@@ -101,15 +101,16 @@ GRID_SIZES: dict[str, dict[str, float]] = {
     },
     "cpu": {
         "levels": 8, "features": 2, "log2_size": 15, "finest_resolution": 192, "cells": 64, "march_steps": 192,
-        "horizon": 128, "samples": 2**13, "distortion": 0.0, "table_decay": 0.0,
+        "horizon": 128, "samples": 2**13, "distortion": 1e-3, "table_decay": 0.0,
     },
 }  # fmt: skip
 
 PHOTO_SIZES: dict[str, dict[str, float]] = {
-    "gpu": {"finest_resolution": 2048, "march_steps": 1024, "distortion": 1e-2, "table_decay": 1.0},
-    "cpu": {"finest_resolution": 512, "distortion": 1e-2},
+    "gpu": {"finest_resolution": 2048, "march_steps": 1024, "distortion": 1e-2},
+    "cpu": {"finest_resolution": 512, "march_steps": 256, "distortion": 1e-2},
 }
 """What differs where a scene has no box around it but goes on to the horizon."""
+NDC_DECAY = 1.0  # of the table: few views from one side leave much to be made up
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,7 @@ def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool =
     unbounded = unbounded if config.grid.unbounded is None else config.grid.unbounded
     sizes: dict[str, Any] = {**GRID_SIZES[device], "unbounded": unbounded}
     sizes |= PHOTO_SIZES[device] if unbounded or ndc else {}
+    sizes |= {"table_decay": NDC_DECAY} if ndc else {}
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
     return dataclasses.replace(config, grid=dataclasses.replace(config.grid, **missing))
 

@@ -13,13 +13,14 @@ from nerf_pl.occupancy import OccupancyGrid, scene_box
 from nerf_pl.ops import FieldLayout, GridLayout, MLPLayout
 from nerf_pl.rendering import Background, over, render_samples
 from nerf_pl.scenes import Scene
-from nerf_pl.types import Pixels, Rays
+from nerf_pl.types import Pixels, Rays, UserError
 
 JITTER, DRAW, NOISE, CELLS = 1, 2, 3, 5  # streams of random numbers; stream 0 draws the pixels, 6 the backgrounds
 UPDATE_EVERY = 16  # steps, of the occupancy grid
 PASSES = (4, 4, 8, 16, 32, 64)  # samples of a ray at a time, in rendering: most rays end soon, a few go on
 ROOM = 2**16  # samples at a time, at least
 STOP = 1e-3  # of the light, with which a ray ends
+MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # of the networks that the kernels hold on chip
 
 
 class NeRF(nn.Module):
@@ -254,6 +255,10 @@ def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
     g: Any = config.grid  # sized, so that nothing is None
     layout = GridLayout(g.levels, g.features, g.log2_size, g.base_resolution, g.finest_resolution)
     networks = FieldLayout(layout.width, g.hidden, g.outputs, 16, g.colour_hidden)
+    for name, most in MOST_HIDDEN.items():
+        if dtype == torch.float16 and getattr(g, name) > most:
+            told = f"--{name} {getattr(g, name)} is too wide for the GPU kernels"
+            raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
     sizes = g.cells, g.march_steps, g.samples
     rest = g.horizon, g.unbounded, g.distortion
     return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, *rest)

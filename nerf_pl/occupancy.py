@@ -11,7 +11,8 @@ from nerf_pl import ops
 from nerf_pl.cameras import Cameras, project
 from nerf_pl.types import Rays, Samples, UserError
 
-PART = 2**19  # cells that one update asks for at most
+PART = {"cuda": 2**19, "cpu": 2**14}  # cells that one update asks for at most
+WHOLE = 16  # first updates, that ask for all of them all the same
 DECAY = 0.95  # of the densities found, in an update
 CONE = 1 / 256  # step over distance, where steps of an unbounded space grow (Mueller et al. 2022, appendix E.1)
 NEAR = 1 / 8  # of the picture's size; a cell that covers more is too near to be judged by a mask
@@ -92,7 +93,8 @@ class OccupancyGrid(nn.Module):
         turn: int,
         since: int,
     ) -> None:
-        """Ask for the density at a random point of possible cells, all of them or a part in turn, and set the bits.
+        """Ask for the density at a random point of possible cells, all of them or a part in turn, and set the bits. A
+        part will do once the field has formed.
 
         What was found before fades by DECAY, so that a cell of which a random point missed the surface stays for some
         updates. A cell is visible if light reached a sample in it in a training step after `since`.
@@ -100,7 +102,8 @@ class OccupancyGrid(nn.Module):
         """
         if self._cells is None:
             self._cells = self.possible.nonzero().squeeze(1)
-        parts = -(-len(self._cells) // PART)
+        parts = -(-len(self._cells) // PART["cpu" if self._cells.device.type == "cpu" else "cuda"])
+        parts = min(parts, 1) if turn < WHOLE and len(self._cells) <= PART["cuda"] else parts
         cells = self._cells[turn % parts :: parts] if parts else self._cells
         n, size = len(cells), self.size
         place = torch.stack([cells % size, cells // size % size, cells // size**2], 1)

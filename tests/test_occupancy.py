@@ -190,11 +190,11 @@ def test_what_is_empty_fades():
     updates = math.ceil(math.log(1 / 50) / math.log(DECAY))  # from 50 to 1
     for turn in range(1, updates + 1):
         assert ours.share() >= before
-        update(ours, lambda xyz: torch.zeros(len(xyz)), turn)
+        update(ours, lambda xyz: torch.zeros(len(xyz)), turn % 16)
     # less than one is asked for where the mean is less
     mean = ours.density.mean()
     assert torch.equal(flags(ours.bits), ours.density > mean)
-    update(ours, lambda xyz: torch.full((len(xyz),), 50.0), 99)
+    update(ours, lambda xyz: torch.full((len(xyz),), 50.0), 9)
     assert ours.share() == 1
 
 
@@ -228,12 +228,21 @@ def test_only_possible_cells_are_occupied():
 
 
 def test_large_grids_are_updated_in_parts(monkeypatch):
-    monkeypatch.setattr("nerf_pl.occupancy.PART", SIZE**3 // 4)
+    monkeypatch.setattr("nerf_pl.occupancy.PART", dict.fromkeys(("cpu", "cuda"), SIZE**3 // 4))
     ours = grid()
     ours.density.fill_(1e-3)
     for turn in range(4):
         update(ours, lambda xyz: torch.full((len(xyz),), 50.0), turn)
         assert (ours.density == 50).sum() == (turn + 1) * SIZE**3 // 4
+
+
+def test_once_formed_a_cpu_takes_parts():
+    ours = grid()
+    ours.density.fill_(1e-3)
+    update(ours, lambda xyz: torch.full((len(xyz),), 50.0), 16)
+    assert (ours.density == 50).sum() == SIZE**3 // 2
+    update(ours, lambda xyz: torch.full((len(xyz),), 50.0), 15)
+    assert (ours.density == 50).all()
 
 
 def test_cells_are_visible_as_long_as_they_were_seen():

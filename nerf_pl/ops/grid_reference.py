@@ -29,24 +29,27 @@ def hash_grid(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
 
 def vertices(xyz: Tensor, layout: GridLayout) -> tuple[Tensor, Tensor]:
     """The eight vertices around each point on each level: their entries (levels, N, 8) in the table, and weights."""
-    resolution, offset, size, is_dense = layout.table(xyz.device).unbind(1)  # (L,) each
+    resolution, offset, size, _ = layout.table(xyz.device).unbind(1)  # (L,) each
     scaled = xyz.T.clamp(0, 1)[:, None] * resolution[:, None]  # (3, L, N): the longest dimension last, for vector units
     cell = torch.minimum(scaled.floor(), resolution[:, None] - 1)
     far = (scaled - cell).unbind(0)
     near = tuple(1 - weight for weight in far)
     low = cell.to(torch.int32).unbind(0)
-    dense = is_dense[:, None] == 1
-    side, mask = (resolution + 1)[:, None], (size - 1)[:, None]
-    xs, ys, zs = ((i, i + 1) for i in low)
-    dense_y, dense_z = ([i * side for i in ys], [i * side * side for i in zs])
-    hash_y, hash_z = ([i * prime for i in axis] for axis, prime in zip((ys, zs), PRIMES[1:], strict=True))
-    entries, weights = [], []
-    for corner in range(8):
-        x, y, z = corner & 1, corner >> 1 & 1, corner >> 2
-        hashed = (xs[x] ^ hash_y[y] ^ hash_z[z]) & mask
-        entries.append(torch.where(dense, xs[x] + dense_y[y] + dense_z[z], hashed) + offset[:, None])
-        weights.append((near, far)[x][0] * (near, far)[y][1] * (near, far)[z][2])
-    return torch.stack(entries, -1), torch.stack(weights, -1)
+    n_dense = sum(map(layout.is_dense, range(layout.levels)))  # the coarse levels come first
+    side, mask = (resolution + 1)[:n_dense, None], (size - 1)[n_dense:, None]
+    (dx, hx), (dy, hy), (dz, hz) = ((i[:n_dense], i[n_dense:]) for i in low)
+    dense_y, dense_z = (dy * side, (dy + 1) * side), (dz * side * side, (dz + 1) * side * side)
+    hash_y, hash_z = (hy * PRIMES[1], (hy + 1) * PRIMES[1]), (hz * PRIMES[2], (hz + 1) * PRIMES[2])
+    entries = torch.empty(*far[0].shape, 8, dtype=torch.int32, device=xyz.device)
+    weights = far[0].new_empty(*far[0].shape, 8)
+    for yz in range(4):  # corner = x + 2 y + 4 z
+        y, z = yz & 1, yz >> 1
+        dense, hashed, weight = dense_y[y] + dense_z[z], hash_y[y] ^ hash_z[z], (near, far)[y][1] * (near, far)[z][2]
+        for x in range(2):
+            entries[:n_dense, :, 2 * yz + x] = dense + (dx + x + offset[:n_dense, None])
+            entries[n_dense:, :, 2 * yz + x] = (((hx + x) ^ hashed) & mask) + offset[n_dense:, None]
+            weights[:, :, 2 * yz + x] = (near, far)[x][0] * weight
+    return entries, weights
 
 
 class _Interpolate(torch.autograd.Function):
