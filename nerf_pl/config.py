@@ -100,7 +100,7 @@ GRID_SIZES: dict[str, dict[str, float]] = {
         "horizon": 512, "samples": 2**18, "distortion": 1e-3, "table_decay": 0.0,
     },
     "cpu": {
-        "levels": 8, "features": 2, "log2_size": 15, "finest_resolution": 192, "cells": 64, "march_steps": 192,
+        "levels": 8, "features": 2, "log2_size": 14, "finest_resolution": 192, "cells": 64, "march_steps": 192,
         "horizon": 128, "samples": 2**13, "distortion": 1e-3, "table_decay": 0.0,
     },
 }  # fmt: skip

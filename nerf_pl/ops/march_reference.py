@@ -83,27 +83,31 @@ def march(
         near, far = clip(origins[:n], directions[:n], near, far, aabb)
     else:
         near, far = (torch.where(v > linear, linear * (1 + (v / linear).log()), v) for v in (near, far))
-    t, ray_ids = near.new_zeros(0), torch.zeros(0, dtype=torch.int64, device=near.device)
-    n_steps = int(((far - near) / step - jitter[:n]).ceil().clamp(min=0).max()) if n else 0
-    if n_steps:
-        grid = near[:, None] + (torch.arange(n_steps, device=near.device) + jitter[:n, None]) * step  # (R, S)
-        ray_ids, k = (grid < far[:, None]).nonzero(as_tuple=True)
-        t = grid[ray_ids, k]
-    dt = torch.full_like(t, step / stride.side)
-    if linear is not None:
-        t = torch.where(t > linear, linear * (t / linear - 1).exp(), t)
-        dt = dt * (t / linear).clamp(min=1)
-    xyz = origins[ray_ids] + t[:, None] * directions[ray_ids]
+    rows = (far > near).nonzero()[:, 0]  # the rays that pass
+    start = near[rows] + jitter[rows] * step
+    n_steps = int(((far[rows] - start) / step).ceil().max().clamp(min=0)) if len(rows) else 0
+    s = start[:, None] + torch.arange(n_steps, device=near.device) * step  # (R, S)
+    t = s if linear is None else torch.where(s > linear, linear * (s / linear - 1).exp(), s)
+    axes = [origins[rows, k, None] + t * directions[rows, k, None] for k in range(3)]
     if linear is None:
-        unit, cells = (xyz - aabb[0]) / stride.side, cell_of(xyz, aabb, stride.size)
+        scale = stride.size / (aabb[1] - aabb[0])
+        places = [(x - low) * k for x, low, k in zip(axes, aabb[0], scale, strict=True)]
     else:
-        unit, shrunk = contract(xyz, aabb)
-        dt, cells = dt / shrunk, cell_of(unit, aabb.new_tensor([[0.0] * 3, [1.0] * 3]), stride.size)
+        places = [unit.view(s.shape) * stride.size for unit in contract(torch.stack(axes, -1).view(-1, 3), aabb)[0].T]
+    i, j, k = (place.to(torch.int32).clamp_(0, stride.size - 1) for place in places)
+    cells = i + stride.size * (j + stride.size * k)
     words = bits[cells >> 5]
     if batch is not None:
-        words = torch.where(ray_ids % EXPLORERS == 0, words, batch.visible[cells >> 5])
-    hit = (words >> (cells & 31) & 1).bool()
-    t, dt, ray_ids, unit, cells = t[hit], dt[hit], ray_ids[hit], unit[hit], cells[hit]
+        words = torch.where((rows % EXPLORERS == 0)[:, None], words, batch.visible[cells >> 5])
+    hit = (words >> (cells & 31) & 1).bool() & (s < far[rows, None])
+    ray_ids, steps = hit.nonzero(as_tuple=True)
+    t, cells, ray_ids = t[ray_ids, steps], cells[ray_ids, steps].long(), rows[ray_ids]
+    xyz, dt = origins[ray_ids] + t[:, None] * directions[ray_ids], torch.full_like(t, step / stride.side)
+    if linear is None:
+        unit = (xyz - aabb[0]) / stride.side
+    else:
+        unit, shrunk = contract(xyz, aabb)
+        dt = dt * (t / linear).clamp(min=1) / shrunk
     offsets = F.pad(torch.bincount(ray_ids, minlength=n_rays).cumsum(0), (1, 0))
     if batch is None:
         return t, dt, ray_ids, offsets, unit, cells
