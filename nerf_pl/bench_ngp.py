@@ -132,9 +132,9 @@ def _measure_budget(
     for view in range(len(scene)):
         images = render_view(model, scene, view, config.train.chunk, device)
         rgb = torch.from_numpy(media.to_uint8(images["rgb"].cpu())).float() / 255
-        psnr.append(float(metrics.psnr(rgb, scene.image(view))))
+        psnr.append(float(metrics.psnr(rgb, scene.image(view), scene.mask(view))))
         if min(rgb.shape[:2]) >= 11:  # the window of SSIM
-            ssim.append(float(metrics.ssim(rgb, scene.image(view))))
+            ssim.append(float(metrics.ssim(rgb, scene.image(view), scene.mask(view))))
     for view in range(len(scene)):  # once more, when everything is compiled
         _wait(device)
         start = time.perf_counter()

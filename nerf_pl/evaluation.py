@@ -34,8 +34,9 @@ def evaluate(
 ) -> dict:
     """Render every view of a scene, write what it looks like into `folder`, and score it against the photographs.
 
-    Scores are those of the 8-bit pictures that are written. Files: NNN.png, with save_depth depth_NNN, TITLE.gif,
-    TITLE.mp4, index.html, and the metrics: the means as psnr and ssim, the views below them. Returns the metrics.
+    Scores are those of the 8-bit pictures that are written, where masks say so of a part of them. Files: NNN.png, with
+    save_depth depth_NNN, TITLE.gif, TITLE.mp4, index.html, and the metrics: the means as psnr and ssim, the views below
+    them. Returns the metrics.
     """
     if min(scene.cameras.width, scene.cameras.height) < 11:
         size = f"{scene.cameras.width}x{scene.cameras.height}"
@@ -54,8 +55,8 @@ def evaluate(
         media.write_png(folder / f"{i:03d}_target.png", target)
         view = {
             "name": scene.names[i] if scene.names else f"{i:03d}",
-            "psnr": float(metrics.psnr(stored, target)),
-            "ssim": float(metrics.ssim(stored, target)),
+            "psnr": float(metrics.psnr(stored, target, scene.mask(i))),
+            "ssim": float(metrics.ssim(stored, target, scene.mask(i))),
         }
         views.append(view)
         frames.append(folder / f"{i:03d}.png")

@@ -212,7 +212,9 @@ class NeRFSystem(L.LightningModule):
         images = render_view(self.model, self.val_scene, view, self.config.train.chunk, self.device)
         target = self.val_scene.image(view).to(self.device)
         images["target"] = target
-        self.log("val/psnr", metrics.psnr(images["rgb"], target), batch_size=1, sync_dist=True)
+        mask = self.val_scene.mask(view)
+        mask = None if mask is None else mask.to(self.device)
+        self.log("val/psnr", metrics.psnr(images["rgb"], target, mask), batch_size=1, sync_dist=True)
         self.log("step", float(self.step), batch_size=1, sync_dist=True)
         return images
 

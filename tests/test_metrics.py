@@ -52,3 +52,16 @@ def test_ssim_of_a_picture_smaller_than_its_window_is_refused():
     assert torch.isfinite(ssim(torch.rand(11, 11, 3), torch.rand(11, 11, 3)))
     with pytest.raises(ValueError, match="11x11"):
         ssim(torch.rand(10, 30, 3), torch.rand(10, 30, 3))
+
+
+def test_masks_leave_the_rest_out():
+    a, b = torch.rand(40, 30, 3), torch.rand(40, 30, 3)
+    mask = torch.zeros(40, 30, dtype=torch.bool)
+    mask[:20] = True
+    assert psnr(a, b, mask).item() == pytest.approx(psnr(a[:20], b[:20]).item(), abs=1e-4)
+    other = torch.where(mask[..., None], a, torch.rand(40, 30, 3))
+    assert ssim(other, b, mask).item() == pytest.approx(ssim(a, b, mask).item(), abs=1e-6)
+    # where windows do not reach over the edge of the mask, its values are those of the picture alone
+    mask[15:] = False
+    assert ssim(torch.cat([a[:20], b[20:]]), b, mask).item() == pytest.approx(ssim(a, b, mask).item(), abs=2e-2)
+    assert ssim(a, b, torch.ones_like(mask)).item() == pytest.approx(ssim(a, b).item(), abs=1e-6)

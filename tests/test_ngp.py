@@ -10,7 +10,7 @@ import torch
 from test_unhappy import interrupted
 from tiny import NGP_FLAGS, config, content, equal, nerf, start
 
-from nerf_pl import callbacks
+from nerf_pl import callbacks, models
 from nerf_pl.checkpoint import load_model
 from nerf_pl.data import PixelBatches
 from nerf_pl.metrics import psnr
@@ -18,6 +18,7 @@ from nerf_pl.models import make_model
 from nerf_pl.rendering import render_view
 from nerf_pl.steps import fit
 from nerf_pl.training import RunFolders, load_split, train
+from nerf_pl.types import UserError
 
 CPU = torch.device("cpu")
 
@@ -127,3 +128,13 @@ def test_two_processes_train_with_the_mean_gradient(scene_dir, tmp_path):
         assert (pair[0] - mean).norm() > 0.1 * mean.norm()
         moment = ours["optimizer_states"][0]["state"][i]["m"]  # a tenth of the first gradient
         assert torch.allclose(10 * moment, mean, atol=1e-6 * float(mean.abs().max()) + 1e-9)
+
+
+def test_networks_too_wide_for_the_kernels():
+    """As on a GPU, where they would hold them on chip."""
+    wide = config("ngp")
+    for name, value in (("hidden", 128), ("colour_hidden", 256)):
+        grid = replace(wide.grid, **{name: value})
+        with pytest.raises(UserError, match=f"--{name} {value} is too wide for the GPU kernels"):
+            models._make_ngp(replace(wide, grid=grid), torch.float16, 0)
+        models._make_ngp(replace(wide, grid=grid), torch.float32, 0)
