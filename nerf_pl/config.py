@@ -85,6 +85,8 @@ class GridOptions:
     """Samples per training step; the number of rays follows, up to batch_size."""
     unbounded: bool | None = None
     """Go on beyond the scene's box, in ever larger cells; None: where the scene does."""
+    extended: bool | None = None
+    """In cells that no training view looked into, show what is nearest to them; None: by the kind of scene."""
     distortion: float | None = None
     """Weight of the loss that gathers what a ray sees in one place, against floaters (Barron et al. 2022); None: by the
     kind of scene."""
@@ -212,7 +214,7 @@ def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool =
     """The options with all that is left to the device ("cuda" or "cpu") and to the kind of scene filled in."""
     device = "cpu" if device_type == "cpu" else "gpu"
     unbounded = unbounded if config.grid.unbounded is None else config.grid.unbounded
-    sizes: dict[str, Any] = {**GRID_SIZES[device], "unbounded": unbounded}
+    sizes: dict[str, Any] = {**GRID_SIZES[device], "unbounded": unbounded, "extended": unbounded or ndc}
     sizes |= PHOTO_SIZES[device] if unbounded or ndc else {}
     sizes |= {"table_decay": NDC_DECAY} if ndc else {}
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}

@@ -129,6 +129,7 @@ class NGP(nn.Module):
         horizon: int = 512,
         unbounded: bool = False,
         distortion: float = 0.0,
+        extended: bool = False,
     ):
         super().__init__()
         self.march_steps, self.samples, self.seed, self.grad_share = march_steps, samples, seed, grad_share
@@ -136,7 +137,7 @@ class NGP(nn.Module):
         self.field = HashField(layout, networks, dtype)
         self.is_plain = dtype == torch.float32
         box = torch.tensor([[0.0] * 3, [1.0] * 3])
-        self.occupancy = OccupancyGrid(box, cells, plain=self.is_plain, unbounded=unbounded)
+        self.occupancy = OccupancyGrid(box, cells, plain=self.is_plain, unbounded=unbounded, extended=extended)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
         # rays that the next step takes, and that the last one had room for
         self.register_buffer("active", torch.full((1,), max(samples // 64, 64), dtype=torch.int32))
@@ -189,7 +190,7 @@ class NGP(nn.Module):
         if self.is_plain:
             return self(rays, background)[-1]
         grid = self.occupancy
-        given = rays.origins, rays.directions, rays.near, rays.far, grid.bits, grid.aabb
+        given = rays.origins, rays.directions, rays.near, rays.far, grid.shown(), grid.aabb
         way = ops.advance(*given, self.stride, max(4 * len(rays), ROOM))
         view = self._view(rays.viewdirs)
         for k in PASSES:
@@ -201,7 +202,7 @@ class NGP(nn.Module):
 
     def _advance(self, way, view: Tensor, k: int) -> None:
         unit, ray_ids, count = way.fill(k)
-        sigma, rgb = self.field.at(unit, view, ray_ids, count)
+        sigma, rgb = self.field.at(self.occupancy.moved(unit), view, ray_ids, count)
         way.blend(sigma, rgb, k, STOP)
 
     def before_step(self, step: int) -> None:
@@ -260,5 +261,5 @@ def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
             told = f"--{name} {getattr(g, name)} is too wide for the GPU kernels"
             raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
     sizes = g.cells, g.march_steps, g.samples
-    rest = g.horizon, g.unbounded, g.distortion
+    rest = g.horizon, g.unbounded, g.distortion, g.extended
     return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, *rest)

@@ -23,7 +23,9 @@ class OccupancyGrid(nn.Module):
 
     A cell is occupied if light would lose more than `threshold` of itself within a step of the march. `possible` cells
     are those that may ever be: where no camera looks, or where the masks leave nothing, none is. unbounded: the box is
-    the middle of all of space, see `ops.contract`. plain: march in plain PyTorch on a GPU as well.
+    the middle of all of space, see `ops.contract`. plain: march in plain PyTorch on a GPU as well. extended: in
+    evaluation, what cells hold that light never reached in training is that of the nearest cell that it did reach: the
+    field itself says nothing but noise there.
     """
 
     density: Tensor
@@ -40,11 +42,13 @@ class OccupancyGrid(nn.Module):
         threshold: float = 0.01,
         plain: bool = False,
         unbounded: bool = False,
+        extended: bool = False,
     ):
         super().__init__()
         if size % 32:
             raise ValueError(f"size={size} must be a multiple of 32")
-        self.size, self.threshold, self.plain, self.unbounded = size, threshold, plain, unbounded
+        self.size, self.threshold, self.plain = size, threshold, plain
+        self.unbounded, self.extended = unbounded, extended
         self.register_buffer("aabb", aabb.to(torch.float32))
         self.register_buffer("density", torch.zeros(size**3))
         self.register_buffer("bits", torch.full((size**3 // 32,), -1, dtype=torch.int32))
@@ -52,14 +56,18 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("visible", torch.full((size**3 // 32,), -1, dtype=torch.int32))
         self.register_buffer("possible", torch.ones(size**3, dtype=torch.bool))
         self._cells: Tensor | None = None  # numbers of the possible cells
-        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_cells", None))
+        self._extension: tuple[Tensor, Tensor] | None = None  # bits, and which cell stands for each
+        self.register_load_state_dict_post_hook(lambda module, _: module._changed())
 
     def restrict(self, possible: Bool[Tensor, "G G G"]) -> None:
         """Only these cells, indexed [z, y, x], may be occupied from now on; all of them are until the next update."""
         self.possible.copy_(possible.reshape(-1))
         self.bits.copy_(ops.pack_bits(self.possible))
         self.visible.copy_(self.bits)
-        self._cells = None
+        self._changed()
+
+    def _changed(self) -> None:
+        self._cells = self._extension = None
 
     def stride(self, step: float) -> ops.Stride:
         """Steps of this world length; those of an unbounded space grow with the distance."""
@@ -79,10 +87,36 @@ class OccupancyGrid(nn.Module):
         """Samples in occupied cells, with dt in sides of the unit cube, their points in it, and cells; see
         `ops.march`."""
         march = ops.march_reference.march if self.plain else ops.march
+        bits = self.bits if self.training else self.shown()
         t, dt, ray_ids, offsets, unit, cells = march(
-            rays.origins, rays.directions, rays.near, rays.far, self.bits, self.aabb, jitter, stride, batch
+            rays.origins, rays.directions, rays.near, rays.far, bits, self.aabb, jitter, stride, batch
         )
-        return Samples(t, dt, ray_ids, offsets), unit, cells
+        return Samples(t, dt, ray_ids, offsets), unit if self.training else self.moved(unit), cells
+
+    def shown(self) -> Tensor:
+        """Bits of the cells to be shown in evaluation."""
+        if not self.extended:
+            return self.bits
+        if self._extension is None:
+            source = nearest((self.seen > 0).view(3 * (self.size,))).view(-1)
+            occupied = (self.bits[source >> 5] >> (source & 31) & 1).bool()
+            self._extension = ops.pack_bits(occupied), source
+        return self._extension[0]
+
+    def moved(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Points of the unit cube, to where the field is to be asked for them in evaluation."""
+        if not self.extended:
+            return unit
+        self.shown()
+        assert self._extension is not None
+        span = (
+            unit.new_ones(3) if self.unbounded else (self.aabb[1] - self.aabb[0]) / (self.aabb[1] - self.aabb[0]).max()
+        )
+        place = (unit / span * self.size).long().clamp(0, self.size - 1)
+        cell = place[:, 0] + self.size * (place[:, 1] + self.size * place[:, 2])
+        source = self._extension[1][cell]
+        other = torch.stack([source % self.size, source // self.size % self.size, source // self.size**2], 1)
+        return unit + (other - place) * (span / self.size)
 
     @torch.no_grad()
     def update(
@@ -116,6 +150,7 @@ class OccupancyGrid(nn.Module):
         occupied = (self.density > least) & self.possible
         self.bits.copy_(ops.pack_bits(occupied))
         self.visible.copy_(ops.pack_bits(occupied & (self.seen > since)))
+        self._extension = None
 
     def share(self) -> float:
         """Share of all cells that are occupied."""
@@ -134,6 +169,25 @@ def points_of(
     m = 1 / (2 - q.abs().amax(1).clamp(min=1, max=2 - 1e-3))
     p = q * (m * m / (2 * m - 1))[:, None]
     return (aabb[0] + aabb[1]) / 2 + p * (aabb[1] - aabb[0]) / 2, m
+
+
+def nearest(known: Bool[Tensor, "G G G"]) -> Int[Tensor, "G G G"]:
+    """For each cell [z, y, x] the number of the nearest known one, by steps along the axes: itself if it is known.
+    Without a known cell each stands for itself.
+    """
+    size = len(known)
+    own = torch.arange(size**3, device=known.device).view(known.shape)
+    if not bool(known.any()):
+        return own
+    source = torch.where(known, own, -1)
+    while bool((source < 0).any()):
+        before = F.pad(source, (1, 1, 1, 1, 1, 1), value=-1)
+        for axis in range(3):
+            for start in (0, 2):
+                ranges = [slice(1, -1)] * 3
+                ranges[axis] = slice(start, start + size)
+                source = torch.where(source < 0, before[tuple(ranges)], source)
+    return source
 
 
 def centres(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "N 3"]:

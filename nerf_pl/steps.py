@@ -108,8 +108,8 @@ def make_optimizer(model: Model, config: Config) -> torch.optim.Optimizer:
     if isinstance(model, NGP):
         field = model.field
         copies: dict[Tensor, Tensor] = {} if field.values is None else {field.table: field.values}
-        decays = {"weight_decay": o.weight_decay, "table_decay": config.grid.table_decay or 0.0}
-        return optim.GridAdam([field.table], [field.params], o.lr, copies=copies, **decays)
+        table_decay = config.grid.table_decay or 0.0
+        return optim.GridAdam([field.table], [field.params], o.lr, o.weight_decay, copies, table_decay=table_decay)
     return optim.make_optimizer(list(model.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
 
 

@@ -1,0 +1,84 @@
+"""What is shown where no training view looked: the nearest cells that some did look into."""
+
+import torch
+
+from nerf_pl.occupancy import OccupancyGrid, nearest
+from nerf_pl.types import Rays
+
+SIZE = 32
+BOX = torch.tensor([[-1.0, -1.0, -0.5], [1.0, 1.0, 0.5]])
+
+
+def test_nearest():
+    known = torch.rand(8, 9, 8, generator=torch.Generator().manual_seed(0))[:, :8] < 0.02
+    source = nearest(known)
+    assert torch.equal(source[known], torch.arange(512).view(8, 8, 8)[known])
+    assert known.view(-1)[source].all()
+    places = torch.stack(torch.meshgrid(*[torch.arange(8)] * 3, indexing="ij"), -1).view(-1, 3)
+    way = (places - places[source.view(-1)]).abs().sum(1)
+    least = (places[:, None] - places[known.view(-1)]).abs().sum(2).amin(1)
+    assert torch.equal(way, least)
+    nothing = torch.zeros(4, 4, 4, dtype=torch.bool)
+    assert torch.equal(nearest(nothing).view(-1), torch.arange(64))
+
+
+def half_seen(extended: bool, unbounded: bool = False) -> OccupancyGrid:
+    """Light has reached the half with x < 0, whose cells are occupied where y < 0; of the other half all are."""
+    box = BOX if not unbounded else torch.tensor([[-1.0] * 3, [1.0] * 3])
+    grid = OccupancyGrid(box, SIZE, unbounded=unbounded, extended=extended)
+    seen = torch.zeros(SIZE, SIZE, SIZE, dtype=torch.bool)
+    seen[:, :, : SIZE // 2] = True
+    occupied = ~seen
+    occupied[:, : SIZE // 2] = True
+    grid.restrict(occupied)
+    grid.seen.copy_(seen.view(-1))
+    return grid.eval()
+
+
+def march(grid: OccupancyGrid, y: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """t and points of the samples of a ray along x, in the middle of the unit cube's z."""
+    ray = torch.tensor([[-2.0, y, 0.01]]), torch.tensor([[1.0, 0, 0]])
+    rays = Rays(*ray, ray[1], torch.tensor([0.5]), torch.tensor([9.0]))
+    samples, unit, _ = grid.march(rays, grid.stride(0.01), torch.full((1,), 0.5))
+    return samples.t, unit
+
+
+def test_what_was_not_seen_is_that_of_the_nearest_cell():
+    t, unit = march(half_seen(True), -0.4)
+    assert len(t) == 200
+    assert (unit[:, 0] < 0.5).all()
+    inner = t < 2
+    assert torch.allclose(unit[inner, 0], (t[inner] - 1) / 2, atol=1e-4)
+    beyond = unit[~inner, 0]  # again and again the last cell that was seen
+    assert (beyond >= 15 / 32 - 1e-4).all()
+    assert torch.allclose(beyond, 15 / 32 + ((t[~inner] - 1) / 2) % (1 / 32), atol=1e-4)
+    assert torch.allclose(unit[:, 1], torch.full_like(t, 0.3))
+    t, _ = march(half_seen(True), 0.4)  # there the nearest are empty
+    assert len(t) == 0
+    t, unit = march(half_seen(False), 0.4)
+    assert len(t) == 100
+    assert (unit[:, 0] > 0.5).all()
+
+
+def test_in_training_the_field_is_asked_where_the_samples_are():
+    grid = half_seen(True).train()
+    t, unit = march(grid, 0.4)
+    assert len(t) == 100
+    assert (unit[:, 0] > 0.5).all()
+
+
+def test_without_end():
+    t, unit = march(half_seen(True, unbounded=True), -0.4)
+    assert float(t.max()) > 8
+    assert (unit[:, 0] < 0.5).all()
+    known = t < 2
+    assert torch.allclose(unit[known & (t > 1), 0], 0.5 + (t[known & (t > 1)] - 2) / 4, atol=1e-4)
+
+
+def test_a_change_is_noticed():
+    grid = half_seen(True)
+    before = grid.shown()
+    grid.seen.fill_(1)
+    grid.update(lambda xyz: torch.full((len(xyz),), 50.0), lambda n: torch.full((n,), 0.5), 0.01, 0, -1)
+    assert not torch.equal(grid.shown(), before)
+    assert torch.equal(grid.shown(), grid.bits)
