@@ -1,9 +1,11 @@
 """Models: rays in, pixels out, one per level."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nerf_pl import losses, ops, sampling
@@ -13,11 +15,12 @@ from nerf_pl.occupancy import OccupancyGrid, scene_box
 from nerf_pl.ops import FieldLayout, GridLayout, MLPLayout
 from nerf_pl.rendering import Background, over, render_samples
 from nerf_pl.scenes import Scene
-from nerf_pl.types import Pixels, Rays, UserError
+from nerf_pl.types import Pixels, Rays, Samples, UserError
 
 JITTER, DRAW, NOISE, CELLS = 1, 2, 3, 5  # streams of random numbers; stream 0 draws the pixels, 6 the backgrounds
 UPDATE_EVERY = 16  # steps, of the occupancy grid
 PASSES = (4, 4, 8, 16, 32, 64)  # samples of a ray at a time, in rendering: most rays end soon, a few go on
+PLAIN_PASSES = (8, 24, 64)  # the same in plain PyTorch, where a pass costs more
 ROOM = 2**16  # samples at a time, at least
 STOP = 1e-3  # of the light, with which a ray ends
 MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # of the networks that the kernels hold on chip
@@ -186,9 +189,9 @@ class NGP(nn.Module):
         return [over(ops.composite(sigma, rgb, samples), background)]
 
     def render(self, rays: Rays, background: Background) -> Pixels:
-        """Pixels of one level; on a GPU each ray ends where little light is left."""
+        """Pixels of one level. Samples are asked for a few at a time, and a ray ends where little light is left."""
         if self.is_plain:
-            return self(rays, background)[-1]
+            return self._render_plain(rays, background)
         grid = self.occupancy
         given = rays.origins, rays.directions, rays.near, rays.far, grid.shown(), grid.aabb
         way = ops.advance(*given, self.stride, max(4 * len(rays), ROOM))
@@ -199,6 +202,24 @@ class NGP(nn.Module):
             self._advance(way, view, PASSES[-1])
         opacity = 1 - way.passed
         return over(Pixels(way.rgb, way.depth, opacity, opacity.new_zeros(0)), background)
+
+    def _render_plain(self, rays: Rays, background: Background) -> Pixels:
+        samples, unit, _ = self.occupancy.march(rays, self.stride, torch.full_like(rays.near, 0.5))
+        view, ids, n = self._view(rays.viewdirs), samples.ray_ids, len(rays)
+        rank = torch.arange(len(samples), device=ids.device) - samples.offsets[ids]
+        passed, rgb, depth = torch.ones_like(rays.near), torch.zeros_like(rays.origins), torch.zeros_like(rays.near)
+        begin = 0
+        for k in itertools.chain(PLAIN_PASSES, itertools.repeat(PLAIN_PASSES[-1])):
+            left = (rank >= begin) & (passed[ids] > STOP)
+            if not bool(left.any()):
+                break
+            now = (left & (rank < begin + k)).nonzero()[:, 0]
+            sigma, colour = self.field.at(unit[now], view, ids[now])
+            offsets = F.pad(torch.bincount(ids[now], minlength=n).cumsum(0), (1, 0))
+            part = ops.composite(sigma, colour, Samples(samples.t[now], samples.dt[now], ids[now], offsets))
+            rgb, depth = rgb + passed[:, None] * part.rgb, depth + passed * part.depth
+            passed, begin = passed * (1 - part.opacity), begin + k
+        return over(Pixels(rgb, depth, 1 - passed, passed.new_zeros(0)), background)
 
     def _advance(self, way, view: Tensor, k: int) -> None:
         unit, ray_ids, count = way.fill(k)
