@@ -50,7 +50,7 @@ def check_film(a: Any) -> None:
 
 def film_run(a: Any, model: Model, config: Config, root: Path, folder: Path, stamp: str, device: torch.device) -> None:
     """Film a run as the options of `nerf render` ask for, into `folder`; `stamp` names its weights."""
-    scene = load_split(config, root, "test" if a.path == "test" else "train")
+    scene = load_split(config, root, "test" if a.path == "test" else "train", pictures=False)
     scene = replace(scene, images=scene.images[:0], masks=None)  # only where the cameras stand matters from here on
     dome = (detect(root) if config.data.dataset_name == "auto" else config.data.dataset_name) == "blender"
     name, cameras, fps = film_cameras(a, scene, dome, config.data.spheric)
@@ -62,7 +62,7 @@ def film_run(a: Any, model: Model, config: Config, root: Path, folder: Path, sta
 
 def film_classic(model: Model, config: Config, a: Any, folder: Path, stamp: str, device: torch.device) -> None:
     """What the classic eval.py makes of the split test of an LLFF scene: a spiral, or a turn if it is spheric."""
-    scene = load_split(config, a.root_dir, "train")
+    scene = load_split(config, a.root_dir, "train", pictures=False)
     name, cameras, fps = film_cameras(Render(a.root_dir, path="360" if a.spheric else "spiral"), scene)
     scene = replace(scene, cameras=cameras, images=scene.images[:0], masks=None)
 

@@ -110,10 +110,10 @@ def process() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def load_split(config: Config, root: Path, split: str) -> Scene:
-    """One split of the scene in `root`, as the options of a run ask for it."""
+def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
+    """One split of the scene in `root`, as the options of a run ask for it; see `load_scene`."""
     d = config.data
-    scene = load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.test_every, d.spheric)
+    scene = load_scene(root, d.dataset_name, split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures)
     if config.method == "ngp":  # rays through the middle of pixels; the classic ones pass a corner
         scene = replace(scene, cameras=replace(scene.cameras, pixel_offset=0.5))
     return scene

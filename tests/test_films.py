@@ -282,7 +282,7 @@ def test_the_classic_eval_films_llff(run, scene_dir, monkeypatch):
     """What it does of such a scene with the views of another one, which is turned to have no test views."""
     checkpoint = run / "checkpoints" / "last.ckpt"
     forward = replace(load_split(load_model(checkpoint, CPU)[1], scene_dir, "train"), ndc=(2.0, 2.0))
-    monkeypatch.setattr(films, "load_split", lambda config, root, split: {"train": forward}[split])
+    monkeypatch.setattr(films, "load_split", lambda config, root, split, pictures: {"train": forward}[split])
     monkeypatch.setattr(films, "FRAMES", 2)
     words = ("--root_dir", scene_dir, "--dataset_name", "llff", "--scene_name", "toys", "--ckpt_path", checkpoint)
     nerf(*words, "--img_wh", 16, 16, "--num_gpus", 0, program="eval.py")

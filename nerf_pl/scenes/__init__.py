@@ -23,6 +23,7 @@ class Loader(Protocol):
         downscale: int = 1,
         test_every: int = 8,
         spheric: bool = False,
+        pictures: bool = True,
     ) -> Scene: ...
 
 
@@ -69,11 +70,13 @@ def load_scene(
     downscale: int = 1,
     test_every: int = 8,
     spheric: bool = False,
+    pictures: bool = True,
 ) -> Scene:
     """One split of the scene in the folder `root`, by the loader `dataset_name` or, with "auto", the one that fits.
 
     img_wh: width and height to resize the images to; downscale divides them instead. test_every: where the layout has
     no splits, each so many views one is held out (0: none). spheric is for llff and has no effect on other layouts.
+    pictures False leaves them black: quick, for who wants to know the cameras.
     Raises UserError for a folder or an option that cannot work.
     """
     root = Path(root)
@@ -82,7 +85,7 @@ def load_scene(
         raise UserError(f"--dataset_name {name} is unknown: give auto or {' or '.join(LOADERS)}")
     if test_every < 0 or test_every == 1:
         raise UserError(f"--test_every {test_every} leaves no view to train on: give 2 or more, or 0 to hold out none")
-    return LOADERS[name](root, split, img_wh, downscale, test_every, spheric)
+    return LOADERS[name](root, split, img_wh, downscale, test_every, spheric, pictures)
 
 
 def available_splits(root: Path | str, dataset_name: str = "auto", test_every: int = 8) -> tuple[str, ...]:

@@ -33,20 +33,21 @@ def load_blender(
     downscale: int = 1,
     test_every: int = 0,
     spheric: bool = False,
+    pictures: bool = True,
 ) -> Scene:
     """The views of transforms_{split}.json in the folder `root`.
 
     Pictures stay 8-bit, RGBA or RGB as stored, and are resized (Lanczos, colours weighed by alpha) to img_wh or by 1 /
     downscale as they are decoded. Rays pass the corner of their pixel (pixel_offset 0) as in the classic
-    implementation; near is 2, far 6, the background white. test_every and spheric are for other layouts. Raises
-    UserError for whatever is missing, damaged or contradictory.
+    implementation; near is 2, far 6, the background white. test_every and spheric are for other layouts; pictures: see
+    `read_pictures`. Raises UserError for whatever is missing, damaged or contradictory.
     """
     root = Path(root)
     angle, files, c2w = _read_transforms(root, split)
     sizes, mode = picture_sizes(files, upright=False)
     native = one_size(files, sizes)
     width, height = target_size(root, native, img_wh, downscale)
-    images = read_pictures(files, [(width, height)] * len(files), mode, upright=False)
+    images = read_pictures(files, [(width, height)] * len(files), mode, upright=False, pictures=pictures)
     focal = 0.5 * native[0] / math.tan(0.5 * angle)  # pixels of the stored pictures
     K = torch.tensor([[focal, 0, native[0] / 2], [0, focal, native[1] / 2], [0, 0, 1]], dtype=torch.float32)
     cameras = Cameras(c2w, K.expand(len(files), 3, 3), *native, pixel_offset=0.0).resized(width, height)

@@ -30,6 +30,7 @@ def load_colmap(
     downscale: int = 1,
     test_every: int = 8,
     spheric: bool = False,
+    pictures: bool = True,
 ) -> Scene:
     """The photos in root/images that a COLMAP model has placed, sorted by name and split by `held_out`.
 
@@ -60,7 +61,7 @@ def load_colmap(
         return picture if lens.project is None else undistort(picture, lens.project, lens.K, lens.size)
 
     try:
-        images = read_pictures(files, sizes, photos.mode, photos.upright, straighten)
+        images = read_pictures(files, sizes, photos.mode, photos.upright, straighten, pictures)
     finally:
         sampling_grid.cache_clear()
     K = np.stack([_resized(lens, size) for lens, size in zip(shots, sizes, strict=True)])

@@ -29,6 +29,7 @@ def load_llff(
     downscale: int = 1,
     test_every: int = 8,
     spheric: bool = False,
+    pictures: bool = True,
 ) -> Scene:
     """The views of a split of the folder `root`, with poses_bounds.npy and pictures in images, images_4 and so on.
 
@@ -57,7 +58,7 @@ def load_llff(
     one_size(files, sizes)
     return Scene(
         replace(cameras, c2w=cameras.c2w[chosen].float(), K=cameras.K[chosen].float()),
-        read_pictures(files, [size] * len(files), mode, upright),
+        read_pictures(files, [size] * len(files), mode, upright, pictures=pictures),
         background=None,
         names=tuple(file.stem for file in files),
         root=root,

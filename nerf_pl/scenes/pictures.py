@@ -101,13 +101,17 @@ def read_pictures(
     mode: str,
     upright: bool = True,
     change: Callable[[int, np.ndarray], np.ndarray] | None = None,
+    pictures: bool = True,
 ) -> UInt8[Tensor, "C H W ch"]:
     """All pictures at `sizes`, resized (Lanczos, colours weighed by alpha) as they are decoded, on one canvas each.
 
     change(index, picture (h, w, ch)) gives what to store in place of the decoded picture: of the same size. No more
-    than a few pictures are in memory at their full size. Raises UserError for a damaged file.
+    than a few pictures are in memory at their full size. pictures False: nothing is decoded, all is black and takes no
+    memory, for those whom the cameras are enough. Raises UserError for a damaged file.
     """
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
+    if not pictures:
+        return torch.zeros(1, dtype=torch.uint8).expand(len(files), height, width, len(mode))
     images = torch.zeros(len(files), height, width, len(mode), dtype=torch.uint8)
 
     def decode(index: int) -> None:

@@ -57,6 +57,7 @@ def load_transforms(
     downscale: int = 1,
     test_every: int = 8,
     spheric: bool = False,
+    pictures: bool = True,
 ) -> Scene:
     """The views of a split of transforms.json in the folder `root`.
 
@@ -94,8 +95,9 @@ def load_transforms(
         matrix[1] *= size[1] / native[1]
     files = [frame.file for frame in frames]
     try:
-        images = read_pictures(files, sizes, mode, upright, lambda index, picture: warps[index](picture, False))
-        masks = _read_masks(frames, natives, sizes, upright, warps)
+        straighten = lambda index, picture: warps[index](picture, False)  # noqa: E731
+        images = read_pictures(files, sizes, mode, upright, straighten, pictures)
+        masks = _read_masks(frames, natives, sizes, upright, warps) if pictures else None
     finally:
         sampling_grid.cache_clear()
     height, width = images.shape[1:3]
