@@ -81,6 +81,8 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         # the loaders hold numbers, not images: there is nothing for workers to do
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
+        # DDP makes these nodes before a graph is captured on a stream of its own, which waits for all it needs
+        warnings.filterwarnings("ignore", message=".*AccumulateGrad node's stream does not match.*")
         try:
             trainer.fit(system, SceneData(len(val) if val else 0, system.next_chunks, config.train.val_views))
         except BaseException:
