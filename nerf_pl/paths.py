@@ -12,6 +12,7 @@ from nerf_pl.cameras import Cameras
 Point = tuple[float, float, float]
 UP: Point = (0.0, 0.0, 1.0)
 FOCUS = 3.5  # how far ahead the spiral of forward-facing scenes looks, where their nearest point is at 4/3
+NEARER = 0.3  # of the way to the target that a spiral may take at most: much nearer only a part of it shows
 
 
 def look_at(positions: Float[Tensor, "C 3"], target: Point = (0.0, 0.0, 0.0), up: Point = UP) -> Float[Tensor, "C 3 4"]:
@@ -108,7 +109,7 @@ def spiral(
     pose = torch.eye(3, 4, dtype=torch.float64) if pose is None else pose.double()
     local = (like.c2w[:, :, 3].double().to(pose.device) - pose[:, 3]) @ pose[:, :3]
     radii = local.abs().quantile(0.9, dim=0)
-    radii[2] = radii[2].clamp(max=0.8 * focus)  # a camera that passes its target would turn over there
+    radii[2] = radii[2].clamp(max=NEARER * focus)
     a = torch.arange(n, dtype=torch.float64) * (2 * math.pi * turns / n)
     around = torch.stack([torch.cos(a), -torch.sin(a), -torch.sin(a / 2)], -1) * radii
     positions = around @ pose[:, :3].T + pose[:, 3]
