@@ -13,6 +13,7 @@ from PIL import Image
 from nerf_pl.scenes import Scene, available_splits, detect, load_scene
 from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.scenes.transforms import load_transforms
+from nerf_pl.types import UserError
 
 WAYS: dict[str, tuple[dict, list[dict], dict]] = {
     "pinhole": (K, [{}] * 5, {}),
@@ -192,6 +193,28 @@ def test_splits_go_by_file_name(tmp_path):
     assert len(load_transforms(tmp_path, "train", test_every=0)) == 9
     assert available_splits(tmp_path) == ("train", "val", "test")
     assert available_splits(tmp_path, test_every=0) == ("train",)
+
+
+def test_splits_that_the_file_lists(tmp_path):
+    write(tmp_path, K, [{}] * 6)
+    values = read(tmp_path)
+    lists = {
+        "train_filenames": ["./images/004.png", "images/001", "images/000.png"],
+        "test_filenames": ["images/003.png"],
+    }
+    edit(tmp_path, {**values, **lists})
+    assert load_transforms(tmp_path, "train").names == ("000", "001", "004")
+    for split in ("val", "test"):
+        assert load_transforms(tmp_path, split).names == ("003",)
+    edit(tmp_path, {**values, **lists, "val_filenames": ["images/005.png", "images/002.png"]})
+    assert load_transforms(tmp_path, "val").names == ("002", "005")
+    for wrong, told in (
+        ("images/003.png", "list names of pictures"),
+        (["images/9.png"], "none of the pictures in test_f"),
+    ):
+        edit(tmp_path, {**values, **lists, "test_filenames": wrong})
+        with pytest.raises(UserError, match=told):
+            load_transforms(tmp_path, "test")
 
 
 def test_pictures_by_stem_absolute_path_and_twin_names(tmp_path):

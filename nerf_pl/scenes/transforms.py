@@ -27,7 +27,7 @@ from nerf_pl.scenes.pictures import (
     read_pictures,
     target_sizes,
 )
-from nerf_pl.scenes.scene import Scene, held_out
+from nerf_pl.scenes.scene import Scene, held_out, listed
 from nerf_pl.scenes.undistort import sampling_grid, undistort, undistorted_camera
 from nerf_pl.types import UserError
 
@@ -61,7 +61,8 @@ def load_transforms(
 ) -> Scene:
     """The views of a split of transforms.json in the folder `root`.
 
-    Every test_every-th picture, in the order of file names and from the first, is held out for val and test. Pictures
+    Where the file lists the pictures of each split, as nerfstudio's may, these are they; otherwise every test_every-th
+    picture, in the order of file names and from the first, is held out for val and test. Pictures
     that are missing are left out, with one warning. Lenses are undone as pictures are read, EXIF turns are applied
     (unless w and h fit the pictures only without), and pixels that a mask_path shows black do not count. Sizes may
     differ. Pixel centres are at 0.5. The background is white where pictures have alpha, or else None.
@@ -83,7 +84,8 @@ def load_transforms(
         poses, _ = normalize_poses(poses)
     names = _names(root, [frame.file for frame in frames])
 
-    chosen = held_out(len(frames), split, test_every)
+    chosen = listed(values, [frame.file for frame in frames], root, split)
+    chosen = held_out(len(frames), split, test_every) if chosen is None else chosen
     if not chosen:
         told = f"--test_every {test_every} leaves none of the {len(frames)} pictures in {path} for {split}"
         raise UserError(f"{told}: give {'2 or more' if test_every == 0 else 'another number, or 0 to train on all'}")
