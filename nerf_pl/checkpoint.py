@@ -4,7 +4,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -28,7 +28,7 @@ GRID_SHAPE = (
 )  # fmt: skip
 
 
-OF_ONE_RUN = {"step", "occupancy.seen"}  # numbers of steps
+OF_ONE_RUN = {"step", "occupancy.seen"}  # numbers of steps: they mean nothing to another training
 BOX = "occupancy.aabb"  # without which the weights mean nothing
 
 
@@ -204,7 +204,7 @@ def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: S
     if foreign is None:
         if stored and isinstance(model, NGP):
             compare_grids(stored, config, f"--ckpt_path {path}")
-        _load_own(model, checkpoint, path, prefixes_to_ignore)
+        _load_own(model, checkpoint, path, prefixes_to_ignore, OF_ONE_RUN)
         return
     assert isinstance(model, NeRF)
     own = model.coarse.layout
@@ -261,8 +261,14 @@ def _own_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
 
 
-def _load_own(model: Model, checkpoint: dict[str, Any], path: Path, prefixes_to_ignore: Sequence[str] = ()) -> None:
-    own = {name: value for name, value in model.state_dict().items() if name not in OF_ONE_RUN}
+def _load_own(
+    model: Model,
+    checkpoint: dict[str, Any],
+    path: Path,
+    prefixes_to_ignore: Sequence[str] = (),
+    left_out: Collection[str] = (),
+) -> None:
+    own = {name: value for name, value in model.state_dict().items() if name not in left_out}
     ignored = tuple(prefixes_to_ignore)
     weights = {
         k: v for k, v in _own_weights(checkpoint).items() if k in own and (k == BOX or not k.startswith(ignored))

@@ -109,9 +109,8 @@ class OccupancyGrid(nn.Module):
             return unit
         self.shown()
         assert self._extension is not None
-        span = (
-            unit.new_ones(3) if self.unbounded else (self.aabb[1] - self.aabb[0]) / (self.aabb[1] - self.aabb[0]).max()
-        )
+        sides = self.aabb[1] - self.aabb[0]
+        span = torch.ones_like(sides) if self.unbounded else sides / sides.max()
         place = (unit / span * self.size).long().clamp(0, self.size - 1)
         cell = place[:, 0] + self.size * (place[:, 1] + self.size * place[:, 2])
         source = self._extension[1][cell]

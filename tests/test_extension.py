@@ -1,7 +1,12 @@
 """What is shown where no training view looked: the nearest cells that some did look into."""
 
-import torch
+from dataclasses import replace
 
+import torch
+from tiny import config
+
+from nerf_pl.checkpoint import load_model, save_model
+from nerf_pl.models import make_model
 from nerf_pl.occupancy import OccupancyGrid, nearest
 from nerf_pl.types import Rays
 
@@ -82,3 +87,17 @@ def test_a_change_is_noticed():
     grid.update(lambda xyz: torch.full((len(xyz),), 50.0), lambda n: torch.full((n,), 0.5), 0.01, 0, -1)
     assert not torch.equal(grid.shown(), before)
     assert torch.equal(grid.shown(), grid.bits)
+
+
+def test_a_stored_run_still_knows_what_was_seen(tmp_path):
+    """It is the state of a training, and what rendering goes by."""
+    options = config("ngp")
+    options = replace(options, grid=replace(options.grid, extended=True))
+    ours = make_model(options, torch.device("cpu"))
+    ours.occupancy.load_state_dict(half_seen(True).state_dict())
+    save_model(tmp_path / "last.ckpt", ours, options)
+    loaded, *_ = load_model(tmp_path / "last.ckpt", torch.device("cpu"))
+    assert loaded.occupancy.extended
+    assert torch.equal(loaded.occupancy.seen, ours.occupancy.seen)
+    assert torch.equal(loaded.occupancy.shown(), half_seen(True).shown())
+    assert not torch.equal(loaded.occupancy.shown(), loaded.occupancy.bits)
