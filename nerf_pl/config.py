@@ -108,7 +108,7 @@ GRID_SIZES: dict[str, dict[str, float]] = {
 }  # fmt: skip
 
 PHOTO_SIZES: dict[str, dict[str, float]] = {
-    "gpu": {"finest_resolution": 2048, "march_steps": 1024, "distortion": 1e-2},
+    "gpu": {"finest_resolution": 2048, "distortion": 1e-2},
     "cpu": {"finest_resolution": 512, "march_steps": 256, "distortion": 1e-2},
 }
 """What differs where a scene has no box around it but goes on to the horizon."""

@@ -43,7 +43,7 @@ class Stride:
         if self.linear is None:
             return t / self.side
         far = t.clamp(min=self.linear)
-        return (torch.where(t > self.linear, self.linear * (1 + (far / self.linear).log()), t)) / self.side
+        return torch.where(t > self.linear, self.linear * (1 + (far / self.linear).log()), t) / self.side
 
 
 def contract(xyz: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
