@@ -59,13 +59,19 @@ class Cameras:
 
 
 def pixel_rays(
-    cameras: Cameras, camera_ids: Int[Tensor, "R"], pixel_ids: Int[Tensor, "R"], near: float, far: float
+    cameras: Cameras,
+    camera_ids: Int[Tensor, "R"],
+    pixel_ids: Int[Tensor, "R"],
+    near: float,
+    far: float,
+    within: Float[Tensor, "R 2"] | None = None,
 ) -> Rays:
-    """The ray of each pixel; pixel id = row * width + column.
+    """The ray of each pixel; pixel id = row * width + column. within: how far it passes from the pixel's usual place, in
+    columns and rows.
 
     Directions are normalised, so near, far and depth are distances from the camera centre, not along its axis.
     """
-    return _rays(cameras, cameras.K[camera_ids], cameras.c2w[camera_ids], pixel_ids, near, far)
+    return _rays(cameras, cameras.K[camera_ids], cameras.c2w[camera_ids], pixel_ids, near, far, within=within)
 
 
 def image_rays(cameras: Cameras, camera_id: int, near: float, far: float) -> Rays:
@@ -77,12 +83,21 @@ def image_rays(cameras: Cameras, camera_id: int, near: float, far: float) -> Ray
 
 
 def _rays(
-    cameras: Cameras, K: Tensor, c2w: Tensor, pixel_ids: Tensor, near: float, far: float, width: int | None = None
+    cameras: Cameras,
+    K: Tensor,
+    c2w: Tensor,
+    pixel_ids: Tensor,
+    near: float,
+    far: float,
+    width: int | None = None,
+    within: Tensor | None = None,
 ) -> Rays:
     """Rays through pixels of cameras K (R or 1, 3, 3), c2w (R or 1, 3, 4); pixels lie in rows of `width`."""
     width = width or cameras.width
     x = (pixel_ids % width).to(K.dtype) + cameras.pixel_offset
     y = torch.div(pixel_ids, width, rounding_mode="floor").to(K.dtype) + cameras.pixel_offset
+    if within is not None:
+        x, y = x + within[:, 0], y + within[:, 1]
     right, up = (x - K[:, 0, 2]) / K[:, 0, 0], -(y - K[:, 1, 2]) / K[:, 1, 1]
     directions = right[:, None] * c2w[:, :, 0] + up[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
     directions = torch.nn.functional.normalize(directions, dim=-1)

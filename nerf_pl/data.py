@@ -13,7 +13,8 @@ from nerf_pl.sampling import uniform
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Rays, UserError
 
-PIXELS, BACKGROUND = 0, 6  # streams of random numbers
+PIXELS, BACKGROUND, WITHIN = 0, 6, 7  # streams of random numbers
+LATTICE = 0.7548776662466927, 0.5698402909980532  # steps that spread points evenly over a square (Roberts 2018)
 
 
 class PixelBatches(nn.Module):
@@ -22,6 +23,9 @@ class PixelBatches(nn.Module):
     The draw depends on (seed, step) alone. Of views of several sizes each gets an equal share. During the first
     `precrop_steps` steps only the central half of the images is drawn from: an object on a white ground fills more of
     it, and a network that first sees little but white may learn to be empty and never recover.
+
+    rays_per_pixel: a pixel is the mean of so many rays through places spread over it, of which one is random; 1 sends
+    one ray through its middle.
     """
 
     images: Tensor
@@ -32,6 +36,7 @@ class PixelBatches(nn.Module):
     behind: Tensor
     near: Tensor
     far: Tensor
+    lattice: Tensor
 
     def __init__(
         self,
@@ -41,10 +46,12 @@ class PixelBatches(nn.Module):
         precrop_steps: int = 0,
         random_background: bool = False,
         active: Tensor | None = None,
+        rays_per_pixel: int = 1,
     ):
         super().__init__()
-        self.active = active
+        self.active, self.rays_per_pixel = active, rays_per_pixel
         self.random_background = random_background
+        batch_size -= batch_size % rays_per_pixel
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
         self.cameras, self.ndc = scene.cameras, scene.ndc
         # buffers, so that they follow the module to its device; not persistent, a checkpoint holds no images
@@ -60,6 +67,8 @@ class PixelBatches(nn.Module):
         self.register_buffer("allowed", allowed, persistent=False)
         behind = torch.tensor(scene.background or (0.0, 0.0, 0.0))
         self.register_buffer("behind", behind, persistent=False)
+        lattice = torch.arange(rays_per_pixel)[:, None] * torch.tensor(LATTICE)
+        self.register_buffer("lattice", lattice, persistent=False)
         self.register_buffer("near", torch.full((batch_size,), scene.near), persistent=False)
         self.register_buffer("far", torch.full((batch_size,), scene.far), persistent=False)
 
@@ -71,13 +80,16 @@ class PixelBatches(nn.Module):
         """Rays, their colours (R, 3) and what is behind them (R, 3), for this step: an int64 tensor of one element."""
         on_gpu = ops.use_kernels(step.device)
         n = self.batch_size if self.active is None or on_gpu else min(self.batch_size, int(1.5 * int(self.active)) + 1)
-        background = self._background(step, n)
+        n -= n % self.rays_per_pixel
+        background, within = self._background(step, n), self._within(step, n)
         if on_gpu:
             given = self.images, self.c2w, self.K, self.sizes, self.allowed, self.cameras.pixel_offset, background
-            origins, directions, rgb = ops.draw_pixels(*given, self.seed, step, PIXELS, self.precrop_steps)
+            draw = self.seed, step, PIXELS, self.precrop_steps, within, self.rays_per_pixel
+            origins, directions, rgb = ops.draw_pixels(*given, *draw)
             return self._placed(Rays(origins, directions, directions, self.near, self.far)), rgb, background
         n_images, height, width, channels = self.images.shape
-        draw = (ops.random_bits(self.seed, step, PIXELS, n) * len(self)) >> 32
+        draw = (ops.random_bits(self.seed, step, PIXELS, n // self.rays_per_pixel) * len(self)) >> 32
+        draw = draw.repeat_interleave(self.rays_per_pixel)
         draw = draw if self.allowed is None else self.allowed[draw]
         image_ids, pixel_ids = draw // (height * width), draw % (height * width)
         row, column = pixel_ids // width, pixel_ids % width
@@ -92,7 +104,7 @@ class PixelBatches(nn.Module):
         pixel_ids = row * width + column
         pixels = self.images.view(n_images, -1, channels)[image_ids, pixel_ids]
         cameras = self.cameras.on(self.c2w, self.K)
-        rays = pixel_rays(cameras, image_ids, pixel_ids, float(self.near[0]), float(self.far[0]))
+        rays = pixel_rays(cameras, image_ids, pixel_ids, float(self.near[0]), float(self.far[0]), within)
         rgb = pixels[:, :3].to(torch.float32) / 255
         if channels == 4:
             alpha = pixels[:, 3:].to(torch.float32) / 255
@@ -106,7 +118,16 @@ class PixelBatches(nn.Module):
     def _background(self, step: Tensor, n: int) -> Tensor:
         if not self.random_background:
             return self.behind.expand(n, 3)
-        return uniform(self.seed, step, BACKGROUND, (n, 3))
+        colours = uniform(self.seed, step, BACKGROUND, (n // self.rays_per_pixel, 3))
+        return colours if self.rays_per_pixel == 1 else colours.repeat_interleave(self.rays_per_pixel, 0)
+
+    def _within(self, step: Tensor, n: int) -> Tensor | None:
+        """Where in their pixels rays pass, from the middle."""
+        k = self.rays_per_pixel
+        if k == 1 and not getattr(self, 'jittered', False):
+            return None
+        first = uniform(self.seed, step, WITHIN, (n // k, 1, 2))
+        return ((first + self.lattice) % 1 - 0.5).view(n, 2)
 
 
 class SceneData(L.LightningDataModule):

@@ -133,8 +133,11 @@ class NGP(nn.Module):
         unbounded: bool = False,
         distortion: float = 0.0,
         extended: bool = False,
+        rays_per_pixel: int = 1,
+        smoothness: float = 0.0,
     ):
         super().__init__()
+        self.rays_per_pixel, self.smoothness, self.density_noise = rays_per_pixel, smoothness, 0.0
         self.march_steps, self.samples, self.seed, self.grad_share = march_steps, samples, seed, grad_share
         self.grid_seed, self.horizon, self.distortion = grid_seed, horizon, distortion
         self.field = HashField(layout, networks, dtype)
@@ -175,9 +178,13 @@ class NGP(nn.Module):
         batch = ops.Batch(self.samples, self.active, self.kept, grid.visible)
         samples, unit, cells = grid.march(rays, self.stride, jitter, batch)
         aim = ops.Target(target, background, self.kept, cells, grid.seen, self.step, self.least, self.grad_share)
+        aim = replace(aim, per_pixel=self.rays_per_pixel, smoothness=self.smoothness)
         if self.distortion:
             place, width = self.stride.place(samples.t), self.stride.step / self.stride.side
             aim = replace(aim, place=place, width=width, distortion=self.distortion)
+        if self.density_noise:
+            noise = (sampling.normal(self.seed, self.step, 9, len(samples)) * self.density_noise).exp()
+            samples = replace(samples, dt=samples.dt * noise)
         loss = self.field.loss(unit, self._view(rays.viewdirs, self.kept), samples, aim)
         return loss, loss.detach()
 

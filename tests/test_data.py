@@ -49,6 +49,23 @@ def test_every_pixel_can_be_drawn(scene):
     assert len(torch.unique(torch.cat([rays.origins, rays.directions], 1), dim=0)) == len(batches)
 
 
+def test_rays_of_one_pixel(scene):
+    rays, rgb, behind = PixelBatches(scene, 402, 0, random_background=True, rays_per_pixel=4)(step(1))
+    places = [
+        project(scene.cameras, int(i), (origin + direction)[None])[0][0]
+        for i, origin, direction in zip(pixels_of(scene, rays)[0], rays.origins, rays.directions, strict=True)
+    ]
+    xy = torch.stack(places).view(100, 4, 2)
+    for same in (xy.floor(), rgb.view(100, 4, 3), behind.view(100, 4, 3), rays.origins.view(100, 4, 3)):
+        assert torch.allclose(same, same[:, :1].expand_as(same))
+    within = xy % 1
+    assert (within.mean((0, 1)) - 0.5).abs().max() < 0.03
+    assert within.std((0, 1)) == pytest.approx(12**-0.5, abs=0.02)
+    # spread over the pixel: four random places would have a mean of 0.144 around its middle
+    assert within.mean(1).std(0).max() < 0.13
+    assert len(torch.unique(within[:, 0], dim=0)) == 100
+
+
 def test_early_steps_draw_from_the_middle(scene):
     batches = PixelBatches(scene, 300, 0, precrop_steps=10)
     for i, is_early in ((9, True), (10, False)):

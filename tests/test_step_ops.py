@@ -50,15 +50,17 @@ def of_kind(kind: str) -> Scene:
 
 @pytest.mark.parametrize("kind", ["plain", "alpha", "sizes", "masks", "ndc"])
 @pytest.mark.parametrize("step", [0, 30])
-@pytest.mark.parametrize("random_background", [False, True])
-def test_draw_pixels(kind, step, random_background, monkeypatch):
-    batches = PixelBatches(of_kind(kind), 200, seed=7, precrop_steps=10, random_background=random_background)
+@pytest.mark.parametrize(("random_background", "rays_per_pixel"), [(False, 1), (True, 1), (True, 3)])
+def test_draw_pixels(kind, step, random_background, rays_per_pixel, monkeypatch):
+    options = {"random_background": random_background, "rays_per_pixel": rays_per_pixel}
+    batches = PixelBatches(of_kind(kind), 200, seed=7, precrop_steps=10, **options)
     at = torch.tensor([step], device=DEVICE)
     batches.to(DEVICE)
     monkeypatch.setenv("NERF_PL_OPS", "reference")
     truth, rgb_0, behind_0 = batches(at)
     monkeypatch.setenv("NERF_PL_OPS", "kernel")
     drawn, rgb, behind = batches(at)
+    assert len(rgb) == 200 // rays_per_pixel * rays_per_pixel
     assert torch.equal(behind, behind_0)
     assert torch.allclose(rgb, rgb_0, atol=1e-6)
     assert torch.allclose(drawn.origins, truth.origins, rtol=1e-4)
@@ -69,14 +71,18 @@ def test_draw_pixels(kind, step, random_background, monkeypatch):
 
 
 @pytest.mark.parametrize("distortion", [0.0, 3.0])
-@pytest.mark.parametrize("counts", [[0], [1], [0, 1, 31, 32, 33, 0, 100, 5], [300] * 3])
-def test_photometric(counts, distortion):
+@pytest.mark.parametrize(
+    ("counts", "per_pixel"),
+    [([0], 1), ([1], 1), ([0, 1, 31, 32, 33, 0, 100, 5], 1), ([300] * 3, 1), ([0, 7, 33, 0, 100, 1, 40, 5], 3)],
+)
+def test_photometric(counts, per_pixel, distortion):
     n, n_rays = sum(counts), len(counts)
     offsets = torch.tensor([0, *counts], device=DEVICE).cumsum(0)
     ray_ids = torch.repeat_interleave(torch.arange(n_rays, device=DEVICE), offsets.diff())
     t, dt = uniform(n), uniform(n, seed=1) * 0.1
     sigma, rgb = uniform(n, seed=2) * 9, uniform(n, 3, seed=3)
-    background, target = uniform(n_rays, 3, seed=4), uniform(n_rays, 3, seed=5)
+    pixels = torch.arange(n_rays) // per_pixel
+    background, target = uniform(n_rays, 3, seed=4)[pixels], uniform(n_rays, 3, seed=5)[pixels]
     kept = torch.tensor([max(n_rays - 1, 1)], dtype=torch.int32, device=DEVICE)
     cells = (uniform(n, seed=6) * 40).int()
     step = torch.tensor([7], device=DEVICE)
@@ -87,6 +93,7 @@ def test_photometric(counts, distortion):
         given = sigma.detach().to(number).requires_grad_(), rgb.detach().to(number).requires_grad_()
         seen = torch.zeros(40, dtype=torch.int32, device=DEVICE)
         aim = Target(target.to(number), background.to(number), kept, cells, seen, step, torch.zeros(1, device=DEVICE))
+        aim = replace(aim, per_pixel=per_pixel)
         if distortion:
             aim = replace(aim, place=place.to(number), width=0.05, distortion=distortion)
         if number == torch.float32:
@@ -100,7 +107,7 @@ def test_photometric(counts, distortion):
             loss = reference.photometric(*given, samples, aim)
             loss.backward()
             grads = [value.grad for value in given]
-        last = int(offsets[int(kept)])
+        last = int(offsets[int(kept) // per_pixel * per_pixel])
         results.append([loss.detach().double(), *(g[:last].double() for g in grads)])
         depths = [x.cumsum(0) - x for x in (sigma * dt).split(counts)]  # in front of each sample
         front = torch.exp(-torch.cat(depths))

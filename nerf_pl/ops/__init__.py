@@ -274,11 +274,14 @@ def draw_pixels(
     step: Tensor,
     stream: int,
     precrop: int,
+    within: Tensor | None,
+    per_pixel: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Origins, unit directions and colours of random pixels, on a GPU; the twin is in `data.PixelBatches`."""
     from nerf_pl.ops import step_kernels
 
-    return step_kernels.draw_pixels(images, c2w, K, sizes, allowed, offset, background, seed, step, stream, precrop)
+    given = images, c2w, K, sizes, allowed, offset, background, seed, step, stream, precrop, within, per_pixel
+    return step_kernels.draw_pixels(*given)
 
 
 def advance(

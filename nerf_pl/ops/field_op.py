@@ -24,7 +24,7 @@ class _FieldLoss(torch.autograd.Function):
         assert rgb is not None
         loss, *listed = step_kernels.photometric(sigma, rgb, samples, aim)
         ctx.save_for_backward(unit, features, view, samples.ray_ids, params, *listed)
-        ctx.grid, ctx.networks = grid, networks
+        ctx.grid, ctx.networks, ctx.values, ctx.smoothness = grid, networks, values, aim.smoothness
         return loss
 
     @staticmethod
@@ -33,7 +33,7 @@ class _FieldLoss(torch.autograd.Function):
         unit, features, view, ray_ids, params, order, number, d_sigma, d_rgb = ctx.saved_tensors
         given = features, view, ray_ids, params, ctx.networks, order, number
         d_features, d_params = field_kernels.backward(*given, d_sigma, d_rgb)
-        d_table = grid_kernels.encode_backward(unit, order, d_features, ctx.grid, number)
+        d_table = grid_kernels.encode_backward(unit, order, d_features, ctx.grid, number, ctx.values, ctx.smoothness)
         return d_table, d_params, None, None, None, None, None, None, None
 
 

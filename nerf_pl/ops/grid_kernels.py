@@ -74,8 +74,8 @@ def encode_kernel(
 
 @triton.jit
 def encode_backward_kernel(
-    xyz_ptr, order_ptr, grad_ptr, levels_ptr, d_table_ptr, count_ptr, n, width,
-    FEATURES: tl.constexpr, BLOCK: tl.constexpr,
+    xyz_ptr, order_ptr, grad_ptr, values_ptr, levels_ptr, d_table_ptr, count_ptr, n, width, smoothness,
+    SMOOTH: tl.constexpr, FEATURES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     level = tl.program_id(1)
     n = tl.minimum(tl.load(count_ptr).to(tl.int32), n)
@@ -87,11 +87,15 @@ def encode_backward_kernel(
         grad = tl.load(grad_ptr + at, mask=live[:, None], other=0.0).to(tl.float32)
         sample = tl.load(order_ptr + rows, mask=live, other=0)
         entry, weight = _vertices(xyz_ptr, sample, live, levels_ptr + level * 6)
+        value = weight[:, :, None] * grad[:, None, :]
+        if SMOOTH:
+            at = entry[:, :, None] * FEATURES + feature[None, None, :]
+            held = tl.load(values_ptr + at, mask=live[:, None, None], other=0.0).to(tl.float32)
+            value += (held - tl.sum(held, 1)[:, None, :] / 8) * (smoothness / n)
         # programs share out the copies of a small level, lest all of them add to the same few entries
         copy = tl.program_id(0) & (tl.load(levels_ptr + level * 6 + 5) - 1)
         entry += tl.load(levels_ptr + level * 6 + 4) + copy * tl.load(levels_ptr + level * 6 + 2)
         at = entry[:, :, None] * FEATURES + feature[None, None, :]
-        value = weight[:, :, None] * grad[:, None, :]
         tl.atomic_add(d_table_ptr + at, value, mask=live[:, None, None], sem="relaxed")
 
 
@@ -123,7 +127,9 @@ def encode(xyz: Tensor, values: Tensor, layout: GridLayout, count: Tensor | None
     return out
 
 
-def encode_backward(xyz: Tensor, order: Tensor, grad: Tensor, layout: GridLayout, count: Tensor) -> Tensor:
+def encode_backward(
+    xyz: Tensor, order: Tensor, grad: Tensor, layout: GridLayout, count: Tensor, values: Tensor, smoothness: float = 0.0
+) -> Tensor:
     """The gradient of the table (total, features), in float32.
 
     grad: (M, width), of which the first `count` rows belong to the points that `order` names.
@@ -134,8 +140,8 @@ def encode_backward(xyz: Tensor, order: Tensor, grad: Tensor, layout: GridLayout
     d_table = torch.zeros(layout.total + extra, layout.features, device=xyz.device)
     if n:
         encode_backward_kernel[(min(triton.cdiv(n, block), PROGRAMS), layout.levels)](
-            xyz, order, grad, _levels(layout, xyz.device), d_table, count, n, layout.width,
-            FEATURES=layout.features, BLOCK=block, num_warps=warps,
+            xyz, order, grad, values, _levels(layout, xyz.device), d_table, count, n, layout.width, smoothness,
+            SMOOTH=smoothness > 0, FEATURES=layout.features, BLOCK=block, num_warps=warps,
         )  # fmt: skip
     at = layout.total
     for level, size in enumerate(layout.sizes):

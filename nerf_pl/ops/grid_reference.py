@@ -132,6 +132,7 @@ class Target:
     samples' cells. seen: where the cells that light reaches are marked with `step`. least: (1,) size of gradient from
     which a sample is sure to be listed for the backward pass; adapted so that a `share` of them is. share 1 lists all.
     distortion: weight of the loss of that name, for which samples have a `place` (N,) on the ray and a `width` there.
+    per_pixel: so many rays after each other, of the same colour and background, are of one pixel, which is their mean.
     """
 
     rgb: Tensor
@@ -145,10 +146,12 @@ class Target:
     place: Tensor | None = None
     width: float = 0.0
     distortion: float = 0.0
+    per_pixel: int = 1
+    smoothness: float = 0.0
 
 
 def photometric(sigmas: Tensor, rgbs: Tensor, samples: Samples, aim: Target) -> Tensor:
-    """Mean squared error of the first `kept` pixels, composited in front of the background.
+    """Mean squared error of the pixels of the first `kept` rays, composited in front of the background.
 
     With a place for each sample its gradient is that of `distortion` times the mean over rays of
 
@@ -157,12 +160,12 @@ def photometric(sigmas: Tensor, rgbs: Tensor, samples: Samples, aim: Target) -> 
     more, while the value stays the error. Cells of samples that light reaches are marked with the step in `seen`, in
     place.
     """
-    pixels, n = composite(sigmas, rgbs, samples), int(aim.kept)
+    pixels, n = composite(sigmas, rgbs, samples), int(aim.kept) // aim.per_pixel * aim.per_pixel
     rgb = pixels.rgb + (1 - pixels.opacity)[:, None] * aim.background
     with torch.no_grad():
         front = transmittance(sigmas * samples.dt, samples, samples.offsets.shape[0] - 1)
         aim.seen[aim.cells[front > SEEN].long()] = aim.step.to(aim.seen.dtype)
-    error = torch.mean((rgb[:n] - aim.rgb[:n]) ** 2)
+    error = torch.mean((rgb[:n].view(-1, aim.per_pixel, 3).mean(1) - aim.rgb[: n : aim.per_pixel]) ** 2)
     if aim.place is None:
         return error
     last = int(samples.offsets[n])
