@@ -56,6 +56,8 @@ class Eval:
     """Which views."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights; best is by PSNR on the validation split."""
+    rays_per_pixel: int | None = None
+    """Rays whose mean makes up a pixel: more smooth its edges, one is fastest. By default as the run was trained."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
     save_depth: Plain[bool] = False
@@ -96,6 +98,8 @@ class Render:
     """Width and height of the film, of any aspect ratio; by default that of the first training image."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights."""
+    rays_per_pixel: int | None = None
+    """Rays whose mean makes up a pixel: more smooth its edges, one is fastest. By default as the run was trained."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
     num_gpus: Literal[0, 1] = 1

@@ -17,7 +17,7 @@ from nerf_pl import media, metrics, ops
 from nerf_pl.checkpoint import load_model, read_checkpoint
 from nerf_pl.config import PRESETS, Config, RunFolders, sized
 from nerf_pl.data import PixelBatches
-from nerf_pl.models import NGP, make_model
+from nerf_pl.models import NGP, Model, make_model
 from nerf_pl.scenes import Scene
 from nerf_pl.steps import Gradients, fit, make_optimizer
 from nerf_pl.system import render_view
@@ -42,10 +42,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Budget:
-    """A training run of its own for each budget of seconds: mean PSNR and SSIM over a split with the last weights."""
+    """A training run of its own for each budget of seconds: views of a split with the last weights, as they are
+    rendered by default and with one ray for each pixel."""
 
     seconds: float
     steps: int
+    views: "Views"
+    fast: "Views"
+
+
+@dataclass(frozen=True)
+class Views:
+    """Mean PSNR and SSIM of rendered views, and how many a second there are: on average, and of the slowest."""
+
+    rays_per_pixel: int
     psnr: float
     ssim: float
     fps: float
@@ -69,7 +79,9 @@ def bench_ngp(
     scene, results = load_split(config, root, split), []
     for seconds in budgets:
         results.append(_measure_budget(config, root, scene, out / f"run-{seconds:g}", seconds, device))
-        console.print(f"  {seconds:g} s: {results[-1].psnr:.2f} dB, {results[-1].fps:.0f} frames a second")
+        b = results[-1]
+        for v in (b.views, b.fast):
+            console.print(f"  {b.seconds:g} s: {v.psnr:.2f} dB, {v.fps:.0f} views a second, rays {v.rays_per_pixel}")
     _write(out, name, step, results, console)
     return step, results
 
@@ -128,6 +140,13 @@ def _measure_budget(
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **settings))
     last = train(config, root, RunFolders.modern(run), overwrite=True)
     model, config, _ = load_model(last, device)
+    views = _measure_views(model, config, scene, device)
+    model.rays_per_pixel = 1
+    fast = _measure_views(model, config, scene, device) if views.rays_per_pixel > 1 else views
+    return Budget(seconds, int(read_checkpoint(last)["global_step"]), views, fast)
+
+
+def _measure_views(model: Model, config: Config, scene: Scene, device: torch.device) -> Views:
     psnr, ssim, times = [], [], []
     for view in range(len(scene)):
         images = render_view(model, scene, view, config.train.chunk, device)
@@ -141,18 +160,19 @@ def _measure_budget(
         render_view(model, scene, view, config.train.chunk, device)
         _wait(device)
         times.append(time.perf_counter() - start)
-    steps = int(read_checkpoint(last)["global_step"])
     mean_ssim = statistics.mean(ssim) if ssim else float("nan")
-    return Budget(seconds, steps, statistics.mean(psnr), mean_ssim, 1 / statistics.mean(times), 1 / max(times))
+    speed = 1 / statistics.mean(times), 1 / max(times)
+    return Views(model.rays_per_pixel, statistics.mean(psnr), mean_ssim, *speed)
 
 
 def _write(out: Path, name: str, step: Step, results: list[Budget], console: Console) -> None:
     table = Table(title=f"ngp on {name}")
-    header = ["training, s", "steps", "PSNR, dB", "SSIM", "views/s", "slowest view/s"]
+    header = ["training, s", "steps", "rays/pixel", "PSNR, dB", "SSIM", "views/s", "slowest view/s"]
     rows = [
-        [f"{b.seconds:g}", str(b.steps), f"{b.psnr:.2f}", f"{b.ssim:.4f}", f"{b.fps:.0f}", f"{b.slowest_fps:.0f}"]
-        for b in results
-    ]
+        [f"{b.seconds:g}", str(b.steps), str(v.rays_per_pixel), f"{v.psnr:.2f}", f"{v.ssim:.4f}", f"{v.fps:.0f}",
+         f"{v.slowest_fps:.0f}"]
+        for b in results for v in dict.fromkeys((b.views, b.fast))
+    ]  # fmt: skip
     for title in header:
         table.add_column(title)
     for row in rows:
@@ -186,7 +206,7 @@ def _write(out: Path, name: str, step: Step, results: list[Budget], console: Con
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    axes.semilogx([b.seconds for b in results], [b.psnr for b in results], "o-")
+    axes.semilogx([b.seconds for b in results], [b.views.psnr for b in results], "o-")
     axes.set(xlabel="training time, s (a run of its own for each point)", ylabel="PSNR, dB", title=f"ngp on {name}")
     axes.grid(True, which="both", alpha=0.3)
     with media.atomic_write(out / "curve.png") as path:

@@ -66,20 +66,23 @@ def pixel_rays(
     far: float,
     within: Float[Tensor, "R 2"] | None = None,
 ) -> Rays:
-    """The ray of each pixel; pixel id = row * width + column. within: how far it passes from the pixel's usual place, in
-    columns and rows.
+    """The ray of each pixel; pixel id = row * width + column. within: how far it passes from its pixel's usual place,
+    in columns and rows.
 
     Directions are normalised, so near, far and depth are distances from the camera centre, not along its axis.
     """
-    return _rays(cameras, cameras.K[camera_ids], cameras.c2w[camera_ids], pixel_ids, near, far, within=within)
+    place = (0.0, 0.0) if within is None else (within[:, 0], within[:, 1])
+    return _rays(cameras, cameras.K[camera_ids], cameras.c2w[camera_ids], pixel_ids, near, far, place)
 
 
-def image_rays(cameras: Cameras, camera_id: int, near: float, far: float) -> Rays:
-    """All rays of one camera, row by row."""
+def image_rays(
+    cameras: Cameras, camera_id: int, near: float, far: float, within: tuple[float, float] = (0.0, 0.0)
+) -> Rays:
+    """All rays of one camera, row by row. within: how far each passes from its pixel's usual place."""
     width, height = cameras.size(camera_id)
     pixel_ids = torch.arange(width * height, device=cameras.c2w.device)
     one = slice(camera_id, camera_id + 1)  # a copy for each pixel would take longer than a fast method's rendering
-    return _rays(cameras, cameras.K[one], cameras.c2w[one], pixel_ids, near, far, width)
+    return _rays(cameras, cameras.K[one], cameras.c2w[one], pixel_ids, near, far, within, width)
 
 
 def _rays(
@@ -89,15 +92,14 @@ def _rays(
     pixel_ids: Tensor,
     near: float,
     far: float,
+    within: tuple[float | Tensor, float | Tensor],
     width: int | None = None,
-    within: Tensor | None = None,
 ) -> Rays:
     """Rays through pixels of cameras K (R or 1, 3, 3), c2w (R or 1, 3, 4); pixels lie in rows of `width`."""
     width = width or cameras.width
     x = (pixel_ids % width).to(K.dtype) + cameras.pixel_offset
     y = torch.div(pixel_ids, width, rounding_mode="floor").to(K.dtype) + cameras.pixel_offset
-    if within is not None:
-        x, y = x + within[:, 0], y + within[:, 1]
+    x, y = x + within[0], y + within[1]
     right, up = (x - K[:, 0, 2]) / K[:, 0, 0], -(y - K[:, 1, 2]) / K[:, 1, 1]
     directions = right[:, None] * c2w[:, :, 0] + up[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
     directions = torch.nn.functional.normalize(directions, dim=-1)

@@ -5,6 +5,8 @@ import math
 from nerf_pl.config import Config, GridOptions
 from nerf_pl.types import UserError
 
+MOST_RAYS = 64  # of a pixel
+
 
 def check(config: Config) -> None:
     """Raises UserError for values that cannot work, naming the option, the value and the remedy."""
@@ -67,9 +69,11 @@ def _check_grid(grid: GridOptions) -> None:
     _require(cells is None or cells % 32 == 0, "cells", cells, "give a multiple of 32")
     remedy = f"give no less than --base_resolution, {base}"
     _require(finest is None or base <= finest, "finest_resolution", finest, remedy)
-    for name in ("distortion", "table_decay"):
+    for name in ("distortion", "smoothness", "density_noise"):
         value = getattr(grid, name)
         _require(value is None or 0 <= value < math.inf, name, value, "give 0 or more")
+    rays = grid.rays_per_pixel
+    _require(rays is None or 1 <= rays <= MOST_RAYS, "rays_per_pixel", rays, f"give 1 to {MOST_RAYS}")
     samples, steps = grid.samples, grid.march_steps
     remedy = f"give more than --march_steps, {steps}: a step of training needs room for one ray"
     _require(samples is None or steps is None or samples > steps, "samples", samples, remedy)

@@ -90,8 +90,13 @@ class GridOptions:
     distortion: float | None = None
     """Weight of the loss that gathers what a ray sees in one place, against floaters (Barron et al. 2022); None: by the
     kind of scene."""
-    table_decay: float | None = None
-    """Decay of the grid's entries, of those that a step touches; None: by the kind of scene."""
+    smoothness: float | None = None
+    """Weight of a loss that makes the entries of a cell of the grid alike; None: by the kind of scene."""
+    density_noise: float | None = None
+    """Standard deviation of noise on the density's logarithm while training; None: by the kind of scene."""
+    rays_per_pixel: int | None = None
+    """Rays whose mean makes up a pixel, in evaluation and in the second half of a training, after 20,000 steps: before,
+    one passes through its middle. None: by the kind of scene."""
     random_background: bool = True
     """Train in front of random colours, so that what is empty must be seen to be empty, and what is not must not."""
 
@@ -99,20 +104,26 @@ class GridOptions:
 GRID_SIZES: dict[str, dict[str, float]] = {
     "gpu": {
         "levels": 8, "features": 4, "log2_size": 20, "finest_resolution": 512, "cells": 128, "march_steps": 1024,
-        "horizon": 512, "samples": 2**18, "distortion": 1e-3, "table_decay": 0.0,
+        "horizon": 512, "samples": 2**18, "distortion": 1e-3, "smoothness": 0.0, "density_noise": 0.0,
+        "rays_per_pixel": 4,
     },
     "cpu": {
         "levels": 8, "features": 2, "log2_size": 14, "finest_resolution": 192, "cells": 64, "march_steps": 192,
-        "horizon": 128, "samples": 2**13, "distortion": 1e-3, "table_decay": 0.0,
+        "horizon": 128, "samples": 2**13, "distortion": 1e-3, "smoothness": 0.0, "density_noise": 0.0,
+        "rays_per_pixel": 1,
     },
 }  # fmt: skip
 
 PHOTO_SIZES: dict[str, dict[str, float]] = {
-    "gpu": {"finest_resolution": 2048, "distortion": 1e-2},
-    "cpu": {"finest_resolution": 512, "march_steps": 256, "distortion": 1e-2},
-}
+    "gpu": {
+        "finest_resolution": 2048, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5, "rays_per_pixel": 1,
+    },
+    "cpu": {
+        "finest_resolution": 512, "march_steps": 256, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5,
+    },
+}  # fmt: skip
 """What differs where a scene has no box around it but goes on to the horizon."""
-NDC_DECAY = 1.0  # of the table: few views from one side leave much to be made up
+NDC_SMOOTHNESS = 3e-3  # few views from one side leave much to be made up
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,7 @@ def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool =
     unbounded = unbounded if config.grid.unbounded is None else config.grid.unbounded
     sizes: dict[str, Any] = {**GRID_SIZES[device], "unbounded": unbounded, "extended": unbounded or ndc}
     sizes |= PHOTO_SIZES[device] if unbounded or ndc else {}
-    sizes |= {"table_decay": NDC_DECAY} if ndc else {}
+    sizes |= {"smoothness": NDC_SMOOTHNESS} if ndc else {}
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
     return dataclasses.replace(config, grid=dataclasses.replace(config.grid, **missing))
 

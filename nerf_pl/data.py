@@ -9,12 +9,11 @@ from torch.utils.data import DataLoader
 
 from nerf_pl import ops
 from nerf_pl.cameras import ndc_rays, pixel_rays
-from nerf_pl.sampling import uniform
+from nerf_pl.sampling import LATTICE, uniform
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Rays, UserError
 
 PIXELS, BACKGROUND, WITHIN = 0, 6, 7  # streams of random numbers
-LATTICE = 0.7548776662466927, 0.5698402909980532  # steps that spread points evenly over a square (Roberts 2018)
 
 
 class PixelBatches(nn.Module):
@@ -24,8 +23,7 @@ class PixelBatches(nn.Module):
     `precrop_steps` steps only the central half of the images is drawn from: an object on a white ground fills more of
     it, and a network that first sees little but white may learn to be empty and never recover.
 
-    rays_per_pixel: a pixel is the mean of so many rays through places spread over it, of which one is random; 1 sends
-    one ray through its middle.
+    Rays pass through the middle of their pixels, or several of them through places spread over each.
     """
 
     images: Tensor
@@ -46,12 +44,10 @@ class PixelBatches(nn.Module):
         precrop_steps: int = 0,
         random_background: bool = False,
         active: Tensor | None = None,
-        rays_per_pixel: int = 1,
     ):
         super().__init__()
-        self.active, self.rays_per_pixel = active, rays_per_pixel
+        self.active = active
         self.random_background = random_background
-        batch_size -= batch_size % rays_per_pixel
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
         self.cameras, self.ndc = scene.cameras, scene.ndc
         # buffers, so that they follow the module to its device; not persistent, a checkpoint holds no images
@@ -67,8 +63,7 @@ class PixelBatches(nn.Module):
         self.register_buffer("allowed", allowed, persistent=False)
         behind = torch.tensor(scene.background or (0.0, 0.0, 0.0))
         self.register_buffer("behind", behind, persistent=False)
-        lattice = torch.arange(rays_per_pixel)[:, None] * torch.tensor(LATTICE)
-        self.register_buffer("lattice", lattice, persistent=False)
+        self.register_buffer("lattice", torch.tensor(LATTICE), persistent=False)
         self.register_buffer("near", torch.full((batch_size,), scene.near), persistent=False)
         self.register_buffer("far", torch.full((batch_size,), scene.far), persistent=False)
 
@@ -76,20 +71,20 @@ class PixelBatches(nn.Module):
         """Pixels to draw from; of views of several sizes, those of the canvas."""
         return self.images.shape[:3].numel() if self.allowed is None else len(self.allowed)
 
-    def forward(self, step: Tensor) -> tuple[Rays, Tensor, Tensor]:
-        """Rays, their colours (R, 3) and what is behind them (R, 3), for this step: an int64 tensor of one element."""
+    def forward(self, step: Tensor, rays_per_pixel: int = 1) -> tuple[Rays, Tensor, Tensor]:
+        """Rays, the colours of their pixels (P, 3) and what is behind those (P, 3), for this step: an int64 tensor of
+        one element. The rays of a pixel come one after the other."""
         on_gpu = ops.use_kernels(step.device)
         n = self.batch_size if self.active is None or on_gpu else min(self.batch_size, int(1.5 * int(self.active)) + 1)
-        n -= n % self.rays_per_pixel
-        background, within = self._background(step, n), self._within(step, n)
+        n -= n % rays_per_pixel
+        background, within = self._background(step, n // rays_per_pixel), self._within(step, n, rays_per_pixel)
         if on_gpu:
             given = self.images, self.c2w, self.K, self.sizes, self.allowed, self.cameras.pixel_offset, background
-            draw = self.seed, step, PIXELS, self.precrop_steps, within, self.rays_per_pixel
+            draw = self.seed, step, PIXELS, self.precrop_steps, within
             origins, directions, rgb = ops.draw_pixels(*given, *draw)
-            return self._placed(Rays(origins, directions, directions, self.near, self.far)), rgb, background
+            return self._placed(Rays(origins, directions, directions, self.near[:n], self.far[:n])), rgb, background
         n_images, height, width, channels = self.images.shape
-        draw = (ops.random_bits(self.seed, step, PIXELS, n // self.rays_per_pixel) * len(self)) >> 32
-        draw = draw.repeat_interleave(self.rays_per_pixel)
+        draw = (ops.random_bits(self.seed, step, PIXELS, len(background)) * len(self)) >> 32
         draw = draw if self.allowed is None else self.allowed[draw]
         image_ids, pixel_ids = draw // (height * width), draw % (height * width)
         row, column = pixel_ids // width, pixel_ids % width
@@ -104,7 +99,9 @@ class PixelBatches(nn.Module):
         pixel_ids = row * width + column
         pixels = self.images.view(n_images, -1, channels)[image_ids, pixel_ids]
         cameras = self.cameras.on(self.c2w, self.K)
-        rays = pixel_rays(cameras, image_ids, pixel_ids, float(self.near[0]), float(self.far[0]), within)
+        bounds = float(self.near[0]), float(self.far[0])
+        image_ids, pixel_ids = (ids.repeat_interleave(rays_per_pixel) for ids in (image_ids, pixel_ids))
+        rays = pixel_rays(cameras, image_ids, pixel_ids, *bounds, within)
         rgb = pixels[:, :3].to(torch.float32) / 255
         if channels == 4:
             alpha = pixels[:, 3:].to(torch.float32) / 255
@@ -118,16 +115,15 @@ class PixelBatches(nn.Module):
     def _background(self, step: Tensor, n: int) -> Tensor:
         if not self.random_background:
             return self.behind.expand(n, 3)
-        colours = uniform(self.seed, step, BACKGROUND, (n // self.rays_per_pixel, 3))
-        return colours if self.rays_per_pixel == 1 else colours.repeat_interleave(self.rays_per_pixel, 0)
+        return uniform(self.seed, step, BACKGROUND, (n, 3))
 
-    def _within(self, step: Tensor, n: int) -> Tensor | None:
-        """Where in their pixels rays pass, from the middle."""
-        k = self.rays_per_pixel
-        if k == 1 and not getattr(self, 'jittered', False):
+    def _within(self, step: Tensor, n: int, rays_per_pixel: int) -> Tensor | None:
+        """Where in their pixels n rays pass, from the middle: the first one of each at random."""
+        if rays_per_pixel == 1:
             return None
-        first = uniform(self.seed, step, WITHIN, (n // k, 1, 2))
-        return ((first + self.lattice) % 1 - 0.5).view(n, 2)
+        steps = torch.arange(rays_per_pixel, device=step.device)[:, None] * self.lattice
+        first = uniform(self.seed, step, WITHIN, (n // rays_per_pixel, 1, 2))
+        return ((first + steps) % 1 - 0.5).view(n, 2)
 
 
 class SceneData(L.LightningDataModule):

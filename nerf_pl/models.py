@@ -33,6 +33,7 @@ class NeRF(nn.Module):
     determines every random number.
     """
 
+    rays_per_pixel = 1  # in evaluation
     step: Tensor
 
     def __init__(
@@ -110,7 +111,8 @@ class NGP(nn.Module):
 
     `step` counts training steps on the device and, with `seed`, determines every random number but those of the
     occupancy grid, which take `grid_seed`: processes that train together draw different pixels and keep the same grid.
-    Call `fit` with a scene before the first step. In float32 everything runs in plain PyTorch, on a GPU as well.
+    Call `fit` with a scene before the first step. rays_per_pixel: in evaluation; a training step is given its rays. In
+    float32 everything runs in plain PyTorch, on a GPU as well.
     """
 
     step: Tensor
@@ -135,9 +137,10 @@ class NGP(nn.Module):
         extended: bool = False,
         rays_per_pixel: int = 1,
         smoothness: float = 0.0,
+        density_noise: float = 0.0,
     ):
         super().__init__()
-        self.rays_per_pixel, self.smoothness, self.density_noise = rays_per_pixel, smoothness, 0.0
+        self.rays_per_pixel, self.smoothness, self.density_noise = rays_per_pixel, smoothness, density_noise
         self.march_steps, self.samples, self.seed, self.grad_share = march_steps, samples, seed, grad_share
         self.grid_seed, self.horizon, self.distortion = grid_seed, horizon, distortion
         self.field = HashField(layout, networks, dtype)
@@ -172,19 +175,20 @@ class NGP(nn.Module):
         self._measure()
 
     def loss(self, rays: Rays, target: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared error of the rays that the sample budget has room for, twice: to lower and to report."""
+        """Mean squared error of the pixels (P, 3) whose rays the sample budget has room for, twice: to lower and to
+        report. A pixel is the mean of its R / P rays."""
         grid = self.occupancy
         jitter = sampling.uniform(self.seed, self.step, JITTER, (len(rays),))
         batch = ops.Batch(self.samples, self.active, self.kept, grid.visible)
         samples, unit, cells = grid.march(rays, self.stride, jitter, batch)
         aim = ops.Target(target, background, self.kept, cells, grid.seen, self.step, self.least, self.grad_share)
-        aim = replace(aim, per_pixel=self.rays_per_pixel, smoothness=self.smoothness)
+        aim = replace(aim, smoothness=self.smoothness)
         if self.distortion:
             place, width = self.stride.place(samples.t), self.stride.step / self.stride.side
             aim = replace(aim, place=place, width=width, distortion=self.distortion)
-        if self.density_noise:
-            noise = (sampling.normal(self.seed, self.step, 9, len(samples)) * self.density_noise).exp()
-            samples = replace(samples, dt=samples.dt * noise)
+        if self.density_noise:  # of the density's logarithm; it enters as its product with dt
+            noise = self.density_noise * sampling.normal(self.seed, self.step, NOISE, len(samples))
+            samples = replace(samples, dt=samples.dt * noise.exp())
         loss = self.field.loss(unit, self._view(rays.viewdirs, self.kept), samples, aim)
         return loss, loss.detach()
 
@@ -289,5 +293,5 @@ def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
             told = f"--{name} {getattr(g, name)} is too wide for the GPU kernels"
             raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
     sizes = g.cells, g.march_steps, g.samples
-    rest = g.horizon, g.unbounded, g.distortion, g.extended
+    rest = g.horizon, g.unbounded, g.distortion, g.extended, g.rays_per_pixel, g.smoothness, g.density_noise
     return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, *rest)

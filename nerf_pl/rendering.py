@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl import ops
+from nerf_pl.sampling import pixel_places
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Pixels, Rays, Samples
 
@@ -60,10 +61,13 @@ def render_rays(
 
 
 def render_view(model, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:
-    """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W)."""
+    """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W), each the mean of `rays_per_pixel` of
+    the model."""
     was_training = model.training
     model.eval()
-    rgb, depth, opacity = render_rays(model, scene.rays(view, device), scene.background, chunk)
+    places = pixel_places(model.rays_per_pixel)
+    parts = [render_rays(model, scene.rays(view, device, place), scene.background, chunk) for place in places]
+    rgb, depth, opacity = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
     model.train(was_training)
     shape = scene.cameras.size(view)[::-1]
     return {"rgb": rgb.view(*shape, 3), "depth": depth.view(shape), "opacity": opacity.view(shape)}

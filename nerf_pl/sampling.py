@@ -9,6 +9,15 @@ from nerf_pl.types import Rays, Samples
 
 FAR_AWAY = 1e10
 """dt of the last sample: whatever is there ends the ray (classic)."""
+LATTICE = 0.7548776662466927, 0.5698402909980532
+"""Steps, modulo 1, that spread points evenly over a square, however many they are (Roberts 2018)."""
+
+
+def pixel_places(n: int) -> list[tuple[float, float]]:
+    """n places spread over a pixel, in columns and rows from its middle, which is their mean."""
+    places = [(i * LATTICE[0] % 1, i * LATTICE[1] % 1) for i in range(n)]
+    x, y = (sum(axis) / n for axis in zip(*places, strict=True))
+    return [(a - x, b - y) for a, b in places]
 
 
 def uniform(seed: int, step: Tensor, stream: int, shape: tuple[int, ...]) -> Tensor:

@@ -22,53 +22,56 @@ class Gradients:
     """One batch: its rays, the pixels that the model sees, the loss and its gradients; then the next step number.
 
     On a GPU a call is the replay of a CUDA graph, with no synchronisation and no memory allocation; `capture` records
-    it. `error` sums the squared error of the finest level until it is zeroed.
+    it, one for each number of rays that a pixel can be made of. `error` sums the squared error of the finest level
+    until it is zeroed.
     """
 
     def __init__(self, model: Model, batches: PixelBatches):
         self.model, self.batches = model, batches
         self.error = torch.zeros((), device=model.step.device)
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self._grads: list[Tensor | None] = []  # where the graph writes
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[Tensor | None]]] = {}  # and the gradients it writes
 
-    def __call__(self) -> None:
-        if self.graph is None:
-            self._compute()
+    def __call__(self, rays_per_pixel: int = 1) -> None:
+        if rays_per_pixel not in self._graphs:
+            self._compute(rays_per_pixel)
             return
-        self.graph.replay()
+        graph, grads = self._graphs[rays_per_pixel]
+        graph.replay()
         # Lightning takes gradients off the parameters around a validation; without this, training would end there
-        for p, grad in zip(self.model.parameters(), self._grads, strict=True):
+        for p, grad in zip(self.model.parameters(), grads, strict=True):
             p.grad = grad
 
-    def capture(self) -> float:
+    def capture(self, rays_per_pixel: int = 1) -> float:
         """Compile the kernels and, on a GPU, record the graph; returns the seconds of one call. The model stays as it
         was."""
         with untouched(self.model):
-            self._compute()
+            self._compute(rays_per_pixel)
             if self.error.is_cuda and not is_plain(self.model):
-                self._record()
+                self._record(rays_per_pixel)
             start = time.perf_counter()
-            self()
+            self(rays_per_pixel)
             self.error.item()
             seconds = time.perf_counter() - start
         self.error.zero_()
         return seconds
 
-    def _record(self) -> None:
+    def _record(self, rays_per_pixel: int) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # once more, since a first call on another stream may still set things up
-            self._compute()
+            self._compute(rays_per_pixel)
         torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self._compute()
-        self._grads = [p.grad for p in self.model.parameters()]
-        self()
+        graph = torch.cuda.CUDAGraph()
+        # graphs that never run at the same time can share their memory
+        pool = next((other.pool() for other, _ in self._graphs.values()), None)
+        with torch.cuda.graph(graph, pool=pool):
+            self._compute(rays_per_pixel)
+        self._graphs[rays_per_pixel] = graph, [p.grad for p in self.model.parameters()]
+        self(rays_per_pixel)
         torch.cuda.synchronize()
 
-    def _compute(self) -> None:
-        loss, error = self.model.loss(*self.batches(self.model.step))
+    def _compute(self, rays_per_pixel: int) -> None:
+        loss, error = self.model.loss(*self.batches(self.model.step, rays_per_pixel))
         for p in self.model.parameters():
             p.grad = None
         loss.backward()
@@ -108,8 +111,7 @@ def make_optimizer(model: Model, config: Config) -> torch.optim.Optimizer:
     if isinstance(model, NGP):
         field = model.field
         copies: dict[Tensor, Tensor] = {} if field.values is None else {field.table: field.values}
-        table_decay = config.grid.table_decay or 0.0
-        return optim.GridAdam([field.table], [field.params], o.lr, o.weight_decay, copies, table_decay=table_decay)
+        return optim.GridAdam([field.table], [field.params], o.lr, o.weight_decay, copies)
     return optim.make_optimizer(list(model.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
 
 

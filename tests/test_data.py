@@ -50,14 +50,19 @@ def test_every_pixel_can_be_drawn(scene):
 
 
 def test_rays_of_one_pixel(scene):
-    rays, rgb, behind = PixelBatches(scene, 402, 0, random_background=True, rays_per_pixel=4)(step(1))
+    rays, rgb, behind = PixelBatches(scene, 402, 0, random_background=True)(step(1), 4)
+    assert rgb.shape == behind.shape == (100, 3)
     places = [
         project(scene.cameras, int(i), (origin + direction)[None])[0][0]
         for i, origin, direction in zip(pixels_of(scene, rays)[0], rays.origins, rays.directions, strict=True)
     ]
     xy = torch.stack(places).view(100, 4, 2)
-    for same in (xy.floor(), rgb.view(100, 4, 3), behind.view(100, 4, 3), rays.origins.view(100, 4, 3)):
-        assert torch.allclose(same, same[:, :1].expand_as(same))
+    assert torch.equal(xy.floor(), xy[:, :1].floor().expand_as(xy))
+    image_ids, rows, columns = (ids.view(100, 4) for ids in pixels_of(scene, rays))
+    assert (image_ids == image_ids[:, :1]).all()
+    pictures = scene.images.float() / 255
+    seen = pictures[image_ids[:, 0], rows[:, 0], columns[:, 0]]
+    assert torch.allclose(rgb, seen[:, :3] * seen[:, 3:] + (1 - seen[:, 3:]) * behind, atol=1e-6)
     within = xy % 1
     assert (within.mean((0, 1)) - 0.5).abs().max() < 0.03
     assert within.std((0, 1)) == pytest.approx(12**-0.5, abs=0.02)

@@ -56,7 +56,7 @@ def test_gradients_come_back_after_somebody_took_them_off(tmp_path):
         gradients.model.step.zero_()
         gradients.capture()
     else:
-        gradients.graph, gradients._grads = Graph(), places
+        gradients._graphs[1] = Graph(), places
     for _ in range(2):
         gradients.model.zero_grad(set_to_none=True)
         gradients.model.step.zero_()
@@ -124,3 +124,22 @@ def test_ngp_learns(scene_dir):
         gradients.error.zero_()
     assert sum(errors[-16:]) < 0.6 * sum(errors[:16])
     assert float(optimizer.skipped) == 0
+
+
+def test_a_graph_for_each_number_of_rays(scene_dir):
+    """Their gradients are those of steps that are not replayed, whichever ran before."""
+    gradients = ngp(scene_dir)
+
+    def at_step_one(rays_per_pixel: int) -> list[torch.Tensor]:
+        with untouched(gradients.model):
+            gradients.model.step.fill_(1)
+            gradients(rays_per_pixel)
+        return [p.grad.clone() for p in gradients.model.parameters()]
+
+    truth = {k: at_step_one(k) for k in (1, 4)}
+    assert not torch.allclose(truth[1][1], truth[4][1], rtol=1e-2)
+    for k in (1, 4):
+        gradients.capture(k)
+    for k in (4, 1, 4):
+        for own, other in zip(at_step_one(k), truth[k], strict=True):
+            assert (own - other).norm() <= 1e-2 * other.norm()

@@ -48,7 +48,10 @@ def test_hash_grid(n, layout):
     features = grid_kernels.encode(xyz, table, layout, None)
     assert torch.allclose(features.double(), truth, atol=1e-5)
     order, count = listed(n)
-    d_table = grid_kernels.encode_backward(xyz, order, weight, layout, count)
+    d_table = grid_kernels.encode_backward(xyz, order, weight, layout, count, table, 0.0)
+    assert torch.allclose(d_table.double(), truth_table.grad, atol=1e-5)
+    (7.0 * reference.roughness(xyz, truth_table, layout)).backward()
+    d_table = grid_kernels.encode_backward(xyz, order, weight, layout, count, table, 7.0)
     assert torch.allclose(d_table.double(), truth_table.grad, atol=1e-5)
 
 
@@ -66,7 +69,7 @@ def test_the_gradient_of_listed_points():
     reference.hash_grid(xyz[order[:70].long()].double(), table, SMALL).sum().backward()
     grad = torch.full((200, SMALL.width), torch.nan, device=DEVICE)
     grad[:70] = 1
-    d_table = grid_kernels.encode_backward(xyz, order, grad, SMALL, count)
+    d_table = grid_kernels.encode_backward(xyz, order, grad, SMALL, count, table.detach().float(), 0.0)
     assert torch.allclose(d_table.double(), table.grad, atol=1e-4)
 
 

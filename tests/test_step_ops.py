@@ -52,15 +52,14 @@ def of_kind(kind: str) -> Scene:
 @pytest.mark.parametrize("step", [0, 30])
 @pytest.mark.parametrize(("random_background", "rays_per_pixel"), [(False, 1), (True, 1), (True, 3)])
 def test_draw_pixels(kind, step, random_background, rays_per_pixel, monkeypatch):
-    options = {"random_background": random_background, "rays_per_pixel": rays_per_pixel}
-    batches = PixelBatches(of_kind(kind), 200, seed=7, precrop_steps=10, **options)
+    batches = PixelBatches(of_kind(kind), 200, seed=7, precrop_steps=10, random_background=random_background)
     at = torch.tensor([step], device=DEVICE)
     batches.to(DEVICE)
     monkeypatch.setenv("NERF_PL_OPS", "reference")
-    truth, rgb_0, behind_0 = batches(at)
+    truth, rgb_0, behind_0 = batches(at, rays_per_pixel)
     monkeypatch.setenv("NERF_PL_OPS", "kernel")
-    drawn, rgb, behind = batches(at)
-    assert len(rgb) == 200 // rays_per_pixel * rays_per_pixel
+    drawn, rgb, behind = batches(at, rays_per_pixel)
+    assert (len(rgb), len(drawn)) == (200 // rays_per_pixel, 200 // rays_per_pixel * rays_per_pixel)
     assert torch.equal(behind, behind_0)
     assert torch.allclose(rgb, rgb_0, atol=1e-6)
     assert torch.allclose(drawn.origins, truth.origins, rtol=1e-4)
@@ -73,7 +72,7 @@ def test_draw_pixels(kind, step, random_background, rays_per_pixel, monkeypatch)
 @pytest.mark.parametrize("distortion", [0.0, 3.0])
 @pytest.mark.parametrize(
     ("counts", "per_pixel"),
-    [([0], 1), ([1], 1), ([0, 1, 31, 32, 33, 0, 100, 5], 1), ([300] * 3, 1), ([0, 7, 33, 0, 100, 1, 40, 5], 3)],
+    [([0], 1), ([1], 1), ([0, 1, 31, 32, 33, 0, 100, 5], 1), ([300] * 3, 1), ([0, 7, 33, 0, 100, 1, 40, 5, 9], 3)],
 )
 def test_photometric(counts, per_pixel, distortion):
     n, n_rays = sum(counts), len(counts)
@@ -81,8 +80,7 @@ def test_photometric(counts, per_pixel, distortion):
     ray_ids = torch.repeat_interleave(torch.arange(n_rays, device=DEVICE), offsets.diff())
     t, dt = uniform(n), uniform(n, seed=1) * 0.1
     sigma, rgb = uniform(n, seed=2) * 9, uniform(n, 3, seed=3)
-    pixels = torch.arange(n_rays) // per_pixel
-    background, target = uniform(n_rays, 3, seed=4)[pixels], uniform(n_rays, 3, seed=5)[pixels]
+    background, target = (uniform(n_rays // per_pixel, 3, seed=seed) for seed in (4, 5))
     kept = torch.tensor([max(n_rays - 1, 1)], dtype=torch.int32, device=DEVICE)
     cells = (uniform(n, seed=6) * 40).int()
     step = torch.tensor([7], device=DEVICE)
@@ -93,7 +91,6 @@ def test_photometric(counts, per_pixel, distortion):
         given = sigma.detach().to(number).requires_grad_(), rgb.detach().to(number).requires_grad_()
         seen = torch.zeros(40, dtype=torch.int32, device=DEVICE)
         aim = Target(target.to(number), background.to(number), kept, cells, seen, step, torch.zeros(1, device=DEVICE))
-        aim = replace(aim, per_pixel=per_pixel)
         if distortion:
             aim = replace(aim, place=place.to(number), width=0.05, distortion=distortion)
         if number == torch.float32:

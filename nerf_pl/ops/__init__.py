@@ -275,12 +275,11 @@ def draw_pixels(
     stream: int,
     precrop: int,
     within: Tensor | None,
-    per_pixel: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Origins, unit directions and colours of random pixels, on a GPU; the twin is in `data.PixelBatches`."""
     from nerf_pl.ops import step_kernels
 
-    given = images, c2w, K, sizes, allowed, offset, background, seed, step, stream, precrop, within, per_pixel
+    given = images, c2w, K, sizes, allowed, offset, background, seed, step, stream, precrop, within
     return step_kernels.draw_pixels(*given)
 
 

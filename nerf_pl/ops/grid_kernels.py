@@ -128,11 +128,12 @@ def encode(xyz: Tensor, values: Tensor, layout: GridLayout, count: Tensor | None
 
 
 def encode_backward(
-    xyz: Tensor, order: Tensor, grad: Tensor, layout: GridLayout, count: Tensor, values: Tensor, smoothness: float = 0.0
+    xyz: Tensor, order: Tensor, grad: Tensor, layout: GridLayout, count: Tensor, values: Tensor, smoothness: float
 ) -> Tensor:
     """The gradient of the table (total, features), in float32.
 
-    grad: (M, width), of which the first `count` rows belong to the points that `order` names.
+    grad: (M, width), of which the first `count` rows belong to the points that `order` names. That of `smoothness`
+    times the `grid_reference.roughness` of the entries `values` at these points is added.
     """
     n, (block, warps) = order.shape[0], BACKWARD
     copies = _copies(layout)

@@ -128,11 +128,13 @@ SEEN = 1e-3  # transmittance below which what lies there does not show
 class Target:
     """What rendered rays are held against, and what is learned on the way.
 
-    rgb: (R, 3) the pixels' colours. background: (R, 3) what is behind. kept: (1,) how many rays count. cells: (N,) the
+    rgb: (P, 3) the pixels' colours. background: (P, 3) what is behind. kept: (1,) how many rays count. cells: (N,) the
     samples' cells. seen: where the cells that light reaches are marked with `step`. least: (1,) size of gradient from
     which a sample is sure to be listed for the backward pass; adapted so that a `share` of them is. share 1 lists all.
     distortion: weight of the loss of that name, for which samples have a `place` (N,) on the ray and a `width` there.
-    per_pixel: so many rays after each other, of the same colour and background, are of one pixel, which is their mean.
+    smoothness: weight of the loss of that name.
+
+    With P pixels for R = k P rays each pixel is the mean of k rays after each other.
     """
 
     rgb: Tensor
@@ -146,8 +148,10 @@ class Target:
     place: Tensor | None = None
     width: float = 0.0
     distortion: float = 0.0
-    per_pixel: int = 1
     smoothness: float = 0.0
+
+    def rays_per_pixel(self, samples: Samples) -> int:
+        return (samples.offsets.shape[0] - 1) // max(self.rgb.shape[0], 1)
 
 
 def photometric(sigmas: Tensor, rgbs: Tensor, samples: Samples, aim: Target) -> Tensor:
@@ -160,12 +164,14 @@ def photometric(sigmas: Tensor, rgbs: Tensor, samples: Samples, aim: Target) -> 
     more, while the value stays the error. Cells of samples that light reaches are marked with the step in `seen`, in
     place.
     """
-    pixels, n = composite(sigmas, rgbs, samples), int(aim.kept) // aim.per_pixel * aim.per_pixel
-    rgb = pixels.rgb + (1 - pixels.opacity)[:, None] * aim.background
+    k = aim.rays_per_pixel(samples)
+    pixels, n = composite(sigmas, rgbs, samples), int(aim.kept) // k * k
+    seen, passed = pixels.rgb.view(-1, k, 3).mean(1), 1 - pixels.opacity.view(-1, k).mean(1)
+    rgb = seen + passed[:, None] * aim.background
     with torch.no_grad():
         front = transmittance(sigmas * samples.dt, samples, samples.offsets.shape[0] - 1)
         aim.seen[aim.cells[front > SEEN].long()] = aim.step.to(aim.seen.dtype)
-    error = torch.mean((rgb[:n].view(-1, aim.per_pixel, 3).mean(1) - aim.rgb[: n : aim.per_pixel]) ** 2)
+    error = torch.mean((rgb[: n // k] - aim.rgb[: n // k]) ** 2)
     if aim.place is None:
         return error
     last = int(samples.offsets[n])
@@ -187,9 +193,21 @@ def field_loss(
     networks: FieldLayout,
     aim: Target,
 ) -> Tensor:
-    """`photometric` of what `hash_field` says of the samples."""
+    """`photometric` of what `hash_field` says of the samples. Its gradient is that of `aim.smoothness` times the
+    `roughness` at the samples more, while the value stays the error."""
     sigma, rgb = hash_field(unit, view, samples.ray_ids, table, params, grid, networks)
-    return photometric(sigma, rgb, samples, aim)
+    loss = photometric(sigma, rgb, samples, aim)
+    if not aim.smoothness:
+        return loss
+    rough = aim.smoothness * roughness(unit, table, grid)
+    return loss + (rough - rough.detach())
+
+
+def roughness(unit: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
+    """How unlike each other the entries of a cell are, on average over points (N, 3):  1/2 sum_l sum_c |v_c - v|^2,
+    v being the mean of the eight entries v_c around the point on level l."""
+    held = table[vertices(unit, layout)[0].long()]  # (L, N, 8, F)
+    return 0.5 * ((held - held.mean(2, keepdim=True)) ** 2).sum() / max(unit.shape[0], 1)
 
 
 def adam(

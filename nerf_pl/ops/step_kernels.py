@@ -62,25 +62,29 @@ def draw_kernel(
         tl.store(origins_ptr + i * 3 + axis, origin, mask=live)
         tl.store(directions_ptr + i * 3 + axis, (right * u + up * v - back) * norm, mask=live)
         colour = tl.load(images_ptr + at + axis, mask=live, other=0).to(tl.float32) / 255
-        behind = tl.load(background_ptr + i * 3 + axis, mask=live)
-        tl.store(target_ptr + i * 3 + axis, colour * alpha + (1 - alpha) * behind, mask=live)
+        place = i // PER_PIXEL * 3 + axis
+        behind = tl.load(background_ptr + place, mask=live)
+        tl.store(target_ptr + place, colour * alpha + (1 - alpha) * behind, mask=live & (i % PER_PIXEL == 0))
 
 
 def draw_pixels(
     images: Tensor, c2w: Tensor, K: Tensor, sizes: Tensor | None, allowed: Tensor | None, offset: float,
-    background: Tensor, seed: int, step: Tensor, stream: int, precrop: int, within: Tensor | None, per_pixel: int,
+    background: Tensor, seed: int, step: Tensor, stream: int, precrop: int, within: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Origins, directions and colours of random pixels, for as many rays as `background` (R, 3) has rows; see
-    `data.PixelBatches`. images: (C, H, W, 3 or 4) uint8."""
-    n = background.shape[0]
+    """Origins and directions (R, 3) of rays through random pixels, and colours of those, as many as `background` (P, 3)
+    has rows; see `data.PixelBatches`. images: (C, H, W, 3 or 4) uint8. within: (R, 2), where in their pixels the rays
+    pass, R / P of them each."""
+    pixels = background.shape[0]
+    n = pixels if within is None else within.shape[0]
     (count, height, width, channels) = images.shape
-    origins, directions, target = (torch.empty_like(background) for _ in range(3))
+    target = torch.empty(pixels, 3, device=background.device)
+    origins, directions = (torch.empty(n, 3, device=background.device) for _ in range(2))
     n_pixels = count * height * width if allowed is None else len(allowed)
     draw_kernel[(triton.cdiv(n, 128),)](
         step, images, c2w, K, step if sizes is None else sizes, step if allowed is None else allowed,
         background.contiguous(), background if within is None else within, origins, directions, target, _signed(seed),
         stream, n_pixels, height, width, offset, precrop, n, SIZES=sizes is not None, ALLOWED=allowed is not None,
-        WITHIN=within is not None, PER_PIXEL=per_pixel, CHANNELS=channels, BLOCK=128, num_warps=4,
+        WITHIN=within is not None, PER_PIXEL=n // max(pixels, 1), CHANNELS=channels, BLOCK=128, num_warps=4,
     )  # fmt: skip
     return origins, directions, target
 
@@ -226,12 +230,12 @@ def loss_kernel(
                 True, DISTORTION, SEEN, BLOCK,
             )  # fmt: skip
             sees, red, green, blue = sees + o, red + r, green + g, blue + b
-        b_red, b_green = tl.load(background_ptr + first * 3), tl.load(background_ptr + first * 3 + 1)
-        b_blue = tl.load(background_ptr + first * 3 + 2)
+        b_red, b_green = tl.load(background_ptr + pixel * 3), tl.load(background_ptr + pixel * 3 + 1)
+        b_blue = tl.load(background_ptr + pixel * 3 + 2)
         passes = 1 - sees / PER_PIXEL
-        e_red = red / PER_PIXEL + passes * b_red - tl.load(target_ptr + first * 3)
-        e_green = green / PER_PIXEL + passes * b_green - tl.load(target_ptr + first * 3 + 1)
-        e_blue = blue / PER_PIXEL + passes * b_blue - tl.load(target_ptr + first * 3 + 2)
+        e_red = red / PER_PIXEL + passes * b_red - tl.load(target_ptr + pixel * 3)
+        e_green = green / PER_PIXEL + passes * b_green - tl.load(target_ptr + pixel * 3 + 1)
+        e_blue = blue / PER_PIXEL + passes * b_blue - tl.load(target_ptr + pixel * 3 + 2)
         total += e_red * e_red + e_green * e_green + e_blue * e_blue
         g_red, g_green, g_blue = e_red * scale, e_green * scale, e_blue * scale
         g_opacity = -(g_red * b_red + g_green * b_green + g_blue * b_blue)
@@ -271,19 +275,20 @@ def photometric(
 
     See `grid_reference.photometric` and `Target`.
     """
-    n, programs = len(samples), max(min(samples.offsets.shape[0] - 1, PROGRAMS), 1)
-    device = sigmas.device
+    n, programs = len(samples), max(min(aim.rgb.shape[0], PROGRAMS), 1)
+    device, per_pixel = sigmas.device, aim.rays_per_pixel(samples)
     errors, loss = torch.empty(programs, device=device), torch.empty((), device=device)
     order, number = torch.empty(n, dtype=torch.int32, device=device), torch.zeros(1, dtype=torch.int32, device=device)
     d_sigma, d_rgb = torch.empty_like(sigmas), torch.empty_like(rgbs)
     loss_kernel[(programs,)](
         sigmas, rgbs, samples.t, samples.dt, samples.offsets, aim.rgb, aim.background.contiguous(), aim.kept, aim.cells,
         aim.seen, aim.step, aim.least, samples.t if aim.place is None else aim.place, errors, order, number, d_sigma,
-        d_rgb, aim.distortion, aim.width, DISTORTION=aim.place is not None, PER_PIXEL=aim.per_pixel, SEEN=SEEN,
+        d_rgb, aim.distortion, aim.width, DISTORTION=aim.place is not None, PER_PIXEL=per_pixel, SEEN=SEEN,
         BLOCK=32, num_warps=1,
     )  # fmt: skip
     wanted = max(aim.share * n, 1.0) if aim.share < 1 else 1e30
-    sum_kernel[(1,)](errors, aim.kept, number, aim.least, loss, programs, wanted, aim.per_pixel, BLOCK=PROGRAMS, num_warps=8)
+    given = errors, aim.kept, number, aim.least, loss, programs, wanted
+    sum_kernel[(1,)](*given, PER_PIXEL=per_pixel, BLOCK=PROGRAMS, num_warps=8)
     return loss, order, number, d_sigma, d_rgb
 
 

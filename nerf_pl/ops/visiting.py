@@ -90,7 +90,8 @@ def field_loss(
     networks: FieldLayout,
     aim: Target,
 ) -> Tensor:
-    """`grid_reference.field_loss`, whose backward pass computes a share of the samples again and differentiates those.
+    """`grid_reference.field_loss`, whose backward pass computes a share of the samples again and differentiates those;
+    it is these that are smoothed.
 
     For the end of a graph: the gradient that comes from above is taken for 1.
     """
@@ -111,7 +112,7 @@ class _FieldLoss(torch.autograd.Function):
         ctx.save_for_backward(
             table, params, unit[rows], view, samples.ray_ids[rows], d_raw[rows] / sigma.detach()[rows], d_rgb[rows]
         )
-        ctx.layouts = grid, networks
+        ctx.layouts, ctx.smoothness = (grid, networks), aim.smoothness
         return loss.detach()
 
     @staticmethod
@@ -120,5 +121,8 @@ class _FieldLoss(torch.autograd.Function):
         with torch.enable_grad():
             table, params = table.detach().requires_grad_(), params.detach().requires_grad_()
             outputs = grid_reference.hash_field(unit, view, ray_ids, table, params, *ctx.layouts)
+            if ctx.smoothness:
+                outputs = *outputs, grid_reference.roughness(unit, table, ctx.layouts[0])
+                grads.append(torch.full_like(outputs[-1], ctx.smoothness))
             d_table, d_params = torch.autograd.grad(outputs, (table, params), grads)
         return d_table, d_params, None, None, None, None, None, None

@@ -50,9 +50,10 @@ class Scene:
         width, height = self.cameras.size(index)
         return None if self.masks is None else self.masks[index, :height, :width]
 
-    def rays(self, index: int, device: torch.device | str = "cpu") -> Rays:
-        """All rays of one view, row by row, in the space that the model lives in."""
-        rays = image_rays(self.cameras.to(device), index, self.near, self.far)
+    def rays(self, index: int, device: torch.device | str = "cpu", within: tuple[float, float] = (0.0, 0.0)) -> Rays:
+        """All rays of one view, row by row, in the space that the model lives in. within: how far from the usual place
+        in its pixel each passes, in columns and rows."""
+        rays = image_rays(self.cameras.to(device), index, self.near, self.far, within)
         return rays if self.ndc is None else ndc_rays(rays, self.ndc)
 
 
