@@ -37,15 +37,15 @@ def weights() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return view, uniform(SMALL.total, 4, seed=1) - 0.5, params
 
 
-@pytest.mark.parametrize("kept", [RAYS, 6])
-def test_field_loss(kept):
+@pytest.mark.parametrize(("kept", "smoothness"), [(RAYS, 0.0), (6, 0.0), (6, 2.0)])
+def test_field_loss(kept, smoothness):
     view, *start = weights()
     results = []
     for is_kernel, number in ((True, torch.float32), (False, torch.float64)):
         samples, aim = along_rays(kept, 1.0, number)
         n = int(samples.offsets[kept])  # the kernels know of no samples on rays that found no room
         samples = Samples(samples.t[:n], samples.dt[:n], samples.ray_ids[:n], samples.offsets.clamp(max=n))
-        aim = replace(aim, cells=aim.cells[:n])
+        aim = replace(aim, cells=aim.cells[:n], smoothness=smoothness)
         leaves = [value.detach().clone().to(number).requires_grad_() for value in start]
         given = uniform(n, 3).to(number), view.to(number), samples, *leaves, SMALL, LAYOUT
         loss = field_op.field_loss(*given, start[0].to(HALF), aim) if is_kernel else reference.field_loss(*given, aim)
@@ -53,6 +53,29 @@ def test_field_loss(kept):
         results.append([loss, *(leaf.grad for leaf in leaves)])
     for own, truth in zip(*results, strict=True):
         assert (own.double() - truth).norm() / truth.norm() < (2e-2 if NATIVE else 1e-5)
+
+
+def test_the_smoothness_of_visited_samples(monkeypatch):
+    """Of all of them, where all are visited; and it is no part of the value."""
+
+    def all_of_them(d_sigma, d_rgb, share):
+        return torch.arange(len(d_sigma), device=DEVICE), torch.tensor([len(d_sigma)]), d_sigma, d_rgb
+
+    monkeypatch.setattr(visiting, "drawn", all_of_them)
+    view, *start = weights()
+    samples, aim = along_rays(RAYS, 1.0, torch.float64)
+    aim = replace(aim, smoothness=2.0)
+    results = []
+    for loss_of in (visiting.field_loss, reference.field_loss):
+        leaves = [value.double().requires_grad_() for value in start]
+        loss = loss_of(uniform(len(samples), 3).double(), view.double(), samples, *leaves, SMALL, LAYOUT, aim)
+        loss.backward()
+        results.append([loss, *(leaf.grad for leaf in leaves)])
+    assert results[0][0] == results[1][0]
+    given = uniform(len(samples), 3).double(), view.double(), samples, *(value.double() for value in start)
+    assert results[0][0] == reference.field_loss(*given, SMALL, LAYOUT, replace(aim, smoothness=0.0))
+    for own, truth in zip(*results, strict=True):
+        assert torch.allclose(own, truth, rtol=1e-9)
 
 
 @pytest.mark.parametrize("is_kernel", [True, False])

@@ -96,9 +96,9 @@ def test_what_is_untouched_comes_back(scene_dir):
 def test_a_graph_records_kernels_alone(scene_dir, monkeypatch):
     """In plain PyTorch the sizes in a step of ngp follow from values, which a graph cannot."""
     gradients, recorded = ngp(scene_dir), []
-    monkeypatch.setattr(Gradients, "_record", lambda self: recorded.append(self.model))
-    monkeypatch.setattr(Gradients, "__call__", lambda self: None)
-    monkeypatch.setattr(Gradients, "_compute", lambda self: None)
+    monkeypatch.setattr(Gradients, "_record", lambda self, _: recorded.append(self.model))
+    monkeypatch.setattr(Gradients, "__call__", lambda self, _: None)
+    monkeypatch.setattr(Gradients, "_compute", lambda self, _: None)
 
     class OnGPU(torch.Tensor):
         is_cuda = True

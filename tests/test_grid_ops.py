@@ -73,6 +73,18 @@ def test_the_gradient_of_listed_points():
     assert torch.allclose(d_table.double(), table.grad, atol=1e-4)
 
 
+def test_roughness():
+    """By its definition, over all pairs of a cell's entries; entries that are all alike have none."""
+    layout = GridLayout(levels=1, features=2, log2_size=9, base=2, finest=2)
+    table = torch.rand(layout.total, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    corners = [x + 3 * y + 9 * z for x in (1, 2) for y in (0, 1) for z in (1, 2)]  # of the cell of this point
+    point = torch.tensor([[0.8, 0.1, 0.6]], dtype=torch.float64)
+    pairs = sum(((table[a] - table[b]) ** 2).sum() for a in corners for b in corners) / 2
+    assert float(reference.roughness(point, table, layout)) == pytest.approx(float(pairs / 8 / 2))
+    assert reference.roughness(point, torch.ones_like(table), layout) == 0
+    assert reference.roughness(point[:0], table, layout) == 0
+
+
 def test_a_linear_function_is_interpolated_exactly():
     layout = GridLayout(levels=2, features=2, log2_size=12, base=5, finest=9)
     table = torch.zeros(layout.total, 2, dtype=torch.float64)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from test_unhappy import interrupted
-from tiny import NGP_FLAGS, config, content, equal, nerf, start
+from tiny import NGP_FLAGS, config, content, equal, nerf, refused, start
 
-from nerf_pl import callbacks, models
+from nerf_pl import callbacks, models, rendering, steps, system
 from nerf_pl.checkpoint import load_model
 from nerf_pl.data import PixelBatches
 from nerf_pl.metrics import psnr
@@ -91,6 +91,47 @@ def test_ctrl_c_leaves_a_checkpoint_to_resume(scene_dir, tmp_path):
     step = content(run)["global_step"]
     nerf("train", scene_dir, "--resume", "--exp_name", "long", "--max_steps", step + 2)
     assert content(run)["global_step"] == step + 2
+
+
+def test_pixels_of_several_rays(scene_dir, monkeypatch, capsys):
+    """In the second half of a training, but not before so many steps; and in evaluation."""
+    numbers, whole = [], steps.Gradients.__call__
+
+    def call(self, rays_per_pixel=1):
+        numbers.append(rays_per_pixel)
+        whole(self, rays_per_pixel)
+
+    monkeypatch.setattr(steps.Gradients, "__call__", call)
+    for late, expected in ((3, 6), (8, 8), (20, 12)):
+        numbers.clear()
+        monkeypatch.setattr(system, "LATE_STEPS", late)
+        options = config("ngp")
+        options = replace(options, grid=replace(options.grid, rays_per_pixel=3))
+        train(options, scene_dir, RunFolders.modern(Path("run")), overwrite=True)
+        assert numbers[-12:] == [1] * expected + [3] * (12 - expected)
+    rendered = []
+    monkeypatch.setattr(rendering, "pixel_places", lambda n: rendered.append(n) or [(0.0, 0.0)])
+    nerf("eval", "run")
+    nerf("eval", "run", "--rays_per_pixel", 2)
+    nerf("render", "run", "--rays_per_pixel", 1, "--frames", 1, "--img_wh", 8, 8)
+    assert rendered == [3] * 2 + [2] * 2 + [1]
+    told = refused(capsys, "eval", "run", "--rays_per_pixel", 0)
+    assert "--rays_per_pixel 0 cannot work: give 1 to 64" in told
+
+
+def test_noise_on_the_density(scene_dir):
+    """Changes what is learned, but not what is seen."""
+    losses, pictures = [], []
+    for noise in (0.0, 1.0):
+        options = config("ngp")
+        options = replace(options, grid=replace(options.grid, density_noise=noise))
+        scene = load_split(options, scene_dir, "train")
+        model = make_model(options, CPU).train()
+        fit(model, scene, CPU)
+        losses.append(model.loss(*PixelBatches(scene, 64, 0)(model.step))[0])
+        pictures.append(render_view(model, scene, 0, 1024, CPU)["rgb"])
+    assert losses[0] != losses[1]
+    assert torch.equal(*pictures)
 
 
 def test_seconds_are_kept(scene_dir):

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
-from nerf_pl.rendering import over, render_rays, render_samples
+from nerf_pl.cameras import Cameras
+from nerf_pl.rendering import over, render_rays, render_samples, render_view
 from nerf_pl.sampling import stratified
+from nerf_pl.scenes import Scene
 from nerf_pl.types import Pixels, Rays, Samples
 
 
@@ -90,3 +92,34 @@ def test_packed_samples_give_the_same_pixels():
     ours, theirs = (render_samples(slab, rays(), samples) for samples in (packed, dense))
     assert torch.allclose(ours.rgb, theirs.rgb)
     assert torch.allclose(ours.depth, theirs.depth)
+
+
+class HalfPlane(torch.nn.Module):
+    """White to the right of a vertical edge, black to its left, at the distance 1 of cameras that look along -z."""
+
+    def __init__(self, edge: float, rays_per_pixel: int):
+        super().__init__()
+        self.edge, self.rays_per_pixel = edge, rays_per_pixel
+
+    def render(self, batch, background):
+        x = batch.directions[:, 0] / -batch.directions[:, 2]
+        white = (x > self.edge).float()
+        return Pixels(white[:, None].expand(-1, 3), 2 * white, white, torch.ones(0))
+
+
+@pytest.mark.parametrize(("rays_per_pixel", "wrong"), [(1, 0.51), (4, 0.13), (16, 0.07)])
+def test_rays_of_a_pixel_smooth_its_edges(rays_per_pixel, wrong):
+    """The pixel with the edge shows how much of it is white, the better the more rays there are."""
+    pose = torch.eye(3, 4)[None]
+    K = torch.tensor([[[4.0, 0, 4], [0, 4, 4], [0, 0, 1]]])  # pixels of a width of 1/4
+    scene = Scene(Cameras(pose, K, 8, 8), torch.zeros(0, 8, 8, 3, dtype=torch.uint8), 0.1, 9.0, torch.zeros(2, 3))
+    for share in (0.2, 0.5, 0.8):
+        model = HalfPlane((1 - share) / 4, rays_per_pixel).train()
+        images = render_view(model, scene, 0, 7, torch.device("cpu"))
+        assert model.training
+        row = images["rgb"][3, :, 0]
+        assert torch.equal(row[:4], torch.zeros(4))
+        assert torch.equal(row[5:], torch.ones(3))
+        assert abs(float(row[4]) - share) < wrong
+        assert torch.equal(images["opacity"][3], row)
+        assert torch.equal(images["depth"][3], 2 * row)

@@ -16,6 +16,16 @@ def rays(n: int, near: float = 2.0, far: float = 6.0) -> Rays:
     return Rays(torch.randn(n, 3), directions, directions, torch.full((n,), near), torch.full((n,), far))
 
 
+@pytest.mark.parametrize("n", [1, 2, 4, 5, 16])
+def test_places_in_a_pixel(n):
+    """Around its middle, and no two near each other."""
+    places = torch.tensor(sampling.pixel_places(n))
+    assert torch.allclose(places.mean(0), torch.zeros(2), atol=1e-6)
+    assert places.abs().max() < 0.55
+    apart = (places[:, None] - places).norm(dim=-1) + 9 * torch.eye(n)
+    assert apart.min() > 0.5 * n**-0.5  # a square grid has n^-1/2
+
+
 def test_without_jitter_samples_are_even_in_depth():
     samples = sampling.stratified(rays(3), 5)
     assert torch.allclose(samples.t.view(3, 5), torch.tensor([2.0, 3, 4, 5, 6]))
