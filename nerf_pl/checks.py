@@ -72,7 +72,8 @@ def _check_grid(grid: GridOptions) -> None:
     for name in ("distortion", "smoothness", "density_noise"):
         value = getattr(grid, name)
         _require(value is None or 0 <= value < math.inf, name, value, "give 0 or more")
-    rays = grid.rays_per_pixel
+    rate, rays = grid.network_rate, grid.rays_per_pixel
+    _require(rate is None or 0 < rate < math.inf, "network_rate", rate, "give a positive number")
     _require(rays is None or 1 <= rays <= MOST_RAYS, "rays_per_pixel", rays, f"give 1 to {MOST_RAYS}")
     samples, steps = grid.samples, grid.march_steps
     remedy = f"give more than --march_steps, {steps}: a step of training needs room for one ray"

@@ -94,6 +94,8 @@ class GridOptions:
     """Weight of a loss that makes the entries of a cell of the grid alike; None: by the kind of scene."""
     density_noise: float | None = None
     """Standard deviation of noise on the density's logarithm while training; None: by the kind of scene."""
+    network_rate: float | None = None
+    """Learning rate of the networks, to that of the grid's entries."""
     rays_per_pixel: int | None = None
     """Rays whose mean makes up a pixel, in evaluation and in the second half of a training, after 20,000 steps: before,
     one passes through its middle. None: by the kind of scene."""
@@ -105,12 +107,12 @@ GRID_SIZES: dict[str, dict[str, float]] = {
     "gpu": {
         "levels": 8, "features": 4, "log2_size": 20, "finest_resolution": 512, "cells": 128, "march_steps": 1024,
         "horizon": 512, "samples": 2**18, "distortion": 1e-3, "smoothness": 0.0, "density_noise": 0.0,
-        "rays_per_pixel": 4,
+        "network_rate": 0.3, "rays_per_pixel": 4,
     },
     "cpu": {
         "levels": 8, "features": 2, "log2_size": 14, "finest_resolution": 192, "cells": 64, "march_steps": 192,
         "horizon": 128, "samples": 2**13, "distortion": 1e-3, "smoothness": 0.0, "density_noise": 0.0,
-        "rays_per_pixel": 1,
+        "network_rate": 1.0, "rays_per_pixel": 1,
     },
 }  # fmt: skip
 

@@ -12,7 +12,6 @@ from nerf_pl.types import UserError
 
 FLAT = 0.4  # share of the epochs for which flat_cosine keeps the learning rate
 WARM_UP = 100  # steps over which GridAdam reaches its learning rate: at once, a white ground drives all density away
-NETWORK_RATE = 0.3  # of the networks behind a grid, to that of the grid's entries
 EPS = 1e-8  # added to the root of the second moment; the classic value
 
 
@@ -92,7 +91,7 @@ class GridAdam(torch.optim.Optimizer):
     """Adam for a hash grid and the networks behind it, as Instant-NGP has it (Mueller et al. 2022, appendix E.1).
 
     Entries of the table that a step did not touch stay as they are; the networks decay by weight_decay. The learning
-    rate rises to its value over the first WARM_UP steps; that of the networks is NETWORK_RATE of it. A step whose
+    rate rises to its value over the first WARM_UP steps; that of the networks is `network_rate` times it. A step whose
     gradients are not finite is skipped and counted in `skipped`. copies: half-precision copies of parameters, kept up
     to date.
     """
@@ -106,9 +105,10 @@ class GridAdam(torch.optim.Optimizer):
         copies: dict[Tensor, Tensor] | None = None,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-15,
+        network_rate: float = 1.0,
     ) -> None:
         groups = [
-            {"params": list(networks), "weight_decay": weight_decay, "sparse": False, "rate": NETWORK_RATE},
+            {"params": list(networks), "weight_decay": weight_decay, "sparse": False, "rate": network_rate},
             {"params": list(tables), "weight_decay": 0.0, "sparse": True, "rate": 1.0},
         ]
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps})

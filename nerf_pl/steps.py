@@ -111,7 +111,8 @@ def make_optimizer(model: Model, config: Config) -> torch.optim.Optimizer:
     if isinstance(model, NGP):
         field = model.field
         copies: dict[Tensor, Tensor] = {} if field.values is None else {field.table: field.values}
-        return optim.GridAdam([field.table], [field.params], o.lr, o.weight_decay, copies)
+        rate = 1.0 if config.grid.network_rate is None else config.grid.network_rate
+        return optim.GridAdam([field.table], [field.params], o.lr, o.weight_decay, copies, network_rate=rate)
     return optim.make_optimizer(list(model.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
 
 

@@ -83,7 +83,7 @@ BAD = {
     "grid": {
         "levels": 0, "log2_size": 7, "base_resolution": 0, "finest_resolution": 8, "hidden": 8, "outputs": 24,
         "colour_hidden": 512, "cells": 48, "march_steps": 7, "horizon": 0, "samples": 127,
-        "rays_per_pixel": 65, "distortion": -1.0, "smoothness": -1.0, "density_noise": -1.0,
+        "rays_per_pixel": 65, "distortion": -1.0, "smoothness": -1.0, "density_noise": -1.0, "network_rate": 0.0,
     },
     "optim": {
         "lr": 0.0, "momentum": 1.0, "weight_decay": -1.0, "decay_gamma": 0.0, "poly_exp": -1.0,

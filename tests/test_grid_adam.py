@@ -33,6 +33,18 @@ def test_grid_adam_moves_what_a_step_touched():
     assert float(optimizer.skipped) == 0
 
 
+def test_the_networks_have_a_rate_of_their_own():
+    moved = []
+    for rate in (1.0, 0.25):
+        torch.manual_seed(0)
+        table, network = torch.rand(4, 2).requires_grad_(), torch.rand(5).requires_grad_()
+        before = table.detach().clone(), network.detach().clone()
+        steps(GridAdam([table], [network], lr=0.1, network_rate=rate), 1)
+        moved.append((table.detach() - before[0], network.detach() - before[1]))
+    assert torch.equal(moved[0][0], moved[1][0])
+    assert torch.allclose(0.25 * moved[0][1], moved[1][1], rtol=1e-4)
+
+
 def test_grid_adam_starts_slowly():
     """Adam's first move is as long as the learning rate, which is then a WARM_UP-th of what was asked for."""
     optimizer = grid_adam()
