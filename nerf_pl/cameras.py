@@ -76,11 +76,18 @@ def pixel_rays(
 
 
 def image_rays(
-    cameras: Cameras, camera_id: int, near: float, far: float, within: tuple[float, float] = (0.0, 0.0)
+    cameras: Cameras,
+    camera_id: int,
+    near: float,
+    far: float,
+    within: tuple[float, float] = (0.0, 0.0),
+    pixel_ids: Int[Tensor, "R"] | None = None,
 ) -> Rays:
-    """All rays of one camera, row by row. within: how far each passes from its pixel's usual place."""
+    """Rays of one camera: of all pixels, row by row, or of these. within: how far each passes from its pixel's usual
+    place."""
     width, height = cameras.size(camera_id)
-    pixel_ids = torch.arange(width * height, device=cameras.c2w.device)
+    if pixel_ids is None:
+        pixel_ids = torch.arange(width * height, device=cameras.c2w.device)
     one = slice(camera_id, camera_id + 1)  # a copy for each pixel would take longer than a fast method's rendering
     return _rays(cameras, cameras.K[one], cameras.c2w[one], pixel_ids, near, far, within, width)
 

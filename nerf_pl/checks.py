@@ -38,7 +38,8 @@ def check(config: Config) -> None:
     for name in ("batch_size", "chunk", "max_steps", "val_every", "val_views"):
         value = getattr(train, name)
         _require(value is None or value >= 1, name, value, "give 1 or more")
-    _require(0 < train.num_epochs < math.inf, "num_epochs", train.num_epochs, "give a positive number")
+    epochs = train.num_epochs
+    _require(epochs is None or 0 < epochs < math.inf, "num_epochs", epochs, "give a positive number")
     _require(train.seconds is None or 0 < train.seconds < math.inf, "seconds", train.seconds, "give a positive number")
     _require(train.num_gpus >= 0, "num_gpus", train.num_gpus, "give 0 (the CPU) or more")
     _require(0 <= train.seed < 2**63, "seed", train.seed, "give 0 or more, less than 2^63")

@@ -126,6 +126,8 @@ PHOTO_SIZES: dict[str, dict[str, float]] = {
 }  # fmt: skip
 """What differs where a scene has no box around it but goes on to the horizon."""
 NDC_SMOOTHNESS = 3e-3  # few views from one side leave much to be made up
+SECONDS, NDC_SECONDS = 60.0, 20.0  # of training, where no length is asked for
+EPOCHS = 16.0  # of a training, for schedules to count in, where they are not its length
 
 
 @dataclass(frozen=True)
@@ -162,12 +164,13 @@ class TrainOptions:
     """Rays per step and process."""
     chunk: int = 32 * 1024
     """Rays rendered at once when no gradient is needed; lower it if memory runs out."""
-    num_epochs: float = 16
+    num_epochs: float | None = 16
     """Passes over all training pixels, batch_size at a time; max_steps and seconds take precedence."""
     max_steps: int | None = None
     """Train for this many steps."""
     seconds: float | None = None
-    """Train for this much wall-clock time, with the schedule fitted to it."""
+    """Train for this much wall-clock time, with the schedule fitted to it. ngp, unless max_steps or num_epochs say
+    otherwise: 20 for photos from one side, which it soon knows by heart, 60 for other scenes."""
     num_gpus: int = 1
     """Devices that train together; 0 means the CPU."""
     accelerator: Literal["auto", "gpu", "cpu"] = "auto"
@@ -217,7 +220,7 @@ PRESETS = {
         method="ngp",
         model=ModelOptions(grad_share=0.2),
         optim=OptimOptions(lr=1e-2, lr_scheduler="flat_cosine", lr_per_step=True),
-        train=TrainOptions(batch_size=2**16, chunk=2**20, seconds=60.0),
+        train=TrainOptions(batch_size=2**16, chunk=2**20, num_epochs=None),
     ),
 }
 """The defaults of the modern command, by method."""
@@ -231,7 +234,11 @@ def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool =
     sizes |= PHOTO_SIZES[device] if unbounded or ndc else {}
     sizes |= {"smoothness": NDC_SMOOTHNESS} if ndc else {}
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
-    return dataclasses.replace(config, grid=dataclasses.replace(config.grid, **missing))
+    train = config.train
+    if train.num_epochs is None:
+        seconds = (NDC_SECONDS if ndc else SECONDS) if train.max_steps is None else None
+        train = dataclasses.replace(train, num_epochs=EPOCHS, seconds=train.seconds or seconds)
+    return dataclasses.replace(config, grid=dataclasses.replace(config.grid, **missing), train=train)
 
 
 def to_dict(config: Config) -> dict:

@@ -23,9 +23,10 @@ class OccupancyGrid(nn.Module):
 
     A cell is occupied if light would lose more than `threshold` of itself within a step of the march. `possible` cells
     are those that may ever be: where no camera looks, or where the masks leave nothing, none is. unbounded: the box is
-    the middle of all of space, see `ops.contract`. plain: march in plain PyTorch on a GPU as well. extended: in
-    evaluation, what cells hold that light never reached in training is that of the nearest cell that it did reach: the
-    field itself says nothing but noise there.
+    the middle of all of space, see `ops.contract`. plain: march in plain PyTorch on a GPU as well.
+
+    In evaluation cells that light did not reach in training are empty, since of them the field says nothing but noise;
+    extended: they hold what the nearest cell does that it reached.
     """
 
     density: Tensor
@@ -56,7 +57,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("visible", torch.full((size**3 // 32,), -1, dtype=torch.int32))
         self.register_buffer("possible", torch.ones(size**3, dtype=torch.bool))
         self._cells: Tensor | None = None  # numbers of the possible cells
-        self._extension: tuple[Tensor, Tensor] | None = None  # bits, and which cell stands for each
+        self._shown: tuple[Tensor, Tensor | None] | None = None  # bits, and which cell stands for each
         self.register_load_state_dict_post_hook(lambda module, _: module._changed())
 
     def restrict(self, possible: Bool[Tensor, "G G G"]) -> None:
@@ -67,7 +68,7 @@ class OccupancyGrid(nn.Module):
         self._changed()
 
     def _changed(self) -> None:
-        self._cells = self._extension = None
+        self._cells = self._shown = None
 
     def stride(self, step: float) -> ops.Stride:
         """Steps of this world length; those of an unbounded space grow with the distance."""
@@ -95,25 +96,39 @@ class OccupancyGrid(nn.Module):
 
     def shown(self) -> Tensor:
         """Bits of the cells to be shown in evaluation."""
-        if not self.extended:
-            return self.bits
-        if self._extension is None:
-            source = nearest((self.seen > 0).view(3 * (self.size,))).view(-1)
-            occupied = (self.bits[source >> 5] >> (source & 31) & 1).bool()
-            self._extension = ops.pack_bits(occupied), source
-        return self._extension[0]
+        if self._shown is None:
+            lit = self.lit()
+            if self.extended:
+                source = nearest(lit.view(3 * (self.size,))).view(-1)
+                self._shown = ops.pack_bits((self.bits[source >> 5] >> (source & 31) & 1).bool()), source
+            else:
+                self._shown = self.bits & ops.pack_bits(lit), None
+        return self._shown[0]
+
+    def train(self, mode: bool = True) -> "OccupancyGrid":
+        if mode:  # steps to come will reach other cells
+            self._shown = None
+        return super().train(mode)
+
+    def lit(self) -> Bool[Tensor, "N"]:
+        """Cells that light has reached, in the second half of the training so far: in the first it shines through what
+        is yet to form. All of them, if it has reached none."""
+        last = int(self.seen.max())
+        return self.seen > last // 2 if last else torch.ones_like(self.possible)
 
     def moved(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Points of the unit cube, to where the field is to be asked for them in evaluation."""
         if not self.extended:
             return unit
         self.shown()
-        assert self._extension is not None
+        assert self._shown is not None
+        source = self._shown[1]
+        assert source is not None
         sides = self.aabb[1] - self.aabb[0]
         span = torch.ones_like(sides) if self.unbounded else sides / sides.max()
         place = (unit / span * self.size).long().clamp(0, self.size - 1)
         cell = place[:, 0] + self.size * (place[:, 1] + self.size * place[:, 2])
-        source = self._extension[1][cell]
+        source = source[cell]
         other = torch.stack([source % self.size, source // self.size % self.size, source // self.size**2], 1)
         return unit + (other - place) * (span / self.size)
 
@@ -149,7 +164,7 @@ class OccupancyGrid(nn.Module):
         occupied = (self.density > least) & self.possible
         self.bits.copy_(ops.pack_bits(occupied))
         self.visible.copy_(ops.pack_bits(occupied & (self.seen > since)))
-        self._extension = None
+        self._shown = None
 
     def share(self) -> float:
         """Share of all cells that are occupied."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerf_pl import ops
@@ -13,6 +13,7 @@ from nerf_pl.scenes import Scene
 from nerf_pl.types import Pixels, Rays, Samples
 
 Background = tuple[float, float, float] | None
+CONTRAST = 8 / 255  # of neighbouring pixels, from which on they are made of several rays
 CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
 
 
@@ -61,13 +62,31 @@ def render_rays(
 
 
 def render_view(model, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:
-    """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W), each the mean of `rays_per_pixel` of
-    the model."""
+    """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W).
+
+    A pixel is the mean of as many rays as the model's `rays_per_pixel`; where the first of them show nearly the same
+    colour as far as the next pixels, it is the first one.
+    """
     was_training = model.training
     model.eval()
-    places = pixel_places(model.rays_per_pixel)
-    parts = [render_rays(model, scene.rays(view, device, place), scene.background, chunk) for place in places]
-    rgb, depth, opacity = (torch.stack(part).mean(0) for part in zip(*parts, strict=True))
-    model.train(was_training)
     shape = scene.cameras.size(view)[::-1]
+    first, *others = pixel_places(model.rays_per_pixel)
+    parts = render_rays(model, scene.rays(view, device, first), scene.background, chunk)
+    if others:
+        pixels = edges(parts[0].view(*shape, 3))
+        for place in others:
+            rays = scene.rays(view, device, place, pixels)
+            for part, more in zip(parts, render_rays(model, rays, scene.background, chunk), strict=True):
+                part[pixels] += more
+        for part in parts:
+            part[pixels] /= model.rays_per_pixel
+    model.train(was_training)
+    rgb, depth, opacity = parts
     return {"rgb": rgb.view(*shape, 3), "depth": depth.view(shape), "opacity": opacity.view(shape)}
+
+
+def edges(rgb: Float[Tensor, "H W 3"]) -> Int[Tensor, "P"]:
+    """Numbers, row by row, of the pixels around which some channel varies by more than CONTRAST."""
+    channels = rgb.permute(2, 0, 1)[None]
+    highest, lowest = F.max_pool2d(channels, 3, 1, 1), -F.max_pool2d(-channels, 3, 1, 1)
+    return (highest - lowest > CONTRAST).any(1).flatten().nonzero()[:, 0]

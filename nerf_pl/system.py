@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from nerf_pl import metrics, ops, optim
-from nerf_pl.config import Config, to_dict
+from nerf_pl.config import EPOCHS, Config, to_dict
 from nerf_pl.data import PixelBatches
 from nerf_pl.models import NGP, Model, NeRF, precision_of
 from nerf_pl.rendering import render_view
@@ -38,7 +38,7 @@ class NeRFSystem(L.LightningModule):
         self.steps_per_epoch = max(n_pixels // (config.train.batch_size * world), 1)
         self.max_steps = config.train.max_steps
         if self.max_steps is None and config.train.seconds is None:
-            self.max_steps = math.ceil(config.train.num_epochs * self.steps_per_epoch)
+            self.max_steps = math.ceil((config.train.num_epochs or EPOCHS) * self.steps_per_epoch)
         precrop_steps = PRECROP_STEPS if self.max_steps is None else min(PRECROP_STEPS, self.max_steps // 4)
         if isinstance(model, NGP):
             precrop_steps = 0
@@ -207,7 +207,7 @@ class NeRFSystem(L.LightningModule):
     def _lr(self) -> float:
         o = self.config.optim
         warmup = o.warmup_epochs if o.optimizer in ("sgd", "adam") else 0
-        epochs = self.config.train.num_epochs
+        epochs = self.config.train.num_epochs or EPOCHS
         return o.lr * optim.lr_factor(
             self.progress * epochs, epochs, o.lr_scheduler, o.decay_step, o.decay_gamma, o.poly_exp,
             o.warmup_multiplier, warmup, o.lr_per_step,

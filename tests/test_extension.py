@@ -1,4 +1,4 @@
-"""What is shown where no training view looked: the nearest cells that some did look into."""
+"""What is shown where no training view looked: nothing, or the nearest cells that some did look into."""
 
 from dataclasses import replace
 
@@ -60,9 +60,23 @@ def test_what_was_not_seen_is_that_of_the_nearest_cell():
     assert torch.allclose(unit[:, 1], torch.full_like(t, 0.3))
     t, _ = march(half_seen(True), 0.4)  # there the nearest are empty
     assert len(t) == 0
-    t, unit = march(half_seen(False), 0.4)
-    assert len(t) == 100
-    assert (unit[:, 0] > 0.5).all()
+
+
+def test_what_was_not_seen_is_empty_in_a_box():
+    for y, n in ((-0.4, 100), (0.4, 0)):
+        t, unit = march(half_seen(False), y)
+        assert len(t) == n
+        assert (unit[:, 0] < 0.5).all()
+
+
+def test_what_was_seen_early_alone_does_not_count():
+    """While it is thin everywhere, light reaches what it will not reach any more."""
+    grid = half_seen(False)
+    assert torch.equal(grid.lit(), grid.seen > 0)
+    grid.seen[:] = torch.arange(SIZE**3) % 101
+    assert torch.equal(grid.lit(), grid.seen > 50)
+    grid.seen.zero_()
+    assert grid.lit().all()
 
 
 def test_in_training_the_field_is_asked_where_the_samples_are():

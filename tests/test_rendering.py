@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nerf_pl.cameras import Cameras
-from nerf_pl.rendering import over, render_rays, render_samples, render_view
+from nerf_pl.rendering import edges, over, render_rays, render_samples, render_view
 from nerf_pl.sampling import stratified
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Pixels, Rays, Samples
@@ -99,9 +99,10 @@ class HalfPlane(torch.nn.Module):
 
     def __init__(self, edge: float, rays_per_pixel: int):
         super().__init__()
-        self.edge, self.rays_per_pixel = edge, rays_per_pixel
+        self.edge, self.rays_per_pixel, self.asked = edge, rays_per_pixel, 0
 
     def render(self, batch, background):
+        self.asked += len(batch)
         x = batch.directions[:, 0] / -batch.directions[:, 2]
         white = (x > self.edge).float()
         return Pixels(white[:, None].expand(-1, 3), 2 * white, white, torch.ones(0))
@@ -123,3 +124,13 @@ def test_rays_of_a_pixel_smooth_its_edges(rays_per_pixel, wrong):
         assert abs(float(row[4]) - share) < wrong
         assert torch.equal(images["opacity"][3], row)
         assert torch.equal(images["depth"][3], 2 * row)
+        # the others where the first ones differ from those of a neighbour: along two columns
+        assert model.asked == 64 + 2 * 8 * (rays_per_pixel - 1)
+
+
+def test_edges():
+    rgb = torch.rand(6, 7, 3, generator=torch.Generator().manual_seed(0)).sub(0.5).mul(0.02).add(0.5)
+    rgb[1, 2, 1] += 0.1
+    rgb[5, 6, 0] -= 0.1
+    expected = {(row, column) for row in (0, 1, 2) for column in (1, 2, 3)} | {(4, 5), (4, 6), (5, 5), (5, 6)}
+    assert set(edges(rgb).tolist()) == {row * 7 + column for row, column in expected}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays
@@ -50,10 +50,18 @@ class Scene:
         width, height = self.cameras.size(index)
         return None if self.masks is None else self.masks[index, :height, :width]
 
-    def rays(self, index: int, device: torch.device | str = "cpu", within: tuple[float, float] = (0.0, 0.0)) -> Rays:
-        """All rays of one view, row by row, in the space that the model lives in. within: how far from the usual place
-        in its pixel each passes, in columns and rows."""
-        rays = image_rays(self.cameras.to(device), index, self.near, self.far, within)
+    def rays(
+        self,
+        index: int,
+        device: torch.device | str = "cpu",
+        within: tuple[float, float] = (0.0, 0.0),
+        pixels: Int[Tensor, "R"] | None = None,
+    ) -> Rays:
+        """Rays of one view in the space that the model lives in: of all pixels, row by row, or of these.
+
+        within: how far from the usual place in its pixel each passes, in columns and rows.
+        """
+        rays = image_rays(self.cameras.to(device), index, self.near, self.far, within, pixels)
         return rays if self.ndc is None else ndc_rays(rays, self.ndc)
 
 
