@@ -240,6 +240,7 @@ class NGP(nn.Module):
     def before_step(self, step: int) -> None:
         """Refresh the occupancy grid, every 16 steps. It is the same in all processes that train together; which of its
         cells count as visible differs, since each process marks what its own rays have seen."""
+        self.occupancy.forget_shown()
         if step % UPDATE_EVERY:
             return
         turn = step // UPDATE_EVERY

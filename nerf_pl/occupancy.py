@@ -105,10 +105,9 @@ class OccupancyGrid(nn.Module):
                 self._shown = self.bits & ops.pack_bits(lit), None
         return self._shown[0]
 
-    def train(self, mode: bool = True) -> "OccupancyGrid":
-        if mode:  # steps to come will reach other cells
-            self._shown = None
-        return super().train(mode)
+    def forget_shown(self) -> None:
+        """Training goes on: light will reach other cells."""
+        self._shown = None
 
     def lit(self) -> Bool[Tensor, "N"]:
         """Cells that light has reached, in the second half of the training so far: in the first it shines through what

@@ -12,7 +12,7 @@ from tiny import FLAGS, nerf
 
 from nerf_pl import bench, bench_ngp, callbacks, cli, commands
 from nerf_pl.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint
-from nerf_pl.config import PRESETS
+from nerf_pl.config import PRESETS, Config, sized
 
 CLASSIC_TRAIN = """--dataset_name blender --root_dir SCENE --N_importance 64 --img_wh 12 12 --noise_std 0
     --num_epochs 16 --batch_size 1024 --optimizer adam --lr 5e-4
@@ -100,7 +100,7 @@ def test_options_of_the_other_method_do_no_harm():
 @pytest.mark.parametrize(
     ("words", "max_steps", "seconds"),
     [
-        ([], None, 60),
+        ([], None, (60, 20)),
         (["--max_steps", "5"], 5, None),
         (["--max-steps=5", "--seconds", "7"], 5, 7),
         (["--seconds", "7"], None, 7),
@@ -109,8 +109,13 @@ def test_options_of_the_other_method_do_no_harm():
     ],
 )
 def test_what_is_typed_decides_how_long_it_takes(words, max_steps, seconds):
-    train = cli.parse(["train", "x", *words]).train
-    assert (train.max_steps, train.seconds) == (max_steps, seconds)
+    """seconds: of most scenes, and of photos from one side, where they differ."""
+    a = cli.parse(["train", "x", *words])
+    config = Config(method=a.method, train=a.train)
+    found = [sized(config, "cpu", ndc=ndc).train for ndc in (False, True)]
+    assert [train.max_steps for train in found] == [max_steps] * 2
+    assert tuple(train.seconds for train in found) == (seconds if isinstance(seconds, tuple) else (seconds,) * 2)
+    assert found[0].num_epochs == (2 if "--num_epochs" in words else 16)
 
 
 def test_a_length_that_is_typed_ends_a_resumed_run_too(run):

@@ -95,6 +95,13 @@ def test_without_end():
 
 
 def test_a_change_is_noticed():
+    model = make_model(config("ngp"), torch.device("cpu"))
+    model.occupancy.load_state_dict(half_seen(False).state_dict())
+    before = model.occupancy.shown()
+    model.occupancy.seen.fill_(1)
+    model.before_step(1)
+    assert not torch.equal(model.occupancy.shown(), before)
+
     grid = half_seen(True)
     before = grid.shown()
     grid.seen.fill_(1)
