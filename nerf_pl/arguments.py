@@ -57,7 +57,7 @@ class Eval:
     checkpoint: Literal["last", "best"] = "last"
     """Which weights; best is by PSNR on the validation split."""
     rays_per_pixel: int | None = None
-    """Rays whose mean makes up a pixel: more smooth its edges, one is fastest. By default as the run was trained."""
+    """Rays whose mean makes up a pixel with an edge; one is fastest. By default as the run was trained."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
     save_depth: Plain[bool] = False
@@ -99,7 +99,7 @@ class Render:
     checkpoint: Literal["last", "best"] = "last"
     """Which weights."""
     rays_per_pixel: int | None = None
-    """Rays whose mean makes up a pixel: more smooth its edges, one is fastest. By default as the run was trained."""
+    """Rays whose mean makes up a pixel with an edge; one is fastest. By default as the run was trained."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
     num_gpus: Literal[0, 1] = 1
@@ -161,8 +161,8 @@ class Bench:
     """Measure speed, GPU memory and, for ngp, quality for training time."""
 
     method: Annotated[Literal["ngp", "nerf"], tyro.conf.Positional] = "ngp"
-    """ngp: a training of its own for each of `seconds`, a step by kernel, frames per second. nerf: a step, memory and
-    the time to render a view in each of `precisions`."""
+    """ngp: a training for each of `seconds`, a step by kernel, frames per second. nerf: a step, memory and the time to
+    render a view in each of `precisions`."""
     scene: Annotated[Path | None, tyro.conf.Positional] = None
     """Folder of a Blender scene; the built-in one by default."""
     out: Path = RUNS / "bench"

@@ -15,10 +15,11 @@ from rich.table import Table
 
 from nerf_pl import media, metrics, ops
 from nerf_pl.checkpoint import load_model, read_checkpoint
-from nerf_pl.config import PRESETS, Config, RunFolders, sized
+from nerf_pl.config import PRESETS, Config, RunFolders
 from nerf_pl.data import PixelBatches
 from nerf_pl.models import NGP, Model, make_model
 from nerf_pl.scenes import Scene
+from nerf_pl.sizes import sized
 from nerf_pl.steps import Gradients, fit, make_optimizer
 from nerf_pl.system import render_view
 from nerf_pl.training import load_split, train

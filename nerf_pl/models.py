@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from nerf_pl import losses, ops, sampling
 from nerf_pl.config import Config
 from nerf_pl.fields import HashField, MLPField
-from nerf_pl.occupancy import OccupancyGrid, scene_box
+from nerf_pl.hull import scene_box
+from nerf_pl.occupancy import OccupancyGrid
 from nerf_pl.ops import FieldLayout, GridLayout, MLPLayout
 from nerf_pl.rendering import Background, over, render_samples
 from nerf_pl.scenes import Scene
@@ -162,7 +163,7 @@ class NGP(nn.Module):
 
     def fit(self, scene: Scene, masks: Tensor | None) -> None:
         """Take the box, and the cells that can hold something, from the cameras and masks of a scene; see
-        `occupancy.scene_box`."""
+        `hull.scene_box`."""
         grid = self.occupancy
         if scene.ndc is None:
             cameras, box = scene.cameras.to(grid.aabb.device), scene.aabb.to(grid.aabb.device)

@@ -1,4 +1,4 @@
-"""Where there is something: a box around the scene, cells that can be occupied, and a grid that follows the density."""
+"""Where there is something: a grid that follows the density."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nerf_pl import ops
-from nerf_pl.cameras import Cameras, project
-from nerf_pl.types import Rays, Samples, UserError
+from nerf_pl.hull import points_of
+from nerf_pl.types import Rays, Samples
 
 PART = {"cuda": 2**19, "cpu": 2**14}  # cells that one update asks for at most
+ENOUGH = 2000  # steps, after which the rays of a half of them have found what can be seen
 WHOLE = 16  # first updates, that ask for all of them all the same
 DECAY = 0.95  # of the densities found, in an update
 CONE = 1 / 256  # step over distance, where steps of an unbounded space grow (Mueller et al. 2022, appendix E.1)
-NEAR = 1 / 8  # of the picture's size; a cell that covers more is too near to be judged by a mask
 
 
 class OccupancyGrid(nn.Module):
@@ -110,10 +110,16 @@ class OccupancyGrid(nn.Module):
         self._shown = None
 
     def lit(self) -> Bool[Tensor, "N"]:
-        """Cells that light has reached, in the second half of the training so far: in the first it shines through what
-        is yet to form. All of them, if it has reached none."""
+        """Cells that light has reached. In a box it must have been in the second half of the training so far, as in the
+        first it shines through what is yet to form; and all count while that is too little to have found them all.
+
+        Where cells are to be extended it may have been at any time: cells far away are reached by few rays, and one of
+        another kind in their place shows more than what noise they hold.
+        """
         last = int(self.seen.max())
-        return self.seen > last // 2 if last else torch.ones_like(self.possible)
+        if self.extended:
+            return self.seen > 0 if last else torch.ones_like(self.possible)
+        return self.seen > last // 2 if last >= ENOUGH else torch.ones_like(self.possible)
 
     def moved(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Points of the unit cube, to where the field is to be asked for them in evaluation."""
@@ -171,19 +177,6 @@ class OccupancyGrid(nn.Module):
         return float(bits.float().mean())
 
 
-def points_of(
-    place: Float[Tensor, "N 3"], aabb: Float[Tensor, "2 3"], unbounded: bool
-) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"] | float]:
-    """World points of places in the grid, in [0, 1], and by how much lengths have shrunk there; the inverse of
-    `ops.contract` where space is unbounded."""
-    if not unbounded:
-        return aabb[0] + place * (aabb[1] - aabb[0]), 1.0
-    q = 4 * place - 2
-    m = 1 / (2 - q.abs().amax(1).clamp(min=1, max=2 - 1e-3))
-    p = q * (m * m / (2 * m - 1))[:, None]
-    return (aabb[0] + aabb[1]) / 2 + p * (aabb[1] - aabb[0]) / 2, m
-
-
 def nearest(known: Bool[Tensor, "G G G"]) -> Int[Tensor, "G G G"]:
     """For each cell [z, y, x] the number of the nearest known one, by steps along the axes: itself if it is known.
     Without a known cell each stands for itself.
@@ -201,103 +194,3 @@ def nearest(known: Bool[Tensor, "G G G"]) -> Int[Tensor, "G G G"]:
                 ranges[axis] = slice(start, start + size)
                 source = torch.where(source < 0, before[tuple(ranges)], source)
     return source
-
-
-def centres(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "N 3"]:
-    """The middle of each cell of a grid, in [0, 1], x fastest."""
-    axis = (torch.arange(size, device=device) + 0.5) / size
-    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    return torch.stack([x, y, z], -1).view(-1, 3)
-
-
-def seen_cells(
-    cameras: Cameras,
-    masks: Bool[Tensor, "C H W"] | None,
-    aabb: Float[Tensor, "2 3"],
-    size: int,
-    unbounded: bool = False,
-) -> Bool[Tensor, "G G G"]:
-    """Cells that can hold something: a point that at least one view sees and, where there are masks, that lies in the
-    mask of every view that sees it (the visual hull; Laurentini 1994). Never too few: masks are widened by the size of
-    a cell.
-    """
-    points, shrunk = points_of(centres(size, aabb.device), aabb, unbounded)
-    seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
-    alive = torch.arange(len(points), device=points.device)
-    radii = (aabb[1] - aabb[0]).norm() / size / 2 * torch.ones_like(points[:, 0])  # of the ball around a cell
-    if unbounded:
-        radii = 2 * radii * shrunk**2  # lengths shrink most along the way from the centre
-    focal = cameras.K[:, (0, 1), (0, 1)].amax(1)
-    for camera in range(len(cameras)):
-        xy, depth = project(cameras, camera, points[alive])
-        radius, (width, height) = radii[alive], cameras.size(camera)
-        column, row = xy.unbind(-1)
-        distance = (points[alive] - cameras.c2w[camera, :, 3]).norm(dim=1)
-        # half the width or height of its picture, at most: a ball off the axis shows as an ellipse
-        ball = radius * focal[camera] * distance / (depth * (depth - radius)).clamp(min=1e-6)
-        ahead = depth > radius
-        touched = (column > -ball) & (column < width + ball) & (row > -ball) & (row < height + ball)
-        touched = torch.where(ahead, touched, depth > -radius)
-        if masks is None:
-            seen[alive] |= touched
-            continue
-        # of a mask, cells so near that they cover much of the picture learn nothing
-        judged = ahead & touched & (ball < max(width, height) * NEAR)
-        hit = torch.ones_like(judged)
-        if bool(judged.any()):
-            place = row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()
-            hit = ~judged | _near_mask(masks[camera], *place, int(ball[judged].max().ceil()))
-        seen[alive] |= touched & hit
-        # what the border cuts may lie in the mask of another view, where this one does not reach
-        inside = (column > ball) & (column < width - ball) & (row > ball) & (row < height - ball)
-        alive = alive[hit | ~inside]
-    held = torch.zeros_like(seen)
-    held[alive] = True
-    return (held & seen).view(size, size, size)
-
-
-def _near_mask(mask: Bool[Tensor, "H W"], row: Int[Tensor, "N"], column: Int[Tensor, "N"], reach: int) -> Tensor:
-    """Whether the mask has a pixel within `reach` of each of these, along rows and columns. A wide reach is taken in
-    blocks of a quarter of it, which is faster and finds a little more, never less."""
-    block = max(reach // 4, 1)
-    wide = F.max_pool2d(mask[None, None].to(torch.float32), block, block, ceil_mode=True)
-    reach = -(-reach // block)
-    wide = F.max_pool2d(wide, (1, 2 * reach + 1), 1, (0, reach))
-    wide = F.max_pool2d(wide, (2 * reach + 1, 1), 1, (reach, 0))[0, 0] > 0
-    return wide[row // block, column // block]
-
-
-def possible_cells(
-    cameras: Cameras,
-    masks: Bool[Tensor, "C H W"] | None,
-    aabb: Float[Tensor, "2 3"],
-    size: int,
-    unbounded: bool = False,
-) -> Bool[Tensor, "G G G"]:
-    """`seen_cells`. Raises UserError if there are none."""
-    possible = seen_cells(cameras, masks, aabb, size, unbounded)
-    if not bool(possible.any()):
-        box = " to ".join("(" + ", ".join(f"{v:.3g}" for v in corner) + ")" for corner in aabb.tolist())
-        is_seen = masks is not None and bool(seen_cells(cameras, None, aabb, size, unbounded).any())
-        what = "the views' masks leave nothing" if is_seen else "no camera looks"
-        raise UserError(f"{what} inside the scene's box, {box}: are the poses and the size of the scene right?")
-    return possible
-
-
-def scene_box(
-    cameras: Cameras,
-    masks: Bool[Tensor, "C H W"] | None,
-    aabb: Float[Tensor, "2 3"],
-    size: int,
-    unbounded: bool = False,
-) -> tuple[Float[Tensor, "2 3"], Bool[Tensor, "G G G"]]:
-    """The tight box inside `aabb` around what the cameras can see of the scene, and the possible cells of a grid over
-    it. Without masks, or where it is but the middle of the scene, the box stays as it is. Raises UserError if nothing
-    is left.
-    """
-    if masks is not None and not unbounded:
-        held = possible_cells(cameras, masks, aabb, size).nonzero()  # z, y, x
-        cell = (aabb[1] - aabb[0]) / size
-        low, high = held.amin(0).flip(0), held.amax(0).flip(0) + 1
-        aabb = torch.stack([aabb[0] + low * cell, aabb[0] + high * cell])
-    return aabb, possible_cells(cameras, masks, aabb, size, unbounded)

@@ -10,11 +10,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from nerf_pl import metrics, ops, optim
-from nerf_pl.config import EPOCHS, Config, to_dict
+from nerf_pl.config import Config, to_dict
 from nerf_pl.data import PixelBatches
 from nerf_pl.models import NGP, Model, NeRF, precision_of
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene
+from nerf_pl.sizes import EPOCHS
 from nerf_pl.steps import Gradients, fit, is_plain, make_optimizer, memory_advice, untouched
 from nerf_pl.types import UserError
 

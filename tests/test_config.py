@@ -15,9 +15,9 @@ from nerf_pl.config import (
     OptimOptions,
     from_dict,
     read_settings,
-    sized,
     to_dict,
 )
+from nerf_pl.sizes import sized
 from nerf_pl.types import UserError
 
 CONFIGS = [CLASSIC, *PRESETS.values(), Config(data=DataOptions(img_wh=(3, 4), downscale=1, spheric=True))]

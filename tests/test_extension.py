@@ -7,7 +7,7 @@ from tiny import config
 
 from nerf_pl.checkpoint import load_model, save_model
 from nerf_pl.models import make_model
-from nerf_pl.occupancy import OccupancyGrid, nearest
+from nerf_pl.occupancy import ENOUGH, OccupancyGrid, nearest
 from nerf_pl.types import Rays
 
 SIZE = 32
@@ -63,20 +63,26 @@ def test_what_was_not_seen_is_that_of_the_nearest_cell():
 
 
 def test_what_was_not_seen_is_empty_in_a_box():
+    grid = half_seen(False)
+    for y, n in ((-0.4, 200), (0.4, 100)):  # after one step not all of what can be seen may have been found
+        assert len(march(grid, y)[0]) == n
+    grid.seen.mul_(ENOUGH)
+    grid.forget_shown()
     for y, n in ((-0.4, 100), (0.4, 0)):
-        t, unit = march(half_seen(False), y)
+        t, unit = march(grid, y)
         assert len(t) == n
         assert (unit[:, 0] < 0.5).all()
 
 
 def test_what_was_seen_early_alone_does_not_count():
     """While it is thin everywhere, light reaches what it will not reach any more."""
-    grid = half_seen(False)
-    assert torch.equal(grid.lit(), grid.seen > 0)
-    grid.seen[:] = torch.arange(SIZE**3) % 101
-    assert torch.equal(grid.lit(), grid.seen > 50)
-    grid.seen.zero_()
-    assert grid.lit().all()
+    steps = torch.arange(SIZE**3) % (ENOUGH + 1)
+    for extended, since in ((False, ENOUGH // 2), (True, 0)):
+        grid = half_seen(extended)
+        grid.seen.copy_(steps)
+        assert torch.equal(grid.lit(), steps > since)
+        grid.seen.zero_()
+        assert grid.lit().all()
 
 
 def test_in_training_the_field_is_asked_where_the_samples_are():
@@ -98,7 +104,8 @@ def test_a_change_is_noticed():
     model = make_model(config("ngp"), torch.device("cpu"))
     model.occupancy.load_state_dict(half_seen(False).state_dict())
     before = model.occupancy.shown()
-    model.occupancy.seen.fill_(1)
+    assert torch.equal(before, model.occupancy.bits)
+    model.occupancy.seen.mul_(ENOUGH)
     model.before_step(1)
     assert not torch.equal(model.occupancy.shown(), before)
 

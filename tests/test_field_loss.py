@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 
 from test_grid_ops import DEVICE, HALF, NATIVE, SMALL, field_inputs, uniform
 
-from nerf_pl.ops import field_kernels, field_op, grid_kernels, step_kernels, visiting
+from nerf_pl.ops import field_kernels, field_op, grid_kernels, loss_kernels, visiting
 
 RAYS = 9
 LAYOUT = FieldLayout(SMALL.width, 32, 16, 16, 32)
@@ -109,7 +109,7 @@ def test_the_threshold_follows_the_share():
     numbers = []
     for step in range(60):
         aim.step.fill_(step)
-        _, _, number, _, _ = step_kernels.photometric(sigma, rgb, samples, aim)
+        _, _, number, _, _ = loss_kernels.photometric(sigma, rgb, samples, aim)
         numbers.append(int(number))
     assert numbers[0] == len(samples)
     assert sum(numbers[-20:]) / 20 == pytest.approx(0.3 * len(samples), rel=0.2)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from nerf_pl.cameras import Cameras, project
-from nerf_pl.occupancy import DECAY, OccupancyGrid, centres, points_of, possible_cells, scene_box, seen_cells
+from nerf_pl.hull import centres, points_of, possible_cells, scene_box, seen_cells
+from nerf_pl.occupancy import DECAY, OccupancyGrid
 from nerf_pl.types import UserError
 
 SIZE = 32

@@ -18,7 +18,7 @@ from nerf_pl.types import Samples
 
 pytest.importorskip("triton")
 
-from nerf_pl.ops import step_kernels
+from nerf_pl.ops import loss_kernels, step_kernels
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -95,7 +95,7 @@ def test_photometric(counts, per_pixel, distortion):
             aim = replace(aim, place=place.to(number), width=0.05, distortion=distortion)
         if number == torch.float32:
             values = [value.detach() for value in given]
-            loss, order, count, d_sigma, d_rgb = step_kernels.photometric(*values, samples, aim)
+            loss, order, count, d_sigma, d_rgb = loss_kernels.photometric(*values, samples, aim)
             grads = torch.zeros(n, device=DEVICE), torch.zeros(n, 3, device=DEVICE)
             rows = order[: int(count)].long()
             assert len(set(rows.tolist())) == len(rows)

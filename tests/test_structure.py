@@ -17,9 +17,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 LEVELS = (
     ("types",),
     ("config", "cameras", "media", "ops"),
-    ("paths", "scenes", "sampling", "losses", "metrics", "optim", "foreign"),
+    ("paths", "scenes", "sampling", "losses", "metrics", "optim", "foreign", "hull"),
     ("occupancy", "fields", "rendering", "keyframes"),
-    ("models", "data", "checks"),
+    ("models", "data", "checks", "sizes"),
     ("steps", "callbacks", "checkpoint", "report", "mesh", "viewer"),
     ("system",),
     ("training", "evaluation", "bench", "arguments"),

@@ -10,7 +10,8 @@ import torch
 
 from nerf_pl.checkpoint import AtomicCheckpointIO
 from nerf_pl.cli import main
-from nerf_pl.config import PRESETS, Config, GridOptions, ModelOptions, sized
+from nerf_pl.config import PRESETS, Config, GridOptions, ModelOptions
+from nerf_pl.sizes import sized
 
 PROJECT = Path(__file__).resolve().parent.parent
 MODEL = ModelOptions(N_samples=8, N_importance=8, noise_std=0.0, net_depth=2, net_width=32, net_skip=1)

@@ -8,7 +8,7 @@ a part of the samples is gone back to, those that a draw by the size of their gr
 import torch
 from torch import Tensor
 
-from nerf_pl.ops import field_kernels, grid_kernels, step_kernels
+from nerf_pl.ops import field_kernels, grid_kernels, loss_kernels
 from nerf_pl.ops.grid_reference import Target
 from nerf_pl.ops.layout import FieldLayout, GridLayout
 from nerf_pl.types import Samples
@@ -22,7 +22,7 @@ class _FieldLoss(torch.autograd.Function):
         view = view.to(features.dtype)
         sigma, rgb = field_kernels.forward(features, view, samples.ray_ids, params, networks, count)
         assert rgb is not None
-        loss, *listed = step_kernels.photometric(sigma, rgb, samples, aim)
+        loss, *listed = loss_kernels.photometric(sigma, rgb, samples, aim)
         ctx.save_for_backward(unit, features, view, samples.ray_ids, params, *listed)
         ctx.grid, ctx.networks, ctx.values, ctx.smoothness = grid, networks, values, aim.smoothness
         return loss
