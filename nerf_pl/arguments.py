@@ -75,9 +75,8 @@ class Render:
     run: Position
     """Folder of the run, runs/NAME."""
     path: str = "auto"
-    """360 turns once around the scene; spiral moves about among the training views, all looking at one point;
-    interpolate passes through training views; test shows the test views; FILE.json has keyframes, or is a camera path
-    of nerfstudio. auto is spiral for photos taken from one side, and 360 for others."""
+    """360 turns around the scene; spiral moves about among the training views, interpolate through them; test shows the
+    test views; FILE.json has keyframes, or is a path of nerfstudio. auto: spiral for photos from one side, else 360."""
     frames: int | None = None
     """Frames of the film; 120 by default, of a file as many as it takes."""
     fps: float | None = None
