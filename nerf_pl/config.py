@@ -222,7 +222,7 @@ def _options(cls: Any, stored: dict[str, Any]) -> Any:
     types = get_type_hints(cls)
     for name, value in stored.items():
         if name not in types:
-            raise UserError(f"unknown option {name!r} in the stored settings: made by a newer version?")
+            raise UserError(f"unknown option {name!r} in the stored settings: made by another version?")
         if not _fits(value, types[name]):
             raise UserError(f"--{name} {value!r} in the stored settings is no possible value: correct it there")
     return cls(**stored)
