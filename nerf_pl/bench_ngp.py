@@ -42,17 +42,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """A training run of its own for each budget of seconds: views of a split with the last weights, as they are
-    rendered by default and with one ray for each pixel."""
-
-    seconds: float
-    steps: int
-    views: "Views"
-    fast: "Views"
-
-
-@dataclass(frozen=True)
 class Views:
     """Mean PSNR and SSIM of rendered views, and how many a second there are: on average, and of the slowest."""
 
@@ -61,6 +50,17 @@ class Views:
     ssim: float
     fps: float
     slowest_fps: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A training run of its own for each budget of seconds: views of a split with the last weights, as they are
+    rendered by default and with one ray for each pixel."""
+
+    seconds: float
+    steps: int
+    views: Views
+    fast: Views
 
 
 def bench_ngp(

@@ -25,6 +25,8 @@ def check(config: Config) -> None:
     _require(model.net_width >= 32 and model.net_width % 32 == 0, "net_width", model.net_width, "a multiple of 32")
     _require(0 < model.grad_share <= 1, "grad_share", model.grad_share, "give more than 0, up to 1")
     _check_grid(config.grid)
+    rays = config.grid.rays_per_pixel or 1 if config.method == "ngp" else 1
+    _require(train.batch_size >= rays, "batch_size", train.batch_size, f"give no less than --rays_per_pixel, {rays}")
     own = config.method == "ngp"
     remedy = "ngp has an Adam of its own, leave the option out or give --method nerf"
     _require(not own or optim.optimizer == "adam", "optimizer", optim.optimizer, remedy)
@@ -73,9 +75,16 @@ def _check_grid(grid: GridOptions) -> None:
     for name in ("distortion", "smoothness", "density_noise"):
         value = getattr(grid, name)
         _require(value is None or 0 <= value < math.inf, name, value, "give 0 or more")
-    rate, rays = grid.network_rate, grid.rays_per_pixel
+    rate = grid.network_rate
     _require(rate is None or 0 < rate < math.inf, "network_rate", rate, "give a positive number")
-    _require(rays is None or 1 <= rays <= MOST_RAYS, "rays_per_pixel", rays, f"give 1 to {MOST_RAYS}")
-    samples, steps = grid.samples, grid.march_steps
-    remedy = f"give more than --march_steps, {steps}: a step of training needs room for one ray"
-    _require(samples is None or steps is None or samples > steps, "samples", samples, remedy)
+    check_rays(grid.rays_per_pixel)
+    samples, steps, rays = grid.samples, grid.march_steps, grid.rays_per_pixel or 1
+    what = f"--march_steps, {steps}" if rays == 1 else f"--rays_per_pixel times --march_steps, {rays} x {steps}"
+    remedy = f"give more than {what}: a step of training needs room for one pixel"
+    _require(samples is None or steps is None or samples > rays * steps, "samples", samples, remedy)
+
+
+def check_rays(rays_per_pixel: int | None) -> None:
+    """Raises UserError for a number of rays that no pixel can be made of."""
+    possible = rays_per_pixel is None or 1 <= rays_per_pixel <= MOST_RAYS
+    _require(possible, "rays_per_pixel", rays_per_pixel, f"give 1 to {MOST_RAYS}")

@@ -13,7 +13,7 @@ from nerf_pl import arguments
 from nerf_pl.bench import bench
 from nerf_pl.bench_ngp import bench_ngp
 from nerf_pl.checkpoint import find_checkpoint, load_model, save_model
-from nerf_pl.checks import MOST_RAYS, check
+from nerf_pl.checks import check, check_rays
 from nerf_pl.config import CLASSIC, PRESETS, SECTIONS, Config, ModelOptions, RunFolders
 from nerf_pl.evaluation import console, evaluate
 from nerf_pl.films import check_film, film_classic, film_run
@@ -58,10 +58,8 @@ def _open(a: Any) -> tuple[Model, Config, Path, torch.device]:
     if a.scene is None and not (root and Path(root).is_dir()):
         told = f"the scene of run {a.run}, {root}, is gone" if root else f"run {a.run} does not know its scene"
         raise UserError(f"{told}: add --scene FOLDER")
-    if a.rays_per_pixel is not None:
-        if not 1 <= a.rays_per_pixel <= MOST_RAYS:
-            raise UserError(f"--rays_per_pixel {a.rays_per_pixel} cannot work: give 1 to {MOST_RAYS}")
-        model.rays_per_pixel = a.rays_per_pixel
+    check_rays(a.rays_per_pixel)
+    model.rays_per_pixel = a.rays_per_pixel or model.rays_per_pixel
     return model, config, a.scene or Path(root), device
 
 

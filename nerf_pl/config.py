@@ -95,7 +95,7 @@ class GridOptions:
     density_noise: float | None = None
     """Standard deviation of noise on the density's logarithm while training; None: by the kind of scene."""
     network_rate: float | None = None
-    """Learning rate of the networks, to that of the grid's entries."""
+    """Learning rate of the networks, to that of the grid's entries; None: by the device."""
     rays_per_pixel: int | None = None
     """Rays whose mean makes up a pixel, in evaluation and in the second half of a training, after 20,000 steps: before,
     one passes through its middle. None: by the kind of scene."""

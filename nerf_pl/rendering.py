@@ -70,10 +70,10 @@ def render_view(model, scene: Scene, view: int, chunk: int, device: torch.device
     was_training = model.training
     model.eval()
     shape = scene.cameras.size(view)[::-1]
+    scene = replace(scene, cameras=scene.cameras.to(device))  # once, for all rays of a pixel
     first, *others = pixel_places(model.rays_per_pixel)
     parts = render_rays(model, scene.rays(view, device, first), scene.background, chunk)
-    if others:
-        pixels = edges(parts[0].view(*shape, 3))
+    if others and len(pixels := edges(parts[0].view(*shape, 3))):
         for place in others:
             rays = scene.rays(view, device, place, pixels)
             for part, more in zip(parts, render_rays(model, rays, scene.background, chunk), strict=True):

@@ -37,9 +37,9 @@ class NeRFSystem(L.LightningModule):
         self.scene_root = str(scene.root.resolve()) if scene.root else ""
         n_pixels = scene.images.shape[:3].numel()
         self.steps_per_epoch = max(n_pixels // (config.train.batch_size * world), 1)
-        self.max_steps = config.train.max_steps
+        self.max_steps, self.num_epochs = config.train.max_steps, config.train.num_epochs or EPOCHS
         if self.max_steps is None and config.train.seconds is None:
-            self.max_steps = math.ceil((config.train.num_epochs or EPOCHS) * self.steps_per_epoch)
+            self.max_steps = math.ceil(self.num_epochs * self.steps_per_epoch)
         precrop_steps = PRECROP_STEPS if self.max_steps is None else min(PRECROP_STEPS, self.max_steps // 4)
         if isinstance(model, NGP):
             precrop_steps = 0
@@ -208,9 +208,8 @@ class NeRFSystem(L.LightningModule):
     def _lr(self) -> float:
         o = self.config.optim
         warmup = o.warmup_epochs if o.optimizer in ("sgd", "adam") else 0
-        epochs = self.config.train.num_epochs or EPOCHS
         return o.lr * optim.lr_factor(
-            self.progress * epochs, epochs, o.lr_scheduler, o.decay_step, o.decay_gamma, o.poly_exp,
+            self.progress * self.num_epochs, self.num_epochs, o.lr_scheduler, o.decay_step, o.decay_gamma, o.poly_exp,
             o.warmup_multiplier, warmup, o.lr_per_step,
         )  # fmt: skip
 

@@ -136,6 +136,14 @@ def test_a_step_has_room_for_a_ray():
     check(replace(PRESETS["ngp"], grid=replace(sizes, march_steps=499)))
 
 
+def test_a_step_has_room_for_the_rays_of_a_pixel():
+    sizes = GridOptions(samples=2001, march_steps=500, rays_per_pixel=4)
+    check(replace(PRESETS["ngp"], grid=sizes))
+    assert "--samples 2001" in message(check, replace(PRESETS["ngp"], grid=replace(sizes, rays_per_pixel=5)))
+    few = replace(PRESETS["ngp"].train, batch_size=3)
+    assert message(check, replace(PRESETS["ngp"], grid=sizes, train=few)).startswith("--batch_size 3 ")
+
+
 def test_a_finest_level_is_finer_than_the_base():
     sizes = GridOptions(base_resolution=64, finest_resolution=63)
     assert "--base_resolution, 64" in message(check, replace(PRESETS["ngp"], grid=sizes))

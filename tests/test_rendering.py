@@ -128,6 +128,18 @@ def test_rays_of_a_pixel_smooth_its_edges(rays_per_pixel, wrong):
         assert model.asked == 64 + 2 * 8 * (rays_per_pixel - 1)
 
 
+def test_a_view_without_edges_needs_no_further_rays():
+    """Such as one of nothing but background."""
+    scene = Scene(
+        Cameras(torch.eye(3, 4)[None], torch.tensor([[[4.0, 0, 4], [0, 4, 4], [0, 0, 1]]]), 8, 8),
+        torch.zeros(0, 8, 8, 3, dtype=torch.uint8), 0.1, 9.0, torch.zeros(2, 3),
+    )  # fmt: skip
+    model = HalfPlane(9.0, 4)
+    images = render_view(model, scene, 0, 1024, torch.device("cpu"))
+    assert not images["rgb"].any()
+    assert model.asked == 64
+
+
 def test_edges():
     rgb = torch.rand(6, 7, 3, generator=torch.Generator().manual_seed(0)).sub(0.5).mul(0.02).add(0.5)
     rgb[1, 2, 1] += 0.1
