@@ -80,11 +80,11 @@ def image_rays(
     camera_id: int,
     near: float,
     far: float,
-    within: tuple[float, float] = (0.0, 0.0),
+    within: tuple[float | Tensor, float | Tensor] = (0.0, 0.0),
     pixel_ids: Int[Tensor, "R"] | None = None,
 ) -> Rays:
     """Rays of one camera: of all pixels, row by row, or of these. within: how far each passes from its pixel's usual
-    place."""
+    place, in columns and rows."""
     width, height = cameras.size(camera_id)
     if pixel_ids is None:
         pixel_ids = torch.arange(width * height, device=cameras.c2w.device)

@@ -66,7 +66,7 @@ def _check_grid(grid: GridOptions) -> None:
         _require(value is None or low <= value <= high, name, value, f"give {low} to {high}")
     for name in ("hidden", "outputs", "colour_hidden"):
         value = getattr(grid, name)
-        possible = 16 <= value <= 256 and not value & (value - 1)
+        possible = value is None or (16 <= value <= 256 and not value & (value - 1))
         _require(possible, name, value, "give a power of two, 16 to 256")
     cells, finest, base = grid.cells, grid.finest_resolution, grid.base_resolution
     _require(cells is None or cells % 32 == 0, "cells", cells, "give a multiple of 32")

@@ -73,7 +73,7 @@ class GridOptions:
     """Width of the density network: a power of two, 16 or more."""
     outputs: int = 16
     """Numbers that the colour network gets from the density network: a power of two, 16 or more."""
-    colour_hidden: int = 64
+    colour_hidden: int | None = None
     """Width of the colour network: a power of two, 16 or more."""
     cells: int | None = None
     """Cells a side of the occupancy grid: a multiple of 32."""
@@ -95,7 +95,8 @@ class GridOptions:
     density_noise: float | None = None
     """Standard deviation of noise on the density's logarithm while training; None: by the kind of scene."""
     network_rate: float | None = None
-    """Learning rate of the networks, to that of the grid's entries; None: by the device."""
+    """Learning rate of the networks, to that of the grid's entries, after 10,000 steps: it starts as high; None: by the
+    device."""
     rays_per_pixel: int | None = None
     """Rays whose mean makes up a pixel, in evaluation and in the second half of a training, after 20,000 steps: before,
     one passes through its middle. None: by the kind of scene."""

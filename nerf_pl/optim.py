@@ -12,6 +12,7 @@ from nerf_pl.types import UserError
 
 FLAT = 0.4  # share of the epochs for which flat_cosine keeps the learning rate
 WARM_UP = 100  # steps over which GridAdam reaches its learning rate: at once, a white ground drives all density away
+SETTLED = 10_000  # steps over which its networks reach theirs: short trainings want the higher one
 EPS = 1e-8  # added to the root of the second moment; the classic value
 
 
@@ -91,7 +92,8 @@ class GridAdam(torch.optim.Optimizer):
     """Adam for a hash grid and the networks behind it, as Instant-NGP has it (Mueller et al. 2022, appendix E.1).
 
     Entries of the table that a step did not touch stay as they are; the networks decay by weight_decay. The learning
-    rate rises to its value over the first WARM_UP steps; that of the networks is `network_rate` times it. A step whose
+    rate rises to its value over the first WARM_UP steps; that of the networks falls to `network_rate` times it over the
+    first SETTLED ones. A step whose
     gradients are not finite is skipped and counted in `skipped`. copies: half-precision copies of parameters, kept up
     to date.
     """
@@ -146,7 +148,8 @@ class GridAdam(torch.optim.Optimizer):
         if not state:
             state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
         state["step"] += 1
-        lr = group["lr"] * group["rate"] * min(state["step"] / WARM_UP, 1)
+        rate = group["rate"] ** min(state["step"] / SETTLED, 1)
+        lr = group["lr"] * rate * min(state["step"] / WARM_UP, 1)
         rates = lr, group["weight_decay"], group["betas"]
         moments = state["m"], state["v"], self.copies.get(p)
         ops.adam(p, g, *moments, ok, *rates, state["step"], group["eps"], group["sparse"])

@@ -13,7 +13,7 @@ from nerf_pl.scenes import Scene
 from nerf_pl.types import Pixels, Rays, Samples
 
 Background = tuple[float, float, float] | None
-CONTRAST = 8 / 255  # of neighbouring pixels, from which on they are made of several rays
+CONTRAST = 16 / 255  # of neighbouring pixels, from which on they are made of several rays
 CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
 
 
@@ -31,14 +31,21 @@ def render_samples(field, rays: Rays, samples: Samples, noise: Tensor | None = N
 
 def over(pixels: Pixels, background: Background | Tensor) -> Pixels:
     """The pixels in front of a background colour, or of one for each (R, 3); None leaves black."""
+    return replace(pixels, rgb=on_top(pixels.rgb, pixels.opacity, background))
+
+
+def on_top(
+    rgb: Float[Tensor, "R 3"], opacity: Float[Tensor, "R"], background: Background | Tensor
+) -> Float[Tensor, "R 3"]:
+    """Premultiplied colours in front of the background; see `over`."""
+    rest = (1 - opacity)[:, None]
     if isinstance(background, Tensor):
-        return replace(pixels, rgb=pixels.rgb + (1 - pixels.opacity)[:, None] * background)
+        return rgb + rest * background
     if background is None or all(b == 0 for b in background):
-        return pixels
-    rest = (1 - pixels.opacity)[:, None]
+        return rgb
     if all(b == 1 for b in background):
-        return replace(pixels, rgb=pixels.rgb + rest)
-    return replace(pixels, rgb=pixels.rgb + rest * torch.tensor(background, device=rest.device))
+        return rgb + rest
+    return rgb + rest * torch.tensor(background, device=rest.device)
 
 
 @torch.no_grad()
@@ -64,24 +71,26 @@ def render_rays(
 def render_view(model, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:
     """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W).
 
-    A pixel is the mean of as many rays as the model's `rays_per_pixel`; where the first of them show nearly the same
-    colour as far as the next pixels, it is the first one.
+    A pixel is the mean of as many rays as the model's `rays_per_pixel` (see `ops.grid_reference.mean_of_rays`); where
+    the first of them show nearly the same colour as far as the next pixels, it is the first one.
     """
     was_training = model.training
     model.eval()
     shape = scene.cameras.size(view)[::-1]
     scene = replace(scene, cameras=scene.cameras.to(device))  # once, for all rays of a pixel
     first, *others = pixel_places(model.rays_per_pixel)
-    parts = render_rays(model, scene.rays(view, device, first), scene.background, chunk)
-    if others and len(pixels := edges(parts[0].view(*shape, 3))):
-        for place in others:
-            rays = scene.rays(view, device, place, pixels)
-            for part, more in zip(parts, render_rays(model, rays, scene.background, chunk), strict=True):
-                part[pixels] += more
-        for part in parts:
-            part[pixels] /= model.rays_per_pixel
+    rgb, depth, opacity = render_rays(model, scene.rays(view, device, first), None, chunk)
+    if others and len(pixels := edges(on_top(rgb, opacity, scene.background).view(*shape, 3))):
+        within = torch.tensor(others, device=device).repeat_interleave(len(pixels), 0)
+        rays = scene.rays(view, device, (within[:, 0], within[:, 1]), pixels.repeat(len(others)))
+        more = render_rays(model, rays, None, chunk)
+        parts = zip((rgb, depth, opacity), more, strict=True)
+        # (k, P, ..) of all rays of these pixels
+        colours, depths, opacities = (torch.cat([a[None, pixels], b.unflatten(0, (-1, len(pixels)))]) for a, b in parts)
+        rgb[pixels], opacity[pixels] = ops.grid_reference.mean_of_rays(colours.transpose(0, 1), opacities.T)
+        depth[pixels] = depths.mean(0)
     model.train(was_training)
-    rgb, depth, opacity = parts
+    rgb = on_top(rgb, opacity, scene.background).clamp(0, 1)
     return {"rgb": rgb.view(*shape, 3), "depth": depth.view(shape), "opacity": opacity.view(shape)}
 
 

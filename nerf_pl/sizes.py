@@ -7,27 +7,29 @@ from nerf_pl.config import Config
 
 GRID_SIZES: dict[str, dict[str, float]] = {
     "gpu": {
-        "levels": 8, "features": 4, "log2_size": 20, "finest_resolution": 512, "cells": 128, "march_steps": 1024,
-        "horizon": 512, "samples": 2**18, "distortion": 1e-3, "smoothness": 0.0, "density_noise": 0.0,
-        "network_rate": 0.3, "rays_per_pixel": 4,
+        "levels": 8, "features": 4, "log2_size": 20, "finest_resolution": 512, "cells": 128, "march_steps": 768,
+        "horizon": 512, "colour_hidden": 128, "samples": 2**18, "distortion": 1e-3, "smoothness": 0.0,
+        "density_noise": 0.0, "network_rate": 0.3, "rays_per_pixel": 4,
     },
     "cpu": {
         "levels": 8, "features": 2, "log2_size": 14, "finest_resolution": 192, "cells": 64, "march_steps": 192,
-        "horizon": 128, "samples": 2**13, "distortion": 1e-3, "smoothness": 0.0, "density_noise": 0.0,
-        "network_rate": 1.0, "rays_per_pixel": 1,
+        "horizon": 128, "colour_hidden": 64, "samples": 2**13, "distortion": 1e-3, "smoothness": 0.0,
+        "density_noise": 0.0, "network_rate": 1.0, "rays_per_pixel": 1,
     },
 }  # fmt: skip
 
 PHOTO_SIZES: dict[str, dict[str, float]] = {
     "gpu": {
-        "finest_resolution": 2048, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5, "rays_per_pixel": 1,
+        "finest_resolution": 2048, "march_steps": 1024, "horizon": 4096, "distortion": 1e-2, "smoothness": 1e-4,
+        "density_noise": 0.5, "rays_per_pixel": 1,
     },
     "cpu": {
         "finest_resolution": 512, "march_steps": 256, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5,
     },
 }  # fmt: skip
 """What differs where a scene has no box around it but goes on to the horizon."""
-NDC_SMOOTHNESS = 3e-3  # few views from one side leave much to be made up
+NDC_SIZES: dict[str, dict[str, float]] = {"gpu": {"smoothness": 3e-3}, "cpu": {"smoothness": 3e-3, "horizon": 1024}}
+"""What differs further for photos from one side: few views leave much to be made up."""
 SECONDS, NDC_SECONDS = 60.0, 20.0  # of training, where no length is asked for
 EPOCHS = 16.0  # of a training, for schedules to count in, where they are not its length
 
@@ -38,7 +40,7 @@ def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool =
     unbounded = unbounded if config.grid.unbounded is None else config.grid.unbounded
     sizes: dict[str, Any] = {**GRID_SIZES[device], "unbounded": unbounded, "extended": unbounded or ndc}
     sizes |= PHOTO_SIZES[device] if unbounded or ndc else {}
-    sizes |= {"smoothness": NDC_SMOOTHNESS} if ndc else {}
+    sizes |= NDC_SIZES[device] if ndc else {}
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
     train = config.train
     if train.num_epochs is None:

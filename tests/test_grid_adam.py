@@ -4,6 +4,7 @@ import copy
 
 import torch
 
+from nerf_pl import optim
 from nerf_pl.optim import WARM_UP, GridAdam
 
 
@@ -33,16 +34,25 @@ def test_grid_adam_moves_what_a_step_touched():
     assert float(optimizer.skipped) == 0
 
 
-def test_the_networks_have_a_rate_of_their_own():
+def test_the_networks_have_a_rate_of_their_own(monkeypatch):
+    """They come to it over the first SETTLED steps, each time by the same factor."""
+    monkeypatch.setattr(optim, "SETTLED", 2)
+    monkeypatch.setattr(optim, "WARM_UP", 1)
     moved = []
     for rate in (1.0, 0.25):
         torch.manual_seed(0)
         table, network = torch.rand(4, 2).requires_grad_(), torch.rand(5).requires_grad_()
-        before = table.detach().clone(), network.detach().clone()
-        steps(GridAdam([table], [network], lr=0.1, network_rate=rate), 1)
-        moved.append((table.detach() - before[0], network.detach() - before[1]))
-    assert torch.equal(moved[0][0], moved[1][0])
-    assert torch.allclose(0.25 * moved[0][1], moved[1][1], rtol=1e-4)
+        optimizer = GridAdam([table], [network], lr=0.1, network_rate=rate)
+        moves = []
+        for _ in range(4):
+            before = table.detach().clone(), network.detach().clone()
+            table.grad, network.grad = torch.ones_like(table), torch.ones_like(network)
+            optimizer.step()
+            moves.append((table.detach() - before[0], network.detach() - before[1]))
+        moved.append(moves)
+    for factor, (table, network), (same, slower) in zip((0.5, 0.25, 0.25, 0.25), *moved, strict=True):
+        assert torch.equal(table, same)
+        assert torch.allclose(factor * network, slower, rtol=1e-4)
 
 
 def test_grid_adam_starts_slowly():

@@ -182,3 +182,19 @@ def test_dense_adam_is_pytorchs():
         )
     # PyTorch decays before the step and we after the moments: the same up to lr^2
     assert torch.allclose(own, p.detach(), atol=1e-3)
+
+
+def test_pixels_are_means_of_light():
+    """A pixel half black and half white is as bright as one of half the light; and what is empty weighs nothing."""
+    rgb = torch.tensor([[[0.0] * 3, [1.0] * 3], [[0.2] * 3, [0.0] * 3], [[0.3] * 3, [0.3] * 3], [[0.0] * 3, [0.0] * 3]])
+    opacity = torch.tensor([[1.0, 1.0], [0.5, 0.0], [0.5, 1.0], [0.0, 0.0]])
+    mean, share = reference.mean_of_rays(rgb.double(), opacity.double())
+    assert torch.allclose(share, torch.tensor([1.0, 0.25, 0.75, 0.0]).double())
+    assert torch.allclose(mean[0], torch.tensor(0.735358).double(), atol=1e-5)  # 188 of 255
+    assert torch.allclose(mean[1], torch.tensor(0.1).double())
+    light = (0.5 * reference.linear(torch.tensor(0.6)) + reference.linear(torch.tensor(0.3))) / 1.5
+    assert torch.allclose(mean[2], 0.75 * reference.srgb(light).double(), atol=1e-6)
+    assert not mean[3].any()
+    values = torch.linspace(0, 1, 200).double()
+    assert torch.allclose(reference.srgb(reference.linear(values)), values, atol=1e-6)
+    assert torch.equal(reference.mean_of_rays(rgb[:, :1], opacity[:, :1])[0], rgb[:, 0])

@@ -122,6 +122,7 @@ def hash_field(
 
 
 SEEN = 1e-3  # transmittance below which what lies there does not show
+LEAST_OPACITY = 1e-6  # what colours are divided by, at least
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Target:
     distortion: weight of the loss of that name, for which samples have a `place` (N,) on the ray and a `width` there.
     smoothness: weight of the loss of that name.
 
-    With P pixels for R = k P rays each pixel is the mean of k rays after each other.
+    With P pixels for R = k P rays each pixel is the `mean_of_rays` of k rays after each other.
     """
 
     rgb: Tensor
@@ -154,6 +155,30 @@ class Target:
         return (samples.offsets.shape[0] - 1) // max(self.rgb.shape[0], 1)
 
 
+def mean_of_rays(rgb: Tensor, opacity: Tensor) -> tuple[Tensor, Tensor]:
+    """Colour (P, 3) and opacity (P,) of pixels made of k rays each: rgb (P, k, 3), opacity (P, k). Both colours are in
+    sRGB and premultiplied.
+
+    Light adds up, the values that a picture stores for it do not: so the mean is that of linear light, weighed by
+    opacity, as renderers and cameras take it before they encode it.
+    """
+    if rgb.shape[1] == 1:
+        return rgb[:, 0], opacity[:, 0]
+    light = opacity[..., None] * linear(rgb / opacity[..., None].clamp(min=LEAST_OPACITY))
+    mean = opacity.mean(1)
+    return mean[:, None] * srgb(light.sum(1) / opacity.sum(1)[:, None].clamp(min=LEAST_OPACITY)), mean
+
+
+def linear(x: Tensor) -> Tensor:
+    """Linear light of sRGB values in [0, 1] (IEC 61966-2-1)."""
+    return torch.where(x <= 0.04045, x / 12.92, ((x.clamp(min=0.04) + 0.055) / 1.055) ** 2.4)
+
+
+def srgb(x: Tensor) -> Tensor:
+    """The inverse of `linear`."""
+    return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp(min=0.003) ** (1 / 2.4) - 0.055)
+
+
 def photometric(sigmas: Tensor, rgbs: Tensor, samples: Samples, aim: Target) -> Tensor:
     """Mean squared error of the pixels of the first `kept` rays, composited in front of the background.
 
@@ -166,8 +191,8 @@ def photometric(sigmas: Tensor, rgbs: Tensor, samples: Samples, aim: Target) -> 
     """
     k = aim.rays_per_pixel(samples)
     pixels, n = composite(sigmas, rgbs, samples), int(aim.kept) // k * k
-    seen, passed = pixels.rgb.view(-1, k, 3).mean(1), 1 - pixels.opacity.view(-1, k).mean(1)
-    rgb = seen + passed[:, None] * aim.background
+    rgb, opacity = mean_of_rays(pixels.rgb.view(-1, k, 3), pixels.opacity.view(-1, k))
+    rgb = rgb + (1 - opacity)[:, None] * aim.background
     with torch.no_grad():
         front = transmittance(sigmas * samples.dt, samples, samples.offsets.shape[0] - 1)
         aim.seen[aim.cells[front > SEEN].long()] = aim.step.to(aim.seen.dtype)

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nerf_pl.ops.grid_reference import SEEN, Target
+from nerf_pl.ops.grid_reference import LEAST_OPACITY, SEEN, Target
 from nerf_pl.ops.ray_kernels import _channel, _mix, _weights
 from nerf_pl.types import Samples
 
@@ -89,12 +89,50 @@ def _list(
 
 
 @triton.jit
+def _linear(x):
+    """Linear light of an sRGB value, and the slope there; see `grid_reference.linear`."""
+    base = tl.maximum((x + 0.055) / 1.055, 0.05)
+    power = tl.exp2(1.4 * tl.log2(base))
+    is_low = x <= 0.04045
+    return tl.where(is_low, x / 12.92, power * base), tl.where(is_low, 1 / 12.92, power * (2.4 / 1.055))
+
+
+@triton.jit
+def _srgb(x):
+    """The inverse of `_linear`, and the slope there."""
+    base = tl.maximum(x, 0.003)
+    root = tl.exp2(tl.log2(base) / 2.4)
+    is_low = x <= 0.0031308
+    return tl.where(is_low, 12.92 * x, 1.055 * root - 0.055), tl.where(is_low, 12.92, 1.055 / 2.4 * root / base)
+
+
+@triton.jit
+def _light(opacity, colour, LEAST: tl.constexpr):
+    """Linear light of a ray with a premultiplied colour in sRGB."""
+    return opacity * _linear(colour / tl.maximum(opacity, LEAST))[0]
+
+
+@triton.jit
+def _ray_gradients(error, opacity, colour, mean, encoded, slope, behind, LEAST: tl.constexpr):
+    """Gradients in the premultiplied colour of a ray and in its opacity, k times, given that in its pixel.
+
+    For one channel: a pixel with the mean opacity A and the mean light m over what is behind, b, is A f(m) + (1 - A) b.
+    With f(m) = encoded, f'(m) = slope, and s = colour / opacity of the ray, whose light is g(s):
+    d/d colour = f'(m) g'(s) / k  and  d/d opacity = (f'(m) (g(s) - s g'(s) - m) + f(m) - b) / k.
+    """
+    straight = colour / tl.maximum(opacity, LEAST)
+    light, steep = _linear(straight)
+    return error * slope * steep, error * (slope * (light - straight * steep - mean) + encoded - behind)
+
+
+@triton.jit
 def loss_kernel(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
     least_ptr, place_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width,
-    DISTORTION: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr, BLOCK: tl.constexpr,
+    DISTORTION: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr, LEAST: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One pixel at a time: the mean of its rays, the squared error, and the gradient of the mean squared error. With
+    """One pixel at a time: the mean of its rays in linear light, the squared error, and the gradient of its mean. With
     q_i the gradient of w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g.
 
     With DISTORTION q_i has a part  2 (s_i (2 A_i - A) + B - 2 B_i) + 2/3 w_i width  more, A_i and B_i being the sums of
@@ -119,15 +157,25 @@ def loss_kernel(
                 sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, cells_ptr, seen_ptr, step, width, begin, end,
                 True, DISTORTION, SEEN, BLOCK,
             )  # fmt: skip
+            if PER_PIXEL > 1:
+                r, g, b = _light(o, r, LEAST), _light(o, g, LEAST), _light(o, b, LEAST)
             sees, red, green, blue = sees + o, red + r, green + g, blue + b
         b_red, b_green = tl.load(background_ptr + pixel * 3), tl.load(background_ptr + pixel * 3 + 1)
         b_blue = tl.load(background_ptr + pixel * 3 + 2)
-        passes = 1 - sees / PER_PIXEL
-        e_red = red / PER_PIXEL + passes * b_red - tl.load(target_ptr + pixel * 3)
-        e_green = green / PER_PIXEL + passes * b_green - tl.load(target_ptr + pixel * 3 + 1)
-        e_blue = blue / PER_PIXEL + passes * b_blue - tl.load(target_ptr + pixel * 3 + 2)
+        opacity = sees / PER_PIXEL
+        if PER_PIXEL > 1:  # from the sum of light to its mean, and to premultiplied sRGB
+            sees = tl.maximum(sees, LEAST)
+            m_red, m_green, m_blue = red / sees, green / sees, blue / sees
+            f_red, slope_red = _srgb(m_red)
+            f_green, slope_green = _srgb(m_green)
+            f_blue, slope_blue = _srgb(m_blue)
+            red, green, blue = opacity * f_red, opacity * f_green, opacity * f_blue
+        e_red = red + (1 - opacity) * b_red - tl.load(target_ptr + pixel * 3)
+        e_green = green + (1 - opacity) * b_green - tl.load(target_ptr + pixel * 3 + 1)
+        e_blue = blue + (1 - opacity) * b_blue - tl.load(target_ptr + pixel * 3 + 2)
         total += e_red * e_red + e_green * e_green + e_blue * e_blue
-        g_red, g_green, g_blue = e_red * scale, e_green * scale, e_blue * scale
+        e_red, e_green, e_blue = e_red * scale, e_green * scale, e_blue * scale
+        g_red, g_green, g_blue = e_red, e_green, e_blue
         g_opacity = -(g_red * b_red + g_green * b_green + g_blue * b_blue)
         for ray in range(first, first + PER_PIXEL):
             begin, end = tl.load(offsets_ptr + ray), tl.load(offsets_ptr + ray + 1)
@@ -136,6 +184,10 @@ def loss_kernel(
                     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, cells_ptr, seen_ptr, step, width, begin, end,
                     False, DISTORTION, SEEN, BLOCK,
                 )  # fmt: skip
+                g_red, in_red = _ray_gradients(e_red, sees, red, m_red, f_red, slope_red, b_red, LEAST)
+                g_green, in_green = _ray_gradients(e_green, sees, green, m_green, f_green, slope_green, b_green, LEAST)
+                g_blue, in_blue = _ray_gradients(e_blue, sees, blue, m_blue, f_blue, slope_blue, b_blue, LEAST)
+                g_opacity = in_red + in_green + in_blue
             _list(
                 sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, step,
                 least, distortion, width, begin, end, sees, red, green, blue, placed, spread, g_red, g_green, g_blue,
@@ -174,7 +226,7 @@ def photometric(
         sigmas, rgbs, samples.t, samples.dt, samples.offsets, aim.rgb, aim.background.contiguous(), aim.kept, aim.cells,
         aim.seen, aim.step, aim.least, samples.t if aim.place is None else aim.place, errors, order, number, d_sigma,
         d_rgb, aim.distortion, aim.width, DISTORTION=aim.place is not None, PER_PIXEL=per_pixel, SEEN=SEEN,
-        BLOCK=32, num_warps=1,
+        LEAST=LEAST_OPACITY, BLOCK=32, num_warps=1,
     )  # fmt: skip
     wanted = max(aim.share * n, 1.0) if aim.share < 1 else 1e30
     given = errors, aim.kept, number, aim.least, loss, programs, wanted

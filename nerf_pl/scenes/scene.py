@@ -54,7 +54,7 @@ class Scene:
         self,
         index: int,
         device: torch.device | str = "cpu",
-        within: tuple[float, float] = (0.0, 0.0),
+        within: tuple[float | Tensor, float | Tensor] = (0.0, 0.0),
         pixels: Int[Tensor, "R"] | None = None,
     ) -> Rays:
         """Rays of one view in the space that the model lives in: of all pixels, row by row, or of these.
