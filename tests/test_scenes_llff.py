@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,8 @@ import pytest
 import torch
 from llff_files import FOCAL, SIZE, around, facing, moved, picture, similarity, write_scene
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from nerf_pl.cameras import image_rays, project
 from nerf_pl.scenes import Scene, available_splits, detect, load_scene
 from nerf_pl.scenes.llff import load_llff
 from nerf_pl.scenes.scene import camera_focus
@@ -99,6 +99,44 @@ def test_pictures_come_from_the_fitting_folder(tmp_path, options, folder, size):
     assert scene.ndc == pytest.approx((2 * FOCAL / 24, 2 * FOCAL / 16))  # a field of view has no pixels
 
 
+def test_resized_pictures_are_kept(tmp_path):
+    """As long as their files stay the same, and whatever becomes of them."""
+    write_scene(tmp_path, facing(4))
+    folder, options = tmp_path / "images_15x10", {"test_every": 2, "img_wh": (15, 10)}
+    load_llff(tmp_path, "train", test_every=2)
+    assert not folder.exists()  # nothing was resized
+    first = load_llff(tmp_path, "train", **options).images
+    kept = sorted(folder.iterdir())
+    assert [file.name for file in kept] == ["IMG_41.JPG.png", "IMG_43.JPG.png"]
+
+    def put(file: Path, value: int, source: str) -> None:
+        note = PngInfo()
+        note.add_text("nerf_pl source", source)
+        Image.new("RGB", (15, 10), (value,) * 3).save(file, pnginfo=note)
+
+    with Image.open(kept[0]) as stored:
+        source = stored.info["nerf_pl source"]
+    put(kept[0], 7, source)  # so that it can be told from its file
+    again = load_llff(tmp_path, "train", **options).images
+    assert (again[0] == 7).all()
+    assert torch.equal(again[1], first[1])
+    for spoil in (
+        lambda: put(kept[0], 7, "another picture"),
+        lambda: kept[0].write_bytes(kept[0].read_bytes()[:60]),
+        lambda: Image.new("RGB", (15, 10)).save(kept[0]),
+        kept[0].unlink,
+    ):
+        spoil()
+        assert torch.equal(load_llff(tmp_path, "train", **options).images, first)
+    other = Image.fromarray(picture(999))
+    other.save(tmp_path / "images" / kept[0].name)
+    changed = load_llff(tmp_path, "train", **options).images
+    assert (changed[0].numpy() == np.asarray(other.resize((15, 10), Image.Resampling.LANCZOS))).all()
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    assert torch.equal(load_llff(tmp_path, "train", **options).images, changed)
+
+
 def test_small_pictures_alone(tmp_path):
     write_scene(tmp_path, facing(3), folders=(4,))
     for options in ({}, {"downscale": 4}, {"img_wh": (6, 4)}):
@@ -181,86 +219,6 @@ def test_the_far_bound_of_a_spheric_scene_may_be_close(tmp_path):
     scene = load_llff(tmp_path, "train", spheric=True)
     assert scene.near == pytest.approx(4 / 3)
     assert scene.far == pytest.approx(6.9 * 4 / 9)  # the bounds of the last view are 0.9 more
-
-
-@pytest.fixture(scope="module")
-def fern(data_dir) -> list[Scene]:
-    return splits(data_dir / "nerf_llff_data" / "fern", downscale=4)
-
-
-def test_fern(fern, data_dir):
-    train, test = fern
-    assert (len(train), len(test)) == (17, 3)
-    assert test.names == ("image000", "image008", "image016")  # images_4 is there, under other names
-    root = data_dir / "nerf_llff_data" / "fern"
-    rows = np.load(root / "poses_bounds.npy")
-    for scene in fern:
-        assert scene.images.shape[1:] == (756, 1008, 3)
-        assert scene.cameras.K[0, 0, 0] == pytest.approx(rows[0, 14] / 4)
-        assert scene.ndc == pytest.approx((2 * rows[0, 14] / 4032, 2 * rows[0, 14] / 3024))
-        assert scene.cameras.c2w[:, 2, 2].min() > 0.95  # all look along -z
-        assert scene.cameras.c2w[:, 1, 1].min() > 0.95
-    assert torch.equal(train.aabb, test.aabb)
-    small = load_scene(root, "llff", "test", img_wh=(504, 378), test_every=8)
-    torch.testing.assert_close(small.cameras.K[:, :2], test.cameras.K[:, :2] / 2)
-    coarse = test.image(0).view(378, 2, 504, 2, 3).mean((1, 3))  # differs from Lanczos only in detail
-    assert (small.image(0) - coarse).abs().mean() < 0.02
-
-
-def test_all_rays_of_fern_lie_in_its_box(fern):
-    low, high = fern[0].aabb
-    for scene in fern:
-        for i in range(len(scene)):
-            rays = scene.rays(i)
-            ends = rays.origins + rays.far[:, None] * rays.directions
-            for points in (rays.origins, ends):
-                assert (points > low - 1e-4).all()
-                assert (points < high + 1e-4).all()
-
-
-def test_what_fern_shows_is_seen_by_its_neighbours(fern, data_dir):
-    """Bounds and poses belong together: what is in the middle of one picture, at its bounds, is in all the others."""
-    cameras = fern[0].cameras
-    rows = np.load(data_dir / "nerf_llff_data" / "fern" / "poses_bounds.npy")
-    scale = 4 / 3 / rows[:, 15:].min()
-    middle = 378 * 1008 + 504
-    for i, (near, far) in enumerate(rows[np.arange(20) % 8 > 0, 15:] * scale):
-        ray = image_rays(cameras, i, near, far)[middle : middle + 1]
-        points = torch.cat([ray.origins + ray.near[:, None] * ray.directions, ray.origins + far * ray.directions])
-        for j in range(len(cameras)):
-            xy, depth = project(cameras, j, points)
-            assert (depth > 1).all()
-            assert (xy > 0).all()
-            assert (xy < torch.tensor([1008, 756])).all()
-
-
-def test_the_poses_of_fern_explain_its_photos(fern):
-    """Pixels of one view find their colour again in the neighbours, at one of some depths, as they do not with poses
-    whose axes are mixed up."""
-    train = fern[0]
-    view, neighbours = 8, (7, 9, 3, 13)
-    photos = {j: train.image(j).permute(2, 0, 1)[None] for j in (view, *neighbours)}
-    ids = torch.arange(0, 1008 * 756, 7013)
-
-    def error(signs: tuple[float, float, float]) -> float:
-        c2w = train.cameras.c2w.clone()
-        c2w[:, :, 3] *= torch.tensor(signs)
-        cameras = replace(train.cameras, c2w=c2w)
-        rays = image_rays(cameras, view, 0.0, 1.0)[ids]
-        colours = photos[view][0].flatten(1)[:, ids]
-        errors = []
-        for disparity in torch.linspace(0.05, 0.75, 96):
-            points = rays.origins + rays.directions / disparity
-            seen = []
-            for j in neighbours:
-                xy = project(cameras, j, points)[0] / torch.tensor([1008, 756]) * 2 - 1
-                seen.append(torch.nn.functional.grid_sample(photos[j], xy[None, None], align_corners=False)[0, :, 0])
-            errors.append((torch.stack(seen) - colours).abs().mean((0, 1)))
-        return float(torch.stack(errors).amin(0).mean())
-
-    right = error((1.0, 1.0, 1.0))
-    for signs in ((-1.0, 1.0, 1.0), (1.0, -1.0, 1.0), (-1.0, -1.0, 1.0)):
-        assert right < 0.7 * error(signs)
 
 
 def test_photos_all_around_with_a_model_are_read_from_it(tmp_path):

@@ -124,6 +124,25 @@ def test_masks_follow_their_pictures(tmp_path):
     assert load_transforms(tmp_path, "test", test_every=2).masks is not None
 
 
+def test_what_moves_does_not_count(tmp_path):
+    """Instant-NGP's dynamic masks, which are not black where they hide, beside those that are where they hide."""
+    write(tmp_path, K, [{}] * 3)
+    values = read(tmp_path)
+    hides, shows = np.zeros((36, 48), np.uint8), np.zeros((36, 48), np.uint8)
+    hides[:, :20], shows[:30] = 1, 255
+    Image.fromarray(hides).save(tmp_path / "images" / "dynamic_mask_000.png")
+    Image.fromarray(hides).save(tmp_path / "images" / "dynamic_mask_001.png")
+    Image.fromarray(shows).save(tmp_path / "shows.png")
+    values["frames"][1]["mask_path"] = "shows.png"
+    edit(tmp_path, values)
+    scene = load_transforms(tmp_path, "train", test_every=0)
+    assert len(scene) == 3
+    assert scene.masks is not None
+    assert (scene.masks[0].numpy() == (hides == 0)).all()
+    assert (scene.masks[1].numpy() == ((hides == 0) & (shows > 0))).all()
+    assert scene.masks[2].all()
+
+
 def test_the_same_scene_in_blender_layout(tmp_path):
     shared = {**K, "fl_y": 60.0, "cx": 24.0, "cy": 18.0}
     c2w = write(tmp_path / "a", shared, [{}] * 4)

@@ -177,6 +177,11 @@ def test_masks(tmp_path):
     complaint(tmp_path, "masks/1.png is damaged")
     Image.new("L", (20, 20)).save(tmp_path / "masks" / "1.png")
     complaint(tmp_path, "masks/1.png is 20x20", "48x36")
+    Image.new("L", (48, 36), 1).save(tmp_path / "masks" / "1.png")
+    hiding = tmp_path / "images" / "dynamic_mask_1.png"
+    hiding.write_bytes(b"")
+    complaint(tmp_path, "dynamic_mask_1.png is damaged")
+    hiding.unlink()
     values["frames"][1]["mask_path"] = 7
     save(tmp_path, values)
     complaint(tmp_path, "mask_path 7")

@@ -39,7 +39,8 @@ def load_llff(
     up; the scene is unbounded, and its middle the cube that holds the cameras: there photos differ, and what is behind
     is far. Its near is the nearest bound, 4/3, and its far the farthest one, but not beyond 8 near.
 
-    Pictures are the smallest stored ones that are not smaller than img_wh or 1 / downscale ask for, resized in memory.
+    Pictures are the smallest stored ones that are not smaller than img_wh or 1 / downscale ask for, resized; those are
+    kept for the next time in images_WIDTHxHEIGHT.
     test_every 0 is the classic rule: the most central view is the split val, all others train. Rays pass the corner of
     their pixel (pixel_offset 0) as in the classic implementation. Raises UserError for whatever is missing, damaged or
     contradictory.
@@ -56,9 +57,11 @@ def load_llff(
     files = [files[i] for i in chosen]
     sizes, mode = picture_sizes(files, upright)
     one_size(files, sizes)
+    one_each = len({file.stem for file in files}) == len(files)  # else two would be kept under one name
+    cache = root / f"images_{size[0]}x{size[1]}" if one_each else None
     return Scene(
         replace(cameras, c2w=cameras.c2w[chosen].float(), K=cameras.K[chosen].float()),
-        read_pictures(files, [size] * len(files), mode, upright, pictures=pictures),
+        read_pictures(files, [size] * len(files), mode, upright, pictures=pictures, cache=cache),
         background=None,
         names=tuple(file.stem for file in files),
         root=root,

@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from nerf_pl import media
 from nerf_pl.types import UserError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
@@ -21,6 +24,7 @@ ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that rows are stored as columns
 
 # what Pillow raises for damaged files, depending on where the damage is
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+SOURCE = "nerf_pl source"  # key of the text in a resized picture that says what it was made from
 
 Size = tuple[int, int]  # width, height
 
@@ -102,12 +106,15 @@ def read_pictures(
     upright: bool = True,
     change: Callable[[int, np.ndarray], np.ndarray] | None = None,
     pictures: bool = True,
+    cache: Path | None = None,
 ) -> UInt8[Tensor, "C H W ch"]:
     """All pictures at `sizes`, resized (Lanczos, colours weighed by alpha) as they are decoded, on one canvas each.
 
     change(index, picture (h, w, ch)) gives what to store in place of the decoded picture: of the same size. No more
     than a few pictures are in memory at their full size. pictures False: nothing is decoded, all is black and takes no
-    memory, for those whom the cameras are enough. Raises UserError for a damaged file.
+    memory, for those whom the cameras are enough. cache: a folder where resized pictures are kept, as PNG, and taken
+    from while the files are still the same; nothing fails where it cannot be written. Raises UserError for a damaged
+    file.
     """
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
     if not pictures:
@@ -115,17 +122,11 @@ def read_pictures(
     images = torch.zeros(len(files), height, width, len(mode), dtype=torch.uint8)
 
     def decode(index: int) -> None:
-        size = sizes[index]
-        try:
-            with Image.open(files[index]) as picture:
-                turned = upright and picture.getexif().get(ORIENTATION, 1) >= 5
-                # a JPEG can be decoded at a half, a quarter or an eighth of its size at once
-                picture.draft(None, (2 * max(size), 2 * max(size)) if turned else (2 * size[0], 2 * size[1]))
-                picture = (ImageOps.exif_transpose(picture) if upright else picture).convert(mode)
-        except BROKEN_IMAGE as error:
-            raise UserError(f"{files[index]} is damaged or cut short: restore it from the data set") from error
-        if size != picture.size:
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        size, file = sizes[index], files[index]
+        kept = None if cache is None else cache / f"{file.stem}.png"
+        picture = None if kept is None else _kept(kept, file, size, mode)
+        if picture is None:
+            picture = _resized(file, size, mode, upright, kept)
         pixels = np.array(picture)
         images[index, : size[1], : size[0]] = torch.from_numpy(change(index, pixels) if change else pixels)
 
@@ -137,6 +138,44 @@ def read_pictures(
         finally:
             pool.shutdown(cancel_futures=True)  # after an error the rest need not be decoded
     return images
+
+
+def _resized(file: Path, size: Size, mode: str, upright: bool, keep: Path | None) -> Image.Image:
+    """A picture at a size, kept as that file if it is not its own."""
+    try:
+        with Image.open(file) as picture:
+            turned = upright and picture.getexif().get(ORIENTATION, 1) >= 5
+            # a JPEG can be decoded at a half, a quarter or an eighth of its size at once
+            picture.draft(None, (2 * max(size), 2 * max(size)) if turned else (2 * size[0], 2 * size[1]))
+            picture = (ImageOps.exif_transpose(picture) if upright else picture).convert(mode)
+    except BROKEN_IMAGE as error:
+        raise UserError(f"{file} is damaged or cut short: restore it from the data set") from error
+    if size == picture.size:
+        return picture
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    if keep is not None:
+        note = PngInfo()
+        note.add_text(SOURCE, _stamp(file))
+        with suppress(UserError), media.atomic_write(keep) as path:
+            picture.save(path, pnginfo=note, compress_level=1)
+    return picture
+
+
+def _kept(kept: Path, file: Path, size: Size, mode: str) -> Image.Image | None:
+    """The resized picture of an earlier run, or None if there is none of just this file."""
+    try:
+        with Image.open(kept) as picture:
+            picture.load()
+            same = picture.info.get(SOURCE) == _stamp(file) and (picture.size, picture.mode) == (size, mode)
+            return picture if same else None
+    except BROKEN_IMAGE:
+        return None
+
+
+def _stamp(file: Path) -> str:
+    """Changes when the file does."""
+    status = file.stat()
+    return f"{file.name} {status.st_size} {status.st_mtime_ns}"
 
 
 def canvas_sizes(sizes: Sequence[Size]) -> Int[Tensor, "C 2"] | None:

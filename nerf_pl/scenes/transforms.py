@@ -1,23 +1,21 @@
 """Scenes with a transforms.json, as Instant-NGP and nerfstudio write it: photos with poses, intrinsics and lenses."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from PIL import Image, ImageOps
+from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras
 from nerf_pl.scenes.lenses import Lens, fits, number, read_lens, told_size
+from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
 from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.scenes.notices import warn
 from nerf_pl.scenes.pictures import (
-    BROKEN_IMAGE,
     PICTURE_SUFFIXES,
     Size,
     canvas_sizes,
@@ -35,8 +33,6 @@ FILE = "transforms.json"
 NEAR, FAR = 0.1, 100.0  # in units of the normalised scene
 # Instant-NGP's own frame: point * scale + offset lies in the unit cube
 SCALE, OFFSET = 0.33, 0.5
-
-Warp = Callable[[np.ndarray, bool], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -62,10 +58,11 @@ def load_transforms(
     """The views of a split of transforms.json in the folder `root`.
 
     Where the file lists the pictures of each split, as nerfstudio's may, these are they; otherwise every test_every-th
-    picture, in the order of file names and from the first, is held out for val and test. Pictures
-    that are missing are left out, with one warning. Lenses are undone as pictures are read, EXIF turns are applied
-    (unless w and h fit the pictures only without), and pixels that a mask_path shows black do not count. Sizes may
-    differ. Pixel centres are at 0.5. The background is white where pictures have alpha, or else None.
+    picture, in the order of file names and from the first, is held out for val and test. Pictures that are missing are
+    left out, with one warning. Lenses are undone as pictures are read, and EXIF turns are applied (unless w and h fit
+    the pictures only without). Pixels do not count that a mask_path shows black, or that Instant-NGP's
+    dynamic_mask_NAME.png beside the picture does not. Sizes may differ. Pixel centres are at 0.5. The background is
+    white where pictures have alpha, or else None.
 
     aabb_scale 1 says that the scene lies in Instant-NGP's unit cube, which becomes the box: world and poses stay as
     they are, near and far enclose the box. Otherwise it is unbounded: `normalize_poses` of all frames, whatever the
@@ -99,7 +96,8 @@ def load_transforms(
     try:
         straighten = lambda index, picture: warps[index](picture, False)  # noqa: E731
         images = read_pictures(files, sizes, mode, upright, straighten, pictures)
-        masks = _read_masks(frames, natives, sizes, upright, warps) if pictures else None
+        shown, hidden = [frame.mask for frame in frames], [hiding_mask(frame.file) for frame in frames]
+        masks = read_masks(shown, hidden, natives, sizes, upright, warps) if pictures else None
     finally:
         sampling_grid.cache_clear()
     height, width = images.shape[1:3]
@@ -262,33 +260,3 @@ def _pinhole(lens: Lens, native: Size) -> tuple[Float[np.ndarray, "3 3"], Warp]:
     project = lens.project()
     K = undistorted_camera(project, lens.K, native)
     return K, lambda picture, nearest: undistort(picture, project, K, native, nearest)
-
-
-def _read_masks(
-    frames: Sequence[Frame], natives: Sequence[Size], sizes: Sequence[Size], upright: bool, warps: Sequence[Warp]
-) -> Bool[Tensor, "C H W"] | None:
-    """The pixels that count: where masks are not black, or all of a picture that has none; None if there is no mask."""
-    if not any(frame.mask for frame in frames):
-        return None
-    masks = torch.zeros(len(frames), max(h for _, h in sizes), max(w for w, _ in sizes), dtype=torch.bool)
-
-    def read(index: int) -> None:
-        (width, height), file = sizes[index], frames[index].mask
-        view = masks[index, :height, :width]
-        if file is None:
-            view.fill_(True)
-            return
-        try:
-            with Image.open(file) as picture:
-                picture = (ImageOps.exif_transpose(picture) if upright else picture).convert("L")
-        except BROKEN_IMAGE as error:
-            raise UserError(f"{file} is damaged or cut short: restore it from the data set") from error
-        if not fits(natives[index], picture.size):
-            found, needed = ("x".join(map(str, size)) for size in (picture.size, natives[index]))
-            raise UserError(f"{file} is {found} but its picture {needed}: the two must have one aspect ratio")
-        seen = np.array(picture.resize((width, height), Image.Resampling.NEAREST)) > 0
-        view[:] = torch.from_numpy(warps[index](seen[:, :, None].astype(np.uint8), True)[:, :, 0] > 0)
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(read, range(len(frames))))
-    return masks
