@@ -23,8 +23,7 @@ def hash_grid(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
     Every level interpolates between the eight vertices of the cell around the point (Mueller et al. 2022, section 3).
     Points outside are clamped. No gradient in xyz.
     """
-    entries, weights = vertices(xyz.detach(), layout)
-    return _Interpolate.apply(entries, weights.to(table.dtype), table)  # pyright: ignore[reportReturnType]
+    return interpolate(*vertices(xyz.detach(), layout), table)
 
 
 def vertices(xyz: Tensor, layout: GridLayout) -> tuple[Tensor, Tensor]:
@@ -38,18 +37,26 @@ def vertices(xyz: Tensor, layout: GridLayout) -> tuple[Tensor, Tensor]:
     n_dense = sum(map(layout.is_dense, range(layout.levels)))  # the coarse levels come first
     side, mask = (resolution + 1)[:n_dense, None], (size - 1)[n_dense:, None]
     (dx, hx), (dy, hy), (dz, hz) = ((i[:n_dense], i[n_dense:]) for i in low)
-    dense_y, dense_z = (dy * side, (dy + 1) * side), (dz * side * side, (dz + 1) * side * side)
-    hash_y, hash_z = (hy * PRIMES[1], (hy + 1) * PRIMES[1]), (hz * PRIMES[2], (hz + 1) * PRIMES[2])
+    first, start = dx + offset[:n_dense, None], offset[n_dense:, None]
+    # of both sides of the cell, along each axis; what is hashed is cut to the table's size in its parts
+    dense_x, dense_y, dense_z = ((i, i + s) for i, s in ((first, 1), (dy * side, side), (dz * side**2, side**2)))
+    hash_x, hash_y, hash_z = (((i * p) & mask, (i * p + p) & mask) for i, p in zip((hx, hy, hz), PRIMES, strict=True))
     entries = torch.empty(*far[0].shape, 8, dtype=torch.int32, device=xyz.device)
     weights = far[0].new_empty(*far[0].shape, 8)
     for yz in range(4):  # corner = x + 2 y + 4 z
         y, z = yz & 1, yz >> 1
         dense, hashed, weight = dense_y[y] + dense_z[z], hash_y[y] ^ hash_z[z], (near, far)[y][1] * (near, far)[z][2]
         for x in range(2):
-            entries[:n_dense, :, 2 * yz + x] = dense + (dx + x + offset[:n_dense, None])
-            entries[n_dense:, :, 2 * yz + x] = (((hx + x) ^ hashed) & mask) + offset[n_dense:, None]
-            weights[:, :, 2 * yz + x] = (near, far)[x][0] * weight
+            corner = 2 * yz + x
+            torch.add(dense, dense_x[x], out=entries[:n_dense, :, corner])
+            torch.add(hashed ^ hash_x[x], start, out=entries[n_dense:, :, corner])
+            torch.mul((near, far)[x][0], weight, out=weights[:, :, corner])
     return entries, weights
+
+
+def interpolate(entries: Tensor, weights: Tensor, table: Tensor) -> Tensor:
+    """Features (N, levels F) from what `vertices` gives."""
+    return _Interpolate.apply(entries, weights.to(table.dtype), table)  # pyright: ignore[reportReturnType]
 
 
 class _Interpolate(torch.autograd.Function):
@@ -224,15 +231,15 @@ def field_loss(
     loss = photometric(sigma, rgb, samples, aim)
     if not aim.smoothness:
         return loss
-    rough = aim.smoothness * roughness(unit, table, grid)
+    rough = aim.smoothness * roughness(vertices(unit, grid)[0], table)
     return loss + (rough - rough.detach())
 
 
-def roughness(unit: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
-    """How unlike each other the entries of a cell are, on average over points (N, 3):  1/2 sum_l sum_c |v_c - v|^2,
-    v being the mean of the eight entries v_c around the point on level l."""
-    held = table[vertices(unit, layout)[0].long()]  # (L, N, 8, F)
-    return 0.5 * ((held - held.mean(2, keepdim=True)) ** 2).sum() / max(unit.shape[0], 1)
+def roughness(entries: Tensor, table: Tensor) -> Tensor:
+    """How unlike each other the entries of a cell are, on average over N points:  1/2 sum_l sum_c |v_c - v|^2, v being
+    the mean of the eight entries v_c around the point on level l. entries: (levels, N, 8), from `vertices`."""
+    held = table[entries.long()]  # (L, N, 8, F)
+    return 0.5 * ((held - held.mean(2, keepdim=True)) ** 2).sum() / max(entries.shape[1], 1)
 
 
 def adam(
@@ -256,11 +263,11 @@ def adam(
     if not bool(ok):
         return
     first, second = 1 - betas[0] ** step, 1 - betas[1] ** step
-    changed = m.lerp(g, 1 - betas[0]), v.lerp(g * g, 1 - betas[1])
-    if sparse:
-        touched = g != 0
-        changed = torch.where(touched, changed[0], m), torch.where(touched, changed[1], v)
-    m.copy_(changed[0])
-    v.copy_(changed[1])
-    move = m / first / ((v / second).sqrt() + eps) + decay * p
-    p.sub_(torch.where(g != 0, move, 0.0) if sparse else move, alpha=lr)
+    moved = (g != 0) if sparse else None
+    for moment, value, beta in ((m, g, betas[0]), (v, g * g, betas[1])):
+        changed = moment.lerp(value, 1 - beta)
+        moment.copy_(changed if moved is None else torch.where(moved, changed, moment))
+    scale = v.sqrt().mul_(first / second**0.5).add_(first * eps)
+    if decay:
+        p.sub_(p if moved is None else p * moved, alpha=lr * decay)
+    p.addcdiv_(m if moved is None else m * moved, scale, value=-lr)

@@ -101,7 +101,10 @@ def field_loss(
 class _FieldLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, params, unit, view, samples, grid, networks, aim):
-        sigma, rgb = grid_reference.hash_field(unit, view, samples.ray_ids, table, params, grid, networks)
+        entries, weights = grid_reference.vertices(unit, grid)
+        features = grid_reference.interpolate(entries, weights, table)
+        sigma, rgb = grid_reference.field(features, view, samples.ray_ids, params, networks)
+        assert rgb is not None
         with torch.enable_grad():
             leaves = sigma.requires_grad_(), rgb.requires_grad_()
             loss = grid_reference.photometric(*leaves, samples, aim)
@@ -109,20 +112,22 @@ class _FieldLoss(torch.autograd.Function):
         # drawn by the gradient of the raw density, whose exponential sigma is
         order, count, d_raw, d_rgb = drawn(d_sigma * sigma.detach(), d_rgb, aim.share)
         rows = order[: int(count)].long()
-        ctx.save_for_backward(
-            table, params, unit[rows], view, samples.ray_ids[rows], d_raw[rows] / sigma.detach()[rows], d_rgb[rows]
-        )
-        ctx.layouts, ctx.smoothness = (grid, networks), aim.smoothness
+        grads = d_raw[rows] / sigma.detach()[rows], d_rgb[rows]
+        ctx.save_for_backward(table, params, entries[:, rows], weights[:, rows], view, samples.ray_ids[rows], *grads)
+        ctx.networks, ctx.smoothness = networks, aim.smoothness
         return loss.detach()
 
     @staticmethod
     def backward(ctx, *grad_outputs):
-        table, params, unit, view, ray_ids, *grads = ctx.saved_tensors
+        table, params, entries, weights, view, ray_ids, *grads = ctx.saved_tensors
         with torch.enable_grad():
             table, params = table.detach().requires_grad_(), params.detach().requires_grad_()
-            outputs = grid_reference.hash_field(unit, view, ray_ids, table, params, *ctx.layouts)
+            features = grid_reference.interpolate(entries, weights, table)
+            sigma, rgb = grid_reference.field(features, view, ray_ids, params, ctx.networks)
+            assert rgb is not None
+            outputs = [sigma, rgb]
             if ctx.smoothness:
-                outputs = *outputs, grid_reference.roughness(unit, table, ctx.layouts[0])
+                outputs.append(grid_reference.roughness(entries, table))
                 grads.append(torch.full_like(outputs[-1], ctx.smoothness))
             d_table, d_params = torch.autograd.grad(outputs, (table, params), grads)
         return d_table, d_params, None, None, None, None, None, None
