@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import torch
+
 from nerf_pl.config import Config
 
 GRID_SIZES: dict[str, dict[str, float]] = {
@@ -30,6 +32,10 @@ PHOTO_SIZES: dict[str, dict[str, float]] = {
 """What differs where a scene has no box around it but goes on to the horizon."""
 NDC_SIZES: dict[str, dict[str, float]] = {"gpu": {"smoothness": 3e-3}, "cpu": {"smoothness": 3e-3, "horizon": 1024}}
 """What differs further for photos from one side: few views leave much to be made up."""
+SMALL_CHIP = {"colour_hidden": 64}
+"""What differs on a GPU whose multiprocessors have no room for the gradients of a wider network: with 128 they take
+132 KB (160 on Hopper), with 64 58, and consumer GPUs have 99."""
+ROOMY = ((8, 0), (9, 0), (10, 0), (10, 3))  # compute capabilities of the others: Ampere to Blackwell in data centres
 SECONDS, NDC_SECONDS = 60.0, 20.0  # of training, where no length is asked for
 EPOCHS = 16.0  # of a training, for schedules to count in, where they are not its length
 
@@ -41,9 +47,14 @@ def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool =
     sizes: dict[str, Any] = {**GRID_SIZES[device], "unbounded": unbounded, "extended": unbounded or ndc}
     sizes |= PHOTO_SIZES[device] if unbounded or ndc else {}
     sizes |= NDC_SIZES[device] if ndc else {}
+    sizes |= SMALL_CHIP if device == "gpu" and _has_small_chip() else {}
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
     train = config.train
     if train.num_epochs is None:
         seconds = (NDC_SECONDS if ndc else SECONDS) if train.max_steps is None else None
         train = dataclasses.replace(train, num_epochs=EPOCHS, seconds=train.seconds or seconds)
     return dataclasses.replace(config, grid=dataclasses.replace(config.grid, **missing), train=train)
+
+
+def _has_small_chip() -> bool:
+    return any(torch.cuda.get_device_capability(i) not in ROOMY for i in range(torch.cuda.device_count()))

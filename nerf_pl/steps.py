@@ -14,6 +14,7 @@ from nerf_pl.data import PixelBatches
 from nerf_pl.hull import possible_cells
 from nerf_pl.models import NGP, Model
 from nerf_pl.scenes import Scene
+from nerf_pl.types import UserError
 
 CPU_MASKS = 20  # views whose masks tell a CPU where the scene is
 
@@ -96,13 +97,19 @@ def untouched(model: Model) -> Iterator[None]:
 
 @contextmanager
 def memory_advice(model: Model) -> Iterator[None]:
-    """Says which options to lower where the memory of a GPU does not suffice."""
+    """Says which options to lower where the memory of a GPU, or that on its chip, does not suffice."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         options = "--samples, --log2_size or --batch_size" if isinstance(model, NGP) else "--batch_size"
         first = str(error).splitlines()[0] if str(error) else "no details"
         raise torch.OutOfMemoryError(f"out of GPU memory in training: lower {options} ({first})") from error
+    except Exception as error:
+        if type(error).__name__ != "OutOfResources":  # Triton's, which need not be installed
+            raise
+        first = str(error).splitlines()[0] if str(error) else "no details"
+        remedy = "lower --colour_hidden or --hidden, or give --precision fp32 for plain PyTorch"
+        raise UserError(f"the networks do not fit into this GPU's on-chip memory: {remedy} ({first})") from error
 
 
 def make_optimizer(model: Model, config: Config) -> torch.optim.Optimizer:

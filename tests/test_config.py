@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from nerf_pl.checks import check
 from nerf_pl.config import (
@@ -158,3 +159,15 @@ def test_sizes_that_are_left_to_the_device(device):
     assert None not in to_dict(config)["grid"].values()
     assert sized(config, "cuda" if device == "cpu" else "cpu") == config
     assert sized(PRESETS["ngp"], "cpu") != sized(PRESETS["ngp"], "cuda")
+
+
+def test_networks_are_narrower_where_the_chip_is_small(monkeypatch):
+    found = []
+    for capabilities in (((9, 0), (8, 0)), ((9, 0), (8, 9)), ((12, 0),)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda found=capabilities: len(found))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
+        found.append(sized(PRESETS["ngp"], "cuda").grid.colour_hidden)
+    assert found == [128, 64, 64]
+    asked = replace(PRESETS["ngp"], grid=GridOptions(colour_hidden=32))
+    assert sized(asked, "cuda").grid.colour_hidden == 32
+    assert sized(PRESETS["ngp"], "cpu", unbounded=True).grid.colour_hidden == 64

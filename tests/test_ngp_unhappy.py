@@ -169,6 +169,21 @@ def test_too_little_memory(scene_dir, capsys, monkeypatch, words, model, options
     assert told == f"nerf: out of GPU memory in training: lower {options} (CUDA out of memory. Tried to allocate 9 GiB)"
 
 
+def test_too_little_memory_on_the_chip(scene_dir, capsys, monkeypatch):
+    """As Triton says it, on a GPU smaller than the sizes that were asked for."""
+
+    class OutOfResources(Exception):  # noqa: N818 - its name there
+        pass
+
+    def loss(self, *batch):
+        raise OutOfResources("out of resource: shared memory, Required: 135168, Hardware limit: 101376. And more")
+
+    monkeypatch.setattr(NGP, "loss", loss)
+    told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--max_steps", 5, "--num_gpus", 0)
+    assert told.startswith("nerf: the networks do not fit into this GPU's on-chip memory: lower --colour_hidden")
+    assert "Required: 135168" in told
+
+
 def spoil(monkeypatch, steps: range) -> None:
     """Make the gradients of these steps something that is no number."""
     whole = NGP.loss
