@@ -102,14 +102,20 @@ def memory_advice(model: Model) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         options = "--samples, --log2_size or --batch_size" if isinstance(model, NGP) else "--batch_size"
-        first = str(error).splitlines()[0] if str(error) else "no details"
-        raise torch.OutOfMemoryError(f"out of GPU memory in training: lower {options} ({first})") from error
+        raise torch.OutOfMemoryError(
+            f"out of GPU memory in training: lower {options} ({_first_line(error)})"
+        ) from error
     except Exception as error:
         if type(error).__name__ != "OutOfResources":  # Triton's, which need not be installed
             raise
-        first = str(error).splitlines()[0] if str(error) else "no details"
         remedy = "lower --colour_hidden or --hidden, or give --precision fp32 for plain PyTorch"
-        raise UserError(f"the networks do not fit into this GPU's on-chip memory: {remedy} ({first})") from error
+        raise UserError(
+            f"the networks do not fit into this GPU's on-chip memory: {remedy} ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else "no details"
 
 
 def make_optimizer(model: Model, config: Config) -> torch.optim.Optimizer:
