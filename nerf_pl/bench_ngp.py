@@ -74,8 +74,8 @@ def bench_ngp(
     config = dataclasses.replace(config, grid=dataclasses.replace(config.grid, **(grid or {})))
     console.print(f"{name}, torch {torch.__version__}, {ops.path(device)}; {root.name}")
     train_scene = load_split(config, root, "train")
-    config = sized(config, device.type, train_scene.unbounded, train_scene.ndc is not None)
-    step = measure_step(config, train_scene, device)
+    usual = sized(config, device.type, train_scene.unbounded, train_scene.ndc is not None)
+    step = measure_step(usual, train_scene, device)
     console.print(f"  {step.ms:.3f} ms a step, {step.rays} rays, {step.samples} samples")
     scene, results = load_split(config, root, split), []
     for seconds in budgets:
