@@ -218,9 +218,10 @@ def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: S
     _assign(model, foreign)
 
 
-def compare_grids(stored: Config, asked: Config, source: str) -> None:
-    """Raises UserError, naming the options to give, where the grid of `source` has other sizes than are asked for."""
-    values = {name: (getattr(stored.grid, name), getattr(asked.grid, name)) for name in GRID_SHAPE}
+def compare_grids(stored: Config, asked: Config, source: str, more: Sequence[str] = ()) -> None:
+    """Raises UserError, naming the options to give, where the grid of `source` has other sizes than are asked for, or
+    one of `more` differs."""
+    values = {name: (getattr(stored.grid, name), getattr(asked.grid, name)) for name in (*GRID_SHAPE, *more)}
     differing = {name: pair for name, pair in values.items() if pair[0] != pair[1]}
     if differing:
         here = ", ".join(f"--{name} {pair[1]}" for name, pair in differing.items())

@@ -70,6 +70,10 @@ def _check_grid(grid: GridOptions) -> None:
         _require(possible, name, value, "give a power of two, 16 to 256")
     cells, finest, base = grid.cells, grid.finest_resolution, grid.base_resolution
     _require(cells is None or cells % 32 == 0, "cells", cells, "give a multiple of 32")
+    detail = grid.seen_detail
+    _require(detail in (None, 1, 2, 4), "seen_detail", detail, "give 1, 2 or 4")
+    fits = detail is None or cells is None or detail * cells <= 512
+    _require(fits, "seen_detail", detail, f"give less, --cells {cells} times it is over 512")
     remedy = f"give no less than --base_resolution, {base}"
     _require(finest is None or base <= finest, "finest_resolution", finest, remedy)
     for name in ("distortion", "smoothness", "density_noise"):

@@ -81,6 +81,8 @@ class GridOptions:
     """Steps of a ray that runs along the diagonal of the scene's box."""
     horizon: int | None = None
     """Training steps for which a cell counts as visible once light has reached it; others are left out."""
+    seen_detail: int | None = None
+    """Parts of a cell along each axis, of which those are shown that light reached in training: 1, 2 or 4."""
     samples: int | None = None
     """Samples per training step; the number of rays follows, up to batch_size."""
     unbounded: bool | None = None

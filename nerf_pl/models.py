@@ -139,6 +139,7 @@ class NGP(nn.Module):
         rays_per_pixel: int = 1,
         smoothness: float = 0.0,
         density_noise: float = 0.0,
+        seen_detail: int = 1,
     ):
         super().__init__()
         self.rays_per_pixel, self.smoothness, self.density_noise = rays_per_pixel, smoothness, density_noise
@@ -147,7 +148,7 @@ class NGP(nn.Module):
         self.field = HashField(layout, networks, dtype)
         self.is_plain = dtype == torch.float32
         box = torch.tensor([[0.0] * 3, [1.0] * 3])
-        self.occupancy = OccupancyGrid(box, cells, plain=self.is_plain, unbounded=unbounded, extended=extended)
+        self.occupancy = OccupancyGrid(box, cells, 0.01, self.is_plain, unbounded, extended, seen_detail)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
         # rays that the next step takes, and that the last one had room for
         self.register_buffer("active", torch.full((1,), max(samples // 64, 64), dtype=torch.int32))
@@ -180,7 +181,7 @@ class NGP(nn.Module):
         report. A pixel is the mean of its R / P rays."""
         grid = self.occupancy
         jitter = sampling.uniform(self.seed, self.step, JITTER, (len(rays),))
-        batch = ops.Batch(self.samples, self.active, self.kept, grid.visible)
+        batch = ops.Batch(self.samples, self.active, self.kept, grid.visible, grid.detail)
         samples, unit, cells = grid.march(rays, self.stride, jitter, batch)
         aim = ops.Target(target, background, self.kept, cells, grid.seen, self.step, self.least, self.grad_share)
         aim = replace(aim, smoothness=self.smoothness)
@@ -206,14 +207,13 @@ class NGP(nn.Module):
             return self._render_plain(rays, background)
         grid = self.occupancy
         given = rays.origins, rays.directions, rays.near, rays.far, grid.shown(), grid.aabb
-        way = ops.advance(*given, self.stride, max(4 * len(rays), ROOM))
+        way = ops.advance(*given, grid.through_shown(self.stride), max(4 * len(rays), ROOM))
         view = self._view(rays.viewdirs)
         for k in PASSES:
             self._advance(way, view, k)
         while way.left():
             self._advance(way, view, PASSES[-1])
-        opacity = 1 - way.passed
-        return over(Pixels(way.rgb, way.depth, opacity, opacity.new_zeros(0)), background)
+        return over(Pixels(way.rgb, way.depth, 1 - way.passed, way.passed.new_zeros(0)), background)
 
     def _render_plain(self, rays: Rays, background: Background) -> Pixels:
         samples, unit, _ = self.occupancy.march(rays, self.stride, torch.full_like(rays.near, 0.5))
@@ -296,4 +296,4 @@ def _make_ngp(config: Config, dtype: torch.dtype, seed: int) -> NGP:
             raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
     sizes = g.cells, g.march_steps, g.samples
     rest = g.horizon, g.unbounded, g.distortion, g.extended, g.rays_per_pixel, g.smoothness, g.density_noise
-    return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, *rest)
+    return NGP(layout, networks, *sizes, dtype, seed, config.model.grad_share, config.train.seed, *rest, g.seen_detail)

@@ -1,6 +1,7 @@
 """Where there is something: a grid that follows the density."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,8 @@ class OccupancyGrid(nn.Module):
     are those that may ever be: where no camera looks, or where the masks leave nothing, none is. unbounded: the box is
     the middle of all of space, see `ops.contract`. plain: march in plain PyTorch on a GPU as well.
 
-    In evaluation cells that light did not reach in training are empty, since of them the field says nothing but noise;
-    extended: they hold what the nearest cell does that it reached.
+    In evaluation what light did not reach in training is empty, since of it the field says nothing but noise: cells, or
+    parts of them, of which each has detail^3. extended: such cells hold what the nearest one does that it reached.
     """
 
     density: Tensor
@@ -44,16 +45,18 @@ class OccupancyGrid(nn.Module):
         plain: bool = False,
         unbounded: bool = False,
         extended: bool = False,
+        detail: int = 1,
     ):
         super().__init__()
         if size % 32:
             raise ValueError(f"size={size} must be a multiple of 32")
         self.size, self.threshold, self.plain = size, threshold, plain
-        self.unbounded, self.extended = unbounded, extended
+        self.unbounded, self.extended, self.detail = unbounded, extended, detail
         self.register_buffer("aabb", aabb.to(torch.float32))
         self.register_buffer("density", torch.zeros(size**3))
         self.register_buffer("bits", torch.full((size**3 // 32,), -1, dtype=torch.int32))
-        self.register_buffer("seen", torch.zeros(size**3, dtype=torch.int32))
+        # the last step in which light reached a part, those of a cell one after the other
+        self.register_buffer("seen", torch.zeros((size * detail) ** 3, dtype=torch.int32))
         self.register_buffer("visible", torch.full((size**3 // 32,), -1, dtype=torch.int32))
         self.register_buffer("possible", torch.ones(size**3, dtype=torch.bool))
         self._cells: Tensor | None = None  # numbers of the possible cells
@@ -88,38 +91,45 @@ class OccupancyGrid(nn.Module):
         """Samples in occupied cells, with dt in sides of the unit cube, their points in it, and cells; see
         `ops.march`."""
         march = ops.march_reference.march if self.plain else ops.march
-        bits = self.bits if self.training else self.shown()
+        bits, stride = (self.bits, stride) if self.training else (self.shown(), self.through_shown(stride))
         t, dt, ray_ids, offsets, unit, cells = march(
             rays.origins, rays.directions, rays.near, rays.far, bits, self.aabb, jitter, stride, batch
         )
         return Samples(t, dt, ray_ids, offsets), unit if self.training else self.moved(unit), cells
 
     def shown(self) -> Tensor:
-        """Bits of the cells to be shown in evaluation."""
+        """Bits of what is to be shown in evaluation: of the parts of cells, as cells of a grid of their own, or of the
+        cells where they are extended. See `through_shown`."""
         if self._shown is None:
-            lit = self.lit()
+            lit, d, g = self.lit().view(-1, self.detail**3), self.detail, self.size
             if self.extended:
-                source = nearest(lit.view(3 * (self.size,))).view(-1)
-                self._shown = ops.pack_bits((self.bits[source >> 5] >> (source & 31) & 1).bool()), source
+                source = nearest(lit.any(1).view(g, g, g)).view(-1)
+                self._shown = ops.pack_bits(self._occupied()[source]), source
             else:
-                self._shown = self.bits & ops.pack_bits(lit), None
+                parts = (lit & self._occupied()[:, None]).view(g, g, g, d, d, d)
+                self._shown = ops.pack_bits(parts.permute(0, 3, 1, 4, 2, 5).reshape(-1)), None
         return self._shown[0]
+
+    def through_shown(self, stride: ops.Stride) -> ops.Stride:
+        """The same steps through the grid that `shown` speaks of."""
+        return stride if self.extended else replace(stride, size=self.size * self.detail)
 
     def forget_shown(self) -> None:
         """Training goes on: light will reach other cells."""
         self._shown = None
 
     def lit(self) -> Bool[Tensor, "N"]:
-        """Cells that light has reached. In a box it must have been in the second half of the training so far, as in the
-        first it shines through what is yet to form; and all count while that is too little to have found them all.
+        """Parts of cells that light has reached. In a box it must have been in the second half of the training so far,
+        as in the first it shines through what is yet to form; and all count while that is too little to have found
+        them all.
 
         Where cells are to be extended it may have been at any time: cells far away are reached by few rays, and one of
         another kind in their place shows more than what noise they hold.
         """
         last = int(self.seen.max())
         if self.extended:
-            return self.seen > 0 if last else torch.ones_like(self.possible)
-        return self.seen > last // 2 if last >= ENOUGH else torch.ones_like(self.possible)
+            return self.seen > 0 if last else torch.ones_like(self.seen, dtype=torch.bool)
+        return self.seen > last // 2 if last >= ENOUGH else torch.ones_like(self.seen, dtype=torch.bool)
 
     def moved(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Points of the unit cube, to where the field is to be asked for them in evaluation."""
@@ -168,13 +178,16 @@ class OccupancyGrid(nn.Module):
         least = torch.clamp(found.mean(), max=self.threshold / march_step) if n else self.density.new_zeros(())
         occupied = (self.density > least) & self.possible
         self.bits.copy_(ops.pack_bits(occupied))
-        self.visible.copy_(ops.pack_bits(occupied & (self.seen > since)))
+        seen = self.seen.view(-1, self.detail**3).amax(1)
+        self.visible.copy_(ops.pack_bits(occupied & (seen > since)))
         self._shown = None
 
     def share(self) -> float:
         """Share of all cells that are occupied."""
-        bits = self.bits[:, None] >> torch.arange(32, device=self.bits.device) & 1
-        return float(bits.float().mean())
+        return float(self._occupied().float().mean())
+
+    def _occupied(self) -> Bool[Tensor, "N"]:
+        return (self.bits[:, None] >> torch.arange(32, device=self.bits.device) & 1).bool().view(-1)
 
 
 def nearest(known: Bool[Tensor, "G G G"]) -> Int[Tensor, "G G G"]:

@@ -11,19 +11,19 @@ GRID_SIZES: dict[str, dict[str, float]] = {
     "gpu": {
         "levels": 8, "features": 4, "log2_size": 20, "finest_resolution": 512, "cells": 128, "march_steps": 768,
         "horizon": 512, "colour_hidden": 128, "samples": 2**18, "distortion": 1e-3, "smoothness": 0.0,
-        "density_noise": 0.0, "network_rate": 0.3, "rays_per_pixel": 4,
+        "density_noise": 0.0, "network_rate": 0.3, "rays_per_pixel": 4, "seen_detail": 2,
     },
     "cpu": {
         "levels": 8, "features": 2, "log2_size": 14, "finest_resolution": 192, "cells": 64, "march_steps": 192,
         "horizon": 128, "colour_hidden": 64, "samples": 2**13, "distortion": 1e-3, "smoothness": 0.0,
-        "density_noise": 0.0, "network_rate": 1.0, "rays_per_pixel": 1,
+        "density_noise": 0.0, "network_rate": 1.0, "rays_per_pixel": 1, "seen_detail": 1,
     },
 }  # fmt: skip
 
 PHOTO_SIZES: dict[str, dict[str, float]] = {
     "gpu": {
         "finest_resolution": 2048, "march_steps": 1024, "horizon": 4096, "distortion": 1e-2, "smoothness": 1e-4,
-        "density_noise": 0.5, "rays_per_pixel": 1,
+        "density_noise": 0.5, "rays_per_pixel": 1, "seen_detail": 1,
     },
     "cpu": {
         "finest_resolution": 512, "march_steps": 256, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5,

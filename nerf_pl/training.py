@@ -133,7 +133,7 @@ def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
     content = AtomicCheckpointIO().load_checkpoint(last)
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
-    _compare(from_dict(content["config"]), system.config, last)
+    _compare(sized(from_dict(content["config"]), "cpu"), system.config, last)  # an old one has not every size
     system.resume_from(content)
     checkpoints.best = content.get("best_psnr", checkpoints.best)
     if system.finished:
@@ -146,7 +146,7 @@ def _compare(stored: Config, asked: Config, last: Path) -> None:
     if stored.method != asked.method:
         raise UserError(f"--method {asked.method}: {last} was trained with {stored.method}; leave the option out")
     if stored.method == "ngp":
-        compare_grids(stored, asked, str(last))
+        compare_grids(stored, asked, str(last), ["seen_detail"])
         return
     names = {"model": ("net_depth", "net_width", "net_skip"), "optim": ("optimizer",)}
     for section, options in names.items():

@@ -85,6 +85,46 @@ def test_what_was_seen_early_alone_does_not_count():
         assert grid.lit().all()
 
 
+def test_only_parts_that_light_reached_are_shown():
+    """Of the cells of a ray along x, every other part; and the steps in them go through a finer grid."""
+    grid = OccupancyGrid(BOX, SIZE, detail=2)
+    grid.restrict(torch.ones(SIZE, SIZE, SIZE, dtype=torch.bool))
+    seen = grid.seen.view(-1, 2, 2, 2)  # of each cell z, y, x
+    seen[:, :, :, 1] = ENOUGH
+    grid.eval()
+    t, unit = march(grid, -0.4)
+    assert len(t) == 96  # of 200, in parts that are 3.125 steps wide
+    assert ((unit[:, 0] * 2 * SIZE).long() % 2 == 1).all()
+    bits = torch.arange(32)
+    shown = (grid.shown()[:, None] >> bits & 1).bool().view(3 * (2 * SIZE,))
+    assert shown[:, :, 1::2].all()
+    assert not shown[:, :, ::2].any()
+    grid.bits.zero_()
+    grid.bits[0] = 1  # the first cell alone
+    grid.forget_shown()
+    shown = (grid.shown()[:, None] >> bits & 1).bool().view(3 * (2 * SIZE,))
+    assert shown.nonzero().tolist() == [[z, y, 1] for z in (0, 1) for y in (0, 1)]
+    assert len(march(grid.train(), -0.4)[0]) == 0
+
+
+def test_a_cell_counts_as_seen_if_a_part_of_it_does():
+    grid = OccupancyGrid(BOX, SIZE, detail=2)
+    grid.seen[8 * 5 + 3] = 7
+
+    def dense(xyz):
+        return torch.full((len(xyz),), 50.0)
+
+    for since, visible in ((6, 1 << 5), (7, 0)):
+        grid.update(dense, lambda n: torch.full((n,), 0.5), 0.01, 0, since)
+        assert grid.visible[0] == visible
+        assert not grid.visible[1:].any()
+    extended = OccupancyGrid(BOX, SIZE, extended=True, detail=2)
+    extended.restrict(torch.arange(SIZE**3).view(3 * (SIZE,)) == 5)
+    extended.seen[8 * 5 + 3] = 7
+    assert (extended.shown() == -1).all()  # all cells show what that one does
+    assert extended.through_shown(extended.stride(0.01)).size == SIZE
+
+
 def test_in_training_the_field_is_asked_where_the_samples_are():
     grid = half_seen(True).train()
     t, unit = march(grid, 0.4)

@@ -115,6 +115,33 @@ def test_batch(of):
     assert int(offsets[int(kept)]) > 0.9 * budget
 
 
+@pytest.mark.parametrize("detail", [2, 4])
+@pytest.mark.parametrize("of", [march_kernels.march, marching.march])
+@pytest.mark.parametrize("unbounded", [False, True])
+def test_parts_of_cells(of, detail, unbounded):
+    """Their numbers, put back to places, are where the samples are; rays that end at the box's corner among them."""
+    n, size = 6, 32
+    active, kept = (torch.tensor([n], dtype=torch.int32, device=DEVICE) for _ in range(2))
+    given = (*outward(n), occupied(size, 0.5), CUBE) if unbounded else (*rays(n), occupied(size, 0.5), BOX)
+    stride = OPEN if unbounded else Stride(0.02, size, 2.0)
+    batch = Batch(10**5, active, kept, given[4], detail)
+    *_, offsets, unit, parts = of(*given, uniform(n, seed=5), stride, batch)
+    number = int(offsets[-1])
+    assert number > 100
+    parts, unit = parts[:number].long(), unit[:number]
+    cells, part = parts // detail**3, parts % detail**3
+    corner = torch.stack([cells % size, cells // size % size, cells // size**2], 1)
+    inner = torch.stack([part % detail, part // detail % detail, part // detail**2], 1)
+    fine = corner * detail + inner
+    assert 0 <= int(fine.min()) <= int(fine.max()) < size * detail
+    sides = 1 if unbounded else (BOX[1] - BOX[0]) / 2  # of the unit cube, which the longest fills
+    place = unit / sides * size * detail - fine
+    within = ((place > -1e-3) & (place < 1 + 1e-3)).all(1)
+    assert within.float().mean() > 0.999
+    plain = of(*given, uniform(n, seed=5), stride, Batch(10**5, active, kept, given[4]))
+    assert torch.equal(plain[5][:number].long(), cells)
+
+
 @pytest.mark.parametrize("of", [march_kernels.march, marching.march])
 def test_explorers_alone_go_where_nobody_saw(of):
     active, kept = (torch.tensor([100], dtype=torch.int32, device=DEVICE) for _ in range(2))

@@ -46,11 +46,18 @@ def _ray(
 
 
 @triton.jit
+def _cell(x, SIZE: tl.constexpr):
+    """Which of SIZE cells along an axis x, in cells, lies in."""
+    return tl.minimum(tl.maximum(tl.floor(x), 0.0), SIZE - 1.0).to(tl.int32)
+
+
+@triton.jit
 def _steps(
     lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE: tl.constexpr,
-    OPEN: tl.constexpr,
+    OPEN: tl.constexpr, DETAIL: tl.constexpr,
 ):  # fmt: skip
-    """t, dt, points in the unit cube and cells of some steps. l: lowest corner of the box; s: SIZE over its sides."""
+    """t, dt, points in the unit cube, cells and parts of them, of some steps. l: lowest corner of the box; s: SIZE over
+    its sides."""
     t = near + (lane.to(tl.float32) + jitter) * step
     dt = tl.zeros_like(t) + step * scale
     if OPEN:
@@ -63,12 +70,17 @@ def _steps(
         shrink = (2 - 1 / m) / m * 0.25
         x, y, z, dt = x * shrink + 0.5, y * shrink + 0.5, z * shrink + 0.5, dt / m
         sx, sy, sz = SIZE * 1.0, SIZE * 1.0, SIZE * 1.0
-    i = tl.minimum(tl.maximum(tl.floor(x * sx), 0.0), SIZE - 1.0).to(tl.int32)
-    j = tl.minimum(tl.maximum(tl.floor(y * sy), 0.0), SIZE - 1.0).to(tl.int32)
-    k = tl.minimum(tl.maximum(tl.floor(z * sz), 0.0), SIZE - 1.0).to(tl.int32)
+    i, j, k = _cell(x * sx, SIZE), _cell(y * sy, SIZE), _cell(z * sz, SIZE)
+    cell = i + SIZE * (j + SIZE * k)
+    part = cell
+    if DETAIL > 1:
+        a = _cell(x * sx * DETAIL, SIZE * DETAIL) - i * DETAIL
+        b = _cell(y * sy * DETAIL, SIZE * DETAIL) - j * DETAIL
+        c = _cell(z * sz * DETAIL, SIZE * DETAIL) - k * DETAIL
+        part = cell * (DETAIL * DETAIL * DETAIL) + a + DETAIL * (b + DETAIL * c)
     if not OPEN:
         x, y, z = x * scale, y * scale, z * scale
-    return t, dt, x, y, z, i + SIZE * (j + SIZE * k)
+    return t, dt, x, y, z, cell, part
 
 
 @triton.jit
@@ -83,8 +95,8 @@ def _box(aabb_ptr, SIZE: tl.constexpr):
 def march_kernel(
     origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, bits_ptr, visible_ptr, aabb_ptr, active_ptr,
     counts_ptr, offsets_ptr, t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, cells_ptr, step, linear, scale, n_rays,
-    SIZE: tl.constexpr, OPEN: tl.constexpr, BATCH: tl.constexpr, EXPLORERS: tl.constexpr, WRITE: tl.constexpr,
-    LANES: tl.constexpr,
+    SIZE: tl.constexpr, OPEN: tl.constexpr, BATCH: tl.constexpr, DETAIL: tl.constexpr, EXPLORERS: tl.constexpr,
+    WRITE: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     if BATCH:
         n_rays = tl.minimum(tl.load(active_ptr), n_rays)
@@ -99,9 +111,10 @@ def march_kernel(
         if position < end:
             for k in range(0, n_steps, LANES):
                 lane = k + tl.arange(0, LANES)
-                t, dt, x, y, z, cell = _steps(
-                    lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN
-                )
+                t, dt, x, y, z, cell, part = _steps(
+                    lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN,
+                    DETAIL,
+                )  # fmt: skip
                 live = lane < n_steps
                 if BATCH:
                     word = tl.load(visible_ptr + (cell >> 5), mask=live & (ray % EXPLORERS != 0), other=0)
@@ -119,7 +132,7 @@ def march_kernel(
                         tl.store(unit_ptr + at * 3, x, mask=hit == 1)
                         tl.store(unit_ptr + at * 3 + 1, y, mask=hit == 1)
                         tl.store(unit_ptr + at * 3 + 2, z, mask=hit == 1)
-                        tl.store(cells_ptr + at, cell, mask=hit == 1)
+                        tl.store(cells_ptr + at, part, mask=hit == 1)
                 position += n_hit
         if not WRITE:
             tl.store(counts_ptr + ray, position)
@@ -165,8 +178,8 @@ def march(
     number = active.clone()  # the second walk needs it as it was
     sizes = stride.step, stride.linear or 0.0, 1 / stride.side, n
     options: dict = {
-        "SIZE": stride.size, "OPEN": stride.linear is not None, "BATCH": batch is not None, "EXPLORERS": EXPLORERS,
-        "LANES": LANES, "num_warps": 1,
+        "SIZE": stride.size, "OPEN": stride.linear is not None, "BATCH": batch is not None,
+        "DETAIL": 1 if batch is None else batch.detail, "EXPLORERS": EXPLORERS, "LANES": LANES, "num_warps": 1,
     }  # fmt: skip
     programs = min(n, PROGRAMS)
     if n:

@@ -15,13 +15,15 @@ class Batch:
 
     active: (1,) int32, how many of the rays march; it is set to the number that would fill the budget next time.
     kept: (1,) int32, set to the number of rays that found room. visible: bits of the occupied cells that were seen of
-    late, where most rays march.
+    late, where most rays march. detail: the cells told of samples are parts of the grid's, each divided in so many
+    along each axis: they are numbered cell by cell, x fastest.
     """
 
     budget: int
     active: Tensor
     kept: Tensor
     visible: Tensor
+    detail: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def march(
     Where the box is all there is, near and far are those of the part of the ray inside. bits: a bit for each of size^3
     cells, see `pack_bits`. jitter: (R,) in [0, 1).
     Returns t (N,), dt (N,) in sides of the unit cube, shrunk where space is, ray_ids (N,), offsets (R + 1,), the points
-    in the unit cube (N, 3) and their cells (N,).
+    in the unit cube (N, 3) and their cells (N,), or the parts of them that `Batch.detail` asks for.
     """
     step, linear = stride.step, stride.linear
     n_rays, n = near.shape[0], near.shape[0] if batch is None else min(int(batch.active), near.shape[0])
@@ -101,7 +103,11 @@ def march(
         words = torch.where((rows % EXPLORERS == 0)[:, None], words, batch.visible[cells >> 5])
     hit = (words >> (cells & 31) & 1).bool() & (s < far[rows, None])
     ray_ids, steps = hit.nonzero(as_tuple=True)
-    t, cells, ray_ids = t[ray_ids, steps], cells[ray_ids, steps].long(), rows[ray_ids]
+    t, cells = t[ray_ids, steps], cells[ray_ids, steps].long()
+    if batch is not None and batch.detail > 1:
+        inside = [place[ray_ids, steps] for place in places]
+        cells = parts_of(cells, [i[ray_ids, steps], j[ray_ids, steps], k[ray_ids, steps]], inside, batch.detail)
+    ray_ids = rows[ray_ids]
     xyz, dt = origins[ray_ids] + t[:, None] * directions[ray_ids], torch.full_like(t, step / stride.side)
     if linear is None:
         unit = (xyz - aabb[0]) / stride.side
@@ -116,6 +122,15 @@ def march(
     # aim a little below the budget, since past it whole rays are lost
     batch.active.fill_(min(max(int(n * 0.98 * batch.budget / max(total, 1)), 64), n_rays))
     return t[:room], dt[:room], ray_ids[:room], offsets.clamp(max=room), unit[:room], cells[:room]
+
+
+def parts_of(cells: Tensor, corners: list[Tensor], places: list[Tensor], detail: int) -> Tensor:
+    """Numbers (N,) of the parts of cells in which places are; corners and places, in cells, along each axis."""
+    a, b, c = (
+        ((place * detail).to(torch.int32) - corner * detail).clamp(0, detail - 1)
+        for place, corner in zip(places, corners, strict=True)
+    )
+    return cells * detail**3 + a + detail * (b + detail * c)
 
 
 def clip(origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ def find_kernel(
         while (n_hit == 0) & (k < n_steps):
             lane = k + tl.arange(0, LANES)
             cell = _steps(
-                lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN
+                lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN, 1
             )[5]
             n_hit = tl.sum(_hits(bits_ptr, cell, lane < n_steps), 0)
             k += LANES
@@ -69,8 +69,8 @@ def fill_kernel(
         k, found, after = tl.load(next_ptr + ray), 0, n_steps
         while (found < K) & (k < n_steps):
             lane = k + tl.arange(0, LANES)
-            t, dt, x, y, z, cell = _steps(
-                lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN
+            t, dt, x, y, z, cell, _ = _steps(
+                lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN, 1
             )
             hit = _hits(bits_ptr, cell, lane < n_steps)
             rank = found + tl.cumsum(hit, 0) - 1
