@@ -14,6 +14,7 @@ from nerf_pl.types import Rays, Samples
 
 PART = {"cuda": 2**19, "cpu": 2**14}  # cells that one update asks for at most
 ENOUGH = 2000  # steps, after which the rays of a half of them have found what can be seen
+WINDOW = 20_000  # steps whose rays find it in any case
 WHOLE = 16  # first updates, that ask for all of them all the same
 DECAY = 0.95  # of the densities found, in an update
 CONE = 1 / 256  # step over distance, where steps of an unbounded space grow (Mueller et al. 2022, appendix E.1)
@@ -120,8 +121,8 @@ class OccupancyGrid(nn.Module):
 
     def lit(self) -> Bool[Tensor, "N"]:
         """Parts of cells that light has reached. In a box it must have been in the second half of the training so far,
-        as in the first it shines through what is yet to form; and all count while that is too little to have found
-        them all.
+        in its last WINDOW steps if that is less: before, it shines through what is yet to form. All count while that
+        is too little to have found them all.
 
         Where cells are to be extended it may have been at any time: cells far away are reached by few rays, and one of
         another kind in their place shows more than what noise they hold.
@@ -129,7 +130,8 @@ class OccupancyGrid(nn.Module):
         last = int(self.seen.max())
         if self.extended:
             return self.seen > 0 if last else torch.ones_like(self.seen, dtype=torch.bool)
-        return self.seen > last // 2 if last >= ENOUGH else torch.ones_like(self.seen, dtype=torch.bool)
+        since = max(last // 2, last - WINDOW)
+        return self.seen > since if last >= ENOUGH else torch.ones_like(self.seen, dtype=torch.bool)
 
     def moved(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Points of the unit cube, to where the field is to be asked for them in evaluation."""

@@ -161,6 +161,28 @@ def test_sizes_that_are_left_to_the_device(device):
     assert sized(PRESETS["ngp"], "cpu") != sized(PRESETS["ngp"], "cuda")
 
 
+def test_long_trainings_of_a_box_take_finer_steps():
+    def steps(seconds, **kind):
+        train = replace(PRESETS["ngp"].train, seconds=seconds)
+        return sized(replace(PRESETS["ngp"], train=train), **{"device_type": "cuda", **kind}).grid.march_steps
+
+    assert steps(None) == steps(119.0) < steps(120.0)
+    for kind in ({"device_type": "cpu"}, {"unbounded": True}, {"unbounded": True, "ndc": True}):
+        assert steps(60.0, **kind) == steps(600.0, **kind)
+
+
+@pytest.mark.parametrize(
+    ("grid", "told"),
+    [
+        (GridOptions(seen_detail=3), "--seen_detail 3 cannot work: give 1, 2 or 4"),
+        (GridOptions(seen_detail=4, cells=160), "--seen_detail 4 cannot work: give less, --cells 160 times it is"),
+    ],
+)
+def test_parts_of_cells_that_cannot_be(grid, told):
+    assert told in message(check, replace(PRESETS["ngp"], grid=grid))
+    check(replace(PRESETS["ngp"], grid=GridOptions(seen_detail=4, cells=128)))
+
+
 def test_networks_are_narrower_where_the_chip_is_small(monkeypatch):
     found = []
     for capabilities in (((9, 0), (8, 0)), ((9, 0), (8, 9)), ((12, 0),)):

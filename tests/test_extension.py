@@ -7,7 +7,7 @@ from tiny import config
 
 from nerf_pl.checkpoint import load_model, save_model
 from nerf_pl.models import make_model
-from nerf_pl.occupancy import ENOUGH, OccupancyGrid, nearest
+from nerf_pl.occupancy import ENOUGH, WINDOW, OccupancyGrid, nearest
 from nerf_pl.types import Rays
 
 SIZE = 32
@@ -77,10 +77,11 @@ def test_what_was_not_seen_is_empty_in_a_box():
 def test_what_was_seen_early_alone_does_not_count():
     """While it is thin everywhere, light reaches what it will not reach any more."""
     steps = torch.arange(SIZE**3) % (ENOUGH + 1)
-    for extended, since in ((False, ENOUGH // 2), (True, 0)):
+    for extended, last, since in ((False, ENOUGH, ENOUGH // 2), (False, 5 * WINDOW, 4 * WINDOW), (True, ENOUGH, 0)):
         grid = half_seen(extended)
-        grid.seen.copy_(steps)
-        assert torch.equal(grid.lit(), steps > since)
+        grid.seen.copy_(steps * (last // ENOUGH))
+        assert torch.equal(grid.lit(), grid.seen > since)
+        assert 0 < grid.lit().sum() < SIZE**3
         grid.seen.zero_()
         assert grid.lit().all()
 

@@ -89,6 +89,9 @@ def test_weights_of_other_sizes(learned, scene_dir, capsys):
     assert "--hidden 64: runs/run/checkpoints/last.ckpt" in told
     told = refused(capsys, "train", scene_dir, "--exp_name", "run", "--resume", "--method", "nerf", "--max_steps", 30)
     assert "--method nerf" in told
+    told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--exp_name", "run", "--resume", "--seen_detail", 2)
+    assert "--seen_detail 2: runs/run/checkpoints/last.ckpt" in told
+    assert told.endswith("give --seen_detail 1")
 
 
 def test_incomplete_checkpoints(learned, capsys):
