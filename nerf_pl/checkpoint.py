@@ -169,7 +169,7 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
     checkpoint = read_checkpoint(path)
     scene = checkpoint.get("scene", "")
     if "config" in checkpoint:
-        stored = _stored_config(checkpoint, path)
+        stored = stored_config(checkpoint, path)
         if config and stored.method != config.method:
             raise UserError(f"checkpoint {path} was trained with the method {stored.method}: use nerf eval")
         config = fit_config(config, _size(stored.model), stored.model.N_importance > 0) if config else stored
@@ -197,7 +197,7 @@ def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: S
     """
     checkpoint = read_checkpoint(path)
     foreign = foreign_layers(checkpoint, prefixes_to_ignore, path)
-    stored = _stored_config(checkpoint, path) if "config" in checkpoint else None
+    stored = stored_config(checkpoint, path) if "config" in checkpoint else None
     theirs = stored.method if stored else "nerf" if foreign else config.method
     if theirs != config.method:
         told = f"--ckpt_path {path} is of the method {theirs}, and this training of {config.method}"
@@ -241,7 +241,8 @@ def _size(model: ModelOptions) -> tuple[int, int, int]:
     return model.net_depth, model.net_width, model.net_skip
 
 
-def _stored_config(checkpoint: dict[str, Any], path: Path) -> Config:
+def stored_config(checkpoint: dict[str, Any], path: Path) -> Config:
+    """The options that a checkpoint was trained with, every size filled in. Raises UserError if they cannot work."""
     try:
         config = from_dict(checkpoint["config"])
         check(config)

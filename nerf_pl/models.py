@@ -148,7 +148,7 @@ class NGP(nn.Module):
         self.field = HashField(layout, networks, dtype)
         self.is_plain = dtype == torch.float32
         box = torch.tensor([[0.0] * 3, [1.0] * 3])
-        self.occupancy = OccupancyGrid(box, cells, 0.01, self.is_plain, unbounded, extended, seen_detail)
+        self.occupancy = OccupancyGrid(box, cells, self.is_plain, unbounded, extended, seen_detail)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
         # rays that the next step takes, and that the last one had room for
         self.register_buffer("active", torch.full((1,), max(samples // 64, 64), dtype=torch.int32))

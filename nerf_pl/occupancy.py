@@ -12,6 +12,7 @@ from nerf_pl import ops
 from nerf_pl.hull import points_of
 from nerf_pl.types import Rays, Samples
 
+THRESHOLD = 0.01  # of the light, which a step through an occupied cell takes at least
 PART = {"cuda": 2**19, "cpu": 2**14}  # cells that one update asks for at most
 ENOUGH = 2000  # steps, after which the rays of a half of them have found what can be seen
 WINDOW = 20_000  # steps whose rays find it in any case
@@ -23,7 +24,7 @@ CONE = 1 / 256  # step over distance, where steps of an unbounded space grow (Mu
 class OccupancyGrid(nn.Module):
     """A grid of size^3 cells over a box, each with the density last seen in it (Mueller et al. 2022, appendix E.2).
 
-    A cell is occupied if light would lose more than `threshold` of itself within a step of the march. `possible` cells
+    A cell is occupied if light would lose more than THRESHOLD of itself within a step of the march. `possible` cells
     are those that may ever be: where no camera looks, or where the masks leave nothing, none is. unbounded: the box is
     the middle of all of space, see `ops.contract`. plain: march in plain PyTorch on a GPU as well.
 
@@ -42,7 +43,6 @@ class OccupancyGrid(nn.Module):
         self,
         aabb: Float[Tensor, "2 3"],
         size: int,
-        threshold: float = 0.01,
         plain: bool = False,
         unbounded: bool = False,
         extended: bool = False,
@@ -51,7 +51,7 @@ class OccupancyGrid(nn.Module):
         super().__init__()
         if size % 32:
             raise ValueError(f"size={size} must be a multiple of 32")
-        self.size, self.threshold, self.plain = size, threshold, plain
+        self.size, self.plain = size, plain
         self.unbounded, self.extended, self.detail = unbounded, extended, detail
         self.register_buffer("aabb", aabb.to(torch.float32))
         self.register_buffer("density", torch.zeros(size**3))
@@ -177,11 +177,11 @@ class OccupancyGrid(nn.Module):
         self.density[cells] = torch.maximum(self.density[cells] * DECAY, sigma)
         found = self.density[self._cells] if parts > 1 else self.density[cells]
         # a field that has not formed yet is thin everywhere: no more than the mean is asked of a cell
-        least = torch.clamp(found.mean(), max=self.threshold / march_step) if n else self.density.new_zeros(())
+        least = torch.clamp(found.mean(), max=THRESHOLD / march_step) if n else self.density.new_zeros(())
         occupied = (self.density > least) & self.possible
         self.bits.copy_(ops.pack_bits(occupied))
-        seen = self.seen.view(-1, self.detail**3).amax(1)
-        self.visible.copy_(ops.pack_bits(occupied & (seen > since)))
+        seen = (self.seen > since).view(-1, self.detail**3).any(1)
+        self.visible.copy_(ops.pack_bits(occupied & seen))
         self._shown = None
 
     def share(self) -> float:

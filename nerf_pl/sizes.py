@@ -33,8 +33,9 @@ PHOTO_SIZES: dict[str, dict[str, float]] = {
 NDC_SIZES: dict[str, dict[str, float]] = {"gpu": {"smoothness": 3e-3}, "cpu": {"smoothness": 3e-3, "horizon": 1024}}
 """What differs further for photos from one side: few views leave much to be made up."""
 LONG_SECONDS = 120.0
-LONG_SIZES: dict[str, dict[str, float]] = {"gpu": {"march_steps": 1536, "samples": 2**19}, "cpu": {}}
-"""What differs in a box for trainings from LONG_SECONDS on: as much time with the sizes above wins next to nothing."""
+LONG_SIZES = {"march_steps": 1536, "samples": 2**19}
+"""What differs on a GPU, in a box, for trainings from LONG_SECONDS on: as much time with the sizes above wins next to
+nothing."""
 SMALL_CHIP = {"colour_hidden": 64}
 """What differs on a GPU whose multiprocessors have no room for the gradients of a wider network: with 128 they take
 132 KB (160 on Hopper), with 64 58, and consumer GPUs have 99."""
@@ -50,8 +51,8 @@ def sized(config: Config, device_type: str, unbounded: bool = False, ndc: bool =
     sizes: dict[str, Any] = {**GRID_SIZES[device], "unbounded": unbounded, "extended": unbounded or ndc}
     sizes |= PHOTO_SIZES[device] if unbounded or ndc else {}
     sizes |= NDC_SIZES[device] if ndc else {}
-    is_long = config.train.seconds is not None and config.train.seconds >= LONG_SECONDS
-    sizes |= LONG_SIZES[device] if is_long and not (unbounded or ndc) else {}
+    is_long = (config.train.seconds or 0) >= LONG_SECONDS
+    sizes |= LONG_SIZES if device == "gpu" and is_long and not (unbounded or ndc) else {}
     sizes |= SMALL_CHIP if device == "gpu" and _has_small_chip() else {}
     missing = {name: value for name, value in sizes.items() if getattr(config.grid, name) is None}
     train = config.train

@@ -18,9 +18,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from nerf_pl.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
-from nerf_pl.checkpoint import AtomicCheckpointIO, compare_grids, load_weights
+from nerf_pl.checkpoint import AtomicCheckpointIO, compare_grids, load_weights, stored_config
 from nerf_pl.checks import check
-from nerf_pl.config import Config, RunFolders, from_dict, to_dict
+from nerf_pl.config import Config, RunFolders, to_dict
 from nerf_pl.data import SceneData
 from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.models import make_model
@@ -133,7 +133,7 @@ def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
     content = AtomicCheckpointIO().load_checkpoint(last)
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
-    _compare(sized(from_dict(content["config"]), "cpu"), system.config, last)  # an old one has not every size
+    _compare(stored_config(content, last), system.config, last)
     system.resume_from(content)
     checkpoints.best = content.get("best_psnr", checkpoints.best)
     if system.finished:
