@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nerf_pl.types import Rays
+from nerf_pl.types import Background, Rays
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,42 @@ def ndc_rays(rays: Rays, ndc: tuple[float, float]) -> Rays:
     way = torch.stack([-ndc[0] * (dx / dz - ox / oz), -ndc[1] * (dy / dz - oy / oz), torch.full_like(x, 2.0)], -1)
     far = way.norm(dim=-1)
     return Rays(origins, way / far[:, None], rays.viewdirs, torch.zeros_like(far), far)
+
+
+@dataclass(frozen=True)
+class View:
+    """What it takes to render one picture.
+
+    camera: one camera, of the picture's size. near, far: bounds of t, as distances. ndc: not None says that the model
+    lives in normalised device coordinates, see `ndc_rays`. background: what shows where the scene is see-through; None
+    is black.
+    """
+
+    camera: Cameras
+    near: float
+    far: float
+    ndc: tuple[float, float] | None = None
+    background: Background = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.camera.size(0)
+
+    def to(self, device: torch.device | str) -> "View":
+        return replace(self, camera=self.camera.to(device))
+
+    def rays(
+        self,
+        within: tuple[float | Tensor, float | Tensor] = (0.0, 0.0),
+        pixels: Int[Tensor, "R"] | None = None,
+    ) -> Rays:
+        """Rays in the space that the model lives in: of all pixels, row by row, or of these.
+
+        within: how far each ray passes from the usual place in its pixel, in columns and rows.
+        """
+        rays = image_rays(self.camera, 0, self.near, self.far, within, pixels)
+        return rays if self.ndc is None else ndc_rays(rays, self.ndc)
 
 
 def project(

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from nerf_pl.checks import check
 from nerf_pl.config import CLASSIC, Config, ModelOptions, from_dict, to_dict
+from nerf_pl.errors import UserError
 from nerf_pl.foreign import ForeignModel, foreign_layers
 from nerf_pl.media import atomic_write
 from nerf_pl.models import NGP, Model, NeRF, make_model
 from nerf_pl.sizes import sized
-from nerf_pl.types import UserError
 
 # options of the grid that decide which weights there are, and which cells
 GRID_SHAPE = (

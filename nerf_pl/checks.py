@@ -3,7 +3,7 @@
 import math
 
 from nerf_pl.config import Config, GridOptions
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 MOST_RAYS = 64  # of a pixel
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from nerf_pl.arguments import parse
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 __all__ = ["main", "parse"]
 

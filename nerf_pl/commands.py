@@ -15,13 +15,13 @@ from nerf_pl.bench_ngp import bench_ngp
 from nerf_pl.checkpoint import find_checkpoint, load_model, save_model
 from nerf_pl.checks import check, check_rays
 from nerf_pl.config import CLASSIC, PRESETS, SECTIONS, Config, ModelOptions, RunFolders
+from nerf_pl.errors import UserError
 from nerf_pl.evaluation import console, evaluate
 from nerf_pl.films import check_film, film_classic, film_run
 from nerf_pl.models import Model
 from nerf_pl.scenes.demo import make_demo
 from nerf_pl.scenes.photos import prepare
 from nerf_pl.training import load_split, train
-from nerf_pl.types import UserError
 
 
 def run(arguments: Any) -> None:

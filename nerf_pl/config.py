@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from torch.utils.data import DataLoader
 
 from nerf_pl import ops
 from nerf_pl.cameras import ndc_rays, pixel_rays
+from nerf_pl.errors import UserError
 from nerf_pl.sampling import LATTICE, uniform
 from nerf_pl.scenes import Scene
-from nerf_pl.types import Rays, UserError
+from nerf_pl.types import Rays
 
 PIXELS, BACKGROUND, WITHIN = 0, 6, 7  # streams of random numbers
 

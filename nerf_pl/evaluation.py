@@ -11,11 +11,11 @@ from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
 from nerf_pl import media, metrics
+from nerf_pl.errors import UserError
 from nerf_pl.models import Model
 from nerf_pl.rendering import render_view
 from nerf_pl.report import write_report
 from nerf_pl.scenes import Scene
-from nerf_pl.types import UserError
 
 console = Console(highlight=False, soft_wrap=True)
 

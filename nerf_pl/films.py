@@ -17,13 +17,13 @@ from nerf_pl import media, paths
 from nerf_pl.arguments import FRAMES, Render
 from nerf_pl.cameras import Cameras
 from nerf_pl.config import Config
+from nerf_pl.errors import UserError
 from nerf_pl.evaluation import console, progress, write_depth, write_films
 from nerf_pl.keyframes import Keyframes, read_keyframes, through_views
 from nerf_pl.models import Model
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene, detect
 from nerf_pl.training import load_split
-from nerf_pl.types import UserError
 
 FPS = 30.0
 PATHS = ("auto", "360", "spiral", "interpolate", "test")

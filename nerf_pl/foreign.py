@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 Layers = dict[str, tuple[Float[Tensor, "_ _"], Float[Tensor, "_"]]]
 """Weight (out, in) and bias (out,) by our name of the layer: density_0 ..., feature, sigma, direction, rgb."""

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, project
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 NEAR = 1 / 8  # of the picture's size; a cell that covers more is too near to be judged by a mask
 

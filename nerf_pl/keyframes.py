@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras
+from nerf_pl.errors import UserError
 from nerf_pl.paths import UP, framed, look_at
-from nerf_pl.types import UserError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 Picture = Shaped[np.ndarray, "H W ch"] | Shaped[Tensor, "H W ch"]
 """uint8, or floats in [0, 1]; 3 channels, or 4 with an alpha that is not premultiplied."""

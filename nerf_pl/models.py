@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from nerf_pl import losses, ops, sampling
 from nerf_pl.config import Config
+from nerf_pl.errors import UserError
 from nerf_pl.fields import HashField, MLPField
 from nerf_pl.hull import scene_box
 from nerf_pl.occupancy import OccupancyGrid
 from nerf_pl.ops import FieldLayout, GridLayout, MLPLayout
 from nerf_pl.rendering import Background, over, render_samples
 from nerf_pl.scenes import Scene
-from nerf_pl.types import Pixels, Rays, Samples, UserError
+from nerf_pl.types import Pixels, Rays, Samples
 
 JITTER, DRAW, NOISE, CELLS = 1, 2, 3, 5  # streams of random numbers; stream 0 draws the pixels, 6 the backgrounds
 UPDATE_EVERY = 16  # steps, of the occupancy grid

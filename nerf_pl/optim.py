@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nerf_pl import ops
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 FLAT = 0.4  # share of the epochs for which flat_cosine keeps the learning rate
 WARM_UP = 100  # steps over which GridAdam reaches its learning rate: at once, a white ground drives all density away

@@ -11,10 +11,10 @@ from torch import Tensor
 from nerf_pl import optim
 from nerf_pl.config import Config
 from nerf_pl.data import PixelBatches
+from nerf_pl.errors import UserError
 from nerf_pl.hull import possible_cells
 from nerf_pl.models import NGP, Model
 from nerf_pl.scenes import Scene
-from nerf_pl.types import UserError
 
 CPU_MASKS = 20  # views whose masks tell a CPU where the scene is
 

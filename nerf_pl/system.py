@@ -12,12 +12,12 @@ from torch import Tensor
 from nerf_pl import metrics, ops, optim
 from nerf_pl.config import Config, to_dict
 from nerf_pl.data import PixelBatches
+from nerf_pl.errors import UserError
 from nerf_pl.models import NGP, Model, NeRF, precision_of
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.sizes import EPOCHS
 from nerf_pl.steps import Gradients, fit, is_plain, make_optimizer, memory_advice, untouched
-from nerf_pl.types import UserError
 
 CHUNK_SECONDS = 0.4  # how long Lightning leaves the device alone: between chunks come logging, callbacks, the clock
 TIMED_PASSES = 4  # validations of a training that ends by the clock

@@ -22,12 +22,12 @@ from nerf_pl.checkpoint import AtomicCheckpointIO, compare_grids, load_weights, 
 from nerf_pl.checks import check
 from nerf_pl.config import Config, RunFolders, to_dict
 from nerf_pl.data import SceneData
+from nerf_pl.errors import UserError
 from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.models import make_model
 from nerf_pl.scenes import Scene, available_splits, load_scene
 from nerf_pl.sizes import sized
 from nerf_pl.system import NeRFSystem
-from nerf_pl.types import UserError
 
 console = Console(highlight=False, soft_wrap=True)
 

@@ -10,11 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-class UserError(Exception):
-    """Something the user can mend. The message is one line that names the file or option, the value and the remedy.
-
-    The command line prints it without a traceback and exits with code 2.
-    """
+Background = tuple[float, float, float] | None
+"""A colour in [0, 1] behind the scene; None is black."""
 
 
 @dataclass(frozen=True)

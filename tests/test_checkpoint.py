@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save_file
 
 from nerf_pl.checkpoint import AtomicCheckpointIO, read_checkpoint
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 
 def weights() -> dict[str, torch.Tensor]:

@@ -18,8 +18,8 @@ from nerf_pl.config import (
     read_settings,
     to_dict,
 )
+from nerf_pl.errors import UserError
 from nerf_pl.sizes import sized
-from nerf_pl.types import UserError
 
 CONFIGS = [CLASSIC, *PRESETS.values(), Config(data=DataOptions(img_wh=(3, 4), downscale=1, spheric=True))]
 

@@ -7,8 +7,8 @@ import torch
 
 from nerf_pl.cameras import project
 from nerf_pl.data import PixelBatches, SceneData
+from nerf_pl.errors import UserError
 from nerf_pl.scenes import load_scene
-from nerf_pl.types import UserError
 
 
 @pytest.fixture(scope="module")

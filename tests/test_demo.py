@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from nerf_pl.cameras import image_rays, pixel_rays, project
+from nerf_pl.errors import UserError
 from nerf_pl.media import read_pfm
 from nerf_pl.scenes import available_splits, demo, load_scene
 from nerf_pl.scenes import demo_shapes as shapes
 from nerf_pl.scenes.demo_look import BOARD, GOLD_BALL, LACQUER_BALL, SOLIDS, STRIPED_BALL
 from nerf_pl.scenes.demo_render import bake_floor, exact_depth, key_directions, pixel_directions, render_view
-from nerf_pl.types import UserError
 
 SIZE = 64
 

@@ -17,12 +17,12 @@ from nerf_pl import films, media
 from nerf_pl.arguments import Render
 from nerf_pl.cameras import Cameras
 from nerf_pl.checkpoint import load_model
+from nerf_pl.errors import UserError
 from nerf_pl.evaluation import write_films
 from nerf_pl.models import make_model
 from nerf_pl.paths import look_at, turntable
 from nerf_pl.scenes import Scene
 from nerf_pl.training import load_split
-from nerf_pl.types import UserError
 
 CPU, K = torch.device("cpu"), torch.tensor([[20.0, 0, 8], [0, 20, 6], [0, 0, 1]])
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from nerf_pl import media
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 
 def gradient(height: int, width: int, shift: float = 0.0) -> np.ndarray:

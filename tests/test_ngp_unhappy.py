@@ -12,10 +12,10 @@ from PIL import Image
 from tiny import FLAGS, NGP_FLAGS, config, content, refused, start
 
 from nerf_pl.checkpoint import load_weights
+from nerf_pl.errors import UserError
 from nerf_pl.models import NGP, NeRF, make_model
 from nerf_pl.steps import fit
 from nerf_pl.training import RunFolders, load_split, train
-from nerf_pl.types import UserError
 
 CPU = torch.device("cpu")
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as torch_schedulers
 
+from nerf_pl.errors import UserError
 from nerf_pl.optim import Ranger, lr_factor, make_optimizer
-from nerf_pl.types import UserError
 
 OPTIMIZERS = ["sgd", "adam", "radam", "ranger"]
 LR = {"sgd": 0.05, "adam": 0.05, "radam": 0.05, "ranger": 0.1}

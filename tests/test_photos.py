@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from nerf_pl.cli import main
+from nerf_pl.errors import UserError
 from nerf_pl.scenes import load_scene, photos
 from nerf_pl.scenes.colmap import Pinhole
 from nerf_pl.scenes.mapping import OVERLAP, _refine, choose_matcher, pairs_by_tile
 from nerf_pl.scenes.photos import focal_in_pixels, prepare, transforms
 from nerf_pl.scenes.top_view import top_view
-from nerf_pl.types import UserError
 
 
 def complaint(*parts: object, call) -> None:

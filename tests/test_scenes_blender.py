@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from nerf_pl.cameras import image_rays
+from nerf_pl.errors import UserError
 from nerf_pl.scenes import available_splits, detect, load_scene
 from nerf_pl.scenes.blender import load_blender
-from nerf_pl.types import UserError
 
 POSE = [[1.0, 0.0, 0.0, 0.5], [0.0, 0.0, -1.0, -4.0], [0.0, 1.0, 0.0, 0.25], [0.0, 0.0, 0.0, 1.0]]
 ANGLE = 0.8

@@ -24,10 +24,10 @@ from colmap_files import (
 from PIL import Image
 
 from nerf_pl.cameras import image_rays
+from nerf_pl.errors import UserError
 from nerf_pl.scenes import available_splits, detect, load_scene
 from nerf_pl.scenes.blender import load_blender
 from nerf_pl.scenes.colmap import load_colmap
-from nerf_pl.types import UserError
 
 
 def load(root: Path, split: str = "train", **options):

@@ -8,8 +8,8 @@ import pytest
 from llff_files import around, facing, picture, write_scene
 from PIL import Image
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.llff import load_llff
-from nerf_pl.types import UserError
 
 
 def complaint(root: Path, *parts: str, split: str = "train", **options) -> None:

@@ -10,10 +10,10 @@ import torch
 from photo_world import LENS, K, check_world, edit, poses, read, write
 from PIL import Image
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes import Scene, available_splits, detect, load_scene
 from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.scenes.transforms import load_transforms
-from nerf_pl.types import UserError
 
 WAYS: dict[str, tuple[dict, list[dict], dict]] = {
     "pinhole": (K, [{}] * 5, {}),

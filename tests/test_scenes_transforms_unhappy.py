@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.transforms import load_transforms
-from nerf_pl.types import UserError
 
 POSE = [[1.0, 0.0, 0.0, 0.5], [0.0, 0.0, -1.0, -4.0], [0.0, 1.0, 0.0, 0.25], [0.0, 0.0, 0.0, 1.0]]
 INF = float("inf")

@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 # a module imports only from lower levels; the parts of one folder (scenes, ops) may import each other
 LEVELS = (
-    ("types",),
+    ("types", "errors", "console"),
     ("config", "cameras", "media", "ops"),
     ("paths", "scenes", "sampling", "losses", "metrics", "optim", "foreign", "hull"),
     ("occupancy", "fields", "rendering", "keyframes"),

@@ -14,13 +14,13 @@ from nerf_pl import callbacks
 from nerf_pl.checkpoint import load_model
 from nerf_pl.config import OptimOptions, from_dict
 from nerf_pl.data import PixelBatches
+from nerf_pl.errors import UserError
 from nerf_pl.metrics import psnr
 from nerf_pl.models import make_model
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import load_scene
 from nerf_pl.system import NeRFSystem
 from nerf_pl.training import RunFolders, train
-from nerf_pl.types import UserError
 
 
 def logged(run) -> EventAccumulator:

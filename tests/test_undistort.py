@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from lens_pictures import pixel_centres, seen_directions
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes import undistort as module
 from nerf_pl.scenes.undistort import opencv, opencv_fisheye, sampling_grid, undistort, undistorted_camera
-from nerf_pl.types import UserError
 
 SIZE = (72, 54)
 K = np.array([[60.0, 0, 37.3], [0, 62.0, 25.1], [0, 0, 1]])

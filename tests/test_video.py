@@ -4,9 +4,9 @@ import av
 import numpy as np
 import pytest
 
+from nerf_pl.errors import UserError
 from nerf_pl.media import write_mp4
 from nerf_pl.scenes import video
-from nerf_pl.types import UserError
 
 
 def marked(i: int, sharp: bool, width: int = 128, height: int = 96) -> np.ndarray:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.blender import SPLITS, load_blender
 from nerf_pl.scenes.colmap import load_colmap, model_folders
 from nerf_pl.scenes.llff import POSES, faces_forward, load_llff
 from nerf_pl.scenes.scene import Scene, on_background
 from nerf_pl.scenes.transforms import FILE, load_transforms
-from nerf_pl.types import UserError
 
 __all__ = ["LOADERS", "Loader", "Scene", "available_splits", "detect", "load_scene", "on_background"]
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.pictures import (
     PICTURE_SUFFIXES,
     list_some,
@@ -19,7 +20,6 @@ from nerf_pl.scenes.pictures import (
     target_size,
 )
 from nerf_pl.scenes.scene import Scene
-from nerf_pl.types import UserError
 
 SPLITS = ("train", "val", "test")
 NEAR, FAR = 2.0, 6.0

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float, UInt8
 
 from nerf_pl.cameras import Cameras
+from nerf_pl.console import warn
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.normalize import normalize_poses
-from nerf_pl.scenes.notices import warn
 from nerf_pl.scenes.pictures import canvas_sizes, list_some, picture_sizes, read_pictures, target_sizes
 from nerf_pl.scenes.scene import Scene, held_out
 from nerf_pl.scenes.undistort import Project, Size, sampling_grid, undistort, undistorted_camera
-from nerf_pl.types import UserError
 
 MODEL_PLACES = ("sparse", "colmap/sparse")
 MIN_NEAR, FAR = 0.02, 100.0  # in units of the normalised scene, whose cameras lie within about 1 of its middle

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, one_size, picture_sizes, read_pictures, target_size
 from nerf_pl.scenes.scene import Scene, held_out
-from nerf_pl.types import UserError
 
 POSES = "poses_bounds.npy"
 NEAREST = 1 / 0.75  # the nearest bound of all views, once scaled: a little beyond the near plane z = -1 of NDC

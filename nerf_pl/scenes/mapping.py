@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.colmap import import_pycolmap
-from nerf_pl.types import UserError
 
 Step = Callable[[str, int, int], None]
 """What is being done, how much of it is done, of how much."""

@@ -10,9 +10,9 @@ from jaxtyping import Bool
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.pictures import BROKEN_IMAGE, Size
-from nerf_pl.types import UserError
 
 Warp = Callable[[np.ndarray, bool], np.ndarray]
 """Straightens a picture (h, w, ch); True takes the nearest pixel instead of blending."""

@@ -16,16 +16,16 @@ import torch
 from jaxtyping import Float
 from PIL import Image, ImageOps
 
+from nerf_pl.console import warn
+from nerf_pl.errors import UserError
 from nerf_pl.media import write_errors, write_png
 from nerf_pl.scenes.colmap import Pinhole, camera_to_world, import_pycolmap, pinhole_of
 from nerf_pl.scenes.mapping import Photo, Step, choose_matcher, reconstruct
 from nerf_pl.scenes.normalize import normalize_poses
-from nerf_pl.scenes.notices import warn
 from nerf_pl.scenes.pictures import BROKEN_IMAGE, PICTURE_SUFFIXES, Size, list_some
 from nerf_pl.scenes.top_view import top_view
 from nerf_pl.scenes.undistort import sampling_grid, undistort
 from nerf_pl.scenes.video import sharp_frames
-from nerf_pl.types import UserError
 
 FEWEST = 5  # placed photos; fewer make no scene
 AABB_SCALE = 16  # for Instant-NGP: the photos show what is far, too

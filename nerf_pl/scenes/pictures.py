@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from nerf_pl import media
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that rows are stored as columns

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays
-from nerf_pl.types import Rays, UserError
+from nerf_pl.errors import UserError
+from nerf_pl.types import Rays
 
 
 @dataclass(frozen=True)

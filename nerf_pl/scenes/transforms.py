@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras
+from nerf_pl.console import warn
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import Lens, fits, number, read_lens, told_size
 from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
 from nerf_pl.scenes.normalize import normalize_poses
-from nerf_pl.scenes.notices import warn
 from nerf_pl.scenes.pictures import (
     PICTURE_SUFFIXES,
     Size,
@@ -27,7 +28,6 @@ from nerf_pl.scenes.pictures import (
 )
 from nerf_pl.scenes.scene import Scene, held_out, listed
 from nerf_pl.scenes.undistort import sampling_grid, undistort, undistorted_camera
-from nerf_pl.types import UserError
 
 FILE = "transforms.json"
 NEAR, FAR = 0.1, 100.0  # in units of the normalised scene

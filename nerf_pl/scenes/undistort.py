@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 Size = tuple[int, int]  # width, height
 # where a camera with a lens sees directions (x / z, y / z), y down: (N, 2) -> pixels (N, 2), the first centre at 0.5

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from nerf_pl.types import UserError
+from nerf_pl.errors import UserError
 
 JUDGED_WIDTH = 640  # pixels to which frames are reduced to be judged: noise and grain are no sharpness
 
