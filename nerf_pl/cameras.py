@@ -133,6 +133,23 @@ def ndc_rays(rays: Rays, ndc: tuple[float, float]) -> Rays:
     return Rays(origins, way / far[:, None], rays.viewdirs, torch.zeros_like(far), far)
 
 
+def ndc_points(xyz: Float[Tensor, "N 3"], ndc: tuple[float, float]) -> Float[Tensor, "N 3"]:
+    """World points in front of the cameras, in normalised device coordinates; see `ndc_rays`."""
+    x, y, z = xyz.unbind(-1)
+    z = z.clamp(max=-1e-6)  # what lies beside or behind has no place there
+    return torch.stack([-ndc[0] * x / z, -ndc[1] * y / z, 1 + 2 / z], -1)
+
+
+def ndc_scale(xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"], ndc: tuple[float, float]) -> Float[Tensor, "N"]:
+    """How long a unit of world length along `dirs` is at world points in normalised device coordinates: the length of
+    the derivative of `ndc_points`."""
+    x, y, z = xyz.unbind(-1)
+    dx, dy, dz = dirs.unbind(-1)
+    z = z.clamp(max=-1e-6)
+    way = [ndc[0] * (x * dz / z - dx) / z, ndc[1] * (y * dz / z - dy) / z, -2 * dz / z**2]
+    return torch.stack(way, -1).norm(dim=-1)
+
+
 @dataclass(frozen=True)
 class View:
     """What it takes to render one picture.

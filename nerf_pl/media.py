@@ -4,8 +4,9 @@ import errno
 import itertools
 import math
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -187,6 +188,43 @@ def write_mp4(path: Path | str, frames: Iterable[Picture], fps: float = 30) -> N
         if size is None:
             raise ValueError(f"no frames for {path}")
         film.mux(stream.encode(None))  # what the encoder still holds
+
+
+@dataclass(frozen=True)
+class DepthFiles:
+    """Depth maps in full precision, written beside pictures: as PFM, or as bare float32."""
+
+    folder: Path
+    as_bytes: bool = False
+
+    def write(self, i: int, depth: DepthMap) -> None:
+        """depth_NNN.pfm, or depth_NNN."""
+        if self.as_bytes:
+            write_depth_bytes(self.folder / f"depth_{i:03d}", depth)
+        else:
+            write_pfm(self.folder / f"depth_{i:03d}.pfm", depth)
+
+
+def write_films(film: Path, columns: Sequence[Sequence[Path]], fps: float, gif: bool = True) -> list[Path]:
+    """FILM.mp4 and FILM.gif of pictures from their files, read as they are needed; returns the films.
+
+    columns: the frames; two lists of them are shown side by side. Frames of another size than the first are fitted into
+    that.
+    """
+    height, width = next(_joined(columns)).shape[:2]
+    written = [film.with_name(f"{film.name}.{suffix}") for suffix in (("gif", "mp4") if gif else ("mp4",))]
+    for path in written:
+        frames = (fitted(picture, width, height) for picture in _joined(columns))
+        if path.suffix == ".gif":
+            write_gif(path, *lighter(frames, fps))
+        else:
+            write_mp4(path, frames, fps)
+    return written
+
+
+def _joined(columns: Sequence[Sequence[Path]]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    for pictures in zip(*map(read_pictures, columns), strict=True):
+        yield side_by_side(*pictures)
 
 
 def depth_span(depth: DepthMap, opacity: DepthMap, near: float, far: float) -> tuple[float, float]:

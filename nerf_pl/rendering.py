@@ -1,24 +1,66 @@
-"""From a field and samples to pixels, and from a model and a camera to an image."""
+"""From a field and samples to pixels, and from a model and a view to a picture."""
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from nerf_pl import ops
+from nerf_pl.cameras import View
+from nerf_pl.ops import Backend, composite, mean_of_rays
 from nerf_pl.sampling import pixel_places
-from nerf_pl.scenes import Scene
-from nerf_pl.types import Pixels, Rays, Samples
+from nerf_pl.types import Background, Pixels, Rays, Samples
 
-Background = tuple[float, float, float] | None
 CONTRAST = 16 / 255  # of neighbouring pixels, from which on they are made of several rays
 CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
 
 
-def render_samples(field, rays: Rays, samples: Samples, noise: Tensor | None = None, colour: bool = True) -> Pixels:
-    """Ask the field at the samples and blend what it says. noise (N,) is added to the raw density.
+class RawField(Protocol):
+    """What gives raw density, before its rectifier, and colour."""
+
+    def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]: ...
+    def __call__(
+        self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]: ...
+
+
+class Renderer(Protocol):
+    """What `render_view` needs of a model; see `methods.Model`."""
+
+    step: Tensor
+    training: bool
+    rays_per_pixel: int
+
+    def render(self, rays: Rays, background: Background) -> Pixels: ...
+    def train(self, mode: bool = True) -> object: ...
+
+
+@dataclass(frozen=True)
+class Image:
+    """A rendered picture: colour in [0, 1] in front of the background, expected distance, opacity."""
+
+    rgb: Float[Tensor, "H W 3"]
+    depth: Float[Tensor, "H W"]
+    opacity: Float[Tensor, "H W"]
+
+    def cpu(self) -> "Image":
+        return Image(self.rgb.cpu(), self.depth.cpu(), self.opacity.cpu())
+
+
+def render_samples(
+    field: RawField,
+    rays: Rays,
+    samples: Samples,
+    noise: Float[Tensor, "N"] | None = None,
+    colour: bool = True,
+    *,
+    backend: Backend,
+) -> Pixels:
+    """Ask the field at the samples and blend what it says. noise is added to the raw density.
 
     colour=False asks for density alone and leaves rgb zero.
     """
@@ -26,7 +68,7 @@ def render_samples(field, rays: Rays, samples: Samples, noise: Tensor | None = N
     sigma, rgb = field(xyz, dirs) if colour else (field.density(xyz), None)
     if noise is not None:
         sigma = sigma + noise
-    return ops.composite(F.relu(sigma), rgb, samples)
+    return composite(F.relu(sigma), rgb, samples, backend=backend)
 
 
 def over(pixels: Pixels, background: Background | Tensor) -> Pixels:
@@ -50,7 +92,7 @@ def on_top(
 
 @torch.no_grad()
 def render_rays(
-    model, rays: Rays, background: Background, chunk: int
+    model: Renderer, rays: Rays, background: Background, chunk: int
 ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R"], Float[Tensor, "R"]]:
     """Colour in [0, 1], depth and opacity of many rays, `chunk` at a time. The model must be in evaluation mode.
 
@@ -68,30 +110,64 @@ def render_rays(
     return rgb, depth, opacity
 
 
-def render_view(model, scene: Scene, view: int, chunk: int, device: torch.device) -> dict[str, Tensor]:
-    """One view of a scene: rgb (H, W, 3) in [0, 1], depth (H, W), opacity (H, W).
-
-    A pixel is the mean of as many rays as the model's `rays_per_pixel` (see `ops.grid_reference.mean_of_rays`); where
-    the first of them show nearly the same colour as far as the next pixels, it is the first one.
-    """
+@contextmanager
+def evaluating(model: Renderer) -> Iterator[None]:
+    """The model in evaluation mode, then in whatever mode it was."""
     was_training = model.training
-    model.eval()
-    shape = scene.cameras.size(view)[::-1]
-    scene = replace(scene, cameras=scene.cameras.to(device))  # once, for all rays of a pixel
+    model.train(False)
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
+    """The picture of a view, on the model's device. chunk: rays at a time.
+
+    A pixel is the mean of as many rays as the model's `rays_per_pixel` (see `ops.mean_of_rays`). Where the first of
+    them show nearly the same colour as far as the next pixels, it is the first one.
+    """
+    view = view.to(model.step.device)
+    width, height = view.size
     first, *others = pixel_places(model.rays_per_pixel)
-    rgb, depth, opacity = render_rays(model, scene.rays(view, device, first), None, chunk)
-    if others and len(pixels := edges(on_top(rgb, opacity, scene.background).view(*shape, 3))):
-        within = torch.tensor(others, device=device).repeat_interleave(len(pixels), 0)
-        rays = scene.rays(view, device, (within[:, 0], within[:, 1]), pixels.repeat(len(others)))
-        more = render_rays(model, rays, None, chunk)
-        parts = zip((rgb, depth, opacity), more, strict=True)
-        # (k, P, ..) of all rays of these pixels
-        colours, depths, opacities = (torch.cat([a[None, pixels], b.unflatten(0, (-1, len(pixels)))]) for a, b in parts)
-        rgb[pixels], opacity[pixels] = ops.grid_reference.mean_of_rays(colours.transpose(0, 1), opacities.T)
-        depth[pixels] = depths.mean(0)
-    model.train(was_training)
-    rgb = on_top(rgb, opacity, scene.background).clamp(0, 1)
-    return {"rgb": rgb.view(*shape, 3), "depth": depth.view(shape), "opacity": opacity.view(shape)}
+    with evaluating(model):
+        rgb, depth, opacity = render_rays(model, view.rays(first), None, chunk)
+        rough = on_top(rgb, opacity, view.background).view(height, width, 3)
+        if others and len(pixels := edges(rough)):
+            within = torch.tensor(others, device=rgb.device).repeat_interleave(len(pixels), 0)
+            rays = view.rays((within[:, 0], within[:, 1]), pixels.repeat(len(others)))
+            more = render_rays(model, rays, None, chunk)
+            parts = zip((rgb, depth, opacity), more, strict=True)
+            # (k, P, ..) of all rays of these pixels
+            colours, depths, opacities = (
+                torch.cat([a[None, pixels], b.unflatten(0, (-1, len(pixels)))]) for a, b in parts
+            )
+            rgb[pixels], opacity[pixels] = mean_of_rays(colours.transpose(0, 1), opacities.T)
+            depth[pixels] = depths.mean(0)
+    return _image((rgb, depth, opacity), view, (height, width))
+
+
+def render_lattice(model: Renderer, view: View, every: int, chunk: int = 2**15) -> Image:
+    """Every so many pixels of a view along rows and columns, each by one ray: for a quick look, and to estimate scores.
+    The same pixels of a photograph are `lattice(picture, every)`."""
+    view = view.to(model.step.device)
+    width, height = view.size
+    numbers = lattice(torch.arange(width * height, device=model.step.device).view(height, width), every)
+    with evaluating(model):
+        found = render_rays(model, view.rays(pixels=numbers.flatten()), None, chunk)
+    return _image(found, view, numbers.shape)
+
+
+def lattice(picture: Shaped[Tensor, "H W *channels"], every: int) -> Shaped[Tensor, "h w *channels"]:
+    """Every so many pixels along rows and columns."""
+    start = every // 2 if min(picture.shape[:2]) > every // 2 else 0
+    return picture[start::every, start::every]
+
+
+def _image(parts: tuple[Tensor, Tensor, Tensor], view: View, shape: Sequence[int]) -> Image:
+    rgb, depth, opacity = parts
+    rgb = on_top(rgb, opacity, view.background).clamp(0, 1)
+    return Image(rgb.view(*shape, 3), depth.view(*shape), opacity.view(*shape))
 
 
 def edges(rgb: Float[Tensor, "H W 3"]) -> Int[Tensor, "P"]:

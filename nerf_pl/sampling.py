@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl import ops
+from nerf_pl.ops import Backend, resample
 from nerf_pl.types import Rays, Samples
 
 FAR_AWAY = 1e10
@@ -18,20 +18,6 @@ def pixel_places(n: int) -> list[tuple[float, float]]:
     places = [(i * LATTICE[0] % 1, i * LATTICE[1] % 1) for i in range(n)]
     x, y = (sum(axis) / n for axis in zip(*places, strict=True))
     return [(a - x, b - y) for a, b in places]
-
-
-def uniform(seed: int, step: Tensor, stream: int, shape: tuple[int, ...]) -> Tensor:
-    """Numbers in [0, 1) in float32: a function of the arguments alone, on any device (see `ops.random_bits`)."""
-    n = 1
-    for size in shape:
-        n *= size
-    return (ops.random_bits(seed, step, stream, n) >> 8).to(torch.float32).mul_(2.0**-24).view(shape)
-
-
-def normal(seed: int, step: Tensor, stream: int, n: int) -> Float[Tensor, "n"]:
-    """Standard normal numbers (Box-Muller), like `uniform`."""
-    u, v = uniform(seed, step, stream, (2, n))
-    return (-2 * (1 - u).log()).sqrt() * (2 * torch.pi * v).cos()
 
 
 def with_intervals(t: Float[Tensor, "R S"]) -> Samples:
@@ -59,7 +45,9 @@ def stratified(
     return with_intervals(t)
 
 
-def hierarchical(samples: Samples, weights: Float[Tensor, "N"], u: Float[Tensor, "R M"]) -> Samples:
+def hierarchical(
+    samples: Samples, weights: Float[Tensor, "N"], u: Float[Tensor, "R M"], *, backend: Backend
+) -> Samples:
     """The samples and M more per ray, drawn from the weights by inverting their distribution at u in [0, 1]; sorted.
 
     No gradient flows through the new positions. NeRF 2020, section 5.2. Raises ValueError for samples that are not
@@ -68,4 +56,4 @@ def hierarchical(samples: Samples, weights: Float[Tensor, "N"], u: Float[Tensor,
     if samples.per_ray is None:
         raise ValueError("hierarchical sampling needs the same number of samples on every ray")
     t = samples.t.view(-1, samples.per_ray)
-    return with_intervals(ops.resample(t, weights.detach().view_as(t), u))
+    return with_intervals(resample(t, weights.detach().view_as(t), u, backend=backend))

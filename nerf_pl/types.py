@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
 Background = tuple[float, float, float] | None
 """A colour in [0, 1] behind the scene; None is black."""
 
@@ -36,6 +35,18 @@ class Rays:
 
     def to(self, device: torch.device | str) -> "Rays":
         return Rays(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rays of a training step, the colours of the P pixels that they make up, and what is behind those.
+
+    The R / P rays of a pixel come one after the other.
+    """
+
+    rays: Rays
+    rgb: Float[Tensor, "P 3"]
+    background: Float[Tensor, "P 3"]
 
 
 @dataclass(frozen=True)

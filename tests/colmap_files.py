@@ -10,7 +10,7 @@ import pycolmap
 import torch
 from PIL import Image
 
-from nerf_pl.paths import look_at
+from nerf_pl.films.paths import look_at
 
 SIZE, FOCAL, N = (24, 16), 20.0, 10
 PINHOLE = ("PINHOLE", [FOCAL, FOCAL, 12.0, 8.0])

@@ -1,7 +1,6 @@
 """What every test runs under: few threads, Triton's interpreter where there is no GPU, shapes checked at run time."""
 
 import os
-import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,9 +19,8 @@ if not torch.cuda.is_available():
 
 # Triton compiles the source of its kernels, so nothing may be wrapped around them; what calls them is checked.
 KERNEL_MODULES = {
-    f"nerf_pl.ops.{path.stem}"
-    for path in (PROJECT / "nerf_pl" / "ops").glob("*.py")
-    if re.search(r"^import triton", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+    for path in (PROJECT / "nerf_pl" / "ops").rglob("triton*.py")
 }
 # the lock file has beartype; where it is missing the other tests are still worth running, and the header says so
 SHAPES_CHECKED = find_spec("beartype") is not None
@@ -66,7 +64,8 @@ def trained(tmp_path_factory, scene_dir) -> Path:
     """The folder of a run of twelve steps on it. Not to be changed: copy it first."""
     from tiny import config
 
-    from nerf_pl.training import RunFolders, train
+    from nerf_pl.options import RunFolders
+    from nerf_pl.training.run import train
 
     run = tmp_path_factory.mktemp("runs") / "tiny"
     train(config(), scene_dir, RunFolders.modern(run))

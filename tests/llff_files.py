@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nerf_pl.paths import look_at
+from nerf_pl.films.paths import look_at
 
 SIZE = (24, 16)  # of the pictures in images
 FOCAL = 30.0  # of poses_bounds.npy, in pixels of those pictures

@@ -3,6 +3,7 @@ ray by ray once loaded."""
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from lens_pictures import pixel_centres, seen_directions
 from PIL import Image
 
-from nerf_pl.paths import look_at
+from nerf_pl.films.paths import look_at
 from nerf_pl.scenes import Scene
 from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.scenes.undistort import opencv, opencv_fisheye
@@ -37,12 +38,18 @@ def colour(origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
 
 def photo(c2w: torch.Tensor, frame: dict) -> np.ndarray:
     """The picture (h, w, 3) that a camera with these intrinsics takes, lens included."""
+    return _photo(tuple(c2w.flatten().tolist()), tuple(frame.items()))
+
+
+@cache
+def _photo(pose: tuple[float, ...], items: tuple[tuple[str, object], ...]) -> np.ndarray:
+    c2w, frame = torch.tensor(pose, dtype=torch.float64).view(3, 4), dict(items)
     k = {name: frame.get(name, 0.0) for name in ("k1", "k2", "k3", "k4", "p1", "p2")}
     matrix = np.array([[frame["fl_x"], 0, frame["cx"]], [0, frame["fl_y"], frame["cy"]], [0, 0, 1]])
     if frame.get("is_fisheye") or frame.get("camera_model") == "OPENCV_FISHEYE":
-        project = opencv_fisheye(matrix, k["k1"], k["k2"], k["k3"], k["k4"])
+        project = opencv_fisheye(matrix, (k["k1"], k["k2"], k["k3"], k["k4"]))
     else:
-        project = opencv(matrix, k["k1"], k["k2"], k["p1"], k["p2"], k["k3"], k["k4"])
+        project = opencv(matrix, (k["k1"], k["k2"], k["k3"], k["k4"]), (k["p1"], k["p2"]))
     xy = seen_directions(project, pixel_centres(frame["w"], frame["h"]))
     axes, centre = c2w[:, :3].numpy(), c2w[:, 3].numpy()
     directions = np.stack([xy[:, 0], -xy[:, 1], -np.ones(len(xy))], -1) @ axes.T
@@ -75,7 +82,7 @@ def read(root: Path) -> dict:
 
 def worst(scene: Scene, transform: torch.Tensor, index: int) -> float:
     """How far a view is at most from what its rays see in the true world, in 8-bit steps; two border pixels apart."""
-    rays = scene.rays(index)
+    rays = scene.view(index).rays()
     back = torch.linalg.inv(transform.double())
     scale = torch.linalg.det(transform[:3, :3].double()) ** (1 / 3)
     origins = rays.origins.double() @ back[:3, :3].T + back[:3, 3]

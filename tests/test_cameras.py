@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays, pixel_rays, project
-from nerf_pl.paths import look_at
+from nerf_pl.films.paths import look_at
 from nerf_pl.types import Rays
 
 

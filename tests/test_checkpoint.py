@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save_file
 
-from nerf_pl.checkpoint import AtomicCheckpointIO, read_checkpoint
+from nerf_pl.checkpoints import AtomicCheckpointIO, read_checkpoint
 from nerf_pl.errors import UserError
 
 

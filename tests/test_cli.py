@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from nerf_pl.config import PRESETS, Config
+from nerf_pl.sizes import sized
 from tiny import FLAGS, nerf
 
 from nerf_pl import bench, bench_ngp, callbacks, cli, commands
-from nerf_pl.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint
-from nerf_pl.config import PRESETS, Config
-from nerf_pl.sizes import sized
+from nerf_pl.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 
 CLASSIC_TRAIN = """--dataset_name blender --root_dir SCENE --N_importance 64 --img_wh 12 12 --noise_std 0
     --num_epochs 16 --batch_size 1024 --optimizer adam --lr 5e-4

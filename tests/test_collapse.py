@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-
-from nerf_pl.data import PixelBatches
 from nerf_pl.models import NeRF
 from nerf_pl.optim import make_optimizer
-from nerf_pl.scenes import Scene, load_scene
 from nerf_pl.system import PRECROP_STEPS, Gradients, render_view
+
+from nerf_pl.scenes import Scene, load_scene
+from nerf_pl.training.batches import PixelBatches
 
 STEPS = 120
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nerf_pl.data import PixelBatches, SceneData
 
 from nerf_pl.cameras import project
-from nerf_pl.data import PixelBatches, SceneData
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import load_scene
 
@@ -99,7 +99,7 @@ def test_views_of_several_sizes(scene, precrop_steps):
             row, column = ({k // 2 + n // 4 for k in range(n)} for n in (height, width))
         assert found == {(r, c) for r in row for c in column}
         assert mixed.image(i).shape == (height, width, 3)
-        assert len(mixed.rays(i)) == height * width
+        assert len(mixed.view(i).rays()) == height * width
 
 
 def test_masks_leave_pixels_out(scene):

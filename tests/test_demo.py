@@ -11,17 +11,17 @@ from PIL import Image
 from nerf_pl.cameras import image_rays, pixel_rays, project
 from nerf_pl.errors import UserError
 from nerf_pl.media import read_pfm
-from nerf_pl.scenes import available_splits, demo, load_scene
-from nerf_pl.scenes import demo_shapes as shapes
-from nerf_pl.scenes.demo_look import BOARD, GOLD_BALL, LACQUER_BALL, SOLIDS, STRIPED_BALL
-from nerf_pl.scenes.demo_render import bake_floor, exact_depth, key_directions, pixel_directions, render_view
+from nerf_pl.scenes import Request, available_splits, demo, load_scene
+from nerf_pl.scenes.demo import shapes
+from nerf_pl.scenes.demo.look import BOARD, GOLD_BALL, LACQUER_BALL, SOLIDS, STRIPED_BALL
+from nerf_pl.scenes.demo.render import bake_floor, exact_depth, key_directions, pixel_directions, render_view
 
 SIZE = 64
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return demo.make_demo(tmp_path_factory.mktemp("data") / "demo", size=SIZE, n_train=4, n_val=2, n_test=3)
+    return demo.make_demo(tmp_path_factory.mktemp("data") / "demo", size=SIZE, n_train=4, n_val=1, n_test=3)
 
 
 def depths(root, split, n):
@@ -30,8 +30,8 @@ def depths(root, split, n):
 
 def test_the_loader_reads_it(root):
     assert available_splits(root) == ("train", "val", "test")
-    for split, n in (("train", 4), ("val", 2), ("test", 3)):
-        scene = load_scene(root, split=split)
+    for split, n in (("train", 4), ("val", 1), ("test", 3)):
+        scene = load_scene(root, Request(split, pixel_offset=0.0))
         assert scene.images.shape == (n, SIZE, SIZE, 4)
         torch.testing.assert_close(scene.cameras.c2w[:, :, 3].norm(dim=-1), torch.full((n,), 4.0))
         assert (scene.cameras.c2w[:, 2, 3] > 0).all()
@@ -41,7 +41,7 @@ def test_the_loader_reads_it(root):
 
 def test_it_lies_inside_its_bounds(root):
     for split, n in (("train", 4), ("test", 3)):
-        scene = load_scene(root, split=split)
+        scene = load_scene(root, Request(split, pixel_offset=0.0))
         for i, depth in enumerate(depths(root, split, n)):
             rays = image_rays(scene.cameras, i, scene.near, scene.far)
             hit = depth.flatten() > 0
@@ -53,7 +53,7 @@ def test_it_lies_inside_its_bounds(root):
 
 def test_opaque_is_where_rays_hit(root):
     """Rays of the loader meet the solids exactly where pixels are opaque; only pixels at an outline are between."""
-    scene = load_scene(root, split="train")
+    scene = load_scene(root, Request(pixel_offset=0.0))
     for image, depth in zip(scene.images, depths(root, "train", 4), strict=True):
         alpha = image[..., 3]
         assert (depth[alpha == 255] > 0).float().mean() > 0.999  # a pixel's corners may hit while its middle misses
@@ -63,7 +63,7 @@ def test_opaque_is_where_rays_hit(root):
 
 @pytest.mark.parametrize("ball", [LACQUER_BALL, STRIPED_BALL, GOLD_BALL])
 def test_depth_of_a_ball_has_a_closed_form(root, ball):
-    scene = load_scene(root, split="train")
+    scene = load_scene(root, Request(pixel_offset=0.0))
     center = torch.tensor(ball.center)
     compared = 0
     for i, depth in enumerate(depths(root, "train", 4)):
@@ -82,7 +82,7 @@ def test_depth_of_a_ball_has_a_closed_form(root, ball):
 
 def test_two_views_agree_on_every_point(root):
     """A point that one view sees is seen by another view too, or lies behind what is seen there: never before it."""
-    scene = load_scene(root, split="test")
+    scene = load_scene(root, Request("test", pixel_offset=0.0))
     maps = depths(root, "test", 3)
     for a, b in ((0, 1), (1, 2), (2, 0)):
         rays = image_rays(scene.cameras, a, scene.near, scene.far)
@@ -112,10 +112,10 @@ def test_two_views_agree_on_every_point(root):
 
 
 def test_rays_follow_the_conventions_of_the_loader(root):
-    cameras = load_scene(root, split="val").cameras
-    rays = pixel_rays(cameras, torch.ones(SIZE**2, dtype=torch.long), torch.arange(SIZE**2), 2.0, 6.0)
+    cameras = load_scene(root, Request("val", pixel_offset=0.0)).cameras
+    rays = pixel_rays(cameras, torch.zeros(SIZE**2, dtype=torch.long), torch.arange(SIZE**2), 2.0, 6.0)
     ticks = np.arange(float(SIZE))
-    d = pixel_directions(cameras.c2w[1].double().numpy(), SIZE, demo.CAMERA_ANGLE_X, ticks, ticks)
+    d = pixel_directions(cameras.c2w[0].double().numpy(), SIZE, demo.CAMERA_ANGLE_X, x=ticks, y=ticks)
     torch.testing.assert_close(rays.directions, torch.from_numpy(d.T).float(), atol=1e-6, rtol=0)
 
 
@@ -125,7 +125,7 @@ def test_pixels_are_centred_on_their_rays():
     floor = bake_floor(8, samples=2)
     alpha = render_view(pose, 48, demo.CAMERA_ANGLE_X, floor, supersampling=4)[..., 3] / 255
     fine = np.arange(48 * 8) / 8 - 0.5 + 1 / 16
-    d = pixel_directions(pose, 48, demo.CAMERA_ANGLE_X, fine, fine)
+    d = pixel_directions(pose, 48, demo.CAMERA_ANGLE_X, x=fine, y=fine)
     hit = np.isfinite(shapes.trace(SOLIDS, pose[:, 3:], d)[0]).reshape(fine.size, fine.size)
     for axis in (0, 1):
         coarse_mean = (alpha.sum(1 - axis) * np.arange(48)).sum() / alpha.sum()
@@ -156,12 +156,12 @@ def test_depth_of_the_board_from_above():
 
 
 def test_the_same_call_does_nothing_and_another_seed_is_another_scene(tmp_path):
-    root = demo.make_demo(tmp_path / "a", size=16, n_train=3, n_val=1, n_test=2)
+    root = demo.make_demo(tmp_path / "a", size=8, n_train=1, n_val=1, n_test=1)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    assert demo.make_demo(tmp_path / "a", size=16, n_train=3, n_val=1, n_test=2) == root
+    assert demo.make_demo(tmp_path / "a", size=8, n_train=1, n_val=1, n_test=1) == root
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
-    twin = demo.make_demo(tmp_path / "b", size=16, n_train=3, n_val=1, n_test=2)
-    other = demo.make_demo(tmp_path / "c", size=16, n_train=3, n_val=1, n_test=2, seed=1)
+    twin = demo.make_demo(tmp_path / "b", size=8, n_train=1, n_val=1, n_test=1)
+    other = demo.make_demo(tmp_path / "c", size=8, n_train=1, n_val=1, n_test=1, seed=1)
     for path in root.rglob("*.*"):
         assert (twin / path.relative_to(root)).read_bytes() == path.read_bytes()
     assert (other / "train" / "r_0.png").read_bytes() != (root / "train" / "r_0.png").read_bytes()
@@ -187,14 +187,14 @@ def test_folders_in_use_are_never_touched(tmp_path):
 
 
 def test_two_processes_that_make_the_same_scene_do_not_clash(tmp_path, monkeypatch):
-    write_views = demo._write_views
+    write_views = demo.write_views
 
     def overtaken(*args):
-        monkeypatch.setattr(demo, "_write_views", write_views)
+        monkeypatch.setattr(demo, "write_views", write_views)
         demo.make_demo(tmp_path / "demo", size=8, n_train=1, n_val=1, n_test=1)  # the other one is ready first
         write_views(*args)
 
-    monkeypatch.setattr(demo, "_write_views", overtaken)
+    monkeypatch.setattr(demo, "write_views", overtaken)
     root = demo.make_demo(tmp_path / "demo", size=8, n_train=1, n_val=1, n_test=1)
     assert len(load_scene(root)) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
@@ -206,7 +206,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(demo, "write_pfm", full_disk)
     with pytest.raises(UserError, match=r"cannot write .*No space left") as caught:
-        demo.make_demo(tmp_path / "demo", size=16, n_train=2, n_val=1, n_test=1)
+        demo.make_demo(tmp_path / "demo", size=8, n_train=2, n_val=1, n_test=1)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from nerf_pl.scenes import demo_shapes as shapes
-from nerf_pl.scenes.demo_look import SOLIDS, STRIPED_BALL
+from nerf_pl.scenes.demo import shapes
+from nerf_pl.scenes.demo.look import SOLIDS, STRIPED_BALL
 
 
 def random_rays(n, dtype, seed=0):

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import torch
+from nerf_pl.models import make_model
 from tiny import config
 
-from nerf_pl.checkpoint import load_model, save_model
-from nerf_pl.models import make_model
-from nerf_pl.occupancy import ENOUGH, WINDOW, OccupancyGrid, nearest
+from nerf_pl.checkpoints import load_model, save_model
+from nerf_pl.methods.ngp.occupancy import ENOUGH, WINDOW, OccupancyGrid, nearest
 from nerf_pl.types import Rays
 
 SIZE = 32

@@ -10,17 +10,17 @@ import av
 import numpy as np
 import pytest
 import torch
+from nerf_pl.arguments import Render
+from nerf_pl.models import make_model
 from PIL import Image
 from tiny import config, nerf, refused
 
 from nerf_pl import films, media
-from nerf_pl.arguments import Render
 from nerf_pl.cameras import Cameras
-from nerf_pl.checkpoint import load_model
+from nerf_pl.checkpoints import load_model
 from nerf_pl.errors import UserError
 from nerf_pl.evaluation import write_films
-from nerf_pl.models import make_model
-from nerf_pl.paths import look_at, turntable
+from nerf_pl.films.paths import look_at, turntable
 from nerf_pl.scenes import Scene
 from nerf_pl.training import load_split
 

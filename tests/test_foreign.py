@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nerf_pl.checkpoint import ForeignModel, foreign_layers, read_checkpoint
+from nerf_pl.checkpoints import ForeignModel, foreign_layers, read_checkpoint
 from nerf_pl.errors import UserError
 
 OURS = [*(f"density_{i}" for i in range(8)), "feature", "direction", "sigma", "rgb"]

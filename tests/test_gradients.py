@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import torch
+from nerf_pl.models import NeRF, make_model
 from tiny import config
 
-from nerf_pl.data import PixelBatches
-from nerf_pl.models import NeRF, make_model
 from nerf_pl.scenes import load_scene
 from nerf_pl.scenes.demo import make_demo
-from nerf_pl.steps import Gradients, fit, is_plain, make_optimizer, untouched
+from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.gradients import Gradients, fit, is_plain, make_optimizer, untouched
 
 
 def small(tmp_path) -> Gradients:

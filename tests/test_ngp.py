@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from nerf_pl.models import make_model
 from test_unhappy import interrupted
 from tiny import NGP_FLAGS, config, content, equal, nerf, refused, start
 
-from nerf_pl import callbacks, models, rendering, steps, system
-from nerf_pl.checkpoint import load_model
-from nerf_pl.data import PixelBatches
+from nerf_pl.checkpoints import load_model, load_split
 from nerf_pl.errors import UserError
 from nerf_pl.metrics import psnr
-from nerf_pl.models import make_model
+from nerf_pl.options import RunFolders
 from nerf_pl.rendering import render_view
-from nerf_pl.steps import fit
-from nerf_pl.training import RunFolders, load_split, train
+from nerf_pl.training import callbacks, models, rendering, steps, system
+from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.gradients import fit
+from nerf_pl.training.run import train
 
 CPU = torch.device("cpu")
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nerf_pl.models import NGP, NeRF, make_model
 from PIL import Image
 from tiny import FLAGS, NGP_FLAGS, config, content, refused, start
 
-from nerf_pl.checkpoint import load_weights
+from nerf_pl.checkpoints import load_split, load_weights
 from nerf_pl.errors import UserError
-from nerf_pl.models import NGP, NeRF, make_model
-from nerf_pl.steps import fit
-from nerf_pl.training import RunFolders, load_split, train
+from nerf_pl.options import RunFolders
+from nerf_pl.training.gradients import fit
+from nerf_pl.training.run import train
 
 CPU = torch.device("cpu")
 

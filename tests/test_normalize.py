@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nerf_pl.paths import look_at
+from nerf_pl.films.paths import look_at
 from nerf_pl.scenes.normalize import normalize_poses
 
 

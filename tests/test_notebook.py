@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from nerf_pl.config import PRESETS, Config, ModelOptions
+
+from nerf_pl.options import RunFolders
 from nerf_pl.scenes.demo import make_demo
-from nerf_pl.training import RunFolders, train
+from nerf_pl.training.run import train
 
 nbformat = pytest.importorskip("nbformat", reason="needs nerf_pl[notebook]")
 nbclient = pytest.importorskip("nbclient", reason="needs nerf_pl[notebook]")

@@ -7,8 +7,8 @@ import torch
 
 from nerf_pl.cameras import Cameras, project
 from nerf_pl.errors import UserError
-from nerf_pl.hull import centres, points_of, possible_cells, scene_box, seen_cells
-from nerf_pl.occupancy import DECAY, OccupancyGrid
+from nerf_pl.methods.ngp.hull import centres, points_of, possible_cells, scene_box, seen_cells
+from nerf_pl.methods.ngp.occupancy import DECAY, OccupancyGrid
 
 SIZE = 32
 BOX = torch.tensor([[-1.5, -1.2, -1.0], [1.5, 1.2, 1.4]])

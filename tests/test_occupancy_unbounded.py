@@ -4,8 +4,8 @@ import torch
 from test_occupancy import SIZE, STEP, around, uniform, views
 
 from nerf_pl import ops
-from nerf_pl.hull import centres, points_of, seen_cells
-from nerf_pl.occupancy import OccupancyGrid
+from nerf_pl.methods.ngp.hull import centres, points_of, seen_cells
+from nerf_pl.methods.ngp.occupancy import OccupancyGrid
 
 CUBE = torch.tensor([[-1.0, 0.0, 1.0], [1.0, 2.0, 3.0]])
 BOX = torch.tensor([[-1.0] * 3, [1.0] * 3])

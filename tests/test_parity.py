@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-
-from nerf_pl.checkpoint import foreign_layers, read_checkpoint
 from nerf_pl.models import NeRF
+
+from nerf_pl.checkpoints import foreign_layers, read_checkpoint
 from nerf_pl.types import Pixels, Rays
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nerf_pl.cameras import Cameras, image_rays, project
-from nerf_pl.paths import fit_turn, framed, look_at, mean_pose, spiral, surrounds, turntable
+from nerf_pl.films.paths import fit_turn, framed, look_at, mean_pose, spiral, surrounds, turntable
 
 
 def some_cameras(dtype: torch.dtype = torch.float32) -> Cameras:

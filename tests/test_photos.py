@@ -13,11 +13,13 @@ from PIL import Image
 
 from nerf_pl.cli import main
 from nerf_pl.errors import UserError
-from nerf_pl.scenes import load_scene, photos
+from nerf_pl.scenes import Request, load_scene
 from nerf_pl.scenes.colmap import Pinhole
-from nerf_pl.scenes.mapping import OVERLAP, _refine, choose_matcher, pairs_by_tile
-from nerf_pl.scenes.photos import focal_in_pixels, prepare, transforms
-from nerf_pl.scenes.top_view import top_view
+from nerf_pl.scenes.prepare import photos, prepare
+from nerf_pl.scenes.prepare.folder import transforms
+from nerf_pl.scenes.prepare.mapping import OVERLAP, choose_matcher, pairs_by_tile, refine
+from nerf_pl.scenes.prepare.photos import focal_in_pixels
+from nerf_pl.scenes.prepare.top_view import top_view
 
 
 def complaint(*parts: object, call) -> None:
@@ -54,7 +56,7 @@ def test_photos_are_turned_reduced_and_grouped_by_camera(tmp_path):
     Image.fromarray(noise(8)).save(source / "more" / "p0.jpg")
     Image.fromarray(noise(9)).save(source / "p0.png")
     told = []
-    found = photos._stage(source, tmp_path / "out", 32, stage, lambda *a: told.append(a))
+    found = photos.stage_photos(source, tmp_path / "out", 32, stage, step=lambda *a: told.append(a))
     assert [photo.name for photo in found] == ["more_p0.png", "p_turned.png", "p0_jpg.png", "p0_png.png", "p1.png"]
     sizes = {photo.name: photo.size for photo in found}
     assert sizes["p_turned.png"] == (24, 32)
@@ -153,6 +155,22 @@ def test_options_and_folders_that_cannot_work(tmp_path):
     complaint(f"--out {out} is not empty", "--overwrite", call=lambda: prepare(source, out))
 
 
+@pytest.mark.parametrize(("gpu", "size"), [(True, 1600), (False, 800)])
+def test_photos_are_as_large_as_the_machine_has_use_for(tmp_path, monkeypatch, gpu, size):
+    asked = []
+
+    def stage(source, out, max_size, stage, step):
+        asked.append(max_size)
+        return []
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("nerf_pl.scenes.prepare.stage_photos", stage)
+    (tmp_path / "photos").mkdir()
+    for given in (None, 100):
+        complaint("0 photos", call=lambda g=given: prepare(tmp_path / "photos", tmp_path / "out", g))
+    assert asked == [size, 100]
+
+
 def test_too_few_or_unreadable_photos_leave_nothing_behind(tmp_path, capsys):
     source, out = tmp_path / "photos", tmp_path / "out"
     write_photos(source, 3)
@@ -221,7 +239,7 @@ def test_refinement_finds_the_principal_point():
     camera.model = pycolmap.CameraModelId.SIMPLE_RADIAL
     camera.params = [905.0, 500.0, 400.0, 0.03]
     model.update_point_3d_errors()
-    refined = _refine(pycolmap, model)
+    refined = refine(pycolmap, model)
     (found,) = refined.cameras.values()
     np.testing.assert_allclose(found.params, [900, 520, 390, 0.05, -0.04], rtol=1e-3, atol=1e-4)
     assert refined.compute_mean_reprojection_error() < 0.01 < model.compute_mean_reprojection_error()
@@ -238,8 +256,8 @@ def test_eight_real_photos_and_one_of_something_else(data_dir, tmp_path, monkeyp
     (tmp_path / "photos").mkdir()
     for file in files:
         with Image.open(file) as picture:
-            picture.resize((270, 480), Image.Resampling.LANCZOS).save(tmp_path / "photos" / file.name, quality=95)
-    Image.fromarray(noise(0, 270, 480)).save(tmp_path / "photos" / "other.png")
+            picture.resize((216, 384), Image.Resampling.LANCZOS).save(tmp_path / "photos" / file.name, quality=95)
+    Image.fromarray(noise(0, 216, 384)).save(tmp_path / "photos" / "other.png")
     out.mkdir(parents=True)
     (out / "cameras.png").write_bytes(b"old")
     main(["prepare", "photos", "--overwrite"])
@@ -254,8 +272,8 @@ def test_eight_real_photos_and_one_of_something_else(data_dir, tmp_path, monkeyp
     assert sorted(path.name for path in out.iterdir()) == ["cameras.png", "images", "transforms.json"]
     with Image.open(out / "cameras.png") as picture:
         assert picture.size == (800, 800)
-    scene = load_scene(out, test_every=0)
-    assert scene.images.shape == (8, 480, 270, 3)
+    scene = load_scene(out, Request(test_every=0))
+    assert scene.images.shape == (8, 384, 216, 3)
     with Image.open(tmp_path / "photos" / files[3].name) as picture:  # the lens bends it by a few pixels at most
         assert np.abs(scene.images[3].numpy().astype(float) - np.asarray(picture)).mean() < 12
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nerf_pl.cameras import image_rays
 from nerf_pl.errors import UserError
-from nerf_pl.scenes import available_splits, detect, load_scene
+from nerf_pl.scenes import Request, available_splits, detect, load_scene
 from nerf_pl.scenes.blender import load_blender
 
 POSE = [[1.0, 0.0, 0.0, 0.5], [0.0, 0.0, -1.0, -4.0], [0.0, 1.0, 0.0, 0.25], [0.0, 0.0, 0.0, 1.0]]
@@ -42,7 +42,7 @@ def edit(root: Path, change) -> None:
 def complaint(root: Path, *parts: str, split: str = "train", **options) -> str:
     """The one line that loading ends with; it holds each of `parts`."""
     with pytest.raises(UserError) as caught:
-        load_blender(root, split, options.get("img_wh"), options.get("downscale", 1))
+        load_blender(root, Request(split, options.get("img_wh"), options.get("downscale", 1)))
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -53,14 +53,14 @@ def complaint(root: Path, *parts: str, split: str = "train", **options) -> str:
 @pytest.mark.parametrize("channels", [3, 4])
 def test_pictures_and_cameras_arrive_as_stored(tmp_path, channels):
     images = write_scene(tmp_path, channels=channels)
-    scene = load_blender(tmp_path, "train", None)
+    scene = load_blender(tmp_path, Request())
     assert scene.images.dtype == torch.uint8
     assert (scene.images.numpy() == np.stack(images)).all()
     assert scene.names == ("r_0", "r_1", "r_2")
     assert (scene.near, scene.far, scene.background) == (2.0, 6.0, (1.0, 1.0, 1.0))
     assert scene.aabb.tolist() == [[-1.5] * 3, [1.5] * 3]
     cameras = scene.cameras
-    assert (len(scene), cameras.width, cameras.height, cameras.pixel_offset) == (3, 12, 8, 0.0)
+    assert (len(scene), cameras.width, cameras.height, cameras.pixel_offset) == (3, 12, 8, 0.5)
     assert cameras.c2w.tolist() == [POSE[:3]] * 3
     focal = 0.5 * 12 / math.tan(0.5 * ANGLE)
     torch.testing.assert_close(cameras.K[1], torch.tensor([[focal, 0, 6], [0, focal, 4], [0, 0, 1]]))
@@ -68,30 +68,31 @@ def test_pictures_and_cameras_arrive_as_stored(tmp_path, channels):
 
 def test_the_field_of_view_spans_the_width(tmp_path):
     write_scene(tmp_path)
-    cameras = load_blender(tmp_path, "train", None).cameras
+    cameras = load_scene(tmp_path, Request(pixel_offset=0.0)).cameras
     rays = image_rays(cameras, 0, 2.0, 6.0)
     forward = torch.tensor([0.0, 1.0, 0.0])  # minus the third axis of POSE
     left, middle = rays.directions[4 * 12], rays.directions[4 * 12 + 6]
-    torch.testing.assert_close(middle, forward)  # the classic convention: the ray of pixel width / 2 is the axis
+    torch.testing.assert_close(middle, forward)  # the ray of the corner of pixel width / 2 is the axis
     assert math.acos(left @ forward) == pytest.approx(ANGLE / 2, abs=1e-5)
 
 
 def test_resizing_scales_pictures_and_rays_alike(tmp_path):
     images = write_scene(tmp_path)
-    small = load_blender(tmp_path, "train", (6, 4))
-    halved = load_blender(tmp_path, "train", None, downscale=2)
+    small = load_blender(tmp_path, Request("train", (6, 4)))
+    halved = load_blender(tmp_path, Request("train", downscale=2))
     expected = np.asarray(Image.fromarray(images[1]).resize((6, 4), Image.Resampling.LANCZOS))
     assert (small.images[1].numpy() == expected).all()
     assert torch.equal(small.images, halved.images)
     torch.testing.assert_close(small.cameras.K, halved.cameras.K)
-    whole = image_rays(load_blender(tmp_path, "train", None).cameras, 0, 2.0, 6.0)
-    part = image_rays(small.cameras, 0, 2.0, 6.0)
+    whole, part = (
+        load_scene(tmp_path, Request(img_wh=size, pixel_offset=0.0)).view(0).rays() for size in (None, (6, 4))
+    )
     torch.testing.assert_close(part.directions.view(4, 6, 3), whole.directions.view(8, 12, 3)[::2, ::2])
 
 
 def test_a_rounded_aspect_ratio_is_accepted(tmp_path):
     write_scene(tmp_path)
-    scene = load_blender(tmp_path, "train", (10, 7))  # 6.67 rows
+    scene = load_blender(tmp_path, Request("train", (10, 7)))  # 6.67 rows
     assert scene.images.shape == (3, 7, 10, 4)
     assert scene.cameras.K[0, 1, 2] == 3.5
 
@@ -105,7 +106,7 @@ def test_file_names_may_carry_their_extension(tmp_path):
         values["frames"][2]["file_path"] = "./train/r_0.5"
 
     edit(tmp_path, change)
-    scene = load_blender(tmp_path, "train", None)
+    scene = load_blender(tmp_path, Request())
     assert (scene.images.numpy() == np.stack([images[0], images[1], images[0]])).all()
     assert scene.names == ("r_0", "r_1", "r_0.5")
 
@@ -115,7 +116,7 @@ def test_opaque_and_transparent_pictures_may_be_mixed(tmp_path):
     opaque = picture(channels=3, seed=9)
     Image.fromarray(opaque).save(tmp_path / "train" / "r_0.png")
     Image.fromarray(opaque[..., 0]).save(tmp_path / "train" / "r_1.png")  # grey
-    scene = load_blender(tmp_path, "train", None)
+    scene = load_blender(tmp_path, Request())
     assert (scene.images[0, ..., :3].numpy() == opaque).all()
     assert (scene.images[1, ..., 2].numpy() == opaque[..., 0]).all()
     assert (scene.images[:2, ..., 3] == 255).all()
@@ -136,7 +137,7 @@ def test_missing_folder_and_file(tmp_path):
         ("[]", "camera_angle_x is missing"),
         ('{"frames": []}', "camera_angle_x is missing"),
         ('{"camera_angle_x": "wide", "frames": []}', "'wide'"),
-        ('{"camera_angle_x": 40.0, "frames": []}', "40.0"),
+        ('{"camera_angle_x": 40.0, "frames": []}', "is 40;"),
         ('{"camera_angle_x": NaN, "frames": []}', "nan"),
         ('{"camera_angle_x": true, "frames": []}', "True"),
         ('{"camera_angle_x": 0.8}', "frames is missing"),
@@ -158,7 +159,10 @@ def test_transforms_that_are_not_text(tmp_path):
 @pytest.mark.parametrize(
     ("matrix", "part"),
     [
-        (POSE[:3], "4x4"),
+        (POSE[:2], "4x4"),
+        ([[0.0] * 4] * 4, "no rotation"),
+        ([[-x for x in POSE[0]], *POSE[1:]], "no rotation"),
+        ([[1.0, 0.1, 0.0, 0.0], *POSE[1:]], "no rotation"),
         ([[1, 2], [3]], "4x4"),
         ("identity", "4x4"),
         ([[[1.0]] * 4] * 4, "4x4"),
@@ -169,6 +173,14 @@ def test_bad_poses(tmp_path, matrix, part):
     write_scene(tmp_path)
     edit(tmp_path, lambda values: values["frames"][1].update(transform_matrix=matrix))
     complaint(tmp_path, "frame 1", "./train/r_1", part)
+
+
+def test_scaled_and_short_poses_are_fine(tmp_path):
+    write_scene(tmp_path)
+    scaled = [[3 * x for x in row[:3]] + row[3:] for row in POSE[:3]]
+    edit(tmp_path, lambda values: values["frames"][1].update(transform_matrix=scaled))
+    edit(tmp_path, lambda values: values["frames"][2].update(transform_matrix=[x for row in POSE for x in row]))
+    assert load_blender(tmp_path, Request()).cameras.c2w.tolist() == [POSE[:3]] * 3
 
 
 def test_missing_pictures_are_counted(tmp_path):
@@ -221,8 +233,8 @@ def test_layouts_are_told_apart(tmp_path):
     write_scene(tmp_path / "toys", split="test")
     assert detect(tmp_path / "toys") == "blender"
     assert available_splits(tmp_path / "toys") == ("test",)
-    assert len(load_scene(tmp_path / "toys", split="test")) == 3
-    assert len(load_scene(str(tmp_path / "toys"), "blender", "test", spheric=True)) == 3
+    assert len(load_scene(tmp_path / "toys", Request("test"))) == 3
+    assert len(load_scene(str(tmp_path / "toys"), Request("test", spheric=True), "blender")) == 3
     with pytest.raises(UserError, match=r"did you mean .*toys"):
         detect(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -231,17 +243,19 @@ def test_layouts_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         load_scene(tmp_path / "nowhere")
     with pytest.raises(UserError, match="--dataset_name nuscenes"):
-        load_scene(tmp_path / "toys", "nuscenes")
+        load_scene(tmp_path / "toys", dataset_name="nuscenes")
+    with pytest.raises(UserError, match="--dataset_name nuscenes"):
+        available_splits(tmp_path / "toys", "nuscenes")
 
 
 def test_lego(data_dir):
     root = data_dir / "nerf_synthetic" / "lego"
     angle = json.loads((root / "transforms_test.json").read_text())["camera_angle_x"]
-    whole = load_scene(root, split="test")
+    whole = load_scene(root, Request("test"))
     assert whole.images.shape == (25, 800, 800, 4)
     assert whole.names[:2] == ("r_0", "r_8")
     torch.testing.assert_close(whole.cameras.K[0, 0, 0].item(), 0.5 * 800 / math.tan(0.5 * angle), rtol=1e-6, atol=0)
-    half = load_scene(root, "blender", "test", img_wh=(400, 400))
+    half = load_scene(root, Request("test", img_wh=(400, 400)), "blender")
     assert half.images.shape == (25, 400, 400, 4)
     torch.testing.assert_close(half.cameras.K[:, :2], whole.cameras.K[:, :2] / 2)
     # the mean of 2x2 pixels differs from Lanczos only in detail

@@ -1,7 +1,6 @@
 """The COLMAP loader: models written by pycolmap, binary and text, with every lens, and all that may be wrong."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +24,13 @@ from PIL import Image
 
 from nerf_pl.cameras import image_rays
 from nerf_pl.errors import UserError
-from nerf_pl.scenes import available_splits, detect, load_scene
+from nerf_pl.scenes import Request, available_splits, detect, load_scene
 from nerf_pl.scenes.blender import load_blender
 from nerf_pl.scenes.colmap import load_colmap
 
 
 def load(root: Path, split: str = "train", **options):
-    return load_colmap(root, split, **{"test_every": 0, **options})
+    return load_colmap(root, Request(split, **{"test_every": 0, **options}))
 
 
 def complaint(root: Path, *parts: str, **options) -> None:
@@ -50,11 +49,10 @@ def test_the_rays_are_those_of_the_same_scene_in_the_blender_layout(tmp_path, pl
     images = write_scene(tmp_path / "colmap", place, text=text)
     write_blender(tmp_path / "blender")
     ours = load(tmp_path / "colmap")
-    other = load_blender(tmp_path / "blender", "train")
+    other = load_blender(tmp_path / "blender", Request())
     assert (ours.images.numpy() == np.stack(images)).all()
     assert ours.names == tuple(f"view_{i:02d}" for i in range(N))
-    # its rays pass the corner of their pixel, ours the centre; one similarity takes its world to ours
-    cameras = replace(other.cameras, pixel_offset=0.5)
+    cameras = other.cameras  # one similarity takes its world to ours
     rotation = ours.cameras.c2w[0, :, :3] @ cameras.c2w[0, :, :3].T
     span = [c2w[5, :, 3] - c2w[0, :, 3] for c2w in (ours.cameras.c2w, cameras.c2w)]
     scale = span[0].norm() / span[1].norm()
@@ -88,8 +86,8 @@ def test_splits(tmp_path):
     write_scene(tmp_path)
     assert detect(tmp_path) == "colmap"
     assert available_splits(tmp_path) == ("train", "val", "test")
-    assert load_scene(tmp_path, split="test", test_every=4).names == ("view_00", "view_04", "view_08")
-    train = load_scene(tmp_path, "colmap", "train", test_every=4)
+    assert load_scene(tmp_path, Request("test", test_every=4)).names == ("view_00", "view_04", "view_08")
+    train = load_scene(tmp_path, Request("train", test_every=4), "colmap")
     assert len(train) == 7
     # all splits live in one world
     torch.testing.assert_close(train.cameras.c2w[0], load(tmp_path).cameras.c2w[1])

@@ -12,13 +12,13 @@ from llff_files import FOCAL, SIZE, around, facing, moved, picture, similarity, 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from nerf_pl.scenes import Scene, available_splits, detect, load_scene
+from nerf_pl.scenes import Request, Scene, available_splits, detect, load_scene
 from nerf_pl.scenes.llff import load_llff
-from nerf_pl.scenes.scene import camera_focus
+from nerf_pl.scenes.normalize import camera_focus
 
 
 def splits(root: Path, **options) -> list[Scene]:
-    return [load_llff(root, split, **options) for split in ("train", "test")]
+    return [load_llff(root, Request(split, **options)) for split in ("train", "test")]
 
 
 def test_forward_facing_poses_are_recentred_and_scaled(tmp_path):
@@ -47,7 +47,7 @@ def test_forward_facing_poses_are_recentred_and_scaled(tmp_path):
     for scene in scenes:
         assert (scene.near, scene.far, scene.background, scene.unbounded) == (0.0, 1.0, None, False)
         assert scene.ndc == pytest.approx((2 * FOCAL / 24, 2 * FOCAL / 16))
-        assert scene.cameras.pixel_offset == 0.0
+        assert scene.cameras.pixel_offset == 0.5
         torch.testing.assert_close(scene.cameras.K[1], torch.tensor([[FOCAL, 0, 12], [0, FOCAL, 8], [0, 0, 1]]))
         assert scene.target[:2] == (0, 0)
         assert -90 / 20 * 4 / 3 < scene.target[2] < -4 / 3  # between the bounds
@@ -62,7 +62,7 @@ def test_the_box_is_tight_around_all_rays(tmp_path):
     largest = torch.full((2, 2), -math.inf)
     for scene in scenes:
         for i in range(len(scene)):
-            rays = scene.rays(i)
+            rays = scene.view(i).rays()
             for ends in (rays.origins, rays.origins + rays.far[:, None] * rays.directions):
                 largest = torch.maximum(largest, torch.stack([-ends[:, :2].amin(0), ends[:, :2].amax(0)]))
     # a pixel short of it at most: rays pass a corner of their pixel, and none the picture's right and lower border
@@ -86,7 +86,7 @@ def test_the_box_is_tight_around_all_rays(tmp_path):
 )
 def test_pictures_come_from_the_fitting_folder(tmp_path, options, folder, size):
     write_scene(tmp_path, facing(3), folders=(1, 2, 4))
-    scene = load_llff(tmp_path, "train", test_every=2, **options)
+    scene = load_llff(tmp_path, Request("train", test_every=2, **options))
     stored = Image.fromarray(picture(1 + 100 * folder, 24 // folder, 16 // folder))
     expected = stored if stored.size == size else stored.resize(size, Image.Resampling.LANCZOS)
     assert (scene.images[0].numpy() == np.asarray(expected)).all()
@@ -103,9 +103,9 @@ def test_resized_pictures_are_kept(tmp_path):
     """As long as their files stay the same, and whatever becomes of them."""
     write_scene(tmp_path, facing(4))
     folder, options = tmp_path / "images_15x10", {"test_every": 2, "img_wh": (15, 10)}
-    load_llff(tmp_path, "train", test_every=2)
+    load_llff(tmp_path, Request("train", test_every=2))
     assert not folder.exists()  # nothing was resized
-    first = load_llff(tmp_path, "train", **options).images
+    first = load_llff(tmp_path, Request("train", **options)).images
     kept = sorted(folder.iterdir())
     assert [file.name for file in kept] == ["IMG_41.JPG.png", "IMG_43.JPG.png"]
 
@@ -117,7 +117,7 @@ def test_resized_pictures_are_kept(tmp_path):
     with Image.open(kept[0]) as stored:
         source = stored.info["nerf_pl source"]
     put(kept[0], 7, source)  # so that it can be told from its file
-    again = load_llff(tmp_path, "train", **options).images
+    again = load_llff(tmp_path, Request("train", **options)).images
     assert (again[0] == 7).all()
     assert torch.equal(again[1], first[1])
     for spoil in (
@@ -127,23 +127,23 @@ def test_resized_pictures_are_kept(tmp_path):
         kept[0].unlink,
     ):
         spoil()
-        assert torch.equal(load_llff(tmp_path, "train", **options).images, first)
+        assert torch.equal(load_llff(tmp_path, Request("train", **options)).images, first)
     other = Image.fromarray(picture(999))
     other.save(tmp_path / "images" / kept[0].name)
-    changed = load_llff(tmp_path, "train", **options).images
+    changed = load_llff(tmp_path, Request("train", **options)).images
     assert (changed[0].numpy() == np.asarray(other.resize((15, 10), Image.Resampling.LANCZOS))).all()
     shutil.rmtree(folder)
     folder.write_text("in the way")
-    assert torch.equal(load_llff(tmp_path, "train", **options).images, changed)
+    assert torch.equal(load_llff(tmp_path, Request("train", **options)).images, changed)
 
 
 def test_small_pictures_alone(tmp_path):
     write_scene(tmp_path, facing(3), folders=(4,))
     for options in ({}, {"downscale": 4}, {"img_wh": (6, 4)}):
-        scene = load_llff(tmp_path, "test", **options)
+        scene = load_llff(tmp_path, Request("test", **options))
         assert (scene.images[0].numpy() == picture(400, 6, 4)).all()
         assert scene.cameras.K[0, 0, 0] == FOCAL / 4
-    assert load_llff(tmp_path, "test", downscale=8).images.shape == (1, 2, 3, 3)
+    assert load_llff(tmp_path, Request("test", downscale=8)).images.shape == (1, 2, 3, 3)
 
 
 def test_the_most_central_view_validates_in_the_classic_way(tmp_path):
@@ -151,11 +151,11 @@ def test_the_most_central_view_validates_in_the_classic_way(tmp_path):
     write_scene(tmp_path, c2w)
     central = int((c2w[:, :, 3] - c2w[:, :, 3].mean(0)).norm(dim=-1).argmin())
     assert available_splits(tmp_path, test_every=0) == ("train", "val")
-    assert load_scene(tmp_path, split="val", test_every=0).names == (f"IMG_{40 + central}.JPG",)
+    assert load_scene(tmp_path, Request("val", test_every=0)).names == (f"IMG_{40 + central}.JPG",)
     others = tuple(f"IMG_{40 + i}.JPG" for i in range(10) if i != central)
-    train = load_scene(tmp_path, split="train", test_every=0)
+    train = load_scene(tmp_path, Request("train", test_every=0))
     assert train.names == others
-    assert torch.equal(train.aabb, load_scene(tmp_path, split="train").aabb)
+    assert torch.equal(train.aabb, load_scene(tmp_path).aabb)
 
 
 def test_pictures_that_exif_turns(tmp_path):
@@ -168,7 +168,7 @@ def test_pictures_that_exif_turns(tmp_path):
         pixels = picture(7, *stored)
         for path in (root / "images").iterdir():
             Image.fromarray(pixels).save(path, exif=exif)
-        scene = load_llff(root, "test")
+        scene = load_llff(root, Request("test"))
         expected = pixels if stored == SIZE else np.rot90(pixels, -1)
         assert (scene.images[0].numpy() == expected).all()
 
@@ -186,15 +186,15 @@ def test_spheric_gives_the_rays_of_the_blender_layout(tmp_path):
     text = json.dumps({"camera_angle_x": angle, "frames": frames})
     (tmp_path / "blender" / "transforms_train.json").write_text(text)
     theirs = load_scene(tmp_path / "blender")
-    ours = load_scene(tmp_path / "llff", test_every=0, split="train", spheric=True)
-    held = load_scene(tmp_path / "llff", test_every=0, split="val", spheric=True)
+    ours = load_scene(tmp_path / "llff", Request("train", test_every=0, spheric=True))
+    held = load_scene(tmp_path / "llff", Request("val", test_every=0, spheric=True))
     pairs = [(scene, k, int(name[4:6]) - 40) for scene in (ours, held) for k, name in enumerate(scene.names)]
     assert sorted(i for *_, i in pairs) == list(range(10))
     scale = 4 / 3 / 15 * 5  # the file's unit of length is a fifth of the other's
     rotation = ours.cameras.c2w[0, :, :3] @ theirs.cameras.c2w[pairs[0][2], :, :3].T
     shift = ours.cameras.c2w[0, :, 3] - scale * rotation @ theirs.cameras.c2w[pairs[0][2], :, 3]
     for scene, k, i in pairs:
-        a, b = scene.rays(k), theirs.rays(i)
+        a, b = scene.view(k).rays(), theirs.view(i).rays()
         torch.testing.assert_close(a.directions, b.directions @ rotation.T, atol=1e-5, rtol=0)
         torch.testing.assert_close(a.origins, scale * b.origins @ rotation.T + shift, atol=1e-5, rtol=0)
         assert torch.equal(scene.images[k], theirs.images[i])
@@ -216,7 +216,7 @@ def test_spheric_gives_the_rays_of_the_blender_layout(tmp_path):
 
 def test_the_far_bound_of_a_spheric_scene_may_be_close(tmp_path):
     write_scene(tmp_path, around(), bounds=(3.0, 6.0))
-    scene = load_llff(tmp_path, "train", spheric=True)
+    scene = load_llff(tmp_path, Request("train", spheric=True))
     assert scene.near == pytest.approx(4 / 3)
     assert scene.far == pytest.approx(6.9 * 4 / 9)  # the bounds of the last view are 0.9 more
 

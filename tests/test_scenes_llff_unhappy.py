@@ -9,13 +9,14 @@ from llff_files import around, facing, picture, write_scene
 from PIL import Image
 
 from nerf_pl.errors import UserError
+from nerf_pl.scenes import Request
 from nerf_pl.scenes.llff import load_llff
 
 
 def complaint(root: Path, *parts: str, split: str = "train", **options) -> None:
     """The one line that loading ends with holds each of `parts`."""
     with pytest.raises(UserError) as caught:
-        load_llff(root, split, **options)
+        load_llff(root, Request(split, **options))
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -35,7 +36,7 @@ def test_pictures_unlike_the_rows(tmp_path):
     write_scene(tmp_path, facing(4), folders=(1, 2))
     (tmp_path / "images_2" / "image003.png").unlink()
     complaint(tmp_path, "poses_bounds.npy has 4 rows", "images_2 3 pictures", downscale=2)
-    assert len(load_llff(tmp_path, "test")) == 1  # the whole ones are complete
+    assert len(load_llff(tmp_path, Request("test"))) == 1  # the whole ones are complete
 
 
 @pytest.mark.parametrize(

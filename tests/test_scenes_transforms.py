@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from photo_world import LENS, K, check_world, edit, poses, read, write
 from PIL import Image
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes import Scene, available_splits, detect, load_scene
+from nerf_pl.scenes import Request, Scene, available_splits, detect, load_scene
 from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.scenes.transforms import load_transforms
 
@@ -52,7 +51,7 @@ WAYS: dict[str, tuple[dict, list[dict], dict]] = {
 def test_views_agree_with_the_world(tmp_path, way):
     shared, frames, told = WAYS[way]
     c2w = write(tmp_path, shared, frames, told)
-    scene = load_transforms(tmp_path, "train", test_every=0)
+    scene = load_transforms(tmp_path, Request("train", test_every=0))
     assert len(scene) == len(frames)
     assert scene.cameras.pixel_offset == 0.5
     for index, frame in enumerate(frames):
@@ -65,14 +64,14 @@ def test_views_agree_with_the_world(tmp_path, way):
 def test_smaller_views_agree_with_the_world(tmp_path, way):
     shared, frames, told = WAYS[way]
     c2w = write(tmp_path, shared, frames, told)
-    scene = load_transforms(tmp_path, "train", downscale=2, test_every=0)
+    scene = load_transforms(tmp_path, Request("train", downscale=2, test_every=0))
     assert scene.cameras.size(0) == (24, 18)
     check_world(scene, c2w, 6.0)  # a pixel now is the mean of four
 
 
 def test_one_size_may_be_asked_for(tmp_path):
     c2w = write(tmp_path, {**K, **LENS}, [{}] * 2)
-    scene = load_transforms(tmp_path, "train", img_wh=(32, 24), test_every=0)
+    scene = load_transforms(tmp_path, Request("train", img_wh=(32, 24), test_every=0))
     assert scene.images.shape == (2, 24, 32, 3)
     check_world(scene, c2w, 6.0)
 
@@ -90,7 +89,7 @@ def test_exif_turns(tmp_path, told, turned):
         assert stored.size == (48, 36)
         stored.save(file, exif=exif)
     edit(tmp_path, {**read(tmp_path), "w": None, "h": None, **told})
-    scene = load_transforms(tmp_path, "train", test_every=0)
+    scene = load_transforms(tmp_path, Request("train", test_every=0))
     assert scene.cameras.size(0) == ((36, 48) if turned else (48, 36))
     check_world(scene, c2w)
 
@@ -109,7 +108,7 @@ def test_masks_follow_their_pictures(tmp_path):
         Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
         values["frames"][i]["mask_path"] = f"masks/{i}.png"
     edit(tmp_path, values)
-    scene = load_transforms(tmp_path, "train", test_every=0)
+    scene = load_transforms(tmp_path, Request("train", test_every=0))
     assert scene.masks is not None
     assert (scene.masks.dtype, scene.masks.shape) == (torch.bool, scene.images.shape[:3])
     for i in (0, 2):
@@ -121,7 +120,7 @@ def test_masks_follow_their_pictures(tmp_path):
         assert (mask == (white > 0.5))[clear].all()
     assert scene.masks[1, :36].all()
     assert not scene.masks[1, 36:].any()  # beyond the picture
-    assert load_transforms(tmp_path, "test", test_every=2).masks is not None
+    assert load_transforms(tmp_path, Request("test", test_every=2)).masks is not None
 
 
 def test_what_moves_does_not_count(tmp_path):
@@ -135,7 +134,7 @@ def test_what_moves_does_not_count(tmp_path):
     Image.fromarray(shows).save(tmp_path / "shows.png")
     values["frames"][1]["mask_path"] = "shows.png"
     edit(tmp_path, values)
-    scene = load_transforms(tmp_path, "train", test_every=0)
+    scene = load_transforms(tmp_path, Request("train", test_every=0))
     assert len(scene) == 3
     assert scene.masks is not None
     assert (scene.masks[0].numpy() == (hides == 0)).all()
@@ -150,18 +149,17 @@ def test_the_same_scene_in_blender_layout(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "images").symlink_to(tmp_path / "a" / "images")
     (tmp_path / "b" / "transforms_train.json").write_text(json.dumps(values))
-    ours, other = load_scene(tmp_path / "a", test_every=0), load_scene(tmp_path / "b")
+    ours, other = load_scene(tmp_path / "a", Request(test_every=0)), load_scene(tmp_path / "b")
     transform = normalize_poses(c2w)[1].float()
-    other = replace(other, cameras=replace(other.cameras, pixel_offset=0.5))
     scale = torch.linalg.det(transform[:3, :3]) ** (1 / 3)
     assert torch.equal(ours.images, other.images)
     for i in range(4):
-        new, old = ours.rays(i), other.rays(i)
+        new, old = ours.view(i).rays(), other.view(i).rays()
         torch.testing.assert_close(new.origins, old.origins @ transform[:3, :3].T + transform[:3, 3])
         torch.testing.assert_close(new.directions, old.directions @ transform[:3, :3].T / scale)
     # in the unit cube the world stays as it is
     edit(tmp_path / "a", {**read(tmp_path / "a"), "aabb_scale": 1})
-    new, old = load_scene(tmp_path / "a", test_every=0).rays(1), other.rays(1)
+    new, old = load_scene(tmp_path / "a", Request(test_every=0)).view(1).rays(), other.view(1).rays()
     torch.testing.assert_close(new.origins, old.origins)
     torch.testing.assert_close(new.directions, old.directions)
 
@@ -169,7 +167,7 @@ def test_the_same_scene_in_blender_layout(tmp_path):
 @pytest.mark.parametrize("aabb_scale", [None, 2, 16.0])
 def test_unbounded_scenes(tmp_path, aabb_scale):
     write(tmp_path, K, [{}] * 9, {"aabb_scale": aabb_scale})
-    scenes = [load_transforms(tmp_path, split) for split in ("train", "test", "val")]
+    scenes = [load_transforms(tmp_path, Request(split)) for split in ("train", "test", "val")]
     for scene in scenes:
         assert scene.unbounded
         assert (scene.near, scene.far, scene.background, scene.target) == (0.1, 100.0, None, (0.0, 0.0, 0.0))
@@ -180,13 +178,13 @@ def test_unbounded_scenes(tmp_path, aabb_scale):
 
 def test_bounded_scenes(tmp_path):
     write(tmp_path, K, [{}] * 9, {"aabb_scale": 1, "scale": 0.1, "offset": [0.3, 0.4, 0.8]})
-    scene = load_transforms(tmp_path, "train", test_every=0)
+    scene = load_transforms(tmp_path, Request("train", test_every=0))
     assert not scene.unbounded
     torch.testing.assert_close(scene.aabb, torch.tensor([[-3.0, -4, -8], [7.0, 6, 2]]))
     assert scene.target == pytest.approx((2, 1, -3))
     check_box(scene)
     edit(tmp_path, {**read(tmp_path), "scale": None, "offset": None})
-    scene = load_transforms(tmp_path, "train", test_every=0)
+    scene = load_transforms(tmp_path, Request("train", test_every=0))
     torch.testing.assert_close(scene.aabb, torch.tensor([[-0.5] * 3, [0.5] * 3]) / 0.33)
     check_box(scene)
 
@@ -205,11 +203,11 @@ def test_splits_go_by_file_name(tmp_path):
     values = read(tmp_path)
     values["frames"].reverse()
     edit(tmp_path, values)
-    assert load_transforms(tmp_path, "test").names == ("000", "008")
-    assert load_transforms(tmp_path, "val").names == ("000", "008")
-    assert load_transforms(tmp_path, "train").names == tuple(f"{i:03}" for i in range(1, 8))
-    assert load_transforms(tmp_path, "test", test_every=4).names == ("000", "004", "008")
-    assert len(load_transforms(tmp_path, "train", test_every=0)) == 9
+    assert load_transforms(tmp_path, Request("test")).names == ("000", "008")
+    assert load_transforms(tmp_path, Request("val")).names == ("000", "008")
+    assert load_transforms(tmp_path, Request()).names == tuple(f"{i:03}" for i in range(1, 8))
+    assert load_transforms(tmp_path, Request("test", test_every=4)).names == ("000", "004", "008")
+    assert len(load_transforms(tmp_path, Request("train", test_every=0))) == 9
     assert available_splits(tmp_path) == ("train", "val", "test")
     assert available_splits(tmp_path, test_every=0) == ("train",)
 
@@ -222,18 +220,18 @@ def test_splits_that_the_file_lists(tmp_path):
         "test_filenames": ["images/003.png"],
     }
     edit(tmp_path, {**values, **lists})
-    assert load_transforms(tmp_path, "train").names == ("000", "001", "004")
+    assert load_transforms(tmp_path, Request()).names == ("000", "001", "004")
     for split in ("val", "test"):
-        assert load_transforms(tmp_path, split).names == ("003",)
+        assert load_transforms(tmp_path, Request(split)).names == ("003",)
     edit(tmp_path, {**values, **lists, "val_filenames": ["images/005.png", "images/002.png"]})
-    assert load_transforms(tmp_path, "val").names == ("002", "005")
+    assert load_transforms(tmp_path, Request("val")).names == ("002", "005")
     for wrong, told in (
         ("images/003.png", "list names of pictures"),
         (["images/9.png"], "none of the pictures in test_f"),
     ):
         edit(tmp_path, {**values, **lists, "test_filenames": wrong})
         with pytest.raises(UserError, match=told):
-            load_transforms(tmp_path, "test")
+            load_transforms(tmp_path, Request("test"))
 
 
 def test_pictures_by_stem_absolute_path_and_twin_names(tmp_path):
@@ -245,7 +243,7 @@ def test_pictures_by_stem_absolute_path_and_twin_names(tmp_path):
     for frame, name in zip(values["frames"], names, strict=True):
         frame["file_path"] = name
     edit(tmp_path, {**values, "applied_transform": [[1, 2]], "ply_file_path": "sparse.ply"})
-    scene = load_transforms(tmp_path, "train", test_every=0)
+    scene = load_transforms(tmp_path, Request("train", test_every=0))
     assert scene.names == ("images_000", "images_001", "images_002", "more_002")
     check_world(scene, poses(4))
 
@@ -256,10 +254,10 @@ def test_pictures_with_alpha_keep_it(tmp_path):
     pixels[:, :24, 3] = 0
     Image.fromarray(pixels).save(tmp_path / "images" / "001.png")
     for split in ("train", "test"):  # the same in all splits, wherever the alpha is
-        scene = load_transforms(tmp_path, split, test_every=2)
+        scene = load_transforms(tmp_path, Request(split, test_every=2))
         assert scene.images.shape[-1] == 4
         assert scene.background == (1.0, 1.0, 1.0)
-    scene = load_transforms(tmp_path, "train", test_every=2)
+    scene = load_transforms(tmp_path, Request("train", test_every=2))
     assert (scene.image(0)[:, :20] == 1).all()
     assert (scene.images[0, :, 30:, 3] == 255).all()
 
@@ -267,22 +265,22 @@ def test_pictures_with_alpha_keep_it(tmp_path):
 def test_layouts_are_told_apart(tmp_path):
     write(tmp_path, K, [{}] * 2)
     assert detect(tmp_path) == "transforms"
-    assert len(load_scene(tmp_path, "transforms", "train", test_every=2)) == 1
+    assert len(load_scene(tmp_path, Request("train", test_every=2), "transforms")) == 1
     (tmp_path / "transforms_train.json").write_text("{}")
     assert detect(tmp_path) == "blender"
 
 
 def test_fox(data_dir):
     root = data_dir / "fox"
-    train, test = (load_scene(root, split=split, downscale=4) for split in ("train", "test"))
+    train, test = (load_scene(root, Request(split, downscale=8)) for split in ("train", "test"))
     assert (len(train), len(test)) == (43, 7)
-    assert train.images.shape == (43, 480, 270, 3)
+    assert train.images.shape == (43, 240, 135, 3)
     assert test.names[:2] == ("0001", "0012")
     assert set(train.names).isdisjoint(test.names)
     assert (train.unbounded, train.background) == (True, None)
     # the lens asks for a little zoom, the principal point stays
-    torch.testing.assert_close(train.cameras.K[0, :2, 2], torch.tensor([554.558, 965.268]) / 4)
-    assert 1 < train.cameras.K[0, 0, 0] / (1375.52 / 4) < 1.03
+    torch.testing.assert_close(train.cameras.K[0, :2, 2], torch.tensor([554.558, 965.268]) / 8)
+    assert 1 < train.cameras.K[0, 0, 0] / (1375.52 / 8) < 1.03
     for scene in (train, test):
         c2w = scene.cameras.c2w
         centres, axes = c2w[:, :, 3], -c2w[:, :, 2]
@@ -292,6 +290,6 @@ def test_fox(data_dir):
         assert centres.norm(dim=-1).max() < 1.1
         assert c2w[:, 2, 1].mean() > 0.9  # upright
     # the photo itself, but for the zoom
-    stored = Image.open(root / "images" / "0012.jpg").resize((270, 480), Image.Resampling.LANCZOS)
+    stored = Image.open(root / "images" / "0012.jpg").resize((135, 240), Image.Resampling.LANCZOS)
     difference = (test.images[1].float() - torch.from_numpy(np.array(stored)).float()).abs()
     assert 0.1 < difference.mean() < 6

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from nerf_pl.errors import UserError
+from nerf_pl.scenes import Request
 from nerf_pl.scenes.transforms import load_transforms
 
 POSE = [[1.0, 0.0, 0.0, 0.5], [0.0, 0.0, -1.0, -4.0], [0.0, 1.0, 0.0, 0.25], [0.0, 0.0, 0.0, 1.0]]
@@ -33,7 +34,7 @@ def save(root: Path, values: object) -> None:
 def complaint(root: Path, *parts: str, split: str = "train", **options) -> None:
     """Loading ends with one line that holds each of `parts`."""
     with pytest.raises(UserError) as caught:
-        load_transforms(root, split, **options)
+        load_transforms(root, Request(split, **options))
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -133,7 +134,7 @@ def test_scaled_and_short_poses_are_fine(tmp_path):
     values = write(tmp_path)
     values["frames"][2]["transform_matrix"] = [[3 * x for x in row[:3]] + row[3:] for row in POSE[:3]]
     save(tmp_path, values)
-    c2w = load_transforms(tmp_path, "train", test_every=0).cameras.c2w
+    c2w = load_transforms(tmp_path, Request("train", test_every=0)).cameras.c2w
     assert (c2w[2] - c2w[1]).abs().max() < 1e-6
 
 
@@ -141,8 +142,8 @@ def test_missing_pictures_are_left_out_with_one_warning(tmp_path, capsys):
     write(tmp_path, 12)
     for i in range(2, 7):
         (tmp_path / "images" / f"{i}.png").unlink()
-    train = load_transforms(tmp_path, "train", test_every=3)
-    test = load_transforms(tmp_path, "test", test_every=3)
+    train = load_transforms(tmp_path, Request("train", test_every=3))
+    test = load_transforms(tmp_path, Request("test", test_every=3))
     assert sorted(train.names + test.names) == ["0", "1", "10", "11", "7", "8", "9"]
     told = capsys.readouterr()
     assert told.out == ""

@@ -7,20 +7,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nerf_pl.config import OptimOptions, from_dict
+from nerf_pl.models import make_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import FLAGS, config, content, equal, start
 
-from nerf_pl import callbacks
-from nerf_pl.checkpoint import load_model
-from nerf_pl.config import OptimOptions, from_dict
-from nerf_pl.data import PixelBatches
+from nerf_pl.checkpoints import load_model
 from nerf_pl.errors import UserError
 from nerf_pl.metrics import psnr
-from nerf_pl.models import make_model
+from nerf_pl.options import RunFolders
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import load_scene
-from nerf_pl.system import NeRFSystem
-from nerf_pl.training import RunFolders, train
+from nerf_pl.training import callbacks
+from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.run import train
+from nerf_pl.training.system import NeRFSystem
 
 
 def logged(run) -> EventAccumulator:

@@ -11,12 +11,12 @@ from nerf_pl.scenes.undistort import opencv, opencv_fisheye, sampling_grid, undi
 SIZE = (72, 54)
 K = np.array([[60.0, 0, 37.3], [0, 62.0, 25.1], [0, 0, 1]])
 LENSES = {
-    "barrel": opencv(K, -0.25, 0.06, 0, 0),
-    "pincushion": opencv(K, 0.2, -0.03, 0, 0),
-    "tangential": opencv(K, -0.05, 0, 0.01, -0.015),
-    "high order": opencv(K, 0.15, -0.1, 0.002, 0.001, 0.06, -0.02),
-    "fisheye": opencv_fisheye(K, 0.03, -0.02, 0.01, -0.005),
-    "strong fisheye": opencv_fisheye(K, 0.8, 0.1, 0, 0),
+    "barrel": opencv(K, (-0.25, 0.06, 0, 0)),
+    "pincushion": opencv(K, (0.2, -0.03, 0, 0)),
+    "tangential": opencv(K, (-0.05, 0, 0, 0), (0.01, -0.015)),
+    "high order": opencv(K, (0.15, -0.1, 0.06, -0.02), (0.002, 0.001)),
+    "fisheye": opencv_fisheye(K, (0.03, -0.02, 0.01, -0.005)),
+    "strong fisheye": opencv_fisheye(K, (0.8, 0.1, 0, 0)),
 }
 
 
@@ -89,7 +89,7 @@ def test_the_whole_picture_has_been_seen_and_little_is_cut_away(lens):
 
 
 def test_a_lens_that_does_nothing_changes_nothing():
-    project = opencv(K, 0, 0, 0, 0)
+    project = opencv(K, (0, 0, 0, 0))
     camera = undistorted_camera(project, K, SIZE)
     assert (camera == K).all()
     picture = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
@@ -99,7 +99,7 @@ def test_a_lens_that_does_nothing_changes_nothing():
 def test_a_polynomial_that_turns_back_is_not_followed():
     """r - r^3 / 2 grows up to r = 0.816 alone; beyond, the lens formula maps to places within the picture again."""
     wide = np.array([[40.0, 0, 36], [0, 40, 27], [0, 0, 1]])
-    project = opencv(wide, -0.5, 0, 0, 0)
+    project = opencv(wide, (-0.5, 0, 0, 0))
     corner = np.array([[36 / 40, 27 / 40]])
     assert np.linalg.norm(corner) > 0.816
     assert (np.abs(project(corner) - wide[:2, 2]) < np.array([36, 27])).all()
@@ -110,16 +110,16 @@ def test_a_polynomial_that_turns_back_is_not_followed():
 
 def test_coefficients_that_make_no_sense():
     with pytest.raises(UserError, match="coefficients right"):
-        undistorted_camera(opencv(K, -50, 0, 0, 0), K, SIZE)
+        undistorted_camera(opencv(K, (-50, 0, 0, 0)), K, SIZE)
     with pytest.raises(UserError, match="coefficients right"):
-        undistorted_camera(opencv(K, float("nan"), 0, 0, 0), K, SIZE)
+        undistorted_camera(opencv(K, (float("nan"), 0, 0, 0)), K, SIZE)
 
 
 def test_a_resized_picture():
     """Intrinsics belong to the native size, whatever size the picture has by now."""
     native = (144, 108)
     K2 = np.array([[120.0, 0, 74.6], [0, 124, 50.2], [0, 0, 1]])
-    project = opencv(K2, -0.25, 0.06, 0.002, 0)
+    project = opencv(K2, (-0.25, 0.06, 0, 0), (0.002, 0))
     camera = undistorted_camera(project, K2, native)
     small = stripes(seen_directions(project, pixel_centres(*SIZE) * 2)).round().astype(np.uint8)
     result = undistort(small.reshape(SIZE[1], SIZE[0], 3), project, camera, native)
@@ -179,9 +179,9 @@ def test_formulas_agree_with_colmap(model):
     pycolmap = pytest.importorskip("pycolmap")
     k1, k2, k3, k4, p1, p2 = 0.05, -0.1, 0.03, -0.01, 0.002, -0.003
     project = {
-        "OPENCV": opencv(K, k1, k2, p1, p2),
-        "FULL_OPENCV": opencv(K, k1, k2, p1, p2, k3),
-        "OPENCV_FISHEYE": opencv_fisheye(K, k1, k2, k3, k4),
+        "OPENCV": opencv(K, (k1, k2, 0, 0), (p1, p2)),
+        "FULL_OPENCV": opencv(K, (k1, k2, k3, 0), (p1, p2)),
+        "OPENCV_FISHEYE": opencv_fisheye(K, (k1, k2, k3, k4)),
     }[model]
     terms = {
         "OPENCV": [k1, k2, p1, p2],

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tiny import FLAGS, nerf, refused, start
 
-from nerf_pl.checkpoint import AtomicCheckpointIO
+from nerf_pl.checkpoints import AtomicCheckpointIO
 
 TRAIN = [*FLAGS, "--batch_size", 64, "--max_steps", 12, "--num_gpus", 0]
 

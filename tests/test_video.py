@@ -6,7 +6,7 @@ import pytest
 
 from nerf_pl.errors import UserError
 from nerf_pl.media import write_mp4
-from nerf_pl.scenes import video
+from nerf_pl.scenes.prepare import video
 
 
 def marked(i: int, sharp: bool, width: int = 128, height: int = 96) -> np.ndarray:

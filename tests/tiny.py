@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from nerf_pl.checkpoint import AtomicCheckpointIO
+from nerf_pl.checkpoints import AtomicCheckpointIO
 from nerf_pl.cli import main
-from nerf_pl.config import PRESETS, Config, GridOptions, ModelOptions
-from nerf_pl.sizes import sized
+from nerf_pl.methods import METHODS
+from nerf_pl.methods.model import Model
+from nerf_pl.methods.nerf.options import NeRFOptions
+from nerf_pl.methods.ngp.options import NGPOptions
+from nerf_pl.options import Config
+from nerf_pl.scenes import Scene
+from nerf_pl.training.batches import PixelBatches
 
 PROJECT = Path(__file__).resolve().parent.parent
-MODEL = ModelOptions(N_samples=8, N_importance=8, noise_std=0.0, net_depth=2, net_width=32, net_skip=1)
-GRID = GridOptions(
+CPU = torch.device("cpu")
+MODEL = NeRFOptions(N_samples=8, N_importance=8, noise_std=0.0, net_depth=2, net_width=32, net_skip=1)
+GRID = NGPOptions(
     levels=4, features=2, log2_size=12, finest_resolution=32, hidden=32, colour_hidden=32, cells=32, march_steps=64,
     samples=2048,
 )  # fmt: skip
@@ -34,11 +40,26 @@ NGP_FLAGS = [*flags(GRID), "--batch_size", "256"]
 def config(method: str = "nerf", **train: object) -> Config:
     """A few hundred rays a second, even under the checks of shapes."""
     settings = {"batch_size": 64 if method == "nerf" else 256, "max_steps": 12, "num_gpus": 0, "exp_name": "tiny"}
-    preset = PRESETS[method]
+    preset = METHODS[method].preset
     options = replace(preset.train, **{"seconds": None, **settings, **train})
-    model = replace(MODEL, grad_share=preset.model.grad_share)
-    grid = GRID if method == "ngp" else preset.grid
-    return sized(replace(preset, model=model, grid=grid, train=options), "cpu")
+    model = {"nerf": MODEL, "ngp": GRID}[method]
+    return METHODS[method].complete(replace(preset, model=model, train=options), "cpu")
+
+
+def with_model(options: Config, **values: object) -> Config:
+    """The same options, but for some of the method's own."""
+    return replace(options, model=replace(options.model, **values))
+
+
+def make(options: Config, device: torch.device = CPU, rank: int = 0) -> Model:
+    """The model of these options, on its device."""
+    return METHODS[options.method].make(options, device, rank).to(device)
+
+
+def batches(model: Model, scene: Scene, batch_size: int, precrop_steps: int = 0) -> PixelBatches:
+    """The batches that a training would give the model."""
+    draw = {"precrop_steps": precrop_steps, "random_background": model.random_background, "limit": model.batch_limit}
+    return PixelBatches(scene, batch_size, model.seed, backend=model.backend, **draw)
 
 
 def content(run: Path) -> dict:

@@ -15,44 +15,47 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.normalize import normalize_poses
-from nerf_pl.scenes.pictures import canvas_sizes, list_some, picture_sizes, read_pictures, target_sizes
-from nerf_pl.scenes.scene import Scene, held_out
+from nerf_pl.scenes.pictures import canvas_sizes, list_some, read_headers, read_pictures, target_sizes
+from nerf_pl.scenes.request import Request
+from nerf_pl.scenes.scene import Scene
+from nerf_pl.scenes.splits import held_out, rule_splits
 from nerf_pl.scenes.undistort import Project, Size, sampling_grid, undistort, undistorted_camera
 
+FILES = "sparse/0 and images"
 MODEL_PLACES = ("sparse", "colmap/sparse")
 MIN_NEAR, FAR = 0.02, 100.0  # in units of the normalised scene, whose cameras lie within about 1 of its middle
 
 
-def load_colmap(
-    root: Path,
-    split: str,
-    img_wh: tuple[int, int] | None = None,
-    downscale: int = 1,
-    test_every: int = 8,
-    spheric: bool = False,
-    pictures: bool = True,
-) -> Scene:
+def recognises(root: Path) -> bool:
+    return bool(model_folders(root))
+
+
+def splits(root: Path, test_every: int) -> tuple[str, ...]:
+    return rule_splits(test_every)
+
+
+def load_colmap(root: Path, request: Request) -> Scene:
     """The photos in root/images that a COLMAP model has placed, sorted by name and split by `held_out`.
 
     The model lies in root/sparse/0, sparse/N, sparse or colmap/sparse/...; of several the one with the most photos is
     taken. Lenses are undone by resampling; any perspective camera that COLMAP knows will do. Photos in images_K serve
     for downscale K if they have the right size. The scene is normalised, see `normalize_poses`, and unbounded; near is
-    half the depth of what stands closest to a camera. spheric is for other layouts. Raises UserError for whatever is
-    missing, damaged or contradictory.
+    half the depth of what stands closest to a camera. Raises UserError for whatever is missing, damaged or
+    contradictory.
     """
-    root = Path(root)
     model = _largest_model(root)
     views = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda view: view.name)
-    views, photos = _find_photos(root, views, img_wh, downscale)
+    views, photos = _find_photos(root, views, request.img_wh, request.downscale)
     lenses = {view.camera_id: pinhole_of(root, view.camera) for view in views}
 
     w2c = np.stack([view.cam_from_world().matrix() for view in views])  # (C, 3, 4), OpenCV axes
     c2w, similarity = normalize_poses(torch.from_numpy(camera_to_world(w2c)))
     unit = float(torch.linalg.det(similarity[:3, :3])) ** (1 / 3)
 
-    chosen = held_out(len(views), split, test_every)
+    chosen = held_out(len(views), request.split, request.test_every)
     if not chosen:
-        raise UserError(f"{root} has {len(views)} photos, none of them for {split}: give another --test_every")
+        told = f"{root} has {len(views)} photos, none of them for {request.split}"
+        raise UserError(f"{told}: give another --test_every")
     files, sizes = [photos.files[i] for i in chosen], [photos.sizes[i] for i in chosen]
     shots = [lenses[views[i].camera_id] for i in chosen]
 
@@ -61,7 +64,9 @@ def load_colmap(
         return picture if lens.project is None else undistort(picture, lens.project, lens.K, lens.size)
 
     try:
-        images = read_pictures(files, sizes, photos.mode, photos.upright, straighten, pictures)
+        images = read_pictures(
+            files, sizes, photos.mode, upright=photos.upright, change=straighten, pictures=request.pictures
+        )
     finally:
         sampling_grid.cache_clear()
     K = np.stack([_resized(lens, size) for lens, size in zip(shots, sizes, strict=True)])
@@ -203,14 +208,14 @@ def _find_photos(root: Path, views: list[Any], img_wh: Size | None, downscale: i
 def _stored(folder: Path, views: Sequence[Any]) -> _Photos:
     """The pictures in a folder at their own sizes. COLMAP takes them as stored; only if the model's sizes do not fit
     then, they are turned as EXIF says."""
-    files = [folder / view.name for view in views]
-    sizes, mode = picture_sizes(files, upright=False)
+    headers = read_headers([folder / view.name for view in views])
     taken = [(view.camera.width, view.camera.height) for view in views]
-    if not all(map(fits, taken, sizes)):
-        turned, _ = picture_sizes(files, upright=True)
+    stored = headers.sizes(upright=False)
+    if not all(map(fits, taken, stored)):
+        turned = headers.sizes(upright=True)
         if all(map(fits, taken, turned)):
-            return _Photos(files, turned, mode, upright=True)
-    return _Photos(files, sizes, mode, upright=False)
+            return _Photos(list(headers.files), turned, headers.mode, upright=True)
+    return _Photos(list(headers.files), stored, headers.mode, upright=False)
 
 
 def _flat(name: str) -> str:

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.undistort import Project, Size, opencv, opencv_fisheye
+from nerf_pl.scenes.values import optional_number
 
 PLAIN = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
@@ -36,15 +36,12 @@ class Lens:
         return not self.fisheye and not any(self.radial + self.tangential)
 
     def project(self) -> Project:
-        k1, k2, k3, k4 = self.radial
-        if self.fisheye:
-            return opencv_fisheye(self.K, k1, k2, k3, k4)
-        return opencv(self.K, k1, k2, *self.tangential, k3, k4)
+        return opencv_fisheye(self.K, self.radial) if self.fisheye else opencv(self.K, self.radial, self.tangential)
 
 
-def told_size(where: str, values: dict[str, Any]) -> tuple[float, float] | None:
+def told_size(where: str, values: dict[str, object]) -> tuple[float, float] | None:
     """The picture size w, h that intrinsics in pixels belong to; None if it is not told."""
-    width, height = number(where, values, "w"), number(where, values, "h")
+    width, height = optional_number(where, "w", values), optional_number(where, "h", values)
     if width is None and height is None:
         return None
     if width is None or height is None:
@@ -62,7 +59,7 @@ def fits(told: tuple[float, float] | None, found: Size) -> bool:
     return min(abs(width * h / w - height), abs(height * w / h - width), abs(w * height / width - h)) <= 1
 
 
-def read_lens(where: str, values: dict[str, Any], size: Size) -> Lens:
+def read_lens(where: str, values: dict[str, object], size: Size) -> Lens:
     """The lens in pixels of a picture of this size. values: the keys of a frame over those shared by all.
 
     The focal length is fl_x, fl_y in pixels or camera_angle_x, camera_angle_y in radians; one direction stands for
@@ -73,8 +70,9 @@ def read_lens(where: str, values: dict[str, Any], size: Size) -> Lens:
     focal_x, focal_y = _focal(where, values, "x", told[0]), _focal(where, values, "y", told[1])
     if focal_x is None and focal_y is None:
         raise UserError(f"{where}: no focal length; give fl_x in pixels or camera_angle_x in radians")
-    cx, cy = (number(where, values, name) for name in ("cx", "cy"))
-    k1, k2, k3, k4, p1, p2 = (number(where, values, name) or 0.0 for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
+    cx, cy = (optional_number(where, name, values) for name in ("cx", "cy"))
+    bends = (optional_number(where, name, values) for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
+    k1, k2, k3, k4, p1, p2 = (bend or 0.0 for bend in bends)
     x, y = size[0] / told[0], size[1] / told[1]
     return Lens(
         (x * (focal_x or focal_y or 0), y * (focal_y or focal_x or 0)),
@@ -85,17 +83,15 @@ def read_lens(where: str, values: dict[str, Any], size: Size) -> Lens:
     )
 
 
-def number(where: str, values: dict[str, Any], name: str) -> float | None:
-    """A finite number, or None if it is not there."""
-    value = values.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{where}: {name} is {value!r}; give a finite number")
-    return float(value)
+def field_of_view(where: str, name: str, values: dict[str, object]) -> float | None:
+    """An angle in radians, 0 to pi; None if it is not there."""
+    angle = optional_number(where, name, values)
+    if angle is not None and not 0 < angle < math.pi:
+        raise UserError(f"{where}: {name} is {angle:g}; give the field of view in radians, 0 to pi")
+    return angle
 
 
-def _is_fisheye(where: str, values: dict[str, Any]) -> bool:
+def _is_fisheye(where: str, values: dict[str, object]) -> bool:
     model = values.get("camera_model") or "OPENCV"
     known = ", ".join(PLAIN + FISHEYE)
     if not isinstance(model, str) or model.upper() not in PLAIN + FISHEYE:
@@ -106,16 +102,14 @@ def _is_fisheye(where: str, values: dict[str, Any]) -> bool:
     return model.upper() in FISHEYE or bool(values.get("is_fisheye"))
 
 
-def _focal(where: str, values: dict[str, Any], axis: str, length: float) -> float | None:
+def _focal(where: str, values: dict[str, object], axis: str, length: float) -> float | None:
     """In pixels, along x or y, where the picture is `length` pixels long."""
-    focal = number(where, values, f"fl_{axis}")
+    focal = optional_number(where, f"fl_{axis}", values)
     if focal is not None:
         if focal <= 0:
             raise UserError(f"{where}: fl_{axis} is {focal:g}; give the focal length in pixels, above 0")
         return focal
-    angle = number(where, values, f"camera_angle_{axis}")
+    angle = field_of_view(where, f"camera_angle_{axis}", values)
     if angle is None:
         return None
-    if not 0 < angle < math.pi:
-        raise UserError(f"{where}: camera_angle_{axis} is {angle:g}; give the field of view in radians, 0 to pi")
     return 0.5 * length / math.tan(0.5 * angle)

@@ -1,9 +1,8 @@
 """LLFF scenes: photos with poses_bounds.npy, most often taken by hand from about one place, looking one way."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,23 +13,38 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.normalize import normalize_poses
-from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, one_size, picture_sizes, read_pictures, target_size
-from nerf_pl.scenes.scene import Scene, held_out
+from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, one_size, read_headers, read_pictures, target_size
+from nerf_pl.scenes.request import Request
+from nerf_pl.scenes.scene import Scene
+from nerf_pl.scenes.splits import SPLITS, held_out
 
 POSES = "poses_bounds.npy"
+FILES = f"{POSES} and images"
 NEAREST = 1 / 0.75  # the nearest bound of all views, once scaled: a little beyond the near plane z = -1 of NDC
 FORWARD = 0.05  # cosine of the angle to the mean viewing direction, of the most oblique ray that NDC is still good for
 
 
-def load_llff(
-    root: Path,
-    split: str,
-    img_wh: tuple[int, int] | None = None,
-    downscale: int = 1,
-    test_every: int = 8,
-    spheric: bool = False,
-    pictures: bool = True,
-) -> Scene:
+@dataclass(frozen=True)
+class Place:
+    """The cameras of all splits in their final world, and what `Scene` says about that."""
+
+    cameras: Cameras
+    near: float
+    far: float
+    aabb: Float[Tensor, "2 3"]
+    ndc: tuple[float, float] | None = None
+    target: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+def recognises(root: Path) -> bool:
+    return (root / POSES).is_file()
+
+
+def splits(root: Path, test_every: int) -> tuple[str, ...]:
+    return SPLITS if test_every else ("train", "val")  # the classic rule: the most central view validates
+
+
+def load_llff(root: Path, request: Request) -> Scene:
     """The views of a split of the folder `root`, with poses_bounds.npy and pictures in images, images_4 and so on.
 
     Forward-facing photos (Mildenhall et al. 2019; NeRF 2020, appendix C): the mean pose becomes the origin, lengths
@@ -41,31 +55,37 @@ def load_llff(
 
     Pictures are the smallest stored ones that are not smaller than img_wh or 1 / downscale ask for, resized; those are
     kept for the next time in images_WIDTHxHEIGHT.
-    test_every 0 is the classic rule: the most central view is the split val, all others train. Rays pass the corner of
-    their pixel (pixel_offset 0) as in the classic implementation. Raises UserError for whatever is missing, damaged or
-    contradictory.
+    test_every 0 is the classic rule: the most central view is the split val, all others train. Raises UserError for
+    whatever is missing, damaged or contradictory.
     """
-    root = Path(root)
     c2w, hwf, bounds = _read_poses(root / POSES)
-    files, size, upright = _find_pictures(root, hwf[0], img_wh, downscale)
+    files, size, upright = _find_pictures(root, hwf[0], request.img_wh, request.downscale)
     if len(files) != len(c2w):
         told = f"{root / POSES} has {len(c2w)} rows but {files[0].parent} {len(files)} pictures"
         raise UserError(f"{told}: restore the pictures that it was made from, or remove the others")
-    chosen = _members(root, c2w, split, test_every)
-    cameras = Cameras(c2w, _intrinsics(hwf, size), *size, pixel_offset=0.0)
-    cameras, place = _surrounding(cameras, bounds) if spheric else _forward_facing(root, cameras, bounds)
+    chosen = _members(root, c2w, request.split, request.test_every)
+    cameras = Cameras(c2w, _intrinsics(hwf, size), *size)
+    place = _surrounding(cameras, bounds) if request.spheric else _forward_facing(root, cameras, bounds)
     files = [files[i] for i in chosen]
-    sizes, mode = picture_sizes(files, upright)
-    one_size(files, sizes)
+    headers = read_headers(files)
+    one_size(files, headers.sizes(upright))
     one_each = len({file.stem for file in files}) == len(files)  # else two would be kept under one name
     cache = root / f"images_{size[0]}x{size[1]}" if one_each else None
+    sizes = [size] * len(files)
+    c2w, K = place.cameras.c2w[chosen], place.cameras.K[chosen]
     return Scene(
-        replace(cameras, c2w=cameras.c2w[chosen].float(), K=cameras.K[chosen].float()),
-        read_pictures(files, [size] * len(files), mode, upright, pictures=pictures, cache=cache),
+        replace(place.cameras, c2w=c2w.float(), K=K.float()),
+        read_pictures(files, sizes, headers.mode, upright=upright, pictures=request.pictures, cache=cache),
+        near=place.near,
+        far=place.far,
+        aabb=place.aabb,
         background=None,
+        ndc=place.ndc,
+        unbounded=request.spheric,
+        target=place.target,
         names=tuple(file.stem for file in files),
         root=root,
-        **place,
+        surrounded=request.spheric,
     )
 
 
@@ -121,7 +141,7 @@ def _find_pictures(
     first = min(folders)
 
     def of_first(factor: int, upright: bool) -> Size:
-        return picture_sizes(folders[factor][:1], upright)[0][0]
+        return read_headers(folders[factor][:1]).sizes(upright)[0]
 
     shape = f"{hwf[1]:.0f}x{hwf[0]:.0f}"
     upright = not _same_aspect(of_first(first, False), hwf)
@@ -184,25 +204,24 @@ def _intrinsics(hwf: Float[Tensor, "C 3"], size: Size) -> Float[Tensor, "C 3 3"]
     return K
 
 
-def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> tuple[Cameras, dict[str, Any]]:
-    """The cameras and the place of what they surround."""
+def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> Place:
+    """The origin is in the middle of what the cameras surround."""
     scale = NEAREST / bounds.min().item()
     c2w, similarity = normalize_poses(cameras.c2w)
     c2w[:, :, 3] *= scale / similarity[0, :3].norm()  # the unit of length is that of the bounds
     half = max(float(c2w[:, :, 3].abs().max()), NEAREST)  # the latter for a turn on one spot
-    place = {"near": NEAREST, "far": min(8 * NEAREST, scale * bounds.max().item()), "unbounded": True}
-    return replace(cameras, c2w=c2w), {"aabb": torch.tensor([[-half] * 3, [half] * 3]), **place}
+    far = min(8 * NEAREST, scale * bounds.max().item())
+    return Place(replace(cameras, c2w=c2w), NEAREST, far, torch.tensor([[-half] * 3, [half] * 3]))
 
 
-def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> tuple[Cameras, dict[str, Any]]:
-    """The cameras and the place of what is in front of them; near and far are those of every ray in NDC."""
+def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> Place:
+    """The origin is the mean camera; near, far and the box are those of rays in NDC."""
     scale = NEAREST / bounds.min().item()
     cameras = replace(cameras, c2w=_recentred(cameras.c2w, scale))
     width, height = (2 * cameras.K[:, axis, axis].mean().item() for axis in (0, 1))
     ndc = width / cameras.width, height / cameras.height
     target = (0.0, 0.0, -scale * _middle_depth(bounds))
-    place = {"near": 0.0, "far": 1.0, "ndc": ndc, "target": target}
-    return cameras, {"aabb": _ndc_box(root, cameras, ndc), **place}
+    return Place(cameras, 0.0, 1.0, _ndc_box(root, cameras, ndc), ndc, target)
 
 
 def _recentred(c2w: Float[Tensor, "C 3 4"], scale: float) -> Float[Tensor, "C 3 4"]:

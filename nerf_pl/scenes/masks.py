@@ -29,6 +29,7 @@ def read_masks(
     hidden: Sequence[Path | None],
     natives: Sequence[Size],
     sizes: Sequence[Size],
+    *,
     upright: bool,
     warps: Sequence[Warp],
 ) -> Bool[Tensor, "C H W"] | None:

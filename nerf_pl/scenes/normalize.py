@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl.scenes.scene import camera_focus
-
 FARTHEST = 0.9  # quantile of the cameras' distances that becomes 1
 CROSSING = math.sin(math.radians(5)) ** 2  # axes closer to parallel than this do not fix a point
 LOOKING_AT = math.cos(math.radians(30))
@@ -33,6 +31,15 @@ def normalize_poses(c2w: Float[Tensor, "C 3 4"]) -> tuple[Float[Tensor, "C 3 4"]
     transform[:3, :3] = scale * rotation
     transform[:3, 3] = -scale * rotation @ origin
     return torch.cat([rotation @ poses[:, :, :3], placed[:, :, None]], -1).to(c2w.dtype), transform.to(c2w.dtype)
+
+
+def camera_focus(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3"]:
+    """The point nearest to all optical axes, by least squares; for parallel ones, a point ahead of the cameras."""
+    centres, axes = c2w[:, :, 3].double(), -torch.nn.functional.normalize(c2w[:, :, 2].double(), dim=-1)
+    across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None]  # (C, 3, 3)
+    total = across.sum(0) + 1e-6 * len(c2w) * torch.eye(3, dtype=torch.float64)
+    wanted = (across @ centres[:, :, None]).sum(0)[:, 0] + 1e-6 * (centres + axes).sum(0)
+    return torch.linalg.solve(total, wanted).to(c2w.dtype)
 
 
 def _look_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:

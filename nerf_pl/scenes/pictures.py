@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +24,14 @@ ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that rows are stored as columns
 
 # what Pillow raises for damaged files, depending on where the damage is
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+# what a PNG holds that says how the camera was held; Pillow would decode all of it to look
+PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 SOURCE = "nerf_pl source"  # key of the text in a resized picture that says what it was made from
 
 Size = tuple[int, int]  # width, height
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, object]:
     """The object in a JSON file; an empty one where something else stands. Raises UserError if it cannot be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -43,23 +45,52 @@ def read_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def picture_sizes(files: Sequence[Path], upright: bool = True) -> tuple[list[Size], str]:
-    """Width and height of each picture, and the Pillow mode, RGB or RGBA, that holds all of them.
+@dataclass(frozen=True)
+class Headers:
+    """What the beginnings of picture files say. stored: sizes before EXIF turns anything; mode: the Pillow mode, RGB or
+    RGBA, that holds all of the pictures."""
 
-    upright: turned as EXIF says a camera was held. Raises UserError for a file that is no picture.
-    """
+    files: Sequence[Path]
+    stored: list[Size]
+    mode: str
+
+    def sizes(self, upright: bool) -> list[Size]:
+        """Width and height of each picture; upright: turned as EXIF says a camera was held."""
+        if not upright:
+            return self.stored
+        pairs = zip(self.files, self.stored, strict=True)
+        return [(height, width) if _is_turned(file) else (width, height) for file, (width, height) in pairs]
+
+
+def read_headers(files: Sequence[Path]) -> Headers:
+    """Sizes and mode of pictures, without decoding them. Raises UserError for a file that is no picture."""
     sizes, mode = [], "RGB"
     for file in files:
         try:
             with Image.open(file) as picture:
-                width, height = picture.size
+                sizes.append(picture.size)
                 if "A" in picture.getbands() or "transparency" in picture.info:
                     mode = "RGBA"
-                turned = upright and picture.getexif().get(ORIENTATION, 1) >= 5
         except BROKEN_IMAGE as error:
-            raise UserError(f"{file} is not a readable picture: restore it from the data set") from error
-        sizes.append((height, width) if turned else (width, height))
-    return sizes, mode
+            raise UserError(_unreadable(file)) from error
+    return Headers(files, sizes, mode)
+
+
+def _is_turned(file: Path) -> bool:
+    """Whether EXIF says that a picture's rows are stored as columns."""
+    try:
+        with Image.open(file) as picture:
+            if picture.format == "PNG":
+                content = file.read_bytes()
+                if not any(mark in content for mark in PNG_EXIF):
+                    return False
+            return picture.getexif().get(ORIENTATION, 1) >= 5
+    except BROKEN_IMAGE as error:
+        raise UserError(_unreadable(file)) from error
+
+
+def _unreadable(file: Path) -> str:
+    return f"{file} is not a readable picture: restore it from the data set"
 
 
 def one_size(files: Sequence[Path], sizes: Sequence[Size]) -> Size:
@@ -103,6 +134,7 @@ def read_pictures(
     files: Sequence[Path],
     sizes: Sequence[Size],
     mode: str,
+    *,
     upright: bool = True,
     change: Callable[[int, np.ndarray], np.ndarray] | None = None,
     pictures: bool = True,
@@ -122,13 +154,14 @@ def read_pictures(
     images = torch.zeros(len(files), height, width, len(mode), dtype=torch.uint8)
 
     def decode(index: int) -> None:
-        size, file = sizes[index], files[index]
+        (across, down), file = sizes[index], files[index]
         kept = None if cache is None else cache / f"{file.stem}.png"
-        picture = None if kept is None else _kept(kept, file, size, mode)
+        picture = None if kept is None else _kept(kept, file, (across, down), mode)
         if picture is None:
-            picture = _resized(file, size, mode, upright, kept)
+            picture = _resized(file, (across, down), mode, upright=upright, keep=kept)
         pixels = np.array(picture)
-        images[index, : size[1], : size[0]] = torch.from_numpy(change(index, pixels) if change else pixels)
+        # torch lets other threads work meanwhile, NumPy would not
+        images[index, :down, :across] = torch.from_numpy(change(index, pixels) if change else pixels)
 
     with ThreadPoolExecutor() as pool:
         jobs = [pool.submit(decode, index) for index in range(len(files))]
@@ -140,7 +173,7 @@ def read_pictures(
     return images
 
 
-def _resized(file: Path, size: Size, mode: str, upright: bool, keep: Path | None) -> Image.Image:
+def _resized(file: Path, size: Size, mode: str, *, upright: bool, keep: Path | None) -> Image.Image:
     """A picture at a size, kept as that file if it is not its own."""
     try:
         with Image.open(file) as picture:

@@ -14,16 +14,18 @@ Size = tuple[int, int]  # width, height
 # where a camera with a lens sees directions (x / z, y / z), y down: (N, 2) -> pixels (N, 2), the first centre at 0.5
 Project = Callable[[Float[np.ndarray, "N 2"]], Float[np.ndarray, "N 2"]]
 
+Radial = tuple[float, float, float, float]
+"""The coefficients k1 to k4 of a lens."""
+
 MAX_ZOOM = 4.0
 BAND = 256  # rows resampled at once: floats of a whole picture, for each of several threads, would be too much
 ROWS = 32  # of a picture at once, so that float64 coordinates stay in the cache
 
 
-def opencv(
-    K: Float[np.ndarray, "3 3"], k1: float, k2: float, p1: float, p2: float, k3: float = 0.0, k4: float = 0.0
-) -> Project:
-    """The usual lens: radial k1 to k4 and tangential p1, p2 (Brown 1966, in the form and order of OpenCV; k3 and k4
-    multiply r^6 and r^8)."""
+def opencv(K: Float[np.ndarray, "3 3"], radial: Radial, tangential: tuple[float, float] = (0.0, 0.0)) -> Project:
+    """The usual lens: radial k1 to k4, which multiply r^2 to r^8, and tangential p1, p2 (Brown 1966, in the form of
+    OpenCV)."""
+    (k1, k2, k3, k4), (p1, p2) = radial, tangential
 
     def project(xy: np.ndarray) -> np.ndarray:
         x, y = xy[:, 0], xy[:, 1]
@@ -36,8 +38,9 @@ def opencv(
     return project
 
 
-def opencv_fisheye(K: Float[np.ndarray, "3 3"], k1: float, k2: float, k3: float, k4: float) -> Project:
+def opencv_fisheye(K: Float[np.ndarray, "3 3"], radial: Radial) -> Project:
     """A fisheye lens: the angle to the axis is bent (Kannala and Brandt 2006, in the form of OpenCV)."""
+    k1, k2, k3, k4 = radial
 
     def project(xy: np.ndarray) -> np.ndarray:
         r = np.linalg.norm(xy, axis=1)
@@ -81,6 +84,7 @@ def undistort(
     project: Project,
     K: Float[np.ndarray, "3 3"],
     native: Size,
+    *,
     nearest: bool = False,
 ) -> UInt8[np.ndarray, "H W ch"]:
     """What the pinhole camera K would have seen in place of the lens (bicubic, or the nearest pixel). project and K are

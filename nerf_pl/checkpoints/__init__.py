@@ -1,0 +1,20 @@
+"""Checkpoints: files that are read without running code, and the models that come from them."""
+
+from nerf_pl.checkpoints.files import AtomicCheckpointIO, read_checkpoint
+from nerf_pl.checkpoints.models import (
+    Run,
+    compare,
+    facts,
+    find_checkpoint,
+    load_model,
+    load_split,
+    load_weights,
+    open_run,
+    save_model,
+    stored_config,
+)
+
+__all__ = [
+    "AtomicCheckpointIO", "Run", "compare", "facts", "find_checkpoint", "load_model", "load_split", "load_weights",
+    "open_run", "read_checkpoint", "save_model", "stored_config",
+]  # fmt: skip

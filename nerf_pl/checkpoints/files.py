@@ -1,0 +1,143 @@
+"""Checkpoints on disk: read without running code, written whole or not at all."""
+
+import io
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from nerf_pl.errors import UserError
+from nerf_pl.media import atomic_write
+
+
+class _Inert:
+    """Stands for an object of which nothing is needed: takes whatever a file says about it and does nothing."""
+
+    def __new__(cls, *_: object) -> "_Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _PlainDict:
+    """Stands for a dictionary of some other class: what is made of it is a plain dict."""
+
+    def __new__(cls, *items: Any) -> Any:
+        return dict(*items)
+
+
+# What checkpoints of nerf_pl and nerf-pytorch, written by old versions of PyTorch Lightning, hold beside tensors. These
+# names lead to the two classes above, so the packages need not be there and none of their code runs.
+_STAND_INS: list[tuple[Any, str]] = [
+    (_Inert, "argparse.Namespace"),
+    (_Inert, "pathlib.PosixPath"),
+    (_Inert, "pathlib.WindowsPath"),
+    (_Inert, "numpy.dtype"),
+    (_Inert, "numpy.ndarray"),
+    *((_Inert, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    # classes of callbacks, keys to their state
+    (_Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
+    (_Inert, "pytorch_lightning.callbacks.early_stopping.EarlyStopping"),
+    (_Inert, "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor"),
+    (_PlainDict, "pytorch_lightning.utilities.parsing.AttributeDict"),
+    (_PlainDict, "lightning_fabric.utilities.data.AttributeDict"),
+    (_PlainDict, "lightning.fabric.utilities.data.AttributeDict"),
+]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU: .ckpt and .tar as written by torch.save, or .safetensors.
+
+    Nothing in the file is executed. Settings and the like that old checkpoints hold as objects come back as empty
+    stand-ins; tensors, numbers, texts, lists and dictionaries come back as they are. Raises UserError if the file is
+    missing, empty, damaged, no checkpoint, or asks for anything else to be called.
+    """
+    return _read(path, _STAND_INS)
+
+
+def _read(path: str | Path, stand_ins: Sequence[tuple[Any, str]], map_location: Any = "cpu") -> dict[str, Any]:
+    path = Path(path)
+    if not path.is_file():
+        reason = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"checkpoint {path} {reason}: give a .ckpt, .tar or .safetensors file")
+    try:
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+    except OSError as error:
+        raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}; check its permissions") from error
+    if is_empty:
+        raise UserError(f"checkpoint {path} is empty: the copy or download failed, fetch it again")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with torch.serialization.safe_globals(list(stand_ins)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols, in files that are then refused
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # damaged bytes make torch raise nearly any type
+        raise UserError(_refusal(path, error)) from error
+    if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
+        raise UserError(f"{path} holds no checkpoint but a {type(checkpoint).__name__}: give a file with a state_dict")
+    return checkpoint
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    """One line for what torch.load says in many."""
+    if isinstance(error, UnpicklingError) and (named := re.search(r"GLOBAL ([\w.]+)", str(error))):
+        remedy = "save only its state_dict where it was made"
+        return f"checkpoint {path} was not loaded, it wants to call {named.group(1)}, which could run code: {remedy}"
+    return f"{path} is damaged or no checkpoint ({type(error).__name__}): fetch it again or give a .ckpt or .tar file"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints, on the local disk: a file is there whole or not at all, and reading it runs no code."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object | None = None
+    ) -> None:
+        """Write `checkpoint`; an earlier file of that name is replaced only once the new one is safe on the disk.
+
+        Raises UserError if it cannot be written (a full disk, say), which leaves the earlier file as it was, and
+        TypeError for storage_options, which local files do not have.
+        """
+        if storage_options is not None:
+            raise TypeError("storage_options are for remote storage: AtomicCheckpointIO writes local files")
+        # In memory first: when torch itself writes to a full disk, the cause is lost on the way.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read what `save_checkpoint` wrote: tensors and plain Python values, whatever weights_only says.
+
+        Raises UserError as `read_checkpoint` does. There are no stand-ins here: of a run that goes on, nothing may be
+        lost.
+        """
+        return _read(path, (), map_location)
+
+
+def duplicate(source: Path, path: Path) -> None:
+    """A second name for a file, or a copy of it where the disk has no such thing. Later writes to one of them, which
+    replace it as a whole, leave the other as it is."""
+    with atomic_write(path) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)

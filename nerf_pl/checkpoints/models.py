@@ -1,0 +1,198 @@
+"""From checkpoints to models: those of this project, and the weights of other implementations."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nerf_pl.checkpoints.files import AtomicCheckpointIO, read_checkpoint
+from nerf_pl.errors import UserError
+from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
+from nerf_pl.methods.model import Model
+from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
+from nerf_pl.scenes import Request, Scene, detect, load_scene
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model, ready to render. root: the folder of its scene, as it was; None if that is not known."""
+
+    model: Model
+    config: Config
+    root: Path | None
+
+    def scene(self, split: str = "test", root: Path | None = None) -> Scene:
+        """A split of the scene as the run sees it, from its folder or from another one. Raises UserError if there is
+        none."""
+        root = root or self.root
+        if root is None:
+            raise UserError("the run does not know its scene: give the scene's folder")
+        return load_split(self.config, root, split)
+
+
+def open_run(run: Path, device: torch.device, which: str = "last") -> Run:
+    """The model of a run's folder, or of a checkpoint. which: the weights, last or best. Raises UserError."""
+    return load_model(find_checkpoint(run, which), device)
+
+
+def find_checkpoint(run: Path, which: str = "last") -> Path:
+    """The checkpoint of a run folder, or `run` itself if that is a file. Raises UserError if there is none."""
+    if run.is_file():
+        return run
+    path = run / "checkpoints" / f"{which}.ckpt"
+    if not path.is_file():
+        what = "holds no checkpoint" if run.is_dir() else "does not exist"
+        raise UserError(f"run {run} {what} ({path} is missing): give the folder of a training, such as runs/NAME")
+    return path
+
+
+def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
+    """One split of the scene in `root`, as the options of a run ask for it; see `scenes.load_scene`."""
+    d = config.data
+    layout = detect(root, d.spheric) if d.dataset_name == "auto" else d.dataset_name
+    offset = method_of(config.method).pixel_offset(layout)
+    request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures, offset)
+    return load_scene(root, request, layout)
+
+
+def load_model(path: Path, device: torch.device, config: Config | None = None) -> Run:
+    """The model of a checkpoint, ours or another implementation's.
+
+    config: options to use instead of the stored ones, but for the sizes of the networks. Raises UserError.
+    """
+    checkpoint = read_checkpoint(path)
+    if "config" in checkpoint:
+        model, config = _own_model(checkpoint, path, device, config)
+    else:
+        model, config = _foreign_model(checkpoint, path, device, config)
+    ndc, scene = checkpoint.get("ndc"), checkpoint.get("scene", "")
+    model.ndc = (float(ndc[0]), float(ndc[1])) if ndc else None
+    return Run(model.to(device).eval(), config, Path(scene) if scene else None)
+
+
+def _own_model(
+    checkpoint: Mapping[str, Any], path: Path, device: torch.device, asked: Config | None
+) -> tuple[Model, Config]:
+    config = stored_config(checkpoint, path)
+    if asked and config.method != asked.method:
+        raise UserError(f"checkpoint {path} was trained with the method {config.method}: use nerf eval")
+    if asked:
+        sizes = sizes_for(asked.model, config.model)
+        config = replace(asked, model=replace(asked.model, **sizes))
+    model = method_of(config.method).make(config, device)
+    _load_own(model, checkpoint, path)
+    if missing := model.state_dict().keys() - model.state_of_a_run - _own_weights(checkpoint).keys():
+        raise UserError(f"checkpoint {path} has no {min(missing)}: it is incomplete, give another")
+    return model, config
+
+
+def _foreign_model(
+    checkpoint: Mapping[str, Any], path: Path, device: torch.device, asked: Config | None
+) -> tuple[Model, Config]:
+    found = _read_foreign(checkpoint, (), path)
+    if found is None:
+        raise UserError(f"checkpoint {path} was not made by nerf_pl or nerf-pytorch: give one of theirs")
+    foreign, networks, _ = found
+    config = foreign.fit(asked, networks, path)
+    model = method_of(config.method).make(config, device)
+    foreign.assign(model, networks, path)
+    return model, config
+
+
+def _read_foreign(
+    checkpoint: Mapping[str, Any], prefixes_to_ignore: Sequence[str], path: Path
+) -> tuple[Foreign, Any, str] | None:
+    """Networks that another implementation wrote, what reads them, and the method that they are of."""
+    for name, method in METHODS.items():
+        if method.foreign is not None:
+            foreign = method.foreign()
+            if networks := foreign.read(checkpoint, prefixes_to_ignore, path):
+                return foreign, networks, name
+    return None
+
+
+def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: Sequence[str]) -> None:
+    """Start `model`, made from `config`, from the weights in a checkpoint, less those whose names start with one of the
+    prefixes. Raises UserError if it does not fit the model.
+    """
+    checkpoint = read_checkpoint(path)
+    found = _read_foreign(checkpoint, prefixes_to_ignore, path) if "config" not in checkpoint else None
+    stored = stored_config(checkpoint, path) if "config" in checkpoint else None
+    theirs = stored.method if stored else found[2] if found else config.method
+    if theirs != config.method:
+        told = f"--ckpt_path {path} is of the method {theirs}, and this training of {config.method}"
+        raise UserError(f"{told}: train with nerf train --method {theirs}, or leave the option out")
+    if found:
+        found[0].assign(model, found[1], path)
+        return
+    if stored:
+        compare(stored.model, config.model, f"--ckpt_path {path}", parts=False)
+    _load_own(model, checkpoint, path, prefixes_to_ignore, model.state_of_a_run)
+
+
+def compare(stored: ModelOptions, asked: ModelOptions, source: str, resumed: bool = False, parts: bool = True) -> None:
+    """Raises UserError, naming the options to give, where the weights of `source` have other sizes than are asked for.
+
+    resumed: options that only a resumed run must keep count as well. parts: so do parts that one of the two lacks.
+    """
+    found = differing(stored, asked, resumed=resumed, parts=parts)
+    if found:
+        here = ", ".join(f"--{name} {pair[1]}" for name, pair in found.items())
+        given = " ".join(f"--{name} {pair[0]}" for name, pair in found.items())
+        raise UserError(f"{here}: {source} was trained with other sizes; give {given}")
+
+
+def stored_config(checkpoint: Mapping[str, Any], path: Path) -> Config:
+    """The options that a checkpoint was trained with, every size filled in. Raises UserError if they cannot work."""
+    try:
+        config = from_dict(checkpoint["config"])
+        config.check()
+    except UserError as error:
+        raise UserError(f"checkpoint {path}: {error}") from error
+    # a training stores every size; where one is missing, the weights will tell
+    return method_of(config.method).complete(config, "cpu")
+
+
+def _own_weights(checkpoint: Mapping[str, Any]) -> dict[str, object]:
+    """Weights by their names in the model."""
+    state = checkpoint.get("state_dict")
+    state = state if isinstance(state, dict) else {}
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def _load_own(
+    model: Model,
+    checkpoint: Mapping[str, Any],
+    path: Path,
+    prefixes_to_ignore: Sequence[str] = (),
+    left_out: Collection[str] = (),
+) -> None:
+    own = {name: value for name, value in model.state_dict().items() if name not in left_out}
+    ignored, essential = tuple(prefixes_to_ignore), model.essential_state
+    weights: dict[str, Any] = {
+        name: value
+        for name, value in _own_weights(checkpoint).items()
+        if name in own and (name in essential or not name.startswith(ignored))
+    }
+    if not weights.keys() - essential:
+        raise UserError(f"checkpoint {path} holds no weights for this model: give one of nerf_pl or nerf-pytorch")
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) or own[name].shape != value.shape:
+            raise UserError(f"checkpoint {path} has another network size ({name}): set {model.size_options}")
+        if not value.isfinite().all():
+            raise UserError(f"checkpoint {path}: {name} is not finite, training had diverged: give an earlier one")
+    model.load_state_dict(weights, strict=False)
+
+
+def save_model(path: Path, model: Model, config: Config, scene: str = "") -> None:
+    """Write a checkpoint that holds a model and its options, as training does, without the state of an optimizer."""
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    AtomicCheckpointIO().save_checkpoint({"state_dict": state, "global_step": 0, **facts(model, config, scene)}, path)
+
+
+def facts(model: Model, config: Config, scene: str) -> dict[str, object]:
+    """What a checkpoint holds beside weights: all options, the scene's folder, and the model's space."""
+    return {"config": to_dict(config), "scene": scene, "ndc": model.ndc}

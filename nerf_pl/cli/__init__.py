@@ -1,0 +1,49 @@
+"""The command line: `nerf ...`, and the classic train.py and eval.py."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from nerf_pl.cli.parse import Command, parse
+from nerf_pl.errors import UserError
+
+__all__ = ["main", "parse"]
+
+PATIENCE = 5  # seconds
+
+
+def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
+    """Parse and run; a UserError becomes one line and exit code 2, Ctrl-C becomes 130."""
+    try:
+        _run(parse(sys.argv[1:] if argv is None else argv, program))
+        return
+    except UserError as error:
+        message, code = " ".join(str(error).split()), 2
+    except KeyboardInterrupt as stop:
+        message, code = f"interrupted{f'; {stop}' if str(stop) else ''}", 130
+    if code == 2 and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(PATIENCE)  # mostly the first process has the same to say, and ends this one
+    if code == 2 or os.environ.get("LOCAL_RANK", "0") == "0":  # Ctrl-C reaches all processes, and one says so
+        from rich.console import Console
+
+        errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        errors.print(f"{program}: {message}", markup=False, style="red" if code == 2 else None)
+    sys.exit(code)
+
+
+def _run(command: Command) -> None:
+    # imported after parsing, so that --help and a misspelt option answer at once
+    import torch
+
+    from nerf_pl.errors import Interrupted
+
+    try:
+        command.run()
+    except torch.OutOfMemoryError as error:
+        first = str(error).splitlines()[0]
+        told = first if "lower --" in first else f"out of GPU memory: lower --batch_size or --chunk ({first})"
+        raise UserError(told) from error
+    except Interrupted as stop:
+        goes_on = stop.resumable and hasattr(command, "resume")
+        raise KeyboardInterrupt(f"{stop}{': the same command with --resume goes on' if goes_on else ''}") from stop

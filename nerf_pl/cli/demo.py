@@ -1,0 +1,43 @@
+"""nerf demo"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from nerf_pl.cli.eval import Eval
+from nerf_pl.cli.flags import RUNS, device_of
+from nerf_pl.cli.render import Render
+from nerf_pl.films.options import FilmOptions
+from nerf_pl.methods import DEFAULT, METHODS
+from nerf_pl.options import RunFolders
+
+SECONDS = {"cpu": 89.5, "cuda": 15.0}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Make the built-in scene, train on it, evaluate and film it; takes some minutes on a CPU."""
+
+    out: Path = RUNS / "demo"
+    """Folder of the run."""
+    scene: Path = Path("data/demo")
+    """Folder of the scene."""
+    seconds: float | None = None
+    """Training time."""
+    num_gpus: Literal[0, 1] = 1
+    """0 means the CPU."""
+
+    def run(self) -> None:
+        from nerf_pl.console import console
+        from nerf_pl.scenes.demo import make_demo
+        from nerf_pl.training.run import train
+
+        root = make_demo(self.scene)
+        seconds = SECONDS[device_of(self.num_gpus).type] if self.seconds is None else self.seconds
+        config = METHODS[DEFAULT].preset
+        settings = {"seconds": seconds, "num_gpus": self.num_gpus, "exp_name": self.out.name, "val_views": 2}
+        config = replace(config, train=replace(config.train, **settings))
+        console.print(f"scene {root}", markup=False)
+        train(config, root, RunFolders.modern(self.out), overwrite=True)
+        Eval(self.out, num_gpus=self.num_gpus).run()
+        Render(self.out, FilmOptions(frames=36, fps=18), num_gpus=self.num_gpus).run()

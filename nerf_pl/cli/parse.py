@@ -1,0 +1,121 @@
+"""From words to a command."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import tyro
+
+from nerf_pl.cli.bench import Bench
+from nerf_pl.cli.classic_eval import ClassicEval
+from nerf_pl.cli.classic_train import ClassicTrain
+from nerf_pl.cli.demo import Demo
+from nerf_pl.cli.eval import Eval
+from nerf_pl.cli.flags import RUNS
+from nerf_pl.cli.import_ import Import
+from nerf_pl.cli.prepare import Prepare
+from nerf_pl.cli.render import Render
+from nerf_pl.cli.train import Train, train_command, train_defaults
+from nerf_pl.errors import UserError
+from nerf_pl.methods import DEFAULT, METHODS, method_of, read_settings
+from nerf_pl.options import Config, RunFolders
+
+
+class Command(Protocol):
+    """The options of a command, and what it does."""
+
+    def run(self) -> None: ...
+
+
+COMMANDS: dict[str, type] = {
+    "train": train_command(DEFAULT), "eval": Eval, "render": Render, "demo": Demo, "prepare": Prepare, "import": Import,
+    "bench": Bench,
+}  # fmt: skip
+CLASSIC: dict[str, type] = {"train.py": ClassicTrain, "eval.py": ClassicEval}
+DESCRIPTION = (
+    "Neural radiance fields: learn a scene from posed photos, see it from anywhere. "
+    "Start with `nerf demo`, or `nerf train SCENE_DIR`; then `nerf eval RUN` and `nerf render RUN`."
+)
+LENGTHS = ("max_steps", "seconds", "num_epochs")  # options that say how long a training takes
+
+
+def parse(argv: Sequence[str], program: str = "nerf") -> Command:
+    """The command of a command line; exits with code 2 and a suggestion for a word that is not understood.
+
+    With --resume, options that are not given are those that the run was started with.
+    """
+    argv = ["--spheric" if word == "--spheric_poses" else word for word in argv]  # classic, in full
+    if program in CLASSIC:
+        command = _parse(CLASSIC[program], program, argv)
+        return _resumed(command, program, argv) if isinstance(command, ClassicTrain) else command
+    if argv[:1] == ["train"]:
+        return _parse_train("nerf train", argv[1:])
+    return tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog=program, args=argv or ["--help"], description=DESCRIPTION, **_settings()
+    )
+
+
+def _parse_train(program: str, argv: Sequence[str]) -> Train:
+    name = _method(argv)
+    method_of(name)
+    _refuse_options_of_others(name, argv)
+    return _resumed(_parse(train_command(name), program, argv, train_defaults(METHODS[name].preset)), program, argv)
+
+
+def _method(argv: Sequence[str]) -> str:
+    """The method of a training: what is typed, or what the run to be resumed was trained with."""
+    typed, run = _typed(argv, "method"), _typed(argv, "exp_name")
+    if run and "--resume" in argv:
+        settings = RunFolders.modern(RUNS / run).settings
+        stored = read_settings(settings).method if settings.is_file() else None
+        if stored and typed not in (None, stored):
+            told = f"--method {typed}: run {RUNS / run} was trained with {stored}"
+            raise UserError(f"{told}; leave the option out, or give another --exp_name")
+        return stored or typed or DEFAULT
+    return typed or DEFAULT
+
+
+def _refuse_options_of_others(name: str, argv: Sequence[str]) -> None:
+    """Raises UserError for an option that only another method has."""
+    own = {field.name for field in dataclasses.fields(METHODS[name].options)}
+    for other, method in METHODS.items():
+        for field in dataclasses.fields(method.options):
+            if field.name not in own and _typed(argv, field.name) is not None:
+                told = f"--{field.name} is an option of --method {other}, and this training is of {name}"
+                raise UserError(f"{told}: leave it out, or add --method {other}")
+
+
+def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
+    """The command with the options of the run that it resumes, where they are not typed anew."""
+    settings: Path = command.folders.settings
+    if command.resume and settings.is_file():
+        stored = read_settings(settings)
+        parts: dict[str, Any] = {f.name: getattr(stored, f.name) for f in dataclasses.fields(Config)}
+        parts = {name: value for name, value in parts.items() if hasattr(command, name)}
+        default = dataclasses.replace(command, resume=False, overwrite=False, **parts)
+        command = _parse(type(command), program, argv, default)
+    # Where the length of the training is typed, no other default of it holds: 5000 steps are not ended by the time that
+    # the method takes without them.
+    if any(_typed(argv, name) is not None for name in LENGTHS):
+        unset = {name: None for name in ("max_steps", "seconds") if _typed(argv, name) is None}
+        command = dataclasses.replace(command, train=dataclasses.replace(command.train, **unset))
+    return command
+
+
+def _typed(argv: Sequence[str], option: str) -> str | None:
+    """The word that an option has been given, the last one if it stands there twice; None if it is not there."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name[2:].replace("-", "_") == option:
+            found = value if equals else following
+    return found
+
+
+def _parse(kind: type, program: str, argv: Sequence[str], default: object = None) -> Any:
+    return tyro.cli(kind, prog=program, args=argv, default=default, **_settings())
+
+
+def _settings() -> dict[str, Any]:
+    return {"use_underscores": True, "config": (tyro.conf.DisallowNone,)}

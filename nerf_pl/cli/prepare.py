@@ -1,0 +1,52 @@
+"""nerf prepare"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nerf_pl.cli.flags import Plain, Position
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Find where photos were taken, and make a scene of them; needs pycolmap."""
+
+    source: Position
+    """Folder of photos, or a film."""
+    out: Path | None = None
+    """Folder of the scene to make; data/NAME by default."""
+    max_size: int | None = None
+    """Longer side of the pictures, in pixels. 1600 by default, or 800 where there is no GPU to train on."""
+    frames: int = 100
+    """Frames to take from a film: the sharpest of each of so many parts."""
+    matcher: Literal["auto", "exhaustive", "sequential"] = "auto"
+    """Compare all pairs of photos, or those near in time."""
+    overwrite: Plain[bool] = False
+    """Put the new scene in the place of an earlier one."""
+
+    def run(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from nerf_pl.console import console
+        from nerf_pl.scenes.prepare import prepare
+
+        source = self.source.resolve()
+        out = self.out or Path("data") / (source.stem if source.is_file() else source.name)
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=console) as bar:
+
+            def step(title: str, done: int, total: int) -> None:
+                if not bar.tasks or bar.tasks[-1].description != title:
+                    for task in bar.tasks:  # those before are through
+                        bar.update(task.id, completed=task.total)
+                    bar.add_task(title, total=total)
+                bar.update(bar.tasks[-1].id, completed=done)
+
+            how = {"max_size": self.max_size, "frames": self.frames, "matcher": self.matcher}
+            found = prepare(self.source, out, overwrite=self.overwrite, step=step, **how)
+        n = len(found.placed) + len(found.missing)
+        console.print(f"{len(found.placed)} of {n} photos placed, mean reprojection error {found.error:.2f} pixels")
+        if found.missing:
+            console.print(f"not placed: {', '.join(found.missing)}", markup=False)
+        told = f"scene {out}, a map of the cameras {out / 'cameras.png'}; next: nerf train {out}"
+        console.print(told, markup=False)

@@ -1,0 +1,69 @@
+"""nerf train"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated
+
+import tyro
+
+from nerf_pl.cli.flags import RUNS, Flags, Plain, Position
+from nerf_pl.methods import DEFAULT, METHODS
+from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
+
+PRESET = METHODS[DEFAULT].preset
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on a scene; everything of the run goes to runs/NAME."""
+
+    scene: Position = tyro.MISSING
+    """Folder of the scene."""
+    method: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(METHODS)}}}")] = DEFAULT
+    """ngp is a hash grid that trains in seconds; nerf is the method of the 2020 paper. It sets the other defaults and
+    brings options of its own: see --method nerf --help."""
+    resume: Plain[bool] = False
+    """Go on with the run where it stopped."""
+    overwrite: Plain[bool] = False
+    """Start again, over an earlier run of the same name."""
+    model: Flags[ModelOptions] = PRESET.model
+    data: Flags[DataOptions] = field(default_factory=lambda: PRESET.data)
+    optim: Flags[OptimOptions] = field(default_factory=lambda: PRESET.optim)
+    train: Flags[TrainOptions] = field(default_factory=lambda: dataclasses.replace(PRESET.train, exp_name=""))
+
+    @property
+    def name(self) -> str:
+        return self.train.exp_name or f"{self.scene.resolve().name}-{self.method}"
+
+    @property
+    def folders(self) -> RunFolders:
+        return RunFolders.modern(RUNS / self.name)
+
+    def run(self) -> None:
+        from nerf_pl.console import console
+        from nerf_pl.training.run import train
+
+        options = dataclasses.replace(self.train, exp_name=self.name)
+        config = Config(self.method, self.model, self.data, self.optim, options)
+        last = train(config, self.scene, self.folders, self.resume, self.overwrite)
+        folder = self.folders.settings.parent
+        told = f"checkpoints in {last.parent}; next: nerf eval {folder}, nerf render {folder}"
+        console.print(told, markup=False)
+
+
+@cache
+def train_command(method: str) -> type[Train]:
+    """The command with the options of a method."""
+    found = METHODS[method]
+    model = ("model", Flags[found.options], field(default_factory=lambda: found.preset.model))
+    made = dataclasses.make_dataclass("Train", [model], bases=(Train,), frozen=True)
+    made.__doc__ = Train.__doc__
+    return made
+
+
+def train_defaults(preset: Config) -> Train:
+    """The command with the defaults of a method; the scene is still to be given."""
+    options = dataclasses.replace(preset.train, exp_name="")
+    given = {"model": preset.model, "data": preset.data, "optim": preset.optim, "train": options}
+    return train_command(preset.method)(method=preset.method, **given)

@@ -1,0 +1,39 @@
+"""What the commands that work on a trained run share."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nerf_pl.cli.flags import device_of
+from nerf_pl.errors import UserError
+
+if TYPE_CHECKING:
+    from nerf_pl.checkpoints import Run
+
+MOST_RAYS = 64  # of a pixel
+
+
+def open_trained(path: Path, which: str, scene: Path | None, rays_per_pixel: int | None, num_gpus: int) -> "Run":
+    """The run that a command names, with the folder of its scene. Raises UserError if there is none."""
+    from nerf_pl.checkpoints import open_run
+
+    run = open_run(path, device_of(num_gpus), which)
+    if scene is None and not (run.root and run.root.is_dir()):
+        told = f"the scene of run {path}, {run.root}, is gone" if run.root else f"run {path} does not know its scene"
+        raise UserError(f"{told}: add --scene FOLDER")
+    if rays_per_pixel is not None:
+        if not 1 <= rays_per_pixel <= MOST_RAYS:
+            raise UserError(f"--rays_per_pixel {rays_per_pixel} cannot work: give 1 to {MOST_RAYS}")
+        run.model.rays_per_pixel = rays_per_pixel
+    return replace(run, root=scene or run.root)
+
+
+def folder_of(run: Path) -> Path:
+    """Where the results of a run go, also when one of its checkpoints was named."""
+    return run if run.is_dir() else run.parent.parent if run.parent.name == "checkpoints" else run.parent
+
+
+def stamp_of(checkpoint: Path) -> str:
+    """What tells the weights in a file from those that lay there before."""
+    found = checkpoint.stat()
+    return f"{checkpoint.name} {found.st_size} {found.st_mtime_ns}"

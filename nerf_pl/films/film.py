@@ -1,0 +1,198 @@
+"""Films of a trained model: which cameras a path has, and frames that are written as they come."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from nerf_pl import media
+from nerf_pl.cameras import Cameras, View
+from nerf_pl.console import console, progress
+from nerf_pl.errors import UserError
+from nerf_pl.films import paths
+from nerf_pl.films.keyframes import Keyframes, read_keyframes, through_views
+from nerf_pl.films.options import FPS, FRAMES, FilmOptions
+from nerf_pl.rendering import Renderer, render_view
+from nerf_pl.scenes import Scene
+
+SHARE = 10  # frames for each view that an interpolation passes
+
+
+@dataclass(frozen=True)
+class Take:
+    """A film to be made. depth: a film of its own, beside the colours in one film, or none. depth_files: where depth
+    goes in full precision. stamp: what tells the weights from others."""
+
+    views: Sequence[View]
+    fps: float
+    stamp: str
+    depth: Literal["separate", "side", "none"] = "separate"
+    keep_frames: bool = False
+    depth_files: media.DepthFiles | None = None
+
+
+def film_scene(options: FilmOptions, scene: Scene, stamp: str) -> tuple[str, Take]:
+    """The film that the options ask for, and its name. scene: the test views for the path `test`, else those to be
+    followed; its pictures do not matter. Raises UserError for a path that it cannot have."""
+    name, cameras, fps = film_cameras(options, scene)
+    width, height = options.img_wh or (cameras.width, cameras.height)
+    cameras = paths.framed(cameras, width, height)
+    return name, Take(views_of(scene, cameras), fps, stamp, options.depth, options.keep_frames)
+
+
+def views_of(scene: Scene, cameras: Cameras) -> list[View]:
+    """Views of a scene from other cameras."""
+    bounds = scene.near, scene.far, scene.ndc, scene.background
+    return [View(cameras[i : i + 1], *bounds) for i in range(len(cameras))]
+
+
+def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, float]:
+    """Name, cameras and frames per second of the path that the options ask for; see `film_scene`."""
+    o, views = options, scene.cameras
+    frames, fps = o.frames or FRAMES, o.fps or FPS
+    views = paths.framed(views, *views.size(0))
+    kind = _fitting(scene) if o.path == "auto" else o.path
+    if kind == "test":
+        return kind, views, fps
+    if kind == "360":
+        radius, elevation, up = (*scene.orbit, paths.UP) if scene.orbit else paths.fit_turn(views.c2w, scene.target)
+        radius = radius if o.radius is None else o.radius
+        elevation = elevation if o.elevation is None else o.elevation
+        return kind, paths.turntable(frames, views, radius, elevation, scene.target, up), fps
+    if kind == "spiral":
+        return kind, _spiral(frames, views, scene), fps
+    if kind == "interpolate":
+        if o.every is not None and o.every > len(views):
+            raise UserError(f"--every {o.every}: the scene has {len(views)} views; give fewer")
+        return kind, through_views(views, max(frames // SHARE, 2), o.every, o.loop).film(frames), fps
+    keyframes: Keyframes = read_keyframes(Path(kind), views)
+    fps = o.fps or keyframes.fps or FPS
+    return Path(kind).stem, keyframes.film(o.frames or keyframes.frames(fps)), fps
+
+
+def _fitting(scene: Scene) -> str:
+    """The path that shows a scene best: around it where it has been seen from all around, else among the views."""
+    if scene.ndc is not None:
+        return "spiral"
+    if scene.orbit or scene.surrounded or paths.surrounds(scene.cameras.c2w, scene.target):
+        return "360"
+    try:
+        paths.mean_pose(scene.cameras.c2w)
+    except ValueError:
+        return "interpolate"
+    return "spiral"
+
+
+def _spiral(n: int, views: Cameras, scene: Scene) -> Cameras:
+    if scene.ndc is not None:  # its views have been turned to look along -z
+        return paths.spiral(n, views)
+    try:
+        pose = paths.mean_pose(views.c2w)
+    except ValueError as error:
+        raise UserError("--path spiral: the cameras look in all directions; give 360 or interpolate") from error
+    away = pose[:, 3] - torch.tensor(scene.target, dtype=torch.float64)
+    extent = (views.c2w[:, :, 3].double() - pose[:, 3]).norm(dim=-1).quantile(0.9)
+    ahead = away @ pose[:, 2]
+    if ahead < 0.1 * extent:  # they look at nothing in common
+        ahead = 2 * extent.clamp(min=1e-3)
+    return paths.spiral(n, views, pose, float(ahead))
+
+
+def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Path]:
+    """Film the views of `take`: OUT.mp4 and OUT.gif, and OUT_depth.mp4; returns the films. chunk: rays at a time.
+
+    Frames lie in OUT/frames until the films are made. Those of a film that was interrupted are taken as they are if it
+    is the same film: views, size and weights.
+    """
+    folder, n = out / "frames", len(take.views)
+    pictures = [folder / f"{i:05d}.png" for i in range(n)]
+    depths = [folder / f"{i:05d}_depth.png" for i in range(n)]
+    done, span = _resume(folder, _identity(out, take), pictures, depths if take.depth != "none" else pictures)
+    if done:
+        console.print(f"resuming at frame {done + 1} of {n}" if done < n else f"all {n} frames are there")
+    try:
+        # closed at once, so that nothing is drawn over the message of an interrupt
+        with closing(progress(range(done, n), n, f"filming {out.name}", done)) as frames:
+            for i in frames:
+                view = take.views[i]
+                image = render_view(model, view, chunk).cpu()
+                if span is None:
+                    span = media.depth_span(image.depth, image.opacity, view.near, view.far)
+                    _write_manifest(folder, {**_identity(out, take), "span": span})
+                media.write_png(pictures[i], image.rgb)
+                if take.depth != "none":
+                    media.write_png(depths[i], media.depth_colours(image.depth, *span, image.opacity))
+                if take.depth_files:
+                    take.depth_files.write(i, image.depth)
+        written = _encode(out, pictures, depths, take)
+    except KeyboardInterrupt:
+        there = _count(pictures, pictures)
+        raise KeyboardInterrupt(f"{there} of {n} frames are in {folder}: the same command goes on") from None
+    if not take.keep_frames:
+        shutil.rmtree(folder)
+        if not any(out.iterdir()):
+            out.rmdir()
+    return written
+
+
+def tell(written: Sequence[Path], take: Take, what: str = "") -> None:
+    """Print what was written."""
+    width, height = take.views[0].size
+    sizes = ", ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in written)
+    console.print(f"{what}{len(take.views)} frames of {width}x{height}: {sizes}", markup=False)
+
+
+def _encode(out: Path, pictures: Sequence[Path], depths: Sequence[Path], take: Take) -> list[Path]:
+    if take.depth == "side":
+        return media.write_films(out, [pictures, depths], take.fps)
+    written = media.write_films(out, [pictures], take.fps)
+    if take.depth == "separate":
+        written += media.write_films(out.with_name(f"{out.name}_depth"), [depths], take.fps, gif=False)
+    return written
+
+
+def _identity(out: Path, take: Take) -> dict[str, object]:
+    """What tells two films apart. What depth is written in full precision belongs to it: frames of a film that was made
+    without are of no use."""
+    digest = hashlib.sha256()
+    for view in take.views:
+        camera = view.camera
+        digest.update(repr((view.size, camera.pixel_offset, view.near, view.far, view.ndc, view.background)).encode())
+        for tensor in (camera.c2w, camera.K):
+            digest.update(tensor.double().cpu().numpy().tobytes())
+    kept = "none" if take.depth_files is None else "bytes" if take.depth_files.as_bytes else "pfm"
+    identity = {"film": out.name, "cameras": digest.hexdigest(), "depth": take.depth != "none"}
+    return {**identity, "depth_files": kept, "weights": take.stamp}
+
+
+def _resume(
+    folder: Path, identity: dict[str, object], pictures: Sequence[Path], depths: Sequence[Path]
+) -> tuple[int, tuple[float, float] | None]:
+    """How many frames of this very film are there, and its range of depths; frames of another one are removed."""
+    try:
+        stored = json.loads((folder / "film.json").read_text(encoding="utf-8"))
+        low, high = stored.pop("span")
+        if stored == identity:
+            return _count(pictures, depths), (float(low), float(high))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # there is none, or it was cut short: no frame can be trusted
+    if folder.is_dir():
+        with media.write_errors(folder):
+            shutil.rmtree(folder)
+    return 0, None
+
+
+def _count(pictures: Sequence[Path], depths: Sequence[Path]) -> int:
+    pairs = zip(pictures, depths, strict=True)
+    return next((i for i, (a, b) in enumerate(pairs) if not (a.is_file() and b.is_file())), len(pictures))
+
+
+def _write_manifest(folder: Path, content: dict[str, object]) -> None:
+    with media.atomic_write(folder / "film.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

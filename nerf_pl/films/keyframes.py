@@ -1,0 +1,257 @@
+"""Camera paths through keyframes: views in time order, joined smoothly, and the files that hold them."""
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl.cameras import Cameras
+from nerf_pl.errors import UserError
+from nerf_pl.films.paths import UP, framed, look_at
+
+
+@dataclass(frozen=True)
+class Keyframes:
+    """Cameras, of one size, that a film passes at `times` (seconds, rising).
+
+    period: not None says that the film is a loop of two cameras or more, and how long until it is back at the first.
+    fps: what a file asks for, if it does.
+    """
+
+    cameras: Cameras
+    times: Float[Tensor, "C"]
+    period: float | None = None
+    fps: float | None = None
+
+    @property
+    def duration(self) -> float:
+        return self.period or float(self.times[-1] - self.times[0])
+
+    def at(self, times: Float[Tensor, "T"]) -> Cameras:
+        """The cameras at any times between the first and the last; at a keyframe's time exactly that keyframe.
+
+        Positions, rotations (as quaternions) and intrinsics are Catmull-Rom splines in time, so that their speed has no
+        jumps.
+        """
+        cameras, knots = self.cameras, self.times.double()
+        c2w, K = cameras.c2w.double(), cameras.K.double()
+        turned = _continuous(quaternions(c2w[:, :, :3]))
+        values = torch.cat([c2w[:, :, 3], K.flatten(1), turned], 1)
+        if self.period is not None:
+            # one knot before the first and two after the last, so that the loop is as smooth where it closes
+            around = [len(values) - 1, *range(len(values)), 0, 1]
+            shift = knots.new_tensor([-1, *[0] * len(values), 1, 1])
+            values, knots = values[around], knots[around] + shift * self.period
+            values = torch.cat([values[:, :12], _continuous(values[:, 12:])], 1)
+        found = spline(values, knots, times.double())
+        rotations = rotation_matrices(found[:, 12:])
+        path = torch.cat([rotations, found[:, :3, None]], -1)
+        return replace(cameras, c2w=path.to(cameras.c2w), K=found[:, 3:12].view(-1, 3, 3).to(cameras.K))
+
+    def frames(self, fps: float) -> int:
+        """How many frames a film has that takes its time."""
+        return max(round(self.duration * fps) + (self.period is None), 1)
+
+    def film(self, n: int) -> Cameras:
+        """n cameras, evenly spaced in time; of a loop the last is one step before the first."""
+        start, steps = float(self.times[0]), torch.arange(n, dtype=torch.float64)
+        return self.at(start + steps * (self.duration / max(n if self.period else n - 1, 1)))
+
+
+def spline(values: Float[Tensor, "N D"], knots: Float[Tensor, "N"], at: Float[Tensor, "T"]) -> Float[Tensor, "T D"]:
+    """A Catmull-Rom spline with uneven knots: through values[i] at knots[i], once continuously differentiable.
+
+    Its slope at a knot is that of the parabola through it and its neighbours. knots: rising. Beyond them it stays.
+    """
+    if len(knots) == 1:
+        return values.expand(len(at), -1)
+    h = torch.diff(knots)[:, None]
+    slopes = torch.diff(values, dim=0) / h
+    inner = (slopes[:-1] * h[1:] + slopes[1:] * h[:-1]) / (h[1:] + h[:-1])
+    ends = (2 * slopes[:1] - inner[:1], 2 * slopes[-1:] - inner[-1:]) if len(inner) else (slopes, slopes)
+    tangents = torch.cat([ends[0], inner, ends[1]])
+    at = at.clamp(knots[0], knots[-1])
+    i = (torch.searchsorted(knots, at, right=True) - 1).clamp(0, len(h) - 1)
+    s = (at - knots[i])[:, None] / h[i]
+    fresh, out = (1 + 2 * s) * (1 - s) ** 2 * values[i], s * (1 - s) ** 2 * h[i] * tangents[i]  # Hermite
+    return fresh + out + s**2 * (3 - 2 * s) * values[i + 1] - s**2 * (1 - s) * h[i] * tangents[i + 1]
+
+
+def quaternions(rotations: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 4"]:
+    """Unit quaternions (w, x, y, z) of rotation matrices; of the two for each, any."""
+    m = rotations
+    xx, yy, zz = m[:, 0, 0], m[:, 1, 1], m[:, 2, 2]
+    wx, wy, wz = m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]
+    xy, xz, yz = m[:, 1, 0] + m[:, 0, 1], m[:, 0, 2] + m[:, 2, 0], m[:, 2, 1] + m[:, 1, 2]
+    # 4 q q^T; its longest column, which cannot vanish, is a multiple of q
+    rows = [1 + xx + yy + zz, wx, wy, wz, wx, 1 + xx - yy - zz, xy, xz]
+    rows += [wy, xy, 1 - xx + yy - zz, yz, wz, xz, yz, 1 - xx - yy + zz]
+    products = torch.stack(rows, -1).view(-1, 4, 4)
+    longest = products.norm(dim=1).argmax(-1)
+    return torch.nn.functional.normalize(products[torch.arange(len(m)), :, longest], dim=-1)
+
+
+def rotation_matrices(quaternions: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
+    """The inverse of `quaternions`; these need not have unit length."""
+    w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
+    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
+    rows += [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
+    rows += [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
+    return torch.stack(rows, -1).view(-1, 3, 3)
+
+
+def _continuous(quaternions: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
+    """Of q and -q, which are the same rotation, the one nearer to the one before."""
+    flips = torch.where((quaternions[1:] * quaternions[:-1]).sum(-1) < 0, -1.0, 1.0).cumprod(0)
+    return torch.cat([quaternions[:1], quaternions[1:] * flips[:, None]])
+
+
+def through_views(views: Cameras, count: int, every: int | None = None, loop: bool = False) -> Keyframes:
+    """Keyframes at `count` of the views, or at every so many of them, in their order: that of the capture or, if they
+    jump about in it, from each to the nearest that is left.
+
+    Times rise with the square root of the way between views (centripetal), where a turn of one radian counts as much as
+    a way as long as the views' typical distance from their middle; their unit means nothing. Raises ValueError for
+    every < 1 or beyond the views.
+    """
+    if every is not None and not 1 <= every <= len(views):
+        raise ValueError(f"every {every} of {len(views)} views")
+    count = min(max(count, 1), len(views))
+    picked = torch.arange(0, len(views), every) if every else torch.linspace(0, len(views) - 1, count).round().long()
+    c2w = views.c2w.double().cpu()
+    far = _distances(c2w)
+    order = _tour(far)
+    straight = torch.arange(len(order))
+    if _length(far, straight) <= 2 * _length(far, order):
+        order = straight
+    order = order[picked]
+    views = framed(views, *views.size(int(order[0])))[order]
+    ways = far[order, order.roll(-1)].clamp(min=1e-6).sqrt()  # the last leads back
+    times = torch.cat([ways.new_zeros(1), ways[:-1].cumsum(0)])
+    return Keyframes(views, times, float(times[-1] + ways[-1]) if loop and len(order) > 1 else None)
+
+
+def _distances(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C C"]:
+    centres, R = c2w[:, :, 3], c2w[:, :, :3]
+    unit = (centres - centres.mean(0)).norm(dim=-1).median().clamp(min=1e-9)
+    traces = torch.einsum("iab,jab->ij", R, R)
+    return torch.cdist(centres, centres) / unit + ((traces - 1) / 2).clamp(-1, 1).arccos()
+
+
+def _tour(far: Float[Tensor, "C C"]) -> Tensor:
+    """All of them, each time on to the nearest one that is left."""
+    order, left = [0], far.clone()
+    left.fill_diagonal_(math.inf)
+    for _ in range(len(far) - 1):
+        left[:, order[-1]] = math.inf
+        order.append(int(left[order[-1]].argmin()))
+    return torch.tensor(order)
+
+
+def _length(far: Float[Tensor, "C C"], order: Tensor) -> float:
+    return float(far[order[:-1], order[1:]].sum())
+
+
+def read_keyframes(path: Path, like: Cameras) -> Keyframes:
+    """The keyframes in a JSON file; poses are in the scene's own coordinates.
+
+    Ours: {"keyframes": [{"time": 0, "position": [x, y, z], "look_at": [x, y, z], "up": [0, 0, 1], "fov": 50}, ...]},
+    with "c2w" (4x4, OpenGL axes) in place of position, look_at and up; optional "loop", "fps", "width", "height". time:
+    seconds, by default one for each. fov: vertical, in degrees; by default that of the first of the cameras `like`.
+    Or a camera_path.json of nerfstudio, of which every camera is a frame. Raises UserError that names what is wrong.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; give the file of a camera path") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}; correct it") from error
+    values = values if isinstance(values, dict) else {}
+    foreign = "camera_path" in values
+    name = "camera_path" if foreign else "keyframes"
+    entries = values.get(name)
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path} has no cameras: list them under keyframes (or camera_path, as nerfstudio does)")
+    sizes = ("render_width", "render_height") if foreign else ("width", "height")
+    width, height = (
+        _positive(values, key, f"{path}", default) for key, default in zip(sizes, like.size(0), strict=True)
+    )
+    if width != int(width) or height != int(height):
+        raise UserError(f"{path}: {sizes[0]} {width} and {sizes[1]} {height} must be whole numbers of pixels")
+    like = framed(like[:1], *like.size(0)) if like.sizes is not None else like[:1]
+    like = framed(like, int(width), int(height))
+    fps = _positive(values, "fps", f"{path}", 30.0) if "fps" in values else None
+    poses, lenses, times = [], [], []
+    for i, entry in enumerate(entries):
+        where = f"{path}: {name} {i}"
+        entry = entry if isinstance(entry, dict) else {}
+        if entry.get("camera_type", "perspective") != "perspective":
+            raise UserError(f"{where} has camera_type {entry['camera_type']!r}: only perspective can be filmed")
+        poses.append(_pose(entry, "camera_to_world" if foreign else "c2w", where))
+        lenses.append(_lens(entry, like, where))
+        times.append(i / (fps or 30.0) if foreign else _number(entry.get("time", float(i)), where, "time"))
+        if i and times[i] <= times[i - 1]:
+            raise UserError(f"{where} has time {times[i]:g}, but the one before {times[i - 1]:g}: times must rise")
+    span, n = times[-1] - times[0], len(times)
+    period = span * n / (n - 1) if values.get("loop") is True and not foreign and n > 1 else None
+    c2w = torch.from_numpy(np.stack(poses)).to(like.c2w)
+    return Keyframes(replace(like, c2w=c2w, K=torch.stack(lenses)), torch.tensor(times).double(), period, fps)
+
+
+def _pose(entry: dict[str, Any], key: str, where: str) -> Float[np.ndarray, "3 4"]:
+    if key not in entry and "position" in entry:
+        position, target = (_vector(entry.get(name), where, name) for name in ("position", "look_at"))
+        up = _vector(entry.get("up", UP), where, "up")
+        try:
+            return look_at(torch.tensor([position]).double(), target, up)[0].numpy()
+        except ValueError as error:
+            raise UserError(f"{where}: {error}; move it, or give another up") from error
+    try:
+        matrix = np.array(entry.get(key), np.float64)
+    except (TypeError, ValueError):  # rows of different lengths, or words
+        matrix = np.empty(0)
+    if matrix.size not in (12, 16) or not np.isfinite(matrix).all():
+        remedy = f"give {key} as a 4x4 matrix of numbers{'' if key != 'c2w' else ', or position and look_at'}"
+        raise UserError(f"{where} has no pose: {remedy}")
+    matrix = matrix.reshape(-1, 4)[:3]
+    rotation = matrix[:, :3]
+    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
+        raise UserError(f"{where}: {key} does not hold a rotation; give right, up and back, of unit length, as columns")
+    return matrix
+
+
+def _lens(entry: dict[str, Any], like: Cameras, where: str) -> Float[Tensor, "3 3"]:
+    """Intrinsics with the field of view of a keyframe, or those of `like`."""
+    if entry.get("fov") is None:
+        return like.K[0]
+    fov = _number(entry["fov"], where, "fov")
+    if not 0 < fov < 180:
+        raise UserError(f"{where} has fov {fov:g}: give the vertical field of view in degrees, 0 to 180")
+    focal = like.height / 2 / math.tan(math.radians(fov) / 2)
+    return like.K.new_tensor([[focal, 0, like.width / 2], [0, focal, like.height / 2], [0, 0, 1]])
+
+
+def _vector(value: object, where: str, name: str) -> tuple[float, float, float]:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise UserError(f"{where} has {name} {value!r}: give three numbers")
+    x, y, z = (_number(v, where, name) for v in value)
+    return x, y, z
+
+
+def _number(value: object, where: str, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{where} has {name} {value!r}: give a number")
+    return float(value)
+
+
+def _positive(values: dict[str, Any], name: str, where: str, default: float) -> float:
+    number = _number(values.get(name, default), where, name)
+    if number <= 0:
+        raise UserError(f"{where} has {name} {number:g}: give a positive number")
+    return number

@@ -1,0 +1,47 @@
+"""Options of a film."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from nerf_pl.options.ranges import POSITIVE, Range, at_least
+
+PATHS = ("auto", "360", "spiral", "interpolate", "test")
+FRAMES, FPS = 120, 30.0
+
+
+def _is_path(path: str) -> bool:
+    return path in PATHS or path.endswith(".json") or Path(path).is_file()
+
+
+def _is_size(size: tuple[int, int]) -> bool:
+    return min(size) >= 1
+
+
+@dataclass(frozen=True)
+class FilmOptions:
+    path: Annotated[str, Range(_is_path, f"give {', '.join(PATHS)} or the path of a .json file")] = "auto"
+    """360 turns around the scene; spiral moves about among the training views, interpolate through them; test shows the
+    test views; FILE.json has keyframes, or is a path of nerfstudio. auto: spiral for photos from one side, else 360."""
+    frames: Annotated[int | None, at_least(1)] = None
+    """Frames of the film. 120 by default; of a file, as many as it takes."""
+    fps: Annotated[float | None, Range(lambda value: 0 < value <= 1000, "give a positive number")] = None
+    """Frames per second. 30 by default, or what a file asks for."""
+    elevation: Annotated[float | None, Range(lambda v: -90 < v < 90, "give degrees between -90 and 90")] = None
+    """360: degrees above the horizon. 30 for Blender scenes, else as high as the training views."""
+    radius: Annotated[float | None, POSITIVE] = None
+    """360: distance from what is looked at, in world units. 4 for Blender scenes, else that of the training views."""
+    every: Annotated[int | None, at_least(1)] = None
+    """interpolate: pass every so many training views. By default one in ten frames."""
+    loop: bool = False
+    """interpolate: go back to the first view."""
+    depth: Literal["separate", "side", "none"] = "separate"
+    """A film of depth: one of its own, side by side with the colours in one film, or none."""
+    keep_frames: bool = False
+    """Keep the frames as PNG files, too."""
+    img_wh: Annotated[tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels")] = None
+    """Width and height of the film, of any aspect ratio. By default that of the first training image."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from ()

@@ -1,0 +1,29 @@
+"""Neural radiance fields as the 2020 paper has them (Mildenhall et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nerf_pl.methods.method import Foreign, Method
+from nerf_pl.methods.nerf.options import PRESET, NeRFOptions, complete, pixel_offset
+from nerf_pl.options import Config
+
+if TYPE_CHECKING:
+    import torch
+
+    from nerf_pl.methods.model import Model
+
+
+def _make(config: Config, device: torch.device, rank: int = 0) -> Model:
+    from nerf_pl.methods.nerf.model import make
+
+    return make(config, device, rank)
+
+
+def _foreign() -> Foreign:
+    from nerf_pl.methods.nerf import foreign
+
+    return foreign
+
+
+NERF = Method(NeRFOptions, PRESET, complete, _make, pixel_offset, _foreign)

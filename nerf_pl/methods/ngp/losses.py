@@ -1,0 +1,36 @@
+"""What the hash-grid method learns from, beside the error of the colours.
+
+Each loss is one function here, which adds its part to the `ops.Target` of a step; its formula is the function of the
+same name in `ops.hash_field.losses`, its weight the option of the same name.
+"""
+
+from dataclasses import replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl.methods.ngp.options import NGPOptions, known
+from nerf_pl.ops import Stride, Target
+from nerf_pl.types import Samples
+
+
+def distortion(target: Target, samples: Samples, stride: Stride, options: NGPOptions) -> Target:
+    """Gather what a ray sees in one place: places are lengths that grow by as much with every step."""
+    weight = known(options.distortion)
+    if not weight:
+        return target
+    place, width = stride.place(samples.t), stride.step / stride.side
+    return replace(target, place=place, width=width, distortion=weight)
+
+
+def smoothness(target: Target, samples: Samples, stride: Stride, options: NGPOptions) -> Target:
+    """Make the eight entries around a point alike."""
+    return replace(target, smoothness=known(options.smoothness))
+
+
+LOSSES = (distortion, smoothness)
+
+
+def noisy(samples: Samples, noise: Float[Tensor, "N"], options: NGPOptions) -> Samples:
+    """Samples whose density is multiplied by exp(density_noise * noise): it enters as its product with dt."""
+    return replace(samples, dt=samples.dt * (known(options.density_noise) * noise).exp())

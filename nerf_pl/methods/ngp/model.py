@@ -1,0 +1,241 @@
+"""The hash-grid method: a field over a box, and rays that skip what is empty."""
+
+import itertools
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nerf_pl import ops
+from nerf_pl.cameras import ndc_points, ndc_scale
+from nerf_pl.errors import UserError
+from nerf_pl.methods.ngp.field import HashField
+from nerf_pl.methods.ngp.hull import possible_cells, scene_box
+from nerf_pl.methods.ngp.losses import LOSSES, noisy
+from nerf_pl.methods.ngp.occupancy import OccupancyGrid
+from nerf_pl.methods.ngp.optimizer import GridAdam
+from nerf_pl.methods.ngp.options import NGPOptions, known
+from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Target
+from nerf_pl.options import Config, OptimOptions
+from nerf_pl.randomness import Stream, normal, uniform
+from nerf_pl.rendering import over
+from nerf_pl.scenes import Scene
+from nerf_pl.types import Background, Batch, Pixels, Rays
+
+UPDATE_EVERY = 16  # steps between two updates of the occupancy grid
+ROOM = 2**16  # samples at a time in rendering, at least
+STOP = 1e-3  # share of the light with which a ray ends in rendering
+CPU_MASKS = 20  # views whose masks tell a CPU where the scene is
+MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # widths of the networks that the kernels hold on chip
+AHEAD = (0.0, 0.0, -1.0)  # the direction along which lengths in normalised device coordinates are compared
+
+
+class NGP(nn.Module):
+    """A hash-grid field behind an occupancy grid, after Instant-NGP (Mueller et al. 2022); see `methods.Model`.
+
+    options: complete, so that no size is None. seed: of the random numbers of a training step; those of the occupancy
+    grid take `grid_seed`, so that processes that train together draw different pixels and keep the same grid.
+    """
+
+    precrop_steps: ClassVar[int] = 0
+    fixed_batches: ClassVar[bool] = False
+    state_of_a_run: ClassVar[frozenset[str]] = frozenset({"step", "occupancy.seen"})
+    essential_state: ClassVar[frozenset[str]] = frozenset({"occupancy.aabb"})
+    memory_options: ClassVar[str] = "--samples, --log2_size or --batch_size"
+    chip_options: ClassVar[str] = "--colour_hidden or --hidden"
+    size_options: ClassVar[str] = "the sizes of its grid"
+    step: Tensor
+    active: Tensor
+    kept: Tensor
+    least: Tensor
+
+    def __init__(self, options: NGPOptions, backend: Backend, seed: int = 0, grid_seed: int = 0):
+        super().__init__()
+        o = options
+        self.options, self.backend, self.seed, self.grid_seed = options, backend, seed, grid_seed
+        self.rays_per_pixel, self.samples = known(o.rays_per_pixel), known(o.samples)
+        self.ndc: tuple[float, float] | None = None
+        sizes = known(o.levels), known(o.features), known(o.log2_size)
+        layout = GridLayout(*sizes, o.base_resolution, known(o.finest_resolution))
+        networks = FieldLayout(layout.width, o.hidden, o.outputs, 16, known(o.colour_hidden))
+        self.field = HashField(layout, networks, backend)
+        box = torch.tensor([[0.0] * 3, [1.0] * 3])
+        kind = {"unbounded": known(o.unbounded), "extended": known(o.extended), "detail": known(o.seen_detail)}
+        self.occupancy = OccupancyGrid(box, known(o.cells), backend, **kind)
+        self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
+        # rays that the next step takes, and that the last one had room for
+        self.register_buffer("active", torch.full((1,), max(self.samples // 64, 64), dtype=torch.int32))
+        self.register_buffer("kept", torch.ones(1, dtype=torch.int32))
+        self.register_buffer("least", torch.full((1,), 1e-9))  # see `ops.Target`
+        self._measure()
+        self.register_load_state_dict_post_hook(lambda module, _: module._measure())
+
+    @property
+    def random_background(self) -> bool:
+        return self.options.random_background
+
+    @property
+    def can_be_captured(self) -> bool:
+        """Kernels fill a fixed number of samples; in plain PyTorch the sizes of tensors follow from values."""
+        return self.backend.march != "reference"
+
+    def _measure(self) -> None:
+        """How rays step follows from the scene's box."""
+        low, high = self.occupancy.aabb.unbind(0)
+        self.stride = self.occupancy.stride(float((high - low).norm()) / known(self.options.march_steps))
+
+    def fit(self, scene: Scene, keep_box: bool = False) -> None:
+        """Take the box, and the cells that can hold something, from the cameras and masks of a scene; see
+        `hull.scene_box`. A CPU looks at the masks of some views alone, for time's sake."""
+        grid, device = self.occupancy, self.occupancy.aabb.device
+        self.ndc = scene.ndc
+        if scene.ndc is not None:  # the box is as tight as the cameras' frusta
+            grid.aabb.copy_(scene.aabb)
+            grid.restrict(torch.ones_like(grid.possible).view(3 * (grid.size,)))
+        else:
+            every = max(len(scene) // CPU_MASKS, 1) if device.type == "cpu" else 1
+            cameras = scene.cameras[::every].to(device)
+            masks = scene.images[::every, ..., 3].to(device) > 0 if scene.images.shape[-1] == 4 else None
+            if keep_box:
+                possible = possible_cells(cameras, masks, grid.aabb, grid.size, grid.unbounded)
+            else:
+                box, possible = scene_box(cameras, masks, scene.aabb.to(device), grid.size, grid.unbounded)
+                grid.aabb.copy_(box)
+            grid.restrict(possible)
+        self._measure()
+
+    # ---- training ----------------------------------------------------------------------------------------------------
+
+    def before_step(self, step: int) -> None:
+        """Update the occupancy grid, every 16 steps.
+
+        The grid is the same in all processes that train together. Which of its cells count as visible differs, since
+        each process marks what its own rays have seen.
+        """
+        self.occupancy.forget_shown()
+        if step % UPDATE_EVERY:
+            return
+        at = torch.full_like(self.step, step)
+
+        def numbers(n: int) -> Tensor:
+            return uniform(self.grid_seed, at, Stream.CELLS, (n,), backend=self.backend)
+
+        turn, since = step // UPDATE_EVERY, step - known(self.options.horizon)
+        density = self._trained_density
+        self.occupancy.update(density, numbers, march_step=self.stride.step, turn=turn, since=since)
+
+    def batch_limit(self) -> int | None:
+        """In plain PyTorch a ray that does not fit into the budget is still drawn."""
+        return None if self.can_be_captured else int(1.5 * int(self.active)) + 1
+
+    def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Mean squared error of the pixels whose rays the sample budget has room for, twice: to lower and to report."""
+        grid, rays, o = self.occupancy, batch.rays, self.options
+        jitter = uniform(self.seed, self.step, Stream.JITTER, (len(rays),), backend=self.backend)
+        budget = Budget(self.samples, self.active, self.kept, grid.visible, grid.detail)
+        found = grid.march(rays, self.stride, jitter, budget)
+        samples = found.samples
+        mark = self.kept, found.cells, grid.seen, self.step
+        target = Target(batch.rgb, batch.background, *mark, self.least, o.grad_share)
+        for add in LOSSES:
+            target = add(target, samples, self.stride, o)
+        if o.density_noise:
+            noise = normal(self.seed, self.step, Stream.NOISE, len(samples), backend=self.backend)
+            samples = noisy(samples, noise, o)
+        view = ops.spherical_harmonics(rays.viewdirs, self.kept, backend=self.backend)
+        loss = ops.field_loss(found.unit, view, samples, self.field.weights, target, backend=self.backend)
+        return loss, loss.detach()
+
+    def make_optimizer(self, options: OptimOptions) -> torch.optim.Optimizer:
+        """An Adam of its own kind, see `GridAdam`."""
+        field, rate = self.field, known(self.options.network_rate)
+        copies: dict[Tensor, Tensor] = {} if field.values is None else {field.table: field.values}
+        how = {"lr": options.lr, "weight_decay": options.weight_decay, "network_rate": rate, "backend": self.backend}
+        return GridAdam([field.table], [field.params], copies=copies, **how)
+
+    def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Compile its kernels."""
+        assert isinstance(optimizer, GridAdam)
+        optimizer.prepare()
+
+    def counts(self, optimizer: torch.optim.Optimizer) -> Float[Tensor, "2"] | None:
+        """Rays that the last step had room for, and steps that were left out."""
+        assert isinstance(optimizer, GridAdam)
+        return torch.stack([self.kept[0].to(torch.float32), optimizer.skipped])
+
+    def samples_in(self, rays: int) -> int:
+        """The budget, or less if there were rays too few to fill it."""
+        return int(self.samples * min(rays / max(int(self.active), 1), 1))
+
+    # ---- evaluation --------------------------------------------------------------------------------------------------
+
+    def render(self, rays: Rays, background: Background) -> Pixels:
+        """Pixels of one level. Samples are asked for a few at a time, and a ray ends where little light is left."""
+        grid, backend = self.occupancy, self.backend
+        shown, room = grid.shown(), max(4 * len(rays), ROOM)
+        way = ops.advance(rays, shown.bits, grid.aabb, grid.through_shown(self.stride), room, backend=backend)
+        view = ops.spherical_harmonics(rays.viewdirs, backend=backend)
+        first = len(way.passes)
+        for turn, k in enumerate(itertools.chain(way.passes, itertools.repeat(way.passes[-1]))):
+            if turn >= first and not way.left():  # it waits for the device, so ask late
+                break
+            unit, ray_ids, count = way.fill(k)
+            sigma, rgb = ops.hash_field(grid.moved(unit), view, ray_ids, self.field.weights, count, backend=backend)
+            way.blend(sigma, rgb, k, STOP)
+        return over(Pixels(way.rgb, way.depth, 1 - way.passed, way.passed.new_zeros(0)), background)
+
+    @torch.no_grad()
+    def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """Density per world length, as evaluation shows it. In normalised device coordinates it is that seen along -z.
+        Without a gradient."""
+        unit, scale = self._place(xyz, xyz.new_tensor(AHEAD).expand_as(xyz))
+        moved = self.occupancy.moved(unit)
+        return ops.hash_density(moved, self.field.weights, backend=self.backend) * scale
+
+    @torch.no_grad()
+    def radiance(
+        self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
+        """Density per world length and colour, as evaluation shows them, at world points seen along unit directions.
+        Without a gradient."""
+        unit, scale = self._place(xyz, dirs)
+        view = ops.spherical_harmonics(dirs, backend=self.backend)
+        ids = torch.arange(len(xyz), dtype=torch.int32, device=xyz.device)
+        weights = self.field.weights
+        sigma, rgb = ops.hash_field(self.occupancy.moved(unit), view, ids, weights, backend=self.backend)
+        return sigma * scale, rgb
+
+    def describe(self) -> str:
+        """The precision of the field."""
+        return "fp32" if self.backend.hash_field == "reference" else "fp16"
+
+    def _place(
+        self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+        """World points in the unit cube, and what to multiply the field's density with there: 0 where evaluation shows
+        nothing."""
+        lengths = torch.ones_like(xyz[:, 0])
+        if self.ndc is not None:
+            xyz, lengths = ndc_points(xyz, self.ndc), ndc_scale(xyz, dirs, self.ndc)
+        unit, shrunk = self.occupancy.unit(xyz)
+        return unit, lengths * self.occupancy.shows(unit) / self.stride.side / shrunk
+
+    def _trained_density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """Density at points of the model's space, wherever they lie, for the occupancy grid."""
+        unit, shrunk = self.occupancy.unit(xyz)
+        return ops.hash_density(unit, self.field.weights, backend=self.backend) / self.stride.side / shrunk
+
+
+def make(config: Config, device: torch.device, rank: int = 0) -> NGP:
+    """See `methods.method.Make`. Raises UserError for networks that the kernels cannot hold."""
+    options = config.model
+    assert isinstance(options, NGPOptions)
+    backend = ops.choose(device, config.train.precision)
+    for name, most in MOST_HIDDEN.items():
+        if backend.hash_field != "reference" and getattr(options, name) > most:
+            told = f"--{name} {getattr(options, name)} is too wide for the GPU kernels"
+            raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        return NGP(options, backend, config.train.seed + 1_000_003 * rank, config.train.seed)

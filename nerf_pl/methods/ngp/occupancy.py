@@ -1,0 +1,176 @@
+"""Where there is something: a grid that follows the density."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from nerf_pl.methods.ngp.hull import points_of
+from nerf_pl.methods.ngp.visibility import Shown, bits_at, cell_numbers, moved, what_shows
+from nerf_pl.ops import Backend, Budget, March, Stride, contract, march, pack_bits
+from nerf_pl.types import Rays
+
+THRESHOLD = 0.01  # share of the light that an occupied cell takes, at least, in one step of the march
+PART = {"cuda": 2**19, "cpu": 2**14}  # cells at which one update asks for the density, at most
+WHOLE = 16  # the first updates ask at all cells
+DECAY = 0.95  # of the densities found, in an update
+CONE = 1 / 256  # step over distance, where steps of an unbounded space grow (Mueller et al. 2022, appendix E.1)
+
+
+class OccupancyGrid(nn.Module):
+    """A grid of size^3 cells over a box, each with the density last seen in it (Mueller et al. 2022, appendix E.2).
+
+    A cell is occupied if light would lose more than THRESHOLD of itself within a step of the march. `possible` cells
+    are those that may ever be occupied: cells where no camera looks, or where the masks leave nothing, may not.
+    unbounded: the box is the middle of all of space, see `ops.contract`. detail, extended: what evaluation shows, see
+    `visibility.what_shows`.
+    """
+
+    aabb: Tensor
+    density: Tensor
+    bits: Tensor
+    seen: Tensor
+    visible: Tensor
+    possible: Tensor
+
+    def __init__(
+        self,
+        aabb: Float[Tensor, "2 3"],
+        size: int,
+        backend: Backend,
+        *,
+        unbounded: bool = False,
+        extended: bool = False,
+        detail: int = 1,
+    ):
+        super().__init__()
+        if size % 32:
+            raise ValueError(f"size={size} must be a multiple of 32")
+        self.size, self.backend = size, backend
+        self.unbounded, self.extended, self.detail = unbounded, extended, detail
+        self.register_buffer("aabb", aabb.to(torch.float32))
+        self.register_buffer("density", torch.zeros(size**3))
+        self.register_buffer("bits", torch.full((size**3 // 32,), -1, dtype=torch.int32))
+        # the last step in which light reached a part of a cell; the parts of a cell come one after the other
+        self.register_buffer("seen", torch.zeros((size * detail) ** 3, dtype=torch.int32))
+        self.register_buffer("visible", torch.full((size**3 // 32,), -1, dtype=torch.int32))
+        self.register_buffer("possible", torch.ones(size**3, dtype=torch.bool))
+        self._cells: Tensor | None = None  # numbers of the possible cells
+        self._shown: Shown | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module._changed())
+
+    def restrict(self, possible: Bool[Tensor, "G G G"]) -> None:
+        """Only these cells, indexed [z, y, x], may be occupied from now on; all of them are until the next update."""
+        self.possible.copy_(possible.reshape(-1))
+        self.bits.copy_(pack_bits(self.possible))
+        self.visible.copy_(self.bits)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._cells = self._shown = None
+
+    # ---- space -------------------------------------------------------------------------------------------------------
+
+    def stride(self, step: float) -> Stride:
+        """Steps of this world length; those of an unbounded space grow with the distance."""
+        side = float((self.aabb[1] - self.aabb[0]).max())  # waits for a GPU, so ask once
+        return Stride(step, self.size, side, step / CONE if self.unbounded else None)
+
+    def unit(self, xyz: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"] | float]:
+        """World points in the unit cube, and by how much lengths there have shrunk.
+
+        The longest side of the box fills the cube, or half of it where space is unbounded.
+        """
+        if self.unbounded:
+            return contract(xyz, self.aabb)
+        return (xyz - self.aabb[0]) / (self.aabb[1] - self.aabb[0]).max(), 1.0
+
+    @property
+    def span(self) -> Float[Tensor, "3"]:
+        """The sides of the grid in the unit cube."""
+        sides = self.aabb[1] - self.aabb[0]
+        return torch.ones_like(sides) if self.unbounded else sides / sides.max()
+
+    def march(self, rays: Rays, stride: Stride, jitter: Float[Tensor, "R"], budget: Budget) -> March:
+        """Samples of a training step in occupied cells; see `ops.march`."""
+        return march(rays, self.bits, self.aabb, jitter, stride, budget, backend=self.backend)
+
+    # ---- what evaluation shows ---------------------------------------------------------------------------------------
+
+    def shown(self) -> Shown:
+        """What evaluation shows; kept until training goes on."""
+        if self._shown is None:
+            self._shown = what_shows(self._occupied(), self.seen, self.size, self.detail, self.extended)
+        return self._shown
+
+    def forget_shown(self) -> None:
+        """Training goes on: light will reach other cells."""
+        self._shown = None
+
+    def through_shown(self, stride: Stride) -> Stride:
+        """The same steps through the grid that `shown` speaks of."""
+        return replace(stride, size=self.shown().size)
+
+    def moved(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Points of the unit cube, to where evaluation asks the field for them."""
+        source = self.shown().source
+        return unit if source is None else moved(unit, source, self.size, self.span)
+
+    def shows(self, unit: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
+        """Whether evaluation shows what lies at these points of the unit cube."""
+        shown = self.shown()
+        place = unit / self.span
+        inside = ((place >= 0) & (place <= 1)).all(1)
+        cells = cell_numbers((place * shown.size).long().clamp(0, shown.size - 1), shown.size)
+        return bits_at(shown.bits, cells) & inside
+
+    # ---- following the density ---------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def update(
+        self,
+        density: Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]],
+        uniform: Callable[[int], Float[Tensor, "M"]],
+        *,
+        march_step: float,
+        turn: int,
+        since: int,
+    ) -> None:
+        """Ask for the density at a random point of possible cells, and set the bits.
+
+        Once the field has formed, a part of the cells in turn will do. What was found before fades by DECAY, so that a
+        cell whose random point missed the surface stays for some updates. A cell is visible if light reached a sample
+        in it in a training step after `since`.
+        density: world points to densities. uniform: a number n to n random numbers in [0, 1). turn: of the updates.
+        """
+        cells, n_parts = self._due(turn)
+        n, size = len(cells), self.size
+        place = torch.stack([cells % size, cells // size % size, cells // size**2], 1)
+        xyz, shrunk = points_of((place + uniform(3 * n).view(n, 3)) / size, self.aabb, self.unbounded)
+        sigma = density(xyz) * shrunk  # steps are as much longer there
+        self.density[cells] = torch.maximum(self.density[cells] * DECAY, sigma)
+        found = self.density[self._possible_cells()] if n_parts > 1 else self.density[cells]
+        # a field that has not formed yet is thin everywhere: no more than the mean is asked of a cell
+        least = torch.clamp(found.mean(), max=THRESHOLD / march_step) if n else self.density.new_zeros(())
+        occupied = (self.density > least) & self.possible
+        self.bits.copy_(pack_bits(occupied))
+        seen = (self.seen > since).view(-1, self.detail**3).any(1)
+        self.visible.copy_(pack_bits(occupied & seen))
+        self._shown = None
+
+    def _due(self, turn: int) -> tuple[Tensor, int]:
+        """The cells at which an update asks for the density, and into how many parts all of them are divided."""
+        cells = self._possible_cells()
+        n_parts = -(-len(cells) // PART["cpu" if cells.device.type == "cpu" else "cuda"])
+        n_parts = min(n_parts, 1) if turn < WHOLE and len(cells) <= PART["cuda"] else n_parts
+        return (cells[turn % n_parts :: n_parts] if n_parts else cells), n_parts
+
+    def _possible_cells(self) -> Tensor:
+        if self._cells is None:
+            self._cells = self.possible.nonzero().squeeze(1)
+        return self._cells
+
+    def _occupied(self) -> Bool[Tensor, "N"]:
+        return (self.bits[:, None] >> torch.arange(32, device=self.bits.device) & 1).bool().view(-1)

@@ -1,0 +1,79 @@
+"""The optimizer of a hash grid and its networks."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl.ops import AdamStep, Backend, adam
+
+WARM_UP = 100  # steps over which the learning rate rises: at once, a white ground drives all density away (docs/log.md)
+SETTLED = 10_000  # steps over which the networks come to their own rate: short trainings want the higher one
+BETAS, EPS = (0.9, 0.99), 1e-15  # of Instant-NGP
+
+
+class GridAdam(torch.optim.Optimizer):
+    """Adam for a hash grid and the networks behind it, as Instant-NGP has it (Mueller et al. 2022, appendix E.1).
+
+    Entries of the tables that a step did not touch stay as they are, and the networks decay by weight_decay. The
+    learning rate rises to `lr` over the first WARM_UP steps. That of the networks falls to network_rate times it over
+    the first SETTLED steps. A step whose gradients are not finite is left out and counted in `skipped`.
+    copies: half-precision copies of parameters, kept up to date.
+    """
+
+    def __init__(
+        self,
+        tables: Iterable[Tensor],
+        networks: Iterable[Tensor],
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        network_rate: float = 1.0,
+        copies: dict[Tensor, Tensor] | None = None,
+        backend: Backend,
+    ) -> None:
+        groups = [
+            {"params": list(networks), "weight_decay": weight_decay, "sparse": False, "rate": network_rate},
+            {"params": list(tables), "weight_decay": 0.0, "sparse": True, "rate": 1.0},
+        ]
+        super().__init__(groups, {"lr": lr, "betas": BETAS, "eps": EPS})
+        self.copies, self.backend = copies or {}, backend
+        self.skipped = torch.zeros((), device=self.param_groups[0]["params"][0].device)
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Make the moments and compile the kernels. No weight moves."""
+        no = torch.zeros_like(self.skipped)
+        for group in self.param_groups:
+            for p in group["params"]:
+                self._update(group, p, torch.zeros_like(p), no)
+                self.state[p]["step"] -= 1
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step. Returns what closure returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        # a sample's bad number reaches the gradient of a network's weight, which sums over all samples
+        sums = [p.grad.sum() for p in self.param_groups[0]["params"] if p.grad is not None]
+        ok = torch.stack(sums).sum().isfinite().to(torch.float32)
+        self.skipped = self.skipped + (1 - ok)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(group, p, p.grad, ok)
+        return loss
+
+    def _update(self, group: dict[str, Any], p: Tensor, g: Tensor, ok: Float[Tensor, ""]) -> None:
+        state = self.state[p]
+        if not state:
+            state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+        state["step"] += 1
+        rate = group["rate"] ** min(state["step"] / SETTLED, 1)
+        lr = group["lr"] * rate * min(state["step"] / WARM_UP, 1)
+        how = AdamStep(lr, group["weight_decay"], group["betas"], state["step"], group["eps"], group["sparse"])
+        adam(p, g, state["m"], state["v"], self.copies.get(p), ok, how, backend=self.backend)

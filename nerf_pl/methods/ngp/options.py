@@ -1,0 +1,174 @@
+"""Options of the hash-grid method, and the sizes of what is left to the device and to the kind of scene."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal, TypeVar
+
+from nerf_pl.options import Config, OptimOptions, Options, TrainOptions
+from nerf_pl.options.ranges import (
+    FIXED_IN_A_RUN,
+    POSITIVE,
+    POWER_OF_TWO,
+    SHAPES_WEIGHTS,
+    SHARE,
+    Range,
+    at_least,
+    between,
+)
+
+# bounds of sizes: so that places in the grids fit 32-bit numbers, and a mistyped size does not ask for terabytes
+CELLS = Range(lambda value: 32 <= value <= 512 and value % 32 == 0, "give a multiple of 32, 32 to 512")
+MOST_RAYS = 64
+MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
+
+
+@dataclass(frozen=True)
+class NGPOptions:
+    """None leaves a size to the device and the kind of scene; see `complete`."""
+
+    levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS] = None
+    """Levels of the hash grid."""
+    features: Annotated[Literal[2, 4, 8] | None, SHAPES_WEIGHTS] = None
+    """Numbers at each vertex of the grid."""
+    log2_size: Annotated[int | None, between(8, 24), SHAPES_WEIGHTS] = None
+    """Binary logarithm of the entries of a level."""
+    base_resolution: Annotated[int, between(1, 2**16), SHAPES_WEIGHTS] = 16
+    """Cells along the longest side of the scene's box, on the coarsest level."""
+    finest_resolution: Annotated[int | None, between(1, 2**16), SHAPES_WEIGHTS] = None
+    """Cells along the longest side of the scene's box, on the finest level."""
+    hidden: Annotated[int, POWER_OF_TWO, SHAPES_WEIGHTS] = 64
+    """Width of the density network: a power of two, 16 or more."""
+    outputs: Annotated[int, POWER_OF_TWO, SHAPES_WEIGHTS] = 16
+    """Numbers that the colour network gets from the density network: a power of two, 16 or more."""
+    colour_hidden: Annotated[int | None, POWER_OF_TWO, SHAPES_WEIGHTS] = None
+    """Width of the colour network: a power of two, 16 or more."""
+    cells: Annotated[int | None, CELLS, SHAPES_WEIGHTS] = None
+    """Cells of the occupancy grid along each axis: a multiple of 32."""
+    march_steps: Annotated[int | None, between(8, 2**16)] = None
+    """Steps of a ray that runs along the diagonal of the scene's box."""
+    horizon: Annotated[int | None, between(1, 2**24)] = None
+    """Training steps for which a cell counts as visible after light has reached it. Rays skip the other cells."""
+    seen_detail: Annotated[int | None, Range(lambda value: value in (1, 2, 4), "give 1, 2 or 4"), FIXED_IN_A_RUN] = None
+    """Parts of a cell along each axis. Evaluation shows the parts that light reached in training. 1, 2 or 4."""
+    samples: Annotated[int | None, between(128, 2**24)] = None
+    """Samples per training step. The number of rays follows from it, up to batch_size."""
+    unbounded: Annotated[bool | None, SHAPES_WEIGHTS] = None
+    """Go on beyond the scene's box, in ever larger cells. By default where the scene does."""
+    extended: bool | None = None
+    """Show in cells that no training view looked into what is nearest to them. By default for photos."""
+    distortion: Annotated[float | None, at_least(0)] = None
+    """Weight of the loss against floaters, which gathers what a ray sees in one place (Barron et al. 2022)."""
+    smoothness: Annotated[float | None, at_least(0)] = None
+    """Weight of the loss that makes the eight entries around a point alike."""
+    density_noise: Annotated[float | None, at_least(0)] = None
+    """Standard deviation of noise on the density's logarithm while training."""
+    network_rate: Annotated[float | None, POSITIVE] = None
+    """Learning-rate multiplier of the networks relative to the hash table. Starts at 1, reaches this after 10,000
+    steps."""
+    rays_per_pixel: Annotated[int | None, between(1, MOST_RAYS)] = None
+    """Rays whose mean makes up a pixel, in evaluation and in the second half of a training, after 20,000 steps. Before
+    that, one ray passes through the middle of each pixel."""
+    random_background: bool = True
+    """Train in front of random colours, so that empty space must be learned to be empty."""
+    grad_share: Annotated[float, SHARE] = 0.2
+    """Largest share of the samples that a backward pass visits, drawn by the size of their gradients. 1 visits all."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.seen_detail and self.cells and self.seen_detail * self.cells > MOST_PARTS:
+            yield "seen_detail", f"give less, --cells {self.cells} times it is over {MOST_PARTS}"
+        if self.finest_resolution is not None and self.base_resolution > self.finest_resolution:
+            yield "finest_resolution", f"give no less than --base_resolution, {self.base_resolution}"
+        if self.samples is None or self.march_steps is None:
+            return
+        steps, rays = self.march_steps, self.rays_per_pixel or 1
+        if self.samples <= rays * steps:
+            what = f"--march_steps, {steps}" if rays == 1 else f"--rays_per_pixel times --march_steps, {rays} x {steps}"
+            yield "samples", f"give more than {what}: a step of training needs room for one pixel"
+
+    def conflicts_with(self, optim: OptimOptions, train: TrainOptions) -> Iterator[tuple[Options, str, str]]:
+        if optim.optimizer != "adam":
+            yield optim, "optimizer", "ngp has an Adam of its own, leave the option out or give --method nerf"
+        rays = self.rays_per_pixel or 1
+        if train.batch_size < rays:
+            yield train, "batch_size", f"give no less than --rays_per_pixel, {rays}"
+
+
+Value = TypeVar("Value")
+
+
+def known(value: Value | None) -> Value:
+    """A size that `complete` has filled in. Raises ValueError where it was not asked to."""
+    if value is None:
+        raise ValueError("a size is still left to the device: call `complete` first")
+    return value
+
+
+PRESET = Config(
+    "ngp",
+    NGPOptions(),
+    optim=OptimOptions(lr=1e-2, lr_scheduler="flat_cosine", lr_per_step=True),
+    train=TrainOptions(batch_size=2**16, chunk=2**20, num_epochs=None),
+)
+"""The defaults of the modern command."""
+
+GPU = NGPOptions(
+    levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
+    colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
+    rays_per_pixel=4, seen_detail=2,
+)  # fmt: skip
+CPU = NGPOptions(
+    levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
+    colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
+    rays_per_pixel=1, seen_detail=1,
+)  # fmt: skip
+PHOTOS: dict[str, dict[str, float]] = {
+    "cuda": {
+        "finest_resolution": 2048, "march_steps": 1024, "horizon": 4096, "distortion": 1e-2, "smoothness": 1e-4,
+        "density_noise": 0.5, "rays_per_pixel": 1, "seen_detail": 1,
+    },
+    "cpu": {
+        "finest_resolution": 512, "march_steps": 256, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5,
+    },
+}  # fmt: skip
+"""What differs where a scene has no box around it but goes on to the horizon."""
+ONE_SIDE: dict[str, dict[str, float]] = {"cuda": {"smoothness": 3e-3}, "cpu": {"smoothness": 3e-3, "horizon": 1024}}
+"""What differs further for photos from one side: few views leave much to be made up."""
+LONG_SECONDS = 120.0
+LONG: dict[str, float] = {"march_steps": 1536, "samples": 2**19}
+"""What differs on a GPU, in a box, for trainings from LONG_SECONDS on: more time with the sizes above wins next to
+nothing (docs/log.md)."""
+SMALL_CHIP: dict[str, float] = {"colour_hidden": 64}
+"""What differs on a GPU whose multiprocessors have no room for the gradients of a wider network: with 128 they take
+132 KB (160 on Hopper), with 64 they take 58 KB, and consumer GPUs have 99 KB."""
+ROOMY = ((8, 0), (9, 0), (10, 0), (10, 3))  # compute capabilities of the others: Ampere to Blackwell in data centres
+SECONDS, ONE_SIDE_SECONDS = 60.0, 20.0  # of training, where no length is asked for
+EPOCHS = 16.0  # of a training, for schedules to count in, where epochs are not its length
+
+
+def complete(config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
+    """The options with all that is left to the device ("cuda" or "cpu") and to the kind of scene filled in.
+
+    unbounded: the scene goes on beyond its box. ndc: its photos were taken from one side.
+    """
+    asked, train = config.model, config.train
+    assert isinstance(asked, NGPOptions)
+    device = "cpu" if device_type == "cpu" else "cuda"
+    unbounded = unbounded if asked.unbounded is None else asked.unbounded
+    photos = unbounded or ndc
+    sizes: dict[str, float | bool] = {f.name: getattr(CPU if device == "cpu" else GPU, f.name) for f in fields(asked)}
+    sizes |= {"unbounded": unbounded, "extended": photos}
+    sizes |= PHOTOS[device] if photos else {}
+    sizes |= ONE_SIDE[device] if ndc else {}
+    sizes |= LONG if device == "cuda" and (train.seconds or 0) >= LONG_SECONDS and not photos else {}
+    sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}
+    missing = {name: value for name, value in sizes.items() if getattr(asked, name) is None}
+    if train.num_epochs is None:
+        seconds = (ONE_SIDE_SECONDS if ndc else SECONDS) if train.max_steps is None else None
+        train = replace(train, num_epochs=EPOCHS, seconds=train.seconds or seconds)
+    return replace(config, model=replace(asked, **missing), train=train)
+
+
+def _has_small_chip() -> bool:
+    import torch
+
+    return any(torch.cuda.get_device_capability(i) not in ROOMY for i in range(torch.cuda.device_count()))

@@ -1,0 +1,99 @@
+"""What evaluation shows of a scene: no more than light has reached in training.
+
+Of the rest the field says nothing but noise.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nerf_pl.ops import pack_bits
+
+ENOUGH = 2000  # steps, after which the rays of half of them have found what can be seen
+WINDOW = 20_000  # steps whose rays find it in any case
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Bits of a grid of size^3 cells that rays march through in evaluation.
+
+    source: (G^3,) for each cell of the occupancy grid the one whose content stands in it; None: each its own.
+    """
+
+    bits: Int[Tensor, "W"]
+    size: int
+    source: Int[Tensor, "N"] | None = None
+
+
+def what_shows(occupied: Bool[Tensor, "N"], seen: Int[Tensor, "M"], size: int, detail: int, extended: bool) -> Shown:
+    """What there is to show of the occupied cells of a grid of size^3.
+
+    seen: the last training step in which light reached each part of a cell, of which each has detail^3, those of a cell
+    one after the other. extended: a cell that light did not reach shows what the nearest one does that it reached;
+    otherwise such parts of cells are empty.
+    """
+    lit = was_lit(seen, extended).view(-1, detail**3)
+    if extended:
+        source = nearest(lit.any(1).view(size, size, size)).view(-1)
+        return Shown(pack_bits(occupied[source]), size, source)
+    g, d = size, detail
+    parts = (lit & occupied[:, None]).view(g, g, g, d, d, d)
+    return Shown(pack_bits(parts.permute(0, 3, 1, 4, 2, 5).reshape(-1)), size * detail)
+
+
+def was_lit(seen: Int[Tensor, "M"], ever: bool) -> Bool[Tensor, "M"]:
+    """Parts of cells that light has reached. All count while the training is too short to have found them all.
+
+    ever: at any time. Cells far away are reached by few rays, and the content of another cell in their place shows more
+    than their own noise. Otherwise light must have come in the second half of the training so far, or in its last
+    WINDOW steps if that is less: before that, it shines through what is yet to form.
+    """
+    last = int(seen.max())
+    if last < (1 if ever else ENOUGH):
+        return torch.ones_like(seen, dtype=torch.bool)
+    return seen > (0 if ever else max(last // 2, last - WINDOW))
+
+
+def nearest(known: Bool[Tensor, "G G G"]) -> Int[Tensor, "G G G"]:
+    """For each cell [z, y, x] the number of the nearest known one, by steps along the axes: itself if it is known.
+    Without a known cell each stands for itself.
+    """
+    size = len(known)
+    own = torch.arange(size**3, device=known.device).view(known.shape)
+    if not bool(known.any()):
+        return own
+    source = torch.where(known, own, -1)
+    while bool((source < 0).any()):
+        before = F.pad(source, (1, 1, 1, 1, 1, 1), value=-1)
+        for axis in range(3):
+            for start in (0, 2):
+                ranges = [slice(1, -1)] * 3
+                ranges[axis] = slice(start, start + size)
+                source = torch.where(source < 0, before[tuple(ranges)], source)
+    return source
+
+
+def cell_numbers(place: Int[Tensor, "N 3"], size: int) -> Int[Tensor, "N"]:
+    """Numbers of the cells (x, y, z) of a grid of size^3, x fastest."""
+    return place[:, 0] + size * (place[:, 1] + size * place[:, 2])
+
+
+def bits_at(bits: Int[Tensor, "W"], cells: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
+    """Whether the bits of these cells are set."""
+    return (bits[cells >> 5] >> (cells & 31) & 1).bool()
+
+
+def moved(
+    unit: Float[Tensor, "N 3"], source: Int[Tensor, "M"], size: int, span: Float[Tensor, "3"]
+) -> Float[Tensor, "N 3"]:
+    """Points of the unit cube, each at the same place in the cell that stands in for its own.
+
+    span: the sides of the grid in the unit cube.
+    """
+    place = (unit / span * size).long().clamp(0, size - 1)
+    stands_in = source[cell_numbers(place, size)]
+    other = torch.stack([stands_in % size, stands_in // size % size, stands_in // size**2], 1)
+    return unit + (other - place) * (span / size)

@@ -1,0 +1,88 @@
+"""Options as settings.json and checkpoints store them, turned back into a Config."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from nerf_pl.errors import UserError
+from nerf_pl.methods.table import METHODS
+from nerf_pl.options import Config, DataOptions, OptimOptions, TrainOptions
+
+Values = Mapping[str, object]
+OF_ALL_METHODS = ("model", "grid")  # sections in which version 0.1.0 stored the options of all methods
+
+
+def from_dict(values: object) -> Config:
+    """The inverse of `options.to_dict`, also of its JSON. Raises UserError for an option that this version does not
+    know, or a value that it cannot have. An option that is not stored has its default."""
+    if not isinstance(values, Mapping) or values.get("method") not in METHODS:
+        raise UserError("the stored settings are damaged, they name no method: start a new run")
+    name = str(values["method"])
+    return Config(
+        name,
+        _options(METHODS[name].options, _of_method(values, METHODS[name].options)),
+        _options(DataOptions, _section(values, "data")),
+        _options(OptimOptions, _section(values, "optim")),
+        _options(TrainOptions, _section(values, "train")),
+    )
+
+
+def read_settings(path: Path) -> Config:
+    """The options that a run was started with, from its settings.json. Raises UserError if they cannot be read."""
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): start again with --overwrite") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _section(values: Values, name: str) -> Values:
+    stored = values.get(name, {})
+    if not isinstance(stored, Mapping):
+        raise UserError(f"the stored settings are damaged, {name} is {stored!r}: start a new run")
+    return stored
+
+
+def _of_method(values: Values, options: type) -> Values:
+    """The stored options of the method: all of the section model or, of version 0.1.0, its own among those of all."""
+    if "grid" not in values:
+        return _section(values, "model")
+    stored = {key: value for name in OF_ALL_METHODS for key, value in _section(values, name).items()}
+    own = {field.name for field in fields(options)}
+    known = {field.name for method in METHODS.values() for field in fields(method.options)}
+    return {key: value for key, value in stored.items() if key in own or key not in known}
+
+
+Made = TypeVar("Made")
+
+
+def _options(cls: type[Made], stored: Values) -> Made:
+    types = get_type_hints(cls)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    for name, value in values.items():
+        if name not in types:
+            raise UserError(f"unknown option {name!r} in the stored settings: made by another version?")
+        if not _fits(value, types[name]):
+            raise UserError(f"--{name} {value!r} in the stored settings is no possible value: correct it there")
+    return cls(**values)
+
+
+def _fits(value: object, annotation: Any) -> bool:
+    """Whether a value is of a type that options have."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _fits(value, parts[0])
+    if get_origin(annotation) is Literal:
+        return value in parts
+    if get_origin(annotation) in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if get_origin(annotation) is tuple:
+        wanted = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
+        return isinstance(value, tuple) and len(value) == len(wanted) and all(map(_fits, value, wanted))
+    if isinstance(value, bool) or annotation is bool:
+        return isinstance(value, bool) and annotation is bool
+    return isinstance(value, (int, float) if annotation is float else annotation)

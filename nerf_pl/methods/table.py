@@ -1,0 +1,17 @@
+"""Which methods there are."""
+
+from nerf_pl.errors import UserError
+from nerf_pl.methods.method import Method
+from nerf_pl.methods.nerf import NERF
+from nerf_pl.methods.ngp import NGP
+
+METHODS: dict[str, Method] = {"ngp": NGP, "nerf": NERF}
+DEFAULT = "ngp"
+"""Of the modern command."""
+
+
+def method_of(name: str) -> Method:
+    """The method of that name. Raises UserError for another one."""
+    if name not in METHODS:
+        raise UserError(f"--method {name} is not known: give {' or '.join(METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,191 @@
+"""The twins of the hash-grid field, in plain PyTorch on any device, in float64 too.
+
+What each computes stands in its public op, of the same name; the terms of the loss are in `losses`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nerf_pl.ops.hash_field import losses
+from nerf_pl.ops.hash_field.types import HashWeights, Target
+from nerf_pl.ops.layout import FieldLayout, GridLayout
+from nerf_pl.ops.mlp.visiting import drawn
+from nerf_pl.ops.rays.reference import composite, transmittance
+from nerf_pl.types import Samples
+
+PRIMES = (1, 2654435761 - 2**32, 805459861)
+"""Of the spatial hash (Mueller et al. 2022, eq. 4); the second is 2654435761, in 32 bits with a sign."""
+MAX_RAW = 11.0  # exp of it is opaque within a thousandth of any scene; beyond, the density stays
+SEEN = 1e-3  # transmittance below which what lies there does not show
+
+
+def hash_grid(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
+    """Points (N, 3) in the unit cube and entries (layout.total, features) -> features (N, layout.width).
+
+    Every level interpolates between the eight vertices of the cell around the point (Mueller et al. 2022, section 3).
+    Points outside are clamped. No gradient in xyz.
+    """
+    return interpolate(*vertices(xyz.detach(), layout), table)
+
+
+def vertices(xyz: Tensor, layout: GridLayout) -> tuple[Tensor, Tensor]:
+    """The eight vertices around each point on each level: their entries (levels, N, 8) in the table, and weights."""
+    resolution, offset, size, _ = layout.table(xyz.device).unbind(1)  # (L,) each
+    scaled = xyz.T.clamp(0, 1)[:, None] * resolution[:, None]  # (3, L, N): the longest dimension last, for vector units
+    cell = torch.minimum(scaled.floor(), resolution[:, None] - 1)
+    far = (scaled - cell).unbind(0)
+    near = tuple(1 - weight for weight in far)
+    low = cell.to(torch.int32).unbind(0)
+    n_dense = sum(map(layout.is_dense, range(layout.levels)))  # the coarse levels come first
+    side, mask = (resolution + 1)[:n_dense, None], (size - 1)[n_dense:, None]
+    (dx, hx), (dy, hy), (dz, hz) = ((i[:n_dense], i[n_dense:]) for i in low)
+    first, start = dx + offset[:n_dense, None], offset[n_dense:, None]
+    # of both sides of the cell, along each axis; what is hashed is cut to the table's size in its parts
+    dense_x, dense_y, dense_z = ((i, i + s) for i, s in ((first, 1), (dy * side, side), (dz * side**2, side**2)))
+    hash_x, hash_y, hash_z = (((i * p) & mask, (i * p + p) & mask) for i, p in zip((hx, hy, hz), PRIMES, strict=True))
+    entries = torch.empty(*far[0].shape, 8, dtype=torch.int32, device=xyz.device)
+    weights = far[0].new_empty(*far[0].shape, 8)
+    for yz in range(4):  # corner = x + 2 y + 4 z
+        y, z = yz & 1, yz >> 1
+        dense, hashed, weight = dense_y[y] + dense_z[z], hash_y[y] ^ hash_z[z], (near, far)[y][1] * (near, far)[z][2]
+        for x in range(2):
+            corner = 2 * yz + x
+            torch.add(dense, dense_x[x], out=entries[:n_dense, :, corner])
+            torch.add(hashed ^ hash_x[x], start, out=entries[n_dense:, :, corner])
+            torch.mul((near, far)[x][0], weight, out=weights[:, :, corner])
+    return entries, weights
+
+
+def interpolate(entries: Tensor, weights: Tensor, table: Tensor) -> Tensor:
+    """Features (N, levels F) from what `vertices` gives."""
+    return _Interpolate.apply(entries, weights.to(table.dtype), table)  # pyright: ignore[reportReturnType]
+
+
+class _Interpolate(torch.autograd.Function):
+    """Sums of weighted entries. PyTorch's own gradient of it takes some ten times as long on a CPU."""
+
+    @staticmethod
+    def forward(ctx, entries, weights, table):
+        ctx.save_for_backward(entries, weights)
+        ctx.shape = table.shape
+        bags, weights = entries.flatten(0, 1), weights.flatten(0, 1)
+        values = F.embedding_bag(bags, table, mode="sum", per_sample_weights=weights)
+        return values.view(*entries.shape[:2], ctx.shape[1]).transpose(0, 1).flatten(1)  # (N, L F)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        entries, weights = ctx.saved_tensors
+        grad = grads[0].view(entries.shape[1], entries.shape[0], ctx.shape[1]).transpose(0, 1)  # (L, N, F)
+        values = (weights[..., None] * grad[:, :, None]).view(-1, ctx.shape[1])
+        return None, None, values.new_zeros(ctx.shape).index_add_(0, entries.reshape(-1).long(), values)
+
+
+def spherical_harmonics(dirs: Tensor, count: Tensor | None = None) -> Tensor:
+    x, y, z = dirs.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    values = [torch.full_like(x, 0.28209479177387814)]
+    values += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
+    values += [1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (3 * zz - 1)]
+    values += [-1.0925484305920792 * x * z, 0.5462742152960396 * (xx - yy)]
+    values += [-0.5900435899266435 * y * (3 * xx - yy), 2.890611442640554 * x * y * z]
+    values += [-0.4570457994644658 * y * (5 * zz - 1), 0.3731763325901154 * z * (5 * zz - 3)]
+    values += [-0.4570457994644658 * x * (5 * zz - 1), 1.445305721320277 * z * (xx - yy)]
+    values += [-0.5900435899266435 * x * (xx - 3 * yy)]
+    return torch.stack(values, -1)
+
+
+def field(
+    features: Tensor, view: Tensor | None, ray_ids: Tensor | None, params: Tensor, layout: FieldLayout
+) -> tuple[Tensor, Tensor | None]:
+    """The networks behind a hash grid: density (N,) > 0 and colour (N, 3) in [0, 1].
+
+    features: (N, inputs); view: encoded directions (R, view) of the rays, ray_ids (N,) says which ray a sample is on.
+    view None asks for density alone, which is exp(raw) with raw held to MAX_RAW.
+    """
+    p = layout.parts(params)
+    out = F.linear(F.relu(F.linear(features, p["density_0"])), p["density_1"])
+    sigma = out[:, 0].clamp(max=MAX_RAW).exp()
+    if view is None or ray_ids is None:
+        return sigma, None
+    h = F.relu(F.linear(out, p["colour_0"]) + F.linear(view, p["view"])[ray_ids])
+    return sigma, torch.sigmoid(F.linear(F.relu(F.linear(h, p["colour_1"])), p["colour_2"]))
+
+
+def hash_field(
+    unit: Tensor, view: Tensor, ray_ids: Tensor, weights: HashWeights, count: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    features = hash_grid(unit, weights.table, weights.grid)
+    sigma, rgb = field(features, view, ray_ids, weights.params, weights.networks)
+    assert rgb is not None
+    return sigma, rgb
+
+
+def hash_density(unit: Tensor, weights: HashWeights) -> Tensor:
+    features = hash_grid(unit, weights.table, weights.grid)
+    return field(features, None, None, weights.params, weights.networks)[0]
+
+
+def field_loss(unit: Tensor, view: Tensor, samples: Samples, weights: HashWeights, target: Target) -> Tensor:
+    if target.share < 1 and len(samples):
+        given = unit, view, samples, weights, target
+        return _Visited.apply(weights.table, weights.params, *given)  # pyright: ignore[reportReturnType]
+    sigma, rgb = hash_field(unit, view, samples.ray_ids, weights)
+    loss = pixel_loss(sigma, rgb, samples, target)
+    if target.smoothness:
+        entries = vertices(unit, weights.grid)[0]
+        loss = loss + gradient_of(losses.smoothness(entries, weights.table, target.smoothness))
+    return loss
+
+
+def pixel_loss(sigma: Tensor, rgb: Tensor, samples: Samples, target: Target) -> Tensor:
+    """The terms that follow from density (N,) and colour (N, 3) at the samples. Cells that light reaches are marked."""
+    pixels = composite(sigma, rgb, samples)
+    with torch.no_grad():
+        front = transmittance(sigma * samples.dt, samples)
+        target.seen[target.cells[front > SEEN].long()] = target.step.to(target.seen.dtype)
+    loss = losses.photometric(pixels, samples, target)
+    if target.place is not None:
+        loss = loss + gradient_of(losses.distortion(pixels.weights, samples, target))
+    return loss
+
+
+def gradient_of(term: Tensor) -> Tensor:
+    """0, with the gradient of the term."""
+    return term - term.detach()
+
+
+class _Visited(torch.autograd.Function):
+    """The loss, whose backward pass computes a share of the samples again and differentiates those alone; it is these
+    that are smoothed."""
+
+    @staticmethod
+    def forward(ctx, table, params, unit, view, samples, weights, target):
+        entries, shares = vertices(unit, weights.grid)
+        sigma, rgb = field(interpolate(entries, shares, table), view, samples.ray_ids, params, weights.networks)
+        assert rgb is not None
+        with torch.enable_grad():
+            leaves = sigma.requires_grad_(), rgb.requires_grad_()
+            loss = pixel_loss(*leaves, samples, target)
+            d_sigma, d_rgb = torch.autograd.grad(loss, leaves)
+        # drawn by the gradient of the raw density, whose exponential sigma is
+        order, count, d_raw, d_rgb = drawn(d_sigma * sigma.detach(), d_rgb, target.share)
+        rows = order[: int(count)].long()
+        grads = d_raw[rows] / sigma.detach()[rows], d_rgb[rows]
+        ctx.save_for_backward(table, params, entries[:, rows], shares[:, rows], view, samples.ray_ids[rows], *grads)
+        ctx.networks, ctx.smoothness = weights.networks, target.smoothness
+        return loss.detach()
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        table, params, entries, shares, view, ray_ids, *grads = ctx.saved_tensors
+        with torch.enable_grad():
+            table, params = table.detach().requires_grad_(), params.detach().requires_grad_()
+            sigma, rgb = field(interpolate(entries, shares, table), view, ray_ids, params, ctx.networks)
+            assert rgb is not None
+            outputs = [sigma, rgb]
+            if ctx.smoothness:
+                outputs.append(losses.smoothness(entries, table, ctx.smoothness))
+                grads.append(torch.ones_like(outputs[-1]))
+            d_table, d_params = torch.autograd.grad(outputs, (table, params), grads)
+        return d_table, d_params, None, None, None, None, None

@@ -1,0 +1,76 @@
+"""What goes into the field of a hash grid and into its loss."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nerf_pl.ops.layout import FieldLayout, GridLayout
+from nerf_pl.types import Samples
+
+
+@dataclass(frozen=True)
+class HashWeights:
+    """All that a hash-grid field has learned, and how it lies.
+
+    table: entries of all levels, laid out as `grid` says. params: weights of both networks, as `networks` says.
+    values: the copy of the table that kernels read, in float16; whoever changes the table writes it too. The twin reads
+    the table itself.
+    """
+
+    table: Float[Tensor, "E F"]
+    params: Float[Tensor, "P"]
+    grid: GridLayout
+    networks: FieldLayout
+    values: Float[Tensor, "E F"] | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What rendered rays are held against, and what is learned on the way.
+
+    With P pixels for R = k P rays each pixel is the `mean_of_rays` of k rays after each other.
+    rgb, background: colours of the pixels, and of what is behind them. kept: how many rays count. cells: in which cell
+    each sample lies. seen: for each cell the last step in which light reached it; those that it reaches now are set to
+    `step`.
+    share: how large a part of the samples the backward pass goes back to; 1 goes back to all. least: the size of
+    gradient from which on a sample is sure to be among them; it is adapted in place, so that as many are as `share`
+    says.
+    distortion, smoothness: weights of the losses of these names. For distortion, place says where on its ray each
+    sample lies, and width how long a step is there; both in sides of the unit cube.
+    """
+
+    rgb: Float[Tensor, "P 3"]
+    background: Float[Tensor, "P 3"]
+    kept: Int[Tensor, "1"]
+    cells: Int[Tensor, "N"]
+    seen: Int[Tensor, "C"]
+    step: Int[Tensor, "1"]
+    least: Float[Tensor, "1"]
+    share: float = 1.0
+    place: Float[Tensor, "N"] | None = None
+    width: float = 0.0
+    distortion: float = 0.0
+    smoothness: float = 0.0
+
+    def rays_per_pixel(self, samples: Samples) -> int:
+        return (samples.offsets.shape[0] - 1) // max(self.rgb.shape[0], 1)
+
+    def rays_kept(self, samples: Samples) -> int:
+        """How many rays count: of pixels all of whose rays found room. Waits for a GPU."""
+        k = self.rays_per_pixel(samples)
+        return int(self.kept) // k * k
+
+
+class Listed(NamedTuple):
+    """The samples that a backward pass goes back to, in any order. Arrays may be longer than the list.
+
+    order: their numbers. count: how many they are. d_sigma, d_rgb: gradients of their densities and colours, divided by
+    the probability of being listed.
+    """
+
+    order: Int[Tensor, "M"]
+    count: Int[Tensor, "1"]
+    d_sigma: Float[Tensor, "M"]
+    d_rgb: Float[Tensor, "M 3"]

@@ -1,0 +1,25 @@
+"""Space as occupancy grids see it: all of it in a cube, and its cells as bits."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def contract(xyz: Float[Tensor, "N 3"], aabb: Float[Tensor, "2 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+    """All of space into the unit cube, whose middle half the cube `aabb` fills; and by how much lengths have shrunk.
+
+        q = (2 - 1/m) p / m,   m = max(|p_x|, |p_y|, |p_z|, 1)
+
+    with p in half sides from the centre (Barron et al. 2022, eq. 10, in the maximum norm of Tancik et al. 2023).
+    Lengths across the way from the centre have shrunk by m / (2 - 1/m), those along it by m^2. What comes back is m,
+    which lies between.
+    """
+    p = (2 * xyz - (aabb[0] + aabb[1])) / (aabb[1] - aabb[0])
+    m = p.abs().amax(1).clamp(min=1)
+    return p * ((2 - 1 / m) / m / 4)[:, None] + 0.5, m
+
+
+def pack_bits(flags: Bool[Tensor, "N"]) -> Int[Tensor, "W"]:
+    """32 flags to a word of int32, the first one in its lowest bit. N must be a multiple of 32."""
+    powers = 1 << torch.arange(32, device=flags.device)
+    return (flags.view(-1, 32) * powers).sum(1).to(torch.int32)  # the highest bit wraps to the sign

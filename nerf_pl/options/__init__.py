@@ -1,0 +1,14 @@
+"""Every option has one home, one name and one default.
+
+The command line is made from these classes, a run stores them in its checkpoint, and the code receives their values as
+arguments. Names keep the classic spelling. A method's own options are in its folder.
+"""
+
+from nerf_pl.options.config import Config, ModelOptions, RunFolders, to_dict
+from nerf_pl.options.ranges import Options, differing, sizes_for
+from nerf_pl.options.shared import DataOptions, OptimOptions, TrainOptions
+
+__all__ = [
+    "Config", "DataOptions", "ModelOptions", "OptimOptions", "Options", "RunFolders", "TrainOptions", "differing",
+    "sizes_for", "to_dict",
+]  # fmt: skip

@@ -1,0 +1,58 @@
+"""All options of a run, and where its files go."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from nerf_pl.options.ranges import Options, check_options, require
+from nerf_pl.options.shared import DataOptions, OptimOptions, TrainOptions
+
+
+class ModelOptions(Options, Protocol):
+    """A method's own options: a frozen dataclass."""
+
+    def conflicts_with(self, optim: OptimOptions, train: TrainOptions) -> Iterator[tuple[Options, str, str]]:
+        """Shared options that this method cannot work with: their dataclass, name and a remedy."""
+        ...
+
+
+@dataclass(frozen=True)
+class Config:
+    """method: a key of `methods.METHODS`. model: the method's own options, see `methods.Method.options`."""
+
+    method: str
+    model: ModelOptions
+    data: DataOptions = field(default_factory=DataOptions)
+    optim: OptimOptions = field(default_factory=OptimOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+
+    def check(self) -> None:
+        """Raises UserError for values that cannot work, naming the option, the value and the remedy."""
+        for part in (self.data, self.model, self.optim, self.train):
+            check_options(part)
+        for part, name, remedy in self.model.conflicts_with(self.optim, self.train):
+            require(False, part, name, remedy)
+
+
+def to_dict(config: Config) -> dict[str, object]:
+    """Plain Python values, for JSON and for checkpoints that load without executing code."""
+    return dataclasses.asdict(config)
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """Where the files of a run go."""
+
+    checkpoints: Path
+    logs: Path
+    settings: Path
+
+    @staticmethod
+    def modern(run: Path) -> "RunFolders":
+        return RunFolders(run / "checkpoints", run / "logs", run / "settings.json")
+
+    @staticmethod
+    def classic(exp_name: str) -> "RunFolders":
+        return RunFolders(Path("ckpts") / exp_name, Path("logs") / exp_name, Path("logs") / exp_name / "settings.json")

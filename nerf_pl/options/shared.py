@@ -1,0 +1,103 @@
+"""Options that all methods share. The text below an option is its help; what it can be stands in its annotation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from nerf_pl.options.ranges import FIXED_IN_A_RUN, POSITIVE, Range, at_least
+
+
+def _is_size(size: tuple[int, int]) -> bool:
+    return min(size) >= 1
+
+
+def _is_name(name: str) -> bool:
+    return bool(name.strip(". ")) and not set(name) & set("/\\")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    dataset_name: Literal["auto", "blender", "llff", "transforms", "colmap"] = "auto"
+    """Layout of the scene folder. auto looks at the files in it."""
+    img_wh: Annotated[tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels")] = None
+    """Train and evaluate at this width and height instead of the pictures' own. It must keep the aspect ratio."""
+    downscale: Annotated[int, at_least(1)] = 1
+    """Divide the pictures' width and height by this. Give either this or img_wh."""
+    test_every: int = 8
+    """Hold out every so many views for validation and test, where the scene has no splits of its own. 0 trains on
+    all; for llff, 0 holds out the most central view for validation."""
+    spheric: bool = False
+    """The photos surround the scene (llff only)."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.img_wh is not None and self.downscale != 1:
+            yield "downscale", "give it or --img_wh, not both"
+
+
+@dataclass(frozen=True)
+class OptimOptions:
+    loss_type: Literal["mse"] = "mse"
+    """Loss between rendered and true colour."""
+    optimizer: Annotated[Literal["sgd", "adam", "radam", "ranger"], FIXED_IN_A_RUN] = "adam"
+    """Optimizer. ngp takes adam alone, of a kind of its own."""
+    lr: Annotated[float, POSITIVE] = 5e-4
+    """Learning rate."""
+    momentum: Annotated[float, Range(lambda value: 0 <= value < 1, "give 0 or more, less than 1")] = 0.9
+    """Momentum of sgd."""
+    weight_decay: Annotated[float, at_least(0)] = 0.0
+    """Weight decay."""
+    lr_scheduler: Literal["steplr", "cosine", "flat_cosine", "poly"] = "steplr"
+    """How the learning rate falls, epoch by epoch (see lr_per_step). flat_cosine first keeps it for 40 % of them."""
+    lr_per_step: bool = False
+    """Let the schedule follow every step instead of whole epochs."""
+    warmup_multiplier: Annotated[float, at_least(1)] = 1.0
+    """The warm-up ends at lr times this. Used by sgd and adam when warmup_epochs is above 0."""
+    warmup_epochs: Annotated[float, at_least(0)] = 0
+    """Epochs of rising learning rate at the start."""
+    decay_step: tuple[int, ...] = (20,)
+    """steplr: epochs after which the learning rate is multiplied by decay_gamma."""
+    decay_gamma: Annotated[float, POSITIVE] = 0.1
+    """steplr: the factor."""
+    poly_exp: Annotated[float, at_least(0)] = 0.9
+    """poly: the exponent."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from ()
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    batch_size: Annotated[int, at_least(1)] = 1024
+    """Rays per step and process."""
+    chunk: Annotated[int, at_least(1)] = 32 * 1024
+    """Rays rendered at once when no gradient is needed. Lower it if memory runs out."""
+    num_epochs: Annotated[float | None, POSITIVE] = 16
+    """Passes over all training pixels, batch_size at a time. max_steps and seconds take precedence."""
+    max_steps: Annotated[int | None, at_least(1)] = None
+    """Train for this many steps."""
+    seconds: Annotated[float | None, POSITIVE] = None
+    """Train for this much wall-clock time, with the schedule fitted to it. Without max_steps and num_epochs, ngp takes
+    20 seconds for photos from one side, which it soon knows by heart, and 60 for other scenes."""
+    num_gpus: Annotated[int, Range(lambda value: value >= 0, "give 0 (the CPU) or more")] = 1
+    """Devices that train together. 0 means the CPU."""
+    accelerator: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where to train. With cpu, num_gpus is the number of processes."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Arithmetic of the networks. auto is bf16 matrix products with fp32 master weights on a GPU, and fp32 on a CPU.
+    For ngp, auto and bf16 mean kernels in half precision on a GPU, while fp32 and tf32 run it in plain PyTorch."""
+    seed: Annotated[int, Range(lambda value: 0 <= value < 2**63, "give 0 or more, less than 2^63")] = 0
+    """Random seed. The same seed gives the same pixels and samples on any device."""
+    val_every: Annotated[int | None, at_least(1)] = None
+    """Steps between validations. By default ten times in a run, and nerf also after every epoch; a run that ends by
+    seconds validates up to four times."""
+    val_views: Annotated[int, at_least(1)] = 8
+    """Views of the validation split that are rendered each time; fewer where that would take long."""
+    ckpt_path: str | None = None
+    """Start from the weights of this checkpoint: ours, nerf_pl's (.ckpt) or nerf-pytorch's (.tar)."""
+    prefixes_to_ignore: tuple[str, ...] = ("loss",)
+    """Weights in ckpt_path whose names start with one of these are not loaded."""
+    exp_name: Annotated[str, Range(_is_name, "a name without slashes")] = "exp"
+    """Name of the run."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from ()

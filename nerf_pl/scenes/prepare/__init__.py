@@ -1,0 +1,126 @@
+"""Own photos, or a film, into a scene: placed by COLMAP, without lens distortion, with a transforms.json."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nerf_pl.errors import UserError
+from nerf_pl.media import write_errors
+from nerf_pl.scenes.colmap import import_pycolmap
+from nerf_pl.scenes.pictures import PICTURE_SUFFIXES
+from nerf_pl.scenes.prepare.folder import write_scene
+from nerf_pl.scenes.prepare.mapping import Step, choose_matcher, reconstruct
+from nerf_pl.scenes.prepare.photos import UNREADABLE, stage_film, stage_photos
+
+FEWEST = 5  # placed photos; fewer make no scene
+GPU_SIZE, CPU_SIZE = 1600, 800  # pixels: what a training on this machine can make something of
+ADVICE = (
+    "take more of them with much overlap, walking around and not turning on the spot, sharp, of textured surroundings "
+    "that do not move; for frames in the order of time try --matcher sequential, for others exhaustive"
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of the photos. error: mean distance, in pixels, of a feature from where its 3D point is projected.
+    max_size: the longer side, in pixels, that larger photos were reduced to."""
+
+    out: Path
+    placed: tuple[str, ...]
+    missing: tuple[str, ...]
+    error: float
+    max_size: int
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    max_size: int | None = None,
+    frames: int = 100,
+    *,
+    matcher: str = "auto",
+    overwrite: bool = False,
+    step: Step = lambda title, done, total: None,
+) -> Prepared:
+    """Make the scene folder `out` from a folder of photos or from a film.
+
+    Photos are turned upright and reduced to max_size pixels, the longer side; None is 1600 where there is a GPU and
+    800 elsewhere. Of a film the sharpest of each of `frames` parts is taken. `out` gets transforms.json (poses
+    normalised, see `normalize_poses`), the photos in images, free of lens distortion, and cameras.png, a map of the
+    cameras. step is told about the progress. Nothing is written unless all went well. Raises UserError if that cannot
+    work, and if fewer than half of the photos could be placed.
+    """
+    source, out = Path(source), Path(out)
+    if max_size is None:
+        max_size = GPU_SIZE if torch.cuda.is_available() else CPU_SIZE
+    _check_paths(source, out, overwrite)
+    _check_options(max_size, frames, matcher)
+    import_pycolmap("nerf prepare")
+    with _workshop(out) as work:
+        stage = work / "stage"
+        stage.mkdir()
+        is_film = source.is_file()
+        if is_film:
+            photos = stage_film(source, frames, max_size, stage, step=step)
+        else:
+            photos = stage_photos(source, out, max_size, stage, step=step)
+        if len(photos) < FEWEST:
+            raise UserError(f"{source} has {len(photos)} photos, too few to place them: {ADVICE}")
+        model = reconstruct(stage, photos, choose_matcher(matcher, len(photos), is_film), step)
+        views = [] if model is None else [model.image(i) for i in model.reg_image_ids()]
+        views.sort(key=lambda view: view.name)
+        placed = tuple(Path(view.name).stem for view in views)
+        if model is None or len(placed) < max(FEWEST, len(photos) / 2):
+            raise UserError(f"only {len(placed)} of the {len(photos)} photos in {source} could be placed: {ADVICE}")
+        write_scene(model, views, stage, work, step=step)
+        for name in ("images", "transforms.json", "cameras.png"):
+            _replace(work / name, out / name)
+    missing = tuple(name for photo in photos if (name := Path(photo.name).stem) not in placed)
+    return Prepared(out, placed, missing, model.compute_mean_reprojection_error(), max_size)
+
+
+def _check_paths(source: Path, out: Path, overwrite: bool) -> None:
+    if not source.exists():
+        raise UserError(f"{source} does not exist: give a folder of photos, or a film")
+    if source.is_file() and source.suffix.lower() in PICTURE_SUFFIXES | UNREADABLE:
+        raise UserError(f"{source} is one photo: give the folder of all photos, or a film")
+    if source.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"--out {out} holds the photos themselves: give a folder of its own")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file: give a folder")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise UserError(f"--out {out} is not empty: give another folder, or --overwrite for a new scene in its place")
+
+
+def _check_options(max_size: int, frames: int, matcher: str) -> None:
+    if max_size < 64:
+        raise UserError(f"--max_size {max_size} is too small to recognise anything: give 64 or more pixels")
+    if frames < FEWEST:
+        raise UserError(f"--frames {frames} are too few to place them: give {FEWEST} or more")
+    if matcher not in ("auto", "exhaustive", "sequential"):
+        raise UserError(f"--matcher {matcher} is unknown: give auto, exhaustive or sequential")
+
+
+@contextmanager
+def _workshop(out: Path) -> Iterator[Path]:
+    """A temporary folder in `out`, on the same disk; after a failure nothing is left of either."""
+    is_new = not out.exists()
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".prepare-", dir=out) as work:
+                yield Path(work)
+        finally:
+            if is_new and not any(out.iterdir()):
+                out.rmdir()
+
+
+def _replace(new: Path, old: Path) -> None:
+    if old.is_dir():
+        shutil.rmtree(old)
+    new.replace(old)

@@ -1,0 +1,66 @@
+"""The folder of a scene, from a model that COLMAP made: photos without lens distortion, poses, a map of the cameras."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+
+from nerf_pl.media import write_png
+from nerf_pl.scenes.colmap import Pinhole, camera_to_world, pinhole_of
+from nerf_pl.scenes.normalize import normalize_poses
+from nerf_pl.scenes.prepare.mapping import Step
+from nerf_pl.scenes.prepare.top_view import top_view
+from nerf_pl.scenes.undistort import sampling_grid, undistort
+
+AABB_SCALE = 16  # for Instant-NGP: the photos show what is far, too
+QUALITY = 98  # JPEG
+
+
+def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, step: Step) -> None:
+    """images, transforms.json and cameras.png in the folder `work`, of the views of a pycolmap.Reconstruction whose
+    photos are in the folder `stage`."""
+    (work / "images").mkdir()
+    pinholes = {view.camera_id: pinhole_of(stage, view.camera) for view in views}
+
+    def straighten(view: Any) -> None:
+        pinhole = pinholes[view.camera_id]
+        with Image.open(stage / view.name) as picture:
+            pixels = np.array(picture)
+        if pinhole.project is not None:
+            pixels = undistort(pixels, pinhole.project, pinhole.K, pinhole.size)
+        target = work / "images" / Path(view.name).with_suffix(".jpg")
+        Image.fromarray(pixels).save(target, quality=QUALITY, subsampling=0)
+
+    with ThreadPoolExecutor() as pool:
+        for i, _ in enumerate(pool.map(straighten, views)):
+            step("undoing the lens distortion", i + 1, len(views))
+    sampling_grid.cache_clear()
+    w2c = np.stack([view.cam_from_world().matrix() for view in views])
+    normalised, similarity = normalize_poses(torch.from_numpy(camera_to_world(w2c)))
+    poses = normalised.numpy()
+    values = transforms([Path(view.name).stem for view in views], [pinholes[view.camera_id] for view in views], poses)
+    (work / "transforms.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
+    xyz = np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3)
+    write_png(work / "cameras.png", top_view(poses, xyz @ similarity[:3, :3].numpy().T + similarity[:3, 3].numpy()))
+
+
+def transforms(names: Sequence[str], pinholes: Sequence[Pinhole], c2w: Float[np.ndarray, "C 3 4"]) -> dict[str, object]:
+    """The content of transforms.json: the keys of Instant-NGP, with intrinsics where they are shared."""
+    lenses = [
+        {
+            "fl_x": p.K[0, 0], "fl_y": p.K[1, 1], "cx": p.K[0, 2], "cy": p.K[1, 2], "w": p.size[0], "h": p.size[1],
+        }
+        for p in pinholes
+    ]  # fmt: skip
+    shared = lenses[0] if all(lens == lenses[0] for lens in lenses) else {}
+    entries = []
+    for name, lens, pose in zip(names, lenses, c2w, strict=True):
+        matrix = [*pose.tolist(), [0.0, 0.0, 0.0, 1.0]]
+        entries.append({"file_path": f"images/{name}.jpg", **({} if shared else lens), "transform_matrix": matrix})
+    return {"camera_model": "PINHOLE", **shared, "aabb_scale": AABB_SCALE, "frames": entries}

@@ -1,0 +1,23 @@
+"""What is asked of a loader."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which views of a scene to load, and how.
+
+    split: train, val or test. img_wh: width and height to resize the pictures to; None divides theirs by downscale.
+    test_every n: where the layout has no splits of its own, every n-th view is held out (0: none). spheric: photos
+    in the LLFF layout were taken all around something; other layouts ignore it. pictures False leaves the pictures
+    black, which is quick: for callers that need the cameras alone. pixel_offset: where in its pixel a ray passes; 0.5
+    is the middle, and 0 the top left corner, as in the classic implementation.
+    """
+
+    split: str = "train"
+    img_wh: tuple[int, int] | None = None
+    downscale: int = 1
+    test_every: int = 8
+    spheric: bool = False
+    pictures: bool = True
+    pixel_offset: float = 0.5

@@ -1,0 +1,129 @@
+"""Batches of pixels drawn on the device, and the data module that drives training in short chunks of steps."""
+
+from collections.abc import Callable, Sequence
+
+import lightning as L
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from nerf_pl.cameras import ndc_rays
+from nerf_pl.errors import UserError
+from nerf_pl.ops import Backend, Draw, Pictures, draw_pixels
+from nerf_pl.randomness import Stream, uniform
+from nerf_pl.sampling import LATTICE
+from nerf_pl.scenes import Scene
+from nerf_pl.types import Batch, Rays
+
+
+class PixelBatches(nn.Module):
+    """Random pixels of all training images, drawn, gathered and turned into rays on the device that holds the images.
+
+    The draw depends on (seed, step) alone. Of views of several sizes each gets an equal share. During the first
+    `precrop_steps` steps only the central half of the images is drawn from: an object on a white ground fills more of
+    it, and a network that first sees little but white may learn to be empty and never recover.
+
+    Rays pass through the middle of their pixels, or several of them through places spread over each.
+    limit: how many rays the next step has use for, see `methods.Model.batch_limit`.
+    """
+
+    images: Tensor
+    c2w: Tensor
+    K: Tensor
+    sizes: Tensor | None
+    allowed: Tensor | None
+    behind: Tensor
+    near: Tensor
+    far: Tensor
+    lattice: Tensor
+
+    def __init__(
+        self,
+        scene: Scene,
+        batch_size: int,
+        seed: int,
+        *,
+        backend: Backend,
+        precrop_steps: int = 0,
+        random_background: bool = False,
+        limit: Callable[[], int | None] = lambda: None,
+    ):
+        super().__init__()
+        self.backend, self.limit, self.random_background = backend, limit, random_background
+        self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
+        self.pixel_offset, self.ndc = scene.cameras.pixel_offset, scene.ndc
+        # buffers, so that they follow the module to its device; not persistent, a checkpoint holds no images
+        self.register_buffer("images", scene.images, persistent=False)
+        self.register_buffer("c2w", scene.cameras.c2w.contiguous(), persistent=False)
+        self.register_buffer("K", scene.cameras.K.contiguous(), persistent=False)
+        # pixels that masks allow are none of a canvas's empty ones
+        sizes = scene.cameras.sizes if scene.masks is None else None
+        self.register_buffer("sizes", sizes, persistent=False)
+        allowed = None if scene.masks is None else scene.masks.flatten().nonzero()[:, 0]
+        if allowed is not None and not len(allowed):
+            raise UserError(f"{scene.root}: the masks leave no pixel to learn from: white is what counts")
+        self.register_buffer("allowed", allowed, persistent=False)
+        behind = torch.tensor(scene.background or (0.0, 0.0, 0.0))
+        self.register_buffer("behind", behind, persistent=False)
+        self.register_buffer("lattice", torch.tensor(LATTICE), persistent=False)
+        self.register_buffer("near", torch.full((batch_size,), scene.near), persistent=False)
+        self.register_buffer("far", torch.full((batch_size,), scene.far), persistent=False)
+
+    def __len__(self) -> int:
+        """Pixels to draw from; of views of several sizes, those of the canvas."""
+        return self.images.shape[:3].numel() if self.allowed is None else len(self.allowed)
+
+    def forward(self, step: Int[Tensor, "1"], rays_per_pixel: int = 1) -> Batch:
+        """The batch of a step."""
+        limit = self.limit()
+        n = self.batch_size if limit is None else min(self.batch_size, limit)
+        n -= n % rays_per_pixel
+        background, within = self._background(step, n // rays_per_pixel), self._within(step, n, rays_per_pixel)
+        pictures = Pictures(self.images, self.c2w, self.K, self.sizes, self.allowed, self.pixel_offset)
+        draw = Draw(self.seed, step, int(Stream.PIXELS), self.precrop_steps)
+        origins, directions, rgb = draw_pixels(pictures, background, draw, within, backend=self.backend)
+        rays = Rays(origins, directions, directions, self.near[:n], self.far[:n])
+        return Batch(rays if self.ndc is None else ndc_rays(rays, self.ndc), rgb, background)
+
+    def _background(self, step: Tensor, n: int) -> Float[Tensor, "n 3"]:
+        if not self.random_background:
+            return self.behind.expand(n, 3)
+        return uniform(self.seed, step, Stream.BACKGROUND, (n, 3), backend=self.backend)
+
+    def _within(self, step: Tensor, n: int, rays_per_pixel: int) -> Float[Tensor, "n 2"] | None:
+        """Where in their pixels n rays pass, from the middle: the first one of each at random."""
+        if rays_per_pixel == 1:
+            return None
+        steps = torch.arange(rays_per_pixel, device=step.device)[:, None] * self.lattice
+        first = uniform(self.seed, step, Stream.WITHIN, (n // rays_per_pixel, 1, 2), backend=self.backend)
+        return ((first + steps) % 1 - 0.5).view(n, 2)
+
+
+class Numbers(torch.utils.data.Dataset[int]):
+    """A list of numbers, one item each."""
+
+    def __init__(self, numbers: Sequence[int]):
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> int:
+        return self.numbers[index]
+
+
+class SceneData(L.LightningDataModule):
+    """Training: one item is a number of steps to take at once, one pass the way to the next validation.
+    Validation: one item is the number of a slot, in which the system renders a view; each process takes its share."""
+
+    def __init__(self, next_chunks: Callable[[], Sequence[int]], validation_slots: int):
+        super().__init__()
+        self.next_chunks, self.validation_slots = next_chunks, validation_slots
+
+    def train_dataloader(self) -> DataLoader[int]:
+        return DataLoader(Numbers(self.next_chunks()), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[int]:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DataLoader(Numbers(range(rank, self.validation_slots, world)), batch_size=None)

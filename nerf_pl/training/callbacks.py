@@ -1,0 +1,199 @@
+"""What people see and keep of a training: the progress bar, pictures in the log, checkpoints, a clean interrupt."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.progress import BarColumn, Progress, TextColumn
+from torch import Tensor
+
+from nerf_pl.checkpoints.files import duplicate
+from nerf_pl.console import console
+from nerf_pl.errors import Interrupted
+from nerf_pl.media import depth_colours, depth_span, side_by_side
+from nerf_pl.rendering import Image
+from nerf_pl.training.system import NeRFSystem
+
+QUIET_SECONDS = 10  # between two lines where there is no terminal
+
+
+class ProgressBar(Callback):
+    """Speed, training and validation PSNR, and time left: a bar on a terminal, elsewhere a line now and then."""
+
+    def __init__(self) -> None:
+        self.bar: Progress | None = None
+        self.status = ""
+        self.val_psnr = "-"
+        self.last_line = time.monotonic()
+        self.has_warned = self.has_told_plan = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        if trainer.is_global_zero:
+            console.print(pl_module.describe())
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        if trainer.is_global_zero and console.is_terminal:
+            columns = (BarColumn(None), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
+            self.bar = Progress(*columns, console=console, expand=True, refresh_per_second=4)
+            self.task = self.bar.add_task("", total=1.0)
+            self.bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
+        self._update(trainer, pl_module)
+        if pl_module.skipped and not self.has_warned and trainer.is_global_zero:
+            console.print(f"step {pl_module.step}: a gradient was not finite; such steps are left out")
+            self.has_warned = True
+        if self.bar is None and time.monotonic() - self.last_line >= QUIET_SECONDS:
+            self._print(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, description="rendering the validation views", refresh=True)
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        plan = pl_module.validation
+        if trainer.is_global_zero and not self.has_told_plan and plan.every > 1:
+            console.print(plan.describe())
+            self.has_told_plan = True
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        self.val_psnr = f"{float(trainer.callback_metrics['val/psnr']):.2f}"
+        self._update(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        if self.bar is None:
+            self._print(trainer, pl_module)
+        if pl_module.skipped and trainer.is_global_zero:
+            console.print(f"steps left out, as a gradient was not finite: {pl_module.skipped}; try a lower --lr")
+
+    def teardown(self, trainer: L.Trainer, pl_module: NeRFSystem, stage: str) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def on_exception(self, trainer: L.Trainer, pl_module: NeRFSystem, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")
+
+    def _update(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        done, rate = pl_module.progress, 1 / pl_module.step_seconds
+        left = (1 - done) * pl_module.train_seconds / done
+        rays = rate * pl_module.rays * pl_module.world
+        psnr = float(trainer.callback_metrics["train/psnr"])
+        speed = f"{short_number(rate)} step/s  {short_number(rays)} rays/s"
+        self.status = f"{speed}  train {psnr:.2f} val {self.val_psnr} dB  {clock_time(left)} left"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, description=self.status)
+
+    def _print(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        if trainer.is_global_zero:
+            console.print(f"{pl_module.progress:4.0%}  step {pl_module.step}  {self.status}")
+            self.last_line = time.monotonic()
+
+
+def short_number(number: float) -> str:
+    """Three digits, and k or M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:  # what rounds to 1000 belongs to the next unit
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def clock_time(seconds: float) -> str:
+    """h:mm:ss, or m:ss below an hour."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+class ImageLog(Callback):
+    """Ground truth, prediction and depth of the first validation view, side by side in TensorBoard."""
+
+    def on_validation_batch_end(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        trainer: L.Trainer,
+        pl_module: NeRFSystem,
+        outputs: tuple[Image, Tensor] | None,
+        batch: int,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx or outputs is None or not trainer.is_global_zero or trainer.logger is None:
+            return
+        image, target = outputs[0].cpu(), outputs[1].cpu()
+        scene = pl_module.val_scene
+        assert scene is not None
+        span = depth_span(image.depth, image.opacity, scene.near, scene.far)
+        pictures = side_by_side(target, image.rgb, depth_colours(image.depth, *span, image.opacity))
+        log: Any = trainer.logger.experiment  # pyright: ignore[reportAttributeAccessIssue]
+        log.add_image("val/GT_pred_depth", pictures, pl_module.step, dataformats="HWC")
+
+
+class Checkpoints(Callback):
+    """Writes last.ckpt after every validation, and best.ckpt when its PSNR was the highest so far; without a validation
+    split last.ckpt alone, as often. best: the highest PSNR of a run that goes on."""
+
+    def __init__(self, folder: Path, best: float = float("-inf")) -> None:
+        self.folder, self.best = folder, best
+        self._best_step = -1  # at which best.ckpt was written by this process
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        psnr = float(trainer.callback_metrics["val/psnr"])
+        if psnr > self.best:
+            self.best, self._best_step = psnr, pl_module.step
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        if self._best_step != pl_module.step:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+        elif trainer.is_global_zero:  # the same weights are on the disk already
+            duplicate(self.folder / "best.ckpt", self.folder / "last.ckpt")
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: NeRFSystem, checkpoint: dict[str, Any]) -> None:
+        checkpoint["best_psnr"] = self.best
+
+
+class Interrupt(Callback):
+    """Ctrl-C ends the training after the steps under way and leaves last.ckpt to resume from; a second one, or one
+    before the first step, ends it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.last = folder / "last.ckpt"
+        self.training = self.asked = False
+        self._before: Any = None
+
+    def setup(self, trainer: L.Trainer, pl_module: NeRFSystem, stage: str) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._on_signal)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        self.training = True
+
+    def _on_signal(self, *_: Any) -> None:
+        if self.asked or not self.training:
+            is_there = self.last.is_file()
+            raise Interrupted(f"{self.last} is of an earlier step" if is_there else "nothing was saved yet", is_there)
+        self.asked = True
+
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        # all processes stop at the same step, whichever of them the signal has reached by now
+        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+            self.asked = True
+            trainer.save_checkpoint(self.last)
+            raise Interrupted(f"{self.last} is saved", True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
+        self._stop_if_asked(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
+        self._stop_if_asked(trainer)
+
+    def teardown(self, trainer: L.Trainer, pl_module: NeRFSystem, stage: str) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def on_exception(self, trainer: L.Trainer, pl_module: NeRFSystem, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")

@@ -1,0 +1,187 @@
+"""One training from options to checkpoints: `train` is what both commands call."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from nerf_pl.checkpoints import AtomicCheckpointIO, compare, load_split, load_weights, stored_config
+from nerf_pl.console import console
+from nerf_pl.errors import UserError
+from nerf_pl.media import atomic_write, write_errors
+from nerf_pl.methods import method_of
+from nerf_pl.options import Config, RunFolders, differing, to_dict
+from nerf_pl.scenes import Scene, available_splits
+from nerf_pl.training.batches import SceneData
+from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
+from nerf_pl.training.system import NeRFSystem
+
+
+def train(config: Config, root: Path, folders: RunFolders, resume: bool = False, overwrite: bool = False) -> Path:
+    """Train a model on the scene in `root`; returns the path of the last checkpoint.
+
+    resume continues from last.ckpt exactly where it stopped. Raises UserError for anything the user can mend, and
+    Interrupted after Ctrl-C, when last.ckpt has been written.
+    """
+    config.check()
+    accelerator, devices = devices_of(config)
+    rank, last = process(), folders.checkpoints / "last.ckpt"
+    if rank == 0:
+        _check_folder(last, resume, overwrite)
+    scene, val = _load(config, root)
+    method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else "cpu")
+    config = method.complete(config, device.type, scene.unbounded, scene.ndc is not None)
+    config.check()  # once more, with the sizes that were left to the device and the scene
+
+    system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)
+    checkpoints = Checkpoints(folders.checkpoints)
+    if resume:
+        _resume(system, checkpoints, last)
+    elif config.train.ckpt_path:
+        load_weights(system.model, config, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
+    if rank == 0:
+        _prepare_folders(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
+        console.print(_describe(scene, val, root), markup=False)
+    callbacks = [ProgressBar(), ImageLog(), checkpoints, Interrupt(folders.checkpoints)]
+    _fit(_trainer(accelerator, devices, folders.logs, val is not None, callbacks), system, folders.logs)
+    if rank > 0:
+        sys.exit()  # it was started to help train; what comes after is for the first process alone
+    return last
+
+
+def _load(config: Config, root: Path) -> tuple[Scene, Scene | None]:
+    """The training views and, where there are some, the validation views; both are read at the same time."""
+    splits = available_splits(root, config.data.dataset_name, config.data.test_every)
+    with ThreadPoolExecutor(2) as pool:
+        train = pool.submit(load_split, config, root, "train")
+        val = pool.submit(load_split, config, root, "val") if "val" in splits else None
+        return train.result(), val.result() if val else None
+
+
+def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callbacks: list[L.Callback]) -> L.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # its start-up lines say nothing about the run
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        max_epochs=-1,  # the system says when to stop
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        limit_val_batches=1.0 if validates else 0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        logger=TensorBoardLogger(logs, name="", version=""),
+        plugins=[AtomicCheckpointIO()],
+        callbacks=callbacks,
+    )
+
+
+def _fit(trainer: L.Trainer, system: NeRFSystem, logs: Path) -> None:
+    with _log_errors(logs), warnings.catch_warnings():
+        # the loaders hold numbers, not images: there is nothing for workers to do
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
+        # DDP makes these nodes before a graph is captured on a stream of its own, which waits for all it needs
+        warnings.filterwarnings("ignore", message=".*AccumulateGrad node's stream does not match.*")
+        try:
+            trainer.fit(system, SceneData(system.next_chunks, system.validation_slots))
+        except BaseException:
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(signal.SIGKILL)  # other processes would wait for this one
+            raise
+
+
+@contextmanager
+def _log_errors(folder: Path) -> Iterator[None]:
+    """Turns what stops the writer of the log, such as a full disk, into a UserError. It works in a thread, whose end is
+    not told beside: the error is raised here too."""
+    tell = threading.excepthook
+    threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else tell(args)
+    try:
+        with write_errors(folder):
+            yield
+    finally:
+        threading.excepthook = tell
+
+
+def process() -> int:
+    """The number of this process among those that train together on this machine; 0 is the one that was started."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def _describe(scene: Scene, val: Scene | None, root: Path) -> str:
+    size = f"{scene.cameras.width} x {scene.cameras.height}"
+    others = f"{len(val)} for validation" if val else "no val split, so no validation and no best.ckpt"
+    return f"{root}: {len(scene)} views of {size} to train on, {others}"
+
+
+def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
+    """Go on from `last`. Raises UserError if it does not fit, or has nothing left to be done."""
+    content = AtomicCheckpointIO().load_checkpoint(last)
+    if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
+        raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
+    _compare(stored_config(content, last), system.config, last)
+    system.resume_from(content)
+    checkpoints.best = content.get("best_psnr", checkpoints.best)
+    if system.finished:
+        remedy = "give a larger --max_steps, --seconds or --num_epochs"
+        raise UserError(f"{last} is finished, at step {system.step}: {remedy}")
+
+
+def _compare(stored: Config, asked: Config, last: Path) -> None:
+    """Raises UserError where the options ask for another model than was trained."""
+    if stored.method != asked.method:
+        raise UserError(f"--method {asked.method}: {last} was trained with {stored.method}; leave the option out")
+    compare(stored.model, asked.model, str(last), resumed=True)
+    for name, (value, now) in differing(stored.optim, asked.optim, resumed=True).items():
+        raise UserError(f"--{name} {now}: {last} was trained with {value}; leave the option out")
+
+
+def _prepare_folders(folders: RunFolders, settings: dict, resume: bool) -> None:
+    """Write the settings; of an earlier run of the name that is not resumed, keep last.ckpt alone until it is
+    replaced."""
+    with atomic_write(folders.settings) as path:
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+    if not resume:
+        for old in (folders.checkpoints / "best.ckpt", *folders.logs.glob("events.out.tfevents.*")):
+            old.unlink(missing_ok=True)
+
+
+def devices_of(config: Config) -> tuple[str, int]:
+    """Lightning's accelerator and number of devices. Raises UserError where they are not to be had."""
+    t = config.train
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if t.accelerator == "cpu" or t.num_gpus == 0:
+        return "cpu", max(t.num_gpus, 1)
+    if t.accelerator == "gpu" and there == 0:
+        raise UserError(
+            "--accelerator gpu: PyTorch sees no CUDA GPU here; leave it out, or install a CUDA build of torch"
+        )
+    if there == 0 and t.num_gpus == 1:
+        return "cpu", 1
+    if t.num_gpus > there:
+        remedy = "add --accelerator cpu to train in processes on the CPU" if there == 0 else "give fewer"
+        raise UserError(f"--num_gpus {t.num_gpus}, but this machine has {there}: {remedy}")
+    return "gpu", t.num_gpus
+
+
+def _check_folder(last: Path, resume: bool, overwrite: bool) -> None:
+    if resume and not last.is_file():
+        raise UserError(f"--resume: there is no {last}; leave it out to start a new run")
+    if last.is_file() and not resume and not overwrite:
+        raise UserError(f"{last} exists: add --resume to go on, --overwrite to start again, or give another --exp_name")

@@ -1,0 +1,280 @@
+"""NeRFSystem: what happens in one training step and in one validation view, for Lightning to drive."""
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+
+from nerf_pl import metrics
+from nerf_pl.checkpoints import facts
+from nerf_pl.errors import UserError
+from nerf_pl.methods.model import Model
+from nerf_pl.ops import describe, precision_of
+from nerf_pl.options import Config
+from nerf_pl.rendering import Image, lattice, render_lattice, render_view
+from nerf_pl.scenes import Scene
+from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.gradients import Gradients, memory_advice, take_steps, untouched
+from nerf_pl.training.schedule import lr_factor
+from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
+
+CHUNK_SECONDS = 0.4  # how long Lightning leaves the device alone: between chunks come logging, callbacks, the clock
+TIMED_PASSES, PASS_SECONDS = 4, 5.0  # validations of a training that ends by the clock; less often than each so long
+LATE, LATE_STEPS = 0.5, 20_000  # share of a training, and steps, from which on a pixel is made of several rays
+EPOCHS = 16.0  # of a training whose length is told otherwise, for schedules to count in
+
+
+class NeRFSystem(L.LightningModule):
+    """A model in training. `training_step` takes a number of steps at once, so that Lightning's own work between them
+    does not show. On a GPU one step is the replay of a CUDA graph and one optimizer launch, with no synchronisation.
+    """
+
+    def __init__(self, config: Config, model: Model, scene: Scene, val_scene: Scene | None = None, world: int = 1):
+        super().__init__()
+        self.automatic_optimization = False
+        self.config, self.model, self.scene, self.val_scene, self.world = config, model, scene, val_scene, world
+        self.scene_root = str(scene.root.resolve()) if scene.root else ""
+        n_pixels = scene.images.shape[:3].numel()
+        self.steps_per_epoch = max(n_pixels // (config.train.batch_size * world), 1)
+        self.max_steps, self.num_epochs = config.train.max_steps, config.train.num_epochs or EPOCHS
+        if self.max_steps is None and config.train.seconds is None:
+            self.max_steps = math.ceil(self.num_epochs * self.steps_per_epoch)
+        precrop = model.precrop_steps if self.max_steps is None else min(model.precrop_steps, self.max_steps // 4)
+        draw = {"precrop_steps": precrop, "random_background": model.random_background, "limit": model.batch_limit}
+        self.batches = PixelBatches(scene, config.train.batch_size, model.seed, backend=model.backend, **draw)
+        self.step = 0  # of the run, those before a resume included
+        self.train_seconds = 0.0
+        self.step_seconds = 0.0  # of one step, as last measured
+        self.rays = config.train.batch_size  # of one step and process, as last measured
+        self.skipped = 0  # steps left out since the start of this process, see `methods.Model.counts`
+        self.error, self.is_failing = math.nan, False  # of the last steps that had one; whether the last ones had none
+        self.validation = Plan(())
+        self._leaves_out = False  # whether the model leaves out steps without a finite gradient
+        self._optimizer_state: dict[str, Any] | None = None
+        self._pass_end, self._pass_chunks = 0.0, 0  # of a pass by the clock: training seconds at its end, its chunks
+
+    # ---- length of training ------------------------------------------------------------------------------------------
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, 0 to 1."""
+        by_time = self.train_seconds / self.config.train.seconds if self.config.train.seconds else 0.0
+        by_steps = self.step / self.max_steps if self.max_steps else 0.0  # whichever ends first
+        return min(max(by_time, by_steps), 1.0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are no steps left, or no time for another one."""
+        seconds = self.config.train.seconds
+        out_of_time = seconds is not None and seconds - self.train_seconds < self.step_seconds / 2
+        return self.progress >= 1 or out_of_time
+
+    def next_chunks(self) -> list[int]:
+        """Numbers of steps to take at once, up to the next validation; 0 leaves a number to the clock."""
+        t = self.config.train
+        if t.seconds is not None and t.val_every is None:
+            share = t.seconds / self._timed_passes
+            # rounded, since a pass ends a little before or after its share of the time
+            self._pass_end = share * (round(self.train_seconds / share) + 1)
+            left = self._pass_end - self.train_seconds
+            self._pass_chunks = max(math.ceil(left / max(CHUNK_SECONDS, self.step_seconds)), 1)
+            return [0] * self._pass_chunks
+        total = self.val_every - self.step % self.val_every
+        if self.max_steps is not None:
+            total = min(total, self.max_steps - self.step)
+        n = max(min(round(total * self.step_seconds / CHUNK_SECONDS), total), 1)
+        return [total * (i + 1) // n - total * i // n for i in range(n)]
+
+    @property
+    def _timed_passes(self) -> int:
+        """Validations of a training that ends by the clock."""
+        seconds = self.config.train.seconds or math.inf
+        return int(min(max(seconds / PASS_SECONDS, 1), TIMED_PASSES))
+
+    @property
+    def val_every(self) -> int:
+        """Steps from one validation to the next, where they are not set by the clock."""
+        tenth = self.steps_per_epoch if self.max_steps is None else self.max_steps // 10
+        by_default = min(self.steps_per_epoch, tenth) if self.model.fixed_batches else tenth
+        return self.config.train.val_every or max(by_default, 1)
+
+    def _chunk(self, asked: int, index: int) -> int:
+        """Steps to take now, with this index in the pass: as many as asked for, within the time and number left."""
+        left = math.inf if self.max_steps is None else self.max_steps - self.step
+        if not asked:
+            asked = round((self._pass_end - self.train_seconds) / (self._pass_chunks - index) / self.step_seconds)
+        if self.config.train.seconds is not None:
+            left = min(left, int((self.config.train.seconds - self.train_seconds) / self.step_seconds))
+        return int(max(min(asked, left), 1))
+
+    # ---- one training step -------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = self.model.make_optimizer(self.config.optim)
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            # gradients are averaged below, after the graph: DDP's own hooks cannot run inside one; buffers are constant
+            ddp: Any = self.trainer.strategy.model
+            ddp.require_backward_grad_sync = ddp.require_forward_param_sync = False
+        precision = precision_of(self.config.train.precision, self.device)
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        self.model.train()
+        self.model.step.fill_(self.step)
+        with memory_advice(self.model):
+            if self.step == 0:
+                start = time.perf_counter()
+                self.model.fit(self.scene, keep_box=self.config.train.ckpt_path is not None)
+                self.train_seconds += self._mean(time.perf_counter() - start)
+            self.gradients = Gradients(self.model, self.batches)
+            with untouched(self.model):  # before the clock of a time budget starts
+                self.model.before_step(0)
+                self.model.prepare_optimizer(self._optimizer())
+                # once for each number of rays that a pixel can be made of; the later steps are not run on a CPU for it
+                numbers = {1, self.model.rays_per_pixel} if self.device.type == "cuda" else {1}
+                self.step_seconds = self._mean(max(map(self.gradients.capture, sorted(numbers))))
+
+    def training_step(self, n_steps: int, batch_idx: int) -> None:
+        start = time.perf_counter()
+        n_steps = self._chunk(n_steps, batch_idx)
+        optimizer = self._optimizer()
+        steps = range(self.step, self.step + n_steps)
+        with memory_advice(self.model):
+            take_steps(self.gradients, optimizer, steps, begin=self._begin, exchange=self._exchange_gradients)
+            self.step = steps.stop
+            error = self._mean(self._error(optimizer, n_steps))
+        spent = self._mean(time.perf_counter() - start)
+        self.train_seconds += spent
+        self.step_seconds = spent / n_steps
+        self._report(error)
+        self.trainer.should_stop = self.finished
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer itself: Lightning's wrapper takes longer than a step."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        return optimizer
+
+    def _begin(self, step: int) -> int:
+        """Set the learning rate of a step; returns how many rays make up a pixel in it."""
+        self.step = step
+        lr = self._lr()
+        for group in self._optimizer().param_groups:
+            group["lr"] = lr
+        return self._rays_per_pixel()
+
+    def _exchange_gradients(self) -> None:
+        """Give every process the mean of all processes' gradients."""
+        if self.world == 1:
+            return
+        for p in self.model.parameters():
+            assert p.grad is not None
+            torch.distributed.all_reduce(p.grad)
+            p.grad /= self.world
+
+    def _report(self, error: float) -> None:
+        """Log the error of the last steps. Raises UserError when training has diverged."""
+        if not math.isfinite(error):
+            # one such step may be left out; without a count of those, or twice in a row, weights are lost
+            if self.is_failing or not self._leaves_out:
+                raise UserError(f"training diverged before step {self.step}: the loss is {error}; give a lower --lr")
+            self.is_failing, error = True, self.error
+        else:
+            self.is_failing, self.error = False, error
+        psnr = -10 * math.log10(max(error, 1e-12))
+        # Lightning would count chunks; `step` is what it takes for the axis instead
+        self.log_dict({"train/mse": error, "train/psnr": psnr, "lr": self._lr(), "step": float(self.step)})
+
+    def _rays_per_pixel(self) -> int:
+        """One at first: many pixels teach more than the even coverage of a few, until what is left is their edges."""
+        is_late = self.progress >= LATE and self.step >= LATE_STEPS
+        return self.model.rays_per_pixel if is_late else 1
+
+    def _error(self, optimizer: torch.optim.Optimizer, n_steps: int) -> float:
+        """Mean squared error of the last steps; waits for the device."""
+        total, counts = self.gradients.error, self.model.counts(optimizer)
+        self._leaves_out = counts is not None
+        if counts is None:
+            error = total.item()
+        else:
+            error, rays, skipped = torch.cat([total[None], counts.to(total.dtype)]).tolist()
+            lost, self.skipped, self.rays = int(skipped) - self.skipped, int(skipped), int(rays)
+            if lost == n_steps:
+                told = f"no gradient was finite in the last {n_steps} steps"
+                raise UserError(f"training diverged before step {self.step}: {told}; give a lower --lr")
+        total.zero_()
+        return error / n_steps
+
+    def _mean(self, value: float) -> float:
+        """The mean over all processes: what they plan by it is the same in each."""
+        if self.world == 1:
+            return value
+        mean = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(mean)
+        return mean.item() / self.world
+
+    def _lr(self) -> float:
+        o = self.config.optim
+        return o.lr * lr_factor(o, self.progress * self.num_epochs, self.num_epochs)
+
+    # ---- validation --------------------------------------------------------------------------------------------------
+
+    @property
+    def validation_slots(self) -> int:
+        """How many views a validation may render: each process takes as many."""
+        n = min(self.config.train.val_views, len(self.val_scene)) if self.val_scene else 0
+        return -(-n // self.world) * self.world
+
+    def on_validation_start(self) -> None:
+        assert self.val_scene is not None
+        scene, t = self.val_scene, self.config.train
+        seconds = t.seconds / self._timed_passes if t.seconds else self.val_every * self.step_seconds
+        budget = max(SHARE * seconds, LEAST_SECONDS) * self.world
+        pixel_seconds = self._mean(probe(self.model, scene, t.chunk))
+        self.validation = plan(len(scene), t.val_views, math.prod(scene.view(0).size), pixel_seconds, budget)
+
+    def validation_step(self, slot: int, batch_idx: int) -> tuple[Image, Tensor] | None:
+        """The picture of a view, whole or on a lattice, and what the photograph shows there; None if the validation
+        needs no more views."""
+        scene, views, every = self.val_scene, self.validation.views, self.validation.every
+        assert scene is not None
+        if slot >= -(-len(views) // self.world) * self.world:
+            return None
+        view, chunk = views[slot % len(views)], self.config.train.chunk
+        target, mask = scene.image(view).to(self.device), scene.mask(view)
+        mask = None if mask is None else mask.to(self.device)
+        if every == 1:
+            image = render_view(self.model, scene.view(view), chunk)
+        else:
+            image = render_lattice(self.model, scene.view(view), every, chunk)
+            target, mask = lattice(target, every), None if mask is None else lattice(mask, every)
+        self.log("val/psnr", metrics.psnr(image.rgb, target, mask), batch_size=1, sync_dist=True)
+        self.log("step", float(self.step), batch_size=1, sync_dist=True)
+        return image, target
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint |= facts(self.model, self.config, self.scene_root)
+        checkpoint["global_step"] = self.step
+        checkpoint["train_seconds"] = self.train_seconds
+
+    def resume_from(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the run that wrote this checkpoint. Everything a step depends on is in it: weights, the optimizer,
+        the number of the step, from which all random numbers follow, and the time spent."""
+        self.load_state_dict(checkpoint["state_dict"])
+        self.model.ndc = self.scene.ndc
+        self._optimizer_state = checkpoint["optimizer_states"][0]
+        self.step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
+
+    def describe(self) -> str:
+        """What runs, in one line."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        devices = f"{self.world} x {name}" if self.world > 1 else name
+        return f"{devices}, {describe(self.model.backend, self.device)}, {self.model.describe()}"

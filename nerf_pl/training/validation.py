@@ -1,0 +1,57 @@
+"""Which views a validation renders, and how much of each: no more than a tenth of the training's time allows."""
+
+import math
+import time
+from dataclasses import dataclass
+
+from nerf_pl.methods.model import Model
+from nerf_pl.rendering import render_lattice
+from nerf_pl.scenes import Scene
+
+SHARE = 0.1  # of the training's time
+LEAST_SECONDS = 0.5  # that a validation may take in any case
+PROBE = 1024  # pixels that tell how long one takes
+LATTICES = (1, 2, 3, 4, 5, 6, 8)  # every so many pixels along rows and columns, before views are left out
+COARSEST = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Indices of views, and every how many pixels of them are rendered along rows and columns."""
+
+    views: tuple[int, ...]
+    every: int = 1
+
+    def describe(self) -> str:
+        which = "all pixels" if self.every == 1 else f"one pixel in {self.every**2}"
+        return f"validation looks at {which} of {len(self.views)} views, to take no more than a tenth of the time"
+
+
+def plan(n_views: int, most: int, pixels: int, pixel_seconds: float, budget: float) -> Plan:
+    """As many of n_views as fit into a budget of seconds, up to `most`, spread evenly; pixels: of a view.
+
+    First fewer pixels of each view are rendered, evenly spread, then fewer views: scores of one view say little of the
+    others.
+    """
+    most = min(most, n_views)
+    affordable = budget / max(pixel_seconds, 1e-12)
+    every = next((k for k in LATTICES if most * pixels / k**2 <= affordable), LATTICES[-1])
+    n = max(min(most, int(affordable * every**2 / pixels)), 1)
+    if n * pixels / every**2 > affordable:
+        every = min(max(math.ceil(math.sqrt(pixels / affordable)), every), COARSEST)
+    return Plan(tuple(round(i * (n_views - 1) / max(n - 1, 1)) for i in range(n)), every)
+
+
+def probe(model: Model, scene: Scene, chunk: int) -> float:
+    """Seconds that the model takes to render a pixel of the scene's first view."""
+    view = scene.view(0)
+    width, height = view.size
+    every = max(math.isqrt(width * height // PROBE), 1)
+    seconds, n = 0.0, 1
+    for _ in range(2):  # the first call compiles
+        start = time.perf_counter()
+        rendered = render_lattice(model, view, every, chunk)
+        n = rendered.opacity.numel()
+        float(rendered.opacity.sum())  # waits for the device
+        seconds = time.perf_counter() - start
+    return seconds / n

@@ -1,0 +1,97 @@
+"""Which path runs where."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nerf_pl.ops import backend
+from nerf_pl.ops.backend import FAMILIES, Backend, choose, describe, precision_of
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+EVERYWHERE = ("rays", "pixels", "adam")  # families whose kernels run in every precision
+
+
+@pytest.fixture(autouse=True)
+def _hopper(monkeypatch):
+    """A GPU for which there is Triton, whatever the machine."""
+    monkeypatch.delenv("NERF_PL_OPS", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(backend, "_has_triton", lambda: True)
+
+
+def kernels(chosen: Backend) -> set[str]:
+    return {family for family in FAMILIES if getattr(chosen, family) == "triton"}
+
+
+def test_a_cpu_runs_the_twins():
+    assert choose(CPU) == Backend()
+    assert choose(CPU, "bf16") == Backend(dtype=torch.bfloat16)
+    assert not choose(CPU).uses_kernels
+    assert describe(choose(CPU), CPU) == "plain PyTorch"
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_a_gpu_runs_the_kernels(precision):
+    chosen = choose(GPU, precision)
+    assert kernels(chosen) == set(FAMILIES)
+    assert chosen.dtype == torch.bfloat16
+    assert describe(chosen, GPU) == "Triton kernels"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_the_field_needs_half_precision_for_its_kernels(precision):
+    chosen = choose(GPU, precision)
+    assert kernels(chosen) == set(EVERYWHERE)
+    assert chosen.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("capability", "fused"), [((8, 9), False), ((9, 0), True), ((10, 3), True), ((12, 0), False)])
+def test_the_fused_network_runs_where_it_fits(capability, fused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert kernels(choose(GPU)) == set(FAMILIES) - (set() if fused else {"mlp"})
+
+
+def test_without_triton(monkeypatch):
+    monkeypatch.setattr(backend, "_has_triton", lambda: False)
+    chosen = choose(GPU)
+    assert not kernels(chosen)
+    assert chosen.dtype == torch.bfloat16
+    assert describe(chosen, GPU) == "plain PyTorch (Triton is not installed: pip install triton)"
+
+
+def test_the_choice_can_be_forced(monkeypatch):
+    monkeypatch.setenv("NERF_PL_OPS", "reference")
+    assert not kernels(choose(GPU))
+    assert describe(choose(GPU), GPU) == "plain PyTorch"
+    monkeypatch.setenv("NERF_PL_OPS", "kernel")
+    assert kernels(choose(CPU)) == set(EVERYWHERE)
+    assert kernels(choose(CPU, "bf16")) == set(FAMILIES)
+    monkeypatch.setenv("NERF_PL_OPS", "fast")
+    with pytest.raises(ValueError, match="NERF_PL_OPS='fast'"):
+        choose(GPU)
+
+
+def test_precision(monkeypatch):
+    assert [precision_of(name, GPU) for name in ("auto", "fp32", "tf32", "bf16")] == ["bf16", "fp32", "tf32", "bf16"]
+    assert precision_of("auto", CPU) == "fp32"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert precision_of("auto", GPU) == "fp32"
+    with pytest.raises(ValueError, match="precision='fp16'"):
+        precision_of("fp16", GPU)
+
+
+def test_modules_are_those_of_the_backend():
+    pytest.importorskip("triton")
+    for family in FAMILIES:
+        assert Backend().module(family).__name__ == f"nerf_pl.ops.{family}.reference"
+        other = replace(Backend(), **{family: "triton"})
+        assert other.uses_kernels
+        assert other.module(family).__name__ == f"nerf_pl.ops.{family}.triton"
+
+
+def test_importing_the_ops_leaves_triton_alone():
+    code = "import sys, nerf_pl.ops as ops; ops.Backend().module('march'); assert 'triton' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
