@@ -16,7 +16,6 @@ from nerf_pl.console import console
 from nerf_pl.evaluation.views import WINDOW
 from nerf_pl.methods import method_of
 from nerf_pl.methods.model import Model
-from nerf_pl.ops import describe
 from nerf_pl.options import Config, RunFolders
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene
@@ -69,8 +68,7 @@ def bench_budgets(
     scene = load_split(config, root, "train")
     usual = method_of(config.method).complete(config, device.type, scene.unbounded, scene.ndc is not None)
     model = method_of(config.method).make(usual, device)
-    path = describe(model.backend, device)
-    console.print(f"{name}, torch {torch.__version__}, {path}; {root.name}", markup=False)
+    console.print(f"{name}, torch {torch.__version__}, {model.describe()}; {root.name}", markup=False)
     step = measure_step(model, usual, scene, device)
     console.print(f"  {step.ms:.3f} ms a step, {step.rays} rays, {step.samples} samples")
     held_out, results = load_split(config, root, split), []

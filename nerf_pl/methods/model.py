@@ -102,7 +102,7 @@ class Model(Protocol):
         ...
 
     def describe(self) -> str:
-        """Precision and special paths, for the line that says what runs."""
+        """Which path runs and in what precision, for the line that says so at the start."""
         ...
 
     # ---- of torch.nn.Module ------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from nerf_pl import metrics
 from nerf_pl.checkpoints import facts
 from nerf_pl.errors import UserError
 from nerf_pl.methods.model import Model
-from nerf_pl.ops import describe, precision_of
+from nerf_pl.ops import precision_of
 from nerf_pl.options import Config
 from nerf_pl.rendering import Image, lattice, render_lattice, render_view
 from nerf_pl.scenes import Scene
@@ -277,4 +277,4 @@ class NeRFSystem(L.LightningModule):
         """What runs, in one line."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         devices = f"{self.world} x {name}" if self.world > 1 else name
-        return f"{devices}, {describe(self.model.backend, self.device)}, {self.model.describe()}"
+        return f"{devices}, {self.model.describe()}"

@@ -179,8 +179,8 @@ def test_layout_refuses_impossible_sizes():
 def test_the_twin_with_a_drawn_backward_pass():
     """Its outputs are the twin's; its gradient too where all that have one are visited, and else on average."""
     layout, n = MLPLayout(2, 32, 1), 90
-    params, xyz, dirs = (x.cpu() for x in network(layout, n))
-    few = torch.arange(n) % 30 == 0  # three samples, of the same size: each is drawn with certainty
+    params, xyz, dirs = network(layout, n)
+    few = torch.arange(n, device=DEVICE) % 30 == 0  # three samples, of the same size: each is drawn with certainty
     gradients = []
     for visited in (1.0, 0.5):
         p = params.clone().requires_grad_()
@@ -200,3 +200,30 @@ def test_the_twin_with_a_drawn_backward_pass():
         estimates.append(p.grad)
     errors = [relative(estimate, truth.grad) for estimate in estimates]
     assert relative(torch.stack(estimates).mean(0), truth.grad) < 2 * sum(errors) / len(errors) ** 1.5
+
+
+def test_a_drawn_backward_pass_needs_constant_inputs():
+    """Where the inputs have a gradient, all samples are visited."""
+    layout = MLPLayout(2, 32, 1)
+    params, xyz, dirs = network(layout, 20)
+    grads = []
+    for visited in (0.1, 1.0):
+        leaves = params.clone().requires_grad_(), xyz.clone().requires_grad_()
+        sigma, rgb = nerf_mlp(leaves[1], dirs, leaves[0], layout, visited, backend=TWINS)
+        grads.append(torch.autograd.grad(sigma.sum() + rgb.sum(), leaves))
+    for own, truth in zip(*grads, strict=True):
+        assert torch.equal(own, truth)
+
+
+def test_a_drawn_backward_pass_in_half_precision():
+    """Its products have the type of the inputs, its gradient that of the weights."""
+    layout = MLPLayout(2, 32, 1)
+    params, xyz, dirs = network(layout, 60)
+    grads = []
+    for visited in (0.999, 1.0):
+        p = params.clone().requires_grad_()
+        sigma, rgb = nerf_mlp(xyz.bfloat16(), dirs.bfloat16(), p, layout, visited, backend=TWINS)
+        assert sigma.dtype == rgb.dtype == torch.float32
+        (sigma[:2].sum() + rgb[:2].sum()).backward()  # two samples of the same size, each drawn with certainty
+        grads.append(p.grad)
+    assert relative(*grads) < 2e-2

@@ -132,10 +132,10 @@ class NeRF(nn.Module):
         return rays * (2 * self.options.N_samples + self.options.N_importance)
 
     def describe(self) -> str:
-        """The precision of products, and whether the network is fused."""
-        fused = self.backend.mlp != "reference"
+        """Which path runs, the precision of products, and whether the network is fused."""
+        fused = ", fused network" if self.backend.mlp != "reference" else ""
         precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[self.backend.dtype]
-        return f"{precision}, fused network" if fused else precision
+        return f"{ops.describe(self.backend, self.step.device)}, {precision}{fused}"
 
     @property
     def _finest(self) -> MLPField:

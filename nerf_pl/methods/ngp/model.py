@@ -137,7 +137,7 @@ class NGP(nn.Module):
         found = grid.march(rays, self.stride, jitter, budget)
         samples = found.samples
         mark = self.kept, found.cells, grid.seen, self.step
-        target = Target(batch.rgb, batch.background, *mark, self.least, o.grad_share)
+        target = Target(batch.rgb, batch.background, *mark, self.least, known(o.grad_share))
         for add in LOSSES:
             target = add(target, samples, self.stride, o)
         if o.density_noise:
@@ -207,8 +207,10 @@ class NGP(nn.Module):
         return sigma * scale, rgb
 
     def describe(self) -> str:
-        """The precision of the field."""
-        return "fp32" if self.backend.hash_field == "reference" else "fp16"
+        """Which path runs, and the precision of the field."""
+        if self.backend.hash_field == "reference":  # kernels of other families make no difference that shows
+            return f"{ops.describe(Backend(), self.step.device)}, fp32"
+        return f"{ops.describe(self.backend, self.step.device)}, fp16"
 
     def _place(
         self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]

@@ -24,7 +24,7 @@ MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
 
 @dataclass(frozen=True)
 class NGPOptions:
-    """None leaves a size to the device and the kind of scene; see `complete`."""
+    """By default (None) a size follows from the device and the kind of scene."""
 
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS] = None
     """Levels of the hash grid."""
@@ -70,7 +70,7 @@ class NGPOptions:
     that, one ray passes through the middle of each pixel."""
     random_background: bool = True
     """Train in front of random colours, so that empty space must be learned to be empty."""
-    grad_share: Annotated[float, SHARE] = 0.2
+    grad_share: Annotated[float | None, SHARE] = None
     """Largest share of the samples that a backward pass visits, drawn by the size of their gradients. 1 visits all."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -114,12 +114,12 @@ PRESET = Config(
 GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
-    rays_per_pixel=4, seen_detail=2,
+    rays_per_pixel=4, seen_detail=2, grad_share=0.2,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
-    rays_per_pixel=1, seen_detail=1,
+    rays_per_pixel=1, seen_detail=1, grad_share=0.12,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nerf_pl.ops.hash_field import losses
-from nerf_pl.ops.hash_field.types import HashWeights, Target
+from nerf_pl.ops.hash_field.types import HashWeights, Listed, Target
 from nerf_pl.ops.layout import FieldLayout, GridLayout
-from nerf_pl.ops.mlp.visiting import drawn
-from nerf_pl.ops.rays.reference import composite, transmittance
+from nerf_pl.ops.rays.reference import MASK, composite, mix, transmittance
 from nerf_pl.types import Samples
 
 PRIMES = (1, 2654435761 - 2**32, 805459861)
@@ -150,6 +149,24 @@ def pixel_loss(sigma: Tensor, rgb: Tensor, samples: Samples, target: Target) -> 
     return loss
 
 
+def listed(sigma: Tensor, d_sigma: Tensor, d_rgb: Tensor, target: Target) -> Listed:
+    """List each sample with the probability min(1, s / least), and divide its gradients by that: an unbiased estimate
+    of the gradient, from a share of the samples.
+
+    s is the size of its gradient: in the raw density, whose exponential sigma is, and in the colours. The random number
+    that decides follows from the sample's place in the batch and from the step. `least` is then set so that with the
+    same gradients as many would be listed as `share` says, by a factor between 1/8 and 8.
+    """
+    n, device = len(sigma), sigma.device
+    size = (d_sigma * sigma).abs() + d_rgb.abs().sum(1)
+    words = mix(mix(torch.arange(n, device=device)) ^ (target.step & MASK))
+    order = ((words >> 8) * 2.0**-24 * target.least < size).nonzero()[:, 0]
+    scale = (target.least / size[order]).clamp(min=1)
+    count = torch.tensor([len(order)], device=device)
+    target.least.mul_((count / max(target.share * n, 1.0)).clamp(1 / 8, 8)).clamp_(1e-20, 1e20)
+    return Listed(order, count, d_sigma[order] * scale, d_rgb[order] * scale[:, None])
+
+
 def gradient_of(term: Tensor) -> Tensor:
     """0, with the gradient of the term."""
     return term - term.detach()
@@ -168,10 +185,7 @@ class _Visited(torch.autograd.Function):
             leaves = sigma.requires_grad_(), rgb.requires_grad_()
             loss = pixel_loss(*leaves, samples, target)
             d_sigma, d_rgb = torch.autograd.grad(loss, leaves)
-        # drawn by the gradient of the raw density, whose exponential sigma is
-        order, count, d_raw, d_rgb = drawn(d_sigma * sigma.detach(), d_rgb, target.share)
-        rows = order[: int(count)].long()
-        grads = d_raw[rows] / sigma.detach()[rows], d_rgb[rows]
+        rows, _, *grads = listed(sigma.detach(), d_sigma, d_rgb, target)
         ctx.save_for_backward(table, params, entries[:, rows], shares[:, rows], view, samples.ray_ids[rows], *grads)
         ctx.networks, ctx.smoothness = weights.networks, target.smoothness
         return loss.detach()

@@ -130,7 +130,7 @@ def _ray_gradients(error, opacity, colour, mean, encoded, slope, behind, LEAST: 
 def loss_kernel(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
     least_ptr, place_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width,
-    DISTORTION: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr, LEAST: tl.constexpr,
+    ALL: tl.constexpr, DISTORTION: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr, LEAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One pixel at a time: the mean of its rays in linear light, the squared error, and the gradient of its mean. With
@@ -139,10 +139,9 @@ def loss_kernel(
     With DISTORTION q_i has a part  2 (s_i (2 A_i - A) + B - 2 B_i) + 2/3 w_i width  more, A_i and B_i being the sums of
     w_j and w_j s_j in front of the sample, A and B those of the ray.
 
-    A sample whose gradient has the size s is listed with the probability min(1, s / least), and its gradient divided by
-    that.
+    ALL: every sample that has a gradient is listed; else see `reference.listed`.
     """
-    least = tl.load(least_ptr)
+    least = 0.0 if ALL else tl.load(least_ptr)
     n_pixels = tl.load(kept_ptr) // PER_PIXEL
     rays = tl.maximum(n_pixels * PER_PIXEL, 1).to(tl.float32)
     scale = 2.0 / (3.0 * rays)
@@ -199,34 +198,36 @@ def loss_kernel(
 
 @triton.jit
 def sum_kernel(
-    errors_ptr, kept_ptr, number_ptr, least_ptr, loss_ptr, n, wanted, PER_PIXEL: tl.constexpr, BLOCK: tl.constexpr,
+    errors_ptr, kept_ptr, number_ptr, least_ptr, loss_ptr, n, wanted, ALL: tl.constexpr, PER_PIXEL: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The mean of the errors, and the threshold with which the next step would list as many samples as are wanted."""
+    """The mean of the errors; and, unless ALL are listed, the threshold that would list as many samples as wanted."""
     i = tl.arange(0, BLOCK)
     total = tl.sum(tl.load(errors_ptr + i, mask=i < n, other=0.0), 0)
     pixels = tl.maximum(tl.load(kept_ptr) // PER_PIXEL, 1)
     tl.store(loss_ptr, total / (3.0 * pixels.to(tl.float32)))
-    change = tl.load(number_ptr).to(tl.float32) / wanted
-    least = tl.load(least_ptr) * tl.minimum(tl.maximum(change, 0.125), 8.0)
-    tl.store(least_ptr, tl.minimum(tl.maximum(least, 1e-20), 1e20))
+    if not ALL:
+        change = tl.load(number_ptr).to(tl.float32) / wanted
+        least = tl.load(least_ptr) * tl.minimum(tl.maximum(change, 0.125), 8.0)
+        tl.store(least_ptr, tl.minimum(tl.maximum(least, 1e-20), 1e20))
 
 
 def pixel_loss(sigmas: Tensor, rgbs: Tensor, samples: Samples, target: Target) -> tuple[Tensor, Listed]:
     """The loss, and the samples to go back to."""
     n, programs = len(samples), max(min(target.rgb.shape[0], PROGRAMS), 1)
-    device, per_pixel = sigmas.device, target.rays_per_pixel(samples)
+    device, per_pixel, lists_all = sigmas.device, target.rays_per_pixel(samples), target.share >= 1
     errors, loss = torch.empty(programs, device=device), torch.empty((), device=device)
     order, number = torch.empty(n, dtype=torch.int32, device=device), torch.zeros(1, dtype=torch.int32, device=device)
     listed = Listed(order, number, torch.empty_like(sigmas), torch.empty_like(rgbs))
     loss_kernel[(programs,)](
         sigmas, rgbs, samples.t, samples.dt, samples.offsets, target.rgb, target.background.contiguous(), target.kept,
         target.cells, target.seen, target.step, target.least, samples.t if target.place is None else target.place,
-        errors, *listed, target.distortion, target.width, DISTORTION=target.place is not None, PER_PIXEL=per_pixel,
-        SEEN=SEEN, LEAST=LEAST_OPACITY, BLOCK=32, num_warps=1,
+        errors, *listed, target.distortion, target.width, ALL=lists_all, DISTORTION=target.place is not None,
+        PER_PIXEL=per_pixel, SEEN=SEEN, LEAST=LEAST_OPACITY, BLOCK=32, num_warps=1,
     )  # fmt: skip
-    wanted = max(target.share * n, 1.0) if target.share < 1 else 1e30
+    wanted = max(target.share * n, 1.0)
     sum_kernel[(1,)](
-        errors, target.kept, number, target.least, loss, programs, wanted, PER_PIXEL=per_pixel, BLOCK=PROGRAMS,
-        num_warps=8,
+        errors, target.kept, number, target.least, loss, programs, wanted, ALL=lists_all, PER_PIXEL=per_pixel,
+        BLOCK=PROGRAMS, num_warps=8,
     )  # fmt: skip
     return loss, listed

@@ -103,7 +103,7 @@ def clip(rays: Rays, aabb: Tensor) -> tuple[Tensor, Tensor]:
 class Advance:
     """See `types.Way`. All samples are marched to at the start, so that a pass has room for any number of rays."""
 
-    passes = (8, 24, 64)  # fewer than on a GPU, since each costs more
+    passes: tuple[int, ...] = (8, 24, 64)  # fewer than on a GPU, since each costs more
 
     def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int):
         self.samples, self.unit, _ = march(rays, bits, aabb, torch.full_like(rays.near, 0.5), stride)

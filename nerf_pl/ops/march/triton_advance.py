@@ -133,7 +133,7 @@ def blend_kernel(
 class Advance:
     """See `types.Way`. What is past the room of a pass waits for the next one."""
 
-    passes = (4, 4, 8, 16, 32, 64)  # most rays end soon, a few go on
+    passes: tuple[int, ...] = (4, 4, 8, 16, 32, 64)  # most rays end soon, a few go on
 
     def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int):
         n, device = len(rays), rays.near.device

@@ -18,7 +18,7 @@ def frequency(x: Tensor, n_freqs: int, dtype: torch.dtype) -> Tensor:
 def nerf_mlp(
     xyz: Tensor, dirs: Tensor | None, params: Tensor, layout: MLPLayout, visited: float = 1.0
 ) -> tuple[Tensor, Tensor | None]:
-    if visited < 1 and dirs is not None and xyz.device.type == "cpu" and not xyz.requires_grad and xyz.shape[0]:
+    if visited < 1 and dirs is not None and len(xyz) and not (xyz.requires_grad or dirs.requires_grad):
         return _Visited.apply(xyz, dirs, params, layout, visited)  # pyright: ignore[reportReturnType]
     return _network(xyz, dirs, params, layout)
 
@@ -40,7 +40,10 @@ def _network(xyz: Tensor, dirs: Tensor | None, params: Tensor, layout: MLPLayout
 
 class _Visited(torch.autograd.Function):
     """The network, whose backward pass computes a share of the samples again and differentiates those alone: one pass
-    over all samples and three over a share of them, instead of three over all."""
+    over all samples and three over a share of them, instead of three over all.
+
+    No shape depends on how many samples were drawn, so that a CUDA graph can hold it; rows past them have no gradient.
+    """
 
     @staticmethod
     def forward(ctx, xyz, dirs, params, layout, visited):
@@ -52,10 +55,13 @@ class _Visited(torch.autograd.Function):
     def backward(ctx, *grad_outputs):
         xyz, dirs, params = ctx.saved_tensors
         order, count, d_sigma, d_rgb = drawn(grad_outputs[0], grad_outputs[1], ctx.visited)
-        rows = order[: int(count)].long()
+        rows, live = order.long(), torch.arange(len(order), device=order.device) < count
+        if not xyz.is_cuda:  # there the number is at hand, and no row need be computed in vain
+            rows, live = rows[live], live[live]
+        grads = torch.where(live, d_sigma[rows], 0), torch.where(live[:, None], d_rgb[rows], 0)
         with torch.enable_grad():
             params = params.detach().requires_grad_()
             sigma, rgb = _network(xyz[rows], dirs[rows], params, ctx.layout)
             assert rgb is not None
-            (grad,) = torch.autograd.grad((sigma, rgb), params, (d_sigma[rows], d_rgb[rows]))
+            (grad,) = torch.autograd.grad((sigma, rgb), params, grads)
         return None, None, grad, None, None
