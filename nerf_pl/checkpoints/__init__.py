@@ -1,6 +1,6 @@
 """Checkpoints: files that are read without running code, and the models that come from them."""
 
-from nerf_pl.checkpoints.files import AtomicCheckpointIO, read_checkpoint
+from nerf_pl.checkpoints.files import read_checkpoint, read_own_checkpoint, write_checkpoint
 from nerf_pl.checkpoints.models import (
     Run,
     compare,
@@ -15,6 +15,6 @@ from nerf_pl.checkpoints.models import (
 )
 
 __all__ = [
-    "AtomicCheckpointIO", "Run", "compare", "facts", "find_checkpoint", "load_model", "load_split", "load_weights",
-    "open_run", "read_checkpoint", "save_model", "stored_config",
+    "Run", "compare", "facts", "find_checkpoint", "load_model", "load_split", "load_weights", "open_run",
+    "read_checkpoint", "read_own_checkpoint", "save_model", "stored_config", "write_checkpoint",
 ]  # fmt: skip

@@ -11,7 +11,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 
 from nerf_pl.errors import UserError
 from nerf_pl.media import atomic_write
@@ -101,36 +100,26 @@ def _refusal(path: Path, error: Exception) -> str:
     return f"{path} is damaged or no checkpoint ({type(error).__name__}): fetch it again or give a .ckpt or .tar file"
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints, on the local disk: a file is there whole or not at all, and reading it runs no code."""
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint; an earlier file of that name is replaced only once the new one is safe on the disk.
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object | None = None
-    ) -> None:
-        """Write `checkpoint`; an earlier file of that name is replaced only once the new one is safe on the disk.
+    Raises UserError if it cannot be written (a full disk, say), which leaves the earlier file as it was.
+    """
+    # In memory first: when torch itself writes to a full disk, the cause is lost on the way.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
 
-        Raises UserError if it cannot be written (a full disk, say), which leaves the earlier file as it was, and
-        TypeError for storage_options, which local files do not have.
-        """
-        if storage_options is not None:
-            raise TypeError("storage_options are for remote storage: AtomicCheckpointIO writes local files")
-        # In memory first: when torch itself writes to a full disk, the cause is lost on the way.
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read what `save_checkpoint` wrote: tensors and plain Python values, whatever weights_only says.
+def read_own_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read what `write_checkpoint` wrote: tensors and plain Python values. Raises UserError as `read_checkpoint` does.
 
-        Raises UserError as `read_checkpoint` does. There are no stand-ins here: of a run that goes on, nothing may be
-        lost.
-        """
-        return _read(path, (), map_location)
+    There are no stand-ins here: of a run that goes on, nothing may be lost.
+    """
+    return _read(path, (), map_location)
 
 
 def duplicate(source: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nerf_pl.checkpoints.files import AtomicCheckpointIO, read_checkpoint
+from nerf_pl.checkpoints.files import read_checkpoint, write_checkpoint
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
@@ -190,7 +190,7 @@ def _load_own(
 def save_model(path: Path, model: Model, config: Config, scene: str = "") -> None:
     """Write a checkpoint that holds a model and its options, as training does, without the state of an optimizer."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    AtomicCheckpointIO().save_checkpoint({"state_dict": state, "global_step": 0, **facts(model, config, scene)}, path)
+    write_checkpoint({"state_dict": state, "global_step": 0, **facts(model, config, scene)}, path)
 
 
 def facts(model: Model, config: Config, scene: str) -> dict[str, object]:

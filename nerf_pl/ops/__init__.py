@@ -5,7 +5,7 @@ kernels, under the same names. Every op takes the `Backend` as a keyword.
 """
 
 from nerf_pl.ops.adam import AdamStep, adam
-from nerf_pl.ops.backend import Backend, choose, describe, precision_of
+from nerf_pl.ops.backend import FAMILIES, Backend, choose, describe, precision_of
 from nerf_pl.ops.hash_field import (
     HashWeights,
     Target,
@@ -22,6 +22,7 @@ from nerf_pl.ops.pixels import Draw, Pictures, draw_pixels
 from nerf_pl.ops.rays import composite, random_bits, resample
 
 __all__ = [
+    "FAMILIES",
     "FUSED_WIDTHS",
     "AdamStep",
     "Backend",

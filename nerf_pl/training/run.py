@@ -1,5 +1,8 @@
 """One training from options to checkpoints: `train` is what both commands call."""
 
+from __future__ import annotations
+
+import importlib
 import json
 import logging
 import os
@@ -11,21 +14,24 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 
-from nerf_pl.checkpoints import AtomicCheckpointIO, compare, load_split, load_weights, stored_config
+from nerf_pl.checkpoints import compare, load_split, load_weights, read_own_checkpoint, stored_config
 from nerf_pl.console import console
 from nerf_pl.errors import UserError
 from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.methods import method_of
 from nerf_pl.options import Config, RunFolders, differing, to_dict
+from nerf_pl.ops import FAMILIES, choose
 from nerf_pl.scenes import Scene, available_splits
-from nerf_pl.training.batches import SceneData
-from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
-from nerf_pl.training.system import NeRFSystem
+
+if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
+    import lightning as L
+
+    from nerf_pl.training.callbacks import Checkpoints
+    from nerf_pl.training.system import NeRFSystem
 
 
 def train(config: Config, root: Path, folders: RunFolders, resume: bool = False, overwrite: bool = False) -> Path:
@@ -39,8 +45,15 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     rank, last = process(), folders.checkpoints / "last.ckpt"
     if rank == 0:
         _check_folder(last, resume, overwrite)
-    scene, val = _load(config, root)
     method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else "cpu")
+    with ThreadPoolExecutor(4) as pool:
+        ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
+        scene, val = _load(config, root, pool)
+        for work in ready:
+            work.result()
+    from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
+    from nerf_pl.training.system import NeRFSystem
+
     config = method.complete(config, device.type, scene.unbounded, scene.ndc is not None)
     config.check()  # once more, with the sizes that were left to the device and the scene
 
@@ -60,16 +73,35 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     return last
 
 
-def _load(config: Config, root: Path) -> tuple[Scene, Scene | None]:
+def _load(config: Config, root: Path, pool: ThreadPoolExecutor) -> tuple[Scene, Scene | None]:
     """The training views and, where there are some, the validation views; both are read at the same time."""
     splits = available_splits(root, config.data.dataset_name, config.data.test_every)
-    with ThreadPoolExecutor(2) as pool:
-        train = pool.submit(load_split, config, root, "train")
-        val = pool.submit(load_split, config, root, "val") if "val" in splits else None
-        return train.result(), val.result() if val else None
+    train = pool.submit(load_split, config, root, "train")
+    val = pool.submit(load_split, config, root, "val") if "val" in splits else None
+    return train.result(), val.result() if val else None
+
+
+def _import_lightning() -> None:
+    """Import what is needed once the pictures are there."""
+    for name in ("nerf_pl.training.callbacks", "nerf_pl.training.checkpoint_io", "torch.utils.tensorboard"):
+        importlib.import_module(name)
+
+
+def _start_device(device: torch.device, precision: str) -> None:
+    """Start CUDA and import the kernels, where there is a GPU."""
+    if device.type == "cuda":
+        torch.zeros(1, device=torch.device("cuda", process()))
+        backend = choose(device, precision)
+        for family in FAMILIES:
+            backend.module(family)
 
 
 def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callbacks: list[L.Callback]) -> L.Trainer:
+    import lightning as L
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from nerf_pl.training.checkpoint_io import AtomicCheckpointIO
+
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its start-up lines say nothing about the run
     return L.Trainer(
@@ -92,6 +124,8 @@ def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callba
 
 
 def _fit(trainer: L.Trainer, system: NeRFSystem, logs: Path) -> None:
+    from nerf_pl.training.batches import SceneData
+
     with _log_errors(logs), warnings.catch_warnings():
         # the loaders hold numbers, not images: there is nothing for workers to do
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -132,7 +166,7 @@ def _describe(scene: Scene, val: Scene | None, root: Path) -> str:
 
 def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
     """Go on from `last`. Raises UserError if it does not fit, or has nothing left to be done."""
-    content = AtomicCheckpointIO().load_checkpoint(last)
+    content = read_own_checkpoint(last)
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
     _compare(stored_config(content, last), system.config, last)

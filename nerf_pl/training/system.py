@@ -137,9 +137,17 @@ class NeRFSystem(L.LightningModule):
             with untouched(self.model):  # before the clock of a time budget starts
                 self.model.before_step(0)
                 self.model.prepare_optimizer(self._optimizer())
-                # once for each number of rays that a pixel can be made of; the later steps are not run on a CPU for it
-                numbers = {1, self.model.rays_per_pixel} if self.device.type == "cuda" else {1}
-                self.step_seconds = self._mean(max(map(self.gradients.capture, sorted(numbers))))
+                self.step_seconds = self._mean(self.gradients.capture())
+                # the later steps, if there will be any, are not run on a CPU for it
+                if self.device.type == "cuda" and self.model.rays_per_pixel > 1 and self._gets_late:
+                    self.step_seconds = self._mean(self.gradients.capture(self.model.rays_per_pixel))
+
+    @property
+    def _gets_late(self) -> bool:
+        """Whether the training is long enough for pixels of several rays; see `_rays_per_pixel`."""
+        seconds = self.config.train.seconds
+        by_time = math.inf if seconds is None else seconds / self.step_seconds
+        return min(by_time, self.max_steps or math.inf) > LATE_STEPS
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start = time.perf_counter()

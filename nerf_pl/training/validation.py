@@ -4,13 +4,15 @@ import math
 import time
 from dataclasses import dataclass
 
+from nerf_pl.cameras import View
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import render_lattice
 from nerf_pl.scenes import Scene
 
 SHARE = 0.1  # of the training's time
 LEAST_SECONDS = 0.5  # that a validation may take in any case
-PROBE = 1024  # pixels that tell how long one takes
+PROBE = 1024  # pixels that tell how long one takes, at first
+ENOUGH_SECONDS = 0.02  # that a measurement must take to say something
 LATTICES = (1, 2, 3, 4, 5, 6, 8)  # every so many pixels along rows and columns, before views are left out
 COARSEST = 32
 
@@ -43,15 +45,24 @@ def plan(n_views: int, most: int, pixels: int, pixel_seconds: float, budget: flo
 
 
 def probe(model: Model, scene: Scene, chunk: int) -> float:
-    """Seconds that the model takes to render a pixel of the scene's first view."""
+    """Seconds that the model takes to render a pixel of the scene's first view.
+
+    A GPU is asked for more and more of them, since what a call costs by itself says little of a picture.
+    """
     view = scene.view(0)
     width, height = view.size
     every = max(math.isqrt(width * height // PROBE), 1)
-    seconds, n = 0.0, 1
-    for _ in range(2):  # the first call compiles
-        start = time.perf_counter()
-        rendered = render_lattice(model, view, every, chunk)
-        n = rendered.opacity.numel()
-        float(rendered.opacity.sum())  # waits for the device
-        seconds = time.perf_counter() - start
-    return seconds / n
+    _timed_lattice(model, view, every, chunk)  # the first call compiles
+    while True:
+        seconds, n = _timed_lattice(model, view, every, chunk)
+        if seconds > ENOUGH_SECONDS or every == 1:
+            return seconds / n
+        every = max(every // 4, 1)
+
+
+def _timed_lattice(model: Model, view: View, every: int, chunk: int) -> tuple[float, int]:
+    """Seconds to render some pixels of a view, and how many they were."""
+    start = time.perf_counter()
+    opacity = render_lattice(model, view, every, chunk).opacity
+    float(opacity.sum())  # waits for the device
+    return time.perf_counter() - start, opacity.numel()
