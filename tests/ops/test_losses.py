@@ -74,7 +74,7 @@ def test_distortion():
     plain = Target(rays, rays, integer(4), cells, seen, integer(7), torch.zeros(1, device=DEVICE))
     target = replace(plain, place=place, width=0.2, distortion=0.3)
     without, loss = (reference.pixel_loss(sigma, rgb, samples, each) for each in (plain, target))
-    assert torch.equal(loss, without)
+    assert torch.allclose(loss, without, rtol=1e-12)  # sums on a GPU have no fixed order
     (more,) = torch.autograd.grad(loss - without, sigma)
     w = composite(sigma, rgb, samples, backend=TWINS).weights
     same = ray_ids[:, None] == ray_ids

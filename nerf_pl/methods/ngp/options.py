@@ -119,7 +119,7 @@ GPU = NGPOptions(
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
-    rays_per_pixel=1, seen_detail=1, grad_share=0.12,
+    rays_per_pixel=1, seen_detail=1, grad_share=0.15,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
