@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import tyro
 
@@ -22,6 +22,7 @@ from nerf_pl.methods import DEFAULT, METHODS, method_of, read_settings
 from nerf_pl.options import Config, RunFolders
 
 
+@runtime_checkable
 class Command(Protocol):
     """The options of a command, and what it does."""
 
