@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ CONTRAST = 16 / 255  # of neighbouring pixels, from which on they are made of se
 CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
 
 
+@runtime_checkable
 class RawField(Protocol):
     """What gives raw density, before its rectifier, and colour."""
 
@@ -28,6 +29,7 @@ class RawField(Protocol):
     ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]: ...
 
 
+@runtime_checkable
 class Renderer(Protocol):
     """What `render_view` needs of a model; see `methods.Model`."""
 

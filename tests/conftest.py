@@ -70,3 +70,16 @@ def trained(tmp_path_factory, scene_dir) -> Path:
     run = tmp_path_factory.mktemp("runs") / "tiny"
     train(config(), scene_dir, RunFolders.modern(run))
     return run
+
+
+@pytest.fixture(scope="session")
+def trained_ngp(tmp_path_factory, scene_dir) -> Path:
+    """The folder of a run of twenty steps of the hash grid on it. Not to be changed: copy it first."""
+    from tiny import config
+
+    from nerf_pl.options import RunFolders
+    from nerf_pl.training.run import train
+
+    run = tmp_path_factory.mktemp("runs") / "tiny-ngp"
+    train(config("ngp", max_steps=20), scene_dir, RunFolders.modern(run))
+    return run

@@ -1,13 +1,15 @@
 """Pixels to rays and back."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from nerf_pl.cameras import Cameras, image_rays, ndc_rays, pixel_rays, project
+from nerf_pl.cameras import Cameras, image_rays, ndc_points, ndc_rays, ndc_scale, pixel_rays, project
 from nerf_pl.films.paths import look_at
+from nerf_pl.scenes import Scene
 from nerf_pl.types import Rays
 
 
@@ -133,3 +135,59 @@ def test_rays_that_do_not_look_forward_are_bent_to():
     for values in (rays.origins, rays.directions, rays.far):
         assert values.isfinite().all()
     assert (rays.directions[:, 2] > 0).all()
+
+
+def test_points_go_where_their_rays_go():
+    rays = forward_rays()
+    bent = ndc_rays(rays, NDC)
+    depth = 1 + 10 * torch.rand(200).double()
+    t = (depth + rays.origins[:, 2]) / -rays.directions[:, 2]
+    world = rays.origins + t[:, None] * rays.directions
+    points = ndc_points(world, NDC)
+    assert torch.allclose(points, to_ndc(world), atol=1e-12)
+    along = ((points - bent.origins) * bent.directions).sum(-1)
+    assert torch.allclose(points, bent.origins + along[:, None] * bent.directions, atol=1e-10)
+    # a small way on the one is as long on the other as `ndc_scale` says
+    small = 1e-6
+    further = ((to_ndc(world + small * rays.directions) - bent.origins) * bent.directions).sum(-1)
+    assert torch.allclose((further - along) / small, ndc_scale(world, rays.directions, NDC), rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1.0, 3.0])
+def test_lengths_in_ndc(length):
+    """Along any direction, by finite differences; and as long as the direction is."""
+    torch.manual_seed(2)
+    world = torch.randn(100, 3).double() * 2 - torch.tensor([0.0, 0, 8])
+    world[:, 2].clamp_(max=-1)
+    dirs, small = length * torch.nn.functional.normalize(torch.randn(100, 3).double(), dim=-1), 1e-6
+    way = (to_ndc(world + small * dirs) - to_ndc(world - small * dirs)).norm(dim=-1) / (2 * small)
+    assert torch.allclose(ndc_scale(world, dirs, NDC), way, rtol=1e-6)
+
+
+def test_points_without_a_place_in_ndc():
+    """Those beside and behind the cameras lie outside the cube."""
+    points = torch.tensor([[0.0, 0, 0], [1, 2, 0], [1, 2, 3]])
+    for values in (ndc_points(points, NDC), ndc_scale(points, torch.eye(3), NDC)):
+        assert values.isfinite().all()
+    assert (ndc_points(points, NDC).abs().amax(1) > 1).all()
+
+
+@pytest.mark.parametrize("ndc", [None, NDC])
+@pytest.mark.parametrize("index", [0, 1, -1])
+def test_a_view_has_the_rays_of_its_camera(index, ndc):
+    """Of all its pixels or some of them, wherever in a pixel they pass; of a picture's own size."""
+    sizes = torch.tensor([[8, 6], [5, 4], [8, 3]])
+    pictures = torch.zeros(3, 6, 8, 3, dtype=torch.uint8)
+    own = replace(cameras(0.0), sizes=sizes)
+    scene = Scene(own, pictures, 0.5, 7.0, torch.zeros(2, 3), (0.1, 0.2, 0.3), ndc=ndc)
+    view = scene.view(index)
+    assert view.size == tuple(sizes[index].tolist())
+    assert (view.near, view.far, view.ndc, view.background) == (0.5, 7.0, ndc, (0.1, 0.2, 0.3))
+    some = torch.tensor([0, 3, 7])
+    for within, pixels in (((0.0, 0.0), None), ((0.25, -0.5), None), ((torch.rand(3), torch.rand(3)), some)):
+        rays = image_rays(own, index % 3, 0.5, 7.0, within, pixels)
+        rays = rays if ndc is None else ndc_rays(rays, ndc)
+        for name, value in vars(rays).items():
+            assert torch.equal(getattr(view.rays(within, pixels), name), value), name
+    with pytest.raises(IndexError):
+        scene.view(3)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from nerf_pl.config import PRESETS, Config
-from nerf_pl.sizes import sized
-from tiny import FLAGS, nerf
+from tiny import FLAGS, content, nerf, refused
 
-from nerf_pl import bench, bench_ngp, callbacks, cli, commands
-from nerf_pl.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
+from nerf_pl import cli
+from nerf_pl.bench import budgets, classic
+from nerf_pl.checkpoints import load_model, read_checkpoint
+from nerf_pl.methods import METHODS
+from nerf_pl.options import Config
+from nerf_pl.scenes import demo
+from nerf_pl.training.callbacks import clock_time, short_number
 
 CLASSIC_TRAIN = """--dataset_name blender --root_dir SCENE --N_importance 64 --img_wh 12 12 --noise_std 0
     --num_epochs 16 --batch_size 1024 --optimizer adam --lr 5e-4
@@ -87,15 +90,36 @@ def test_classic_defaults():
 def test_the_method_sets_the_defaults(words):
     ours, theirs = cli.parse(["train", "x"]), cli.parse(["train", *words, "x", "--lr", "0.5"])
     assert (ours.method, theirs.method) == ("ngp", "nerf")
-    assert (ours.optim, ours.train.batch_size) == (PRESETS["ngp"].optim, PRESETS["ngp"].train.batch_size)
-    assert theirs.optim == replace(PRESETS["nerf"].optim, lr=0.5)
-    assert theirs.train == replace(PRESETS["nerf"].train, exp_name="")
+    assert (ours.optim, ours.train.batch_size) == (METHODS["ngp"].preset.optim, METHODS["ngp"].preset.train.batch_size)
+    assert theirs.optim == replace(METHODS["nerf"].preset.optim, lr=0.5)
+    assert theirs.train == replace(METHODS["nerf"].preset.train, exp_name="")
     assert (ours.name, theirs.name) == ("x-ngp", "x-nerf")
 
 
-def test_options_of_the_other_method_do_no_harm():
-    assert cli.parse(["train", "x", "--N_samples", "9"]).model.N_samples == 9
-    assert cli.parse(["train", "--method", "nerf", "x", "--levels", "9"]).grid.levels == 9
+@pytest.mark.parametrize(
+    ("words", "option", "theirs", "ours"),
+    [
+        (["--N_samples", "9"], "N_samples", "nerf", "ngp"),
+        (["--use_disp"], "use_disp", "nerf", "ngp"),
+        (["--method", "nerf", "--no_random_background"], "no_random_background", "ngp", "nerf"),
+        (["--net-width=64", "--lr", "1"], "net_width", "nerf", "ngp"),
+        (["--method", "nerf", "--levels", "9"], "levels", "ngp", "nerf"),
+        (["--method=nerf", "--seen_detail=1"], "seen_detail", "ngp", "nerf"),
+    ],
+)
+def test_options_of_another_method_are_refused(capsys, words, option, theirs, ours):
+    told = refused(capsys, "train", "x", *words)
+    expected = f"--{option} is an option of --method {theirs}, and this training is of {ours}"
+    assert told == f"nerf: {expected}: leave it out, or add --method {theirs}"
+
+
+def test_options_that_both_methods_have_are_those_of_the_chosen_one():
+    assert cli.parse(["train", "x", "--grad_share", "0.5"]).model.grad_share == 0.5
+    assert cli.parse(["train", "x", "--method", "nerf", "--grad_share", "0.5"]).model.grad_share == 0.5
+
+
+def test_a_method_that_is_not_known(capsys):
+    assert refused(capsys, "train", "x", "--method", "nerv") == "nerf: --method nerv is not known: give ngp or nerf"
 
 
 @pytest.mark.parametrize(
@@ -112,8 +136,8 @@ def test_options_of_the_other_method_do_no_harm():
 def test_what_is_typed_decides_how_long_it_takes(words, max_steps, seconds):
     """seconds: of most scenes, and of photos from one side, where they differ."""
     a = cli.parse(["train", "x", *words])
-    config = Config(method=a.method, train=a.train)
-    found = [sized(config, "cpu", ndc=ndc).train for ndc in (False, True)]
+    config = Config(a.method, a.model, train=a.train)
+    found = [METHODS[a.method].complete(config, "cpu", ndc=ndc).train for ndc in (False, True)]
     assert [train.max_steps for train in found] == [max_steps] * 2
     assert tuple(train.seconds for train in found) == (seconds if isinstance(seconds, tuple) else (seconds,) * 2)
     assert found[0].num_epochs == (2 if "--num_epochs" in words else 16)
@@ -150,7 +174,7 @@ def test_train_eval_and_render(scene_dir, capsys):
 def test_the_same_seed_gives_the_same_run(scene_dir):
     for name in ("a", "b"):
         nerf("train", scene_dir, *FLAGS, "--batch_size", 64, "--max_steps", 3, "--num_gpus", 0, "--exp_name", name)
-    a, b = (AtomicCheckpointIO().load_checkpoint(f"runs/{name}/checkpoints/last.ckpt") for name in "ab")
+    a, b = (content(Path("runs") / name) for name in "ab")
     assert all(torch.equal(a["state_dict"][key], b["state_dict"][key]) for key in a["state_dict"])
 
 
@@ -166,24 +190,25 @@ def test_resume_needs_only_the_name(run, scene_dir):
 
 def test_import(run, scene_dir, data_dir):
     nerf("import", data_dir / "parity" / "nerf_pl_lego.ckpt", "--scene", scene_dir)
-    model, config, scene = load_model(Path("runs/nerf_pl_lego/checkpoints/last.ckpt"), torch.device("cpu"))
-    assert scene == str(scene_dir)
-    assert (config.model.net_depth, config.model.net_width, config.model.net_skip) == (8, 256, 4)
+    found = load_model(Path("runs/nerf_pl_lego/checkpoints/last.ckpt"), torch.device("cpu"))
+    assert found.root == scene_dir
+    options = found.config.model
+    assert (options.net_depth, options.net_width, options.net_skip) == (8, 256, 4)
     theirs = read_checkpoint(data_dir / "parity" / "nerf_pl_lego.ckpt")["state_dict"]
-    assert torch.equal(model.fine.layers()["rgb"][0], theirs["nerf_fine.rgb.0.weight"])
+    assert torch.equal(found.model.fine.layers()["rgb"][0], theirs["nerf_fine.rgb.0.weight"])
 
 
 def test_demo(scene_dir, monkeypatch):
     """The command makes its own scene; here a small one stands in for it."""
-    monkeypatch.setattr(commands, "make_demo", lambda root: scene_dir)
-    nerf("demo", "--seconds", 1, "--num_gpus", 0)
-    assert json.loads(Path("runs/demo/metrics.json").read_text())["psnr"] > 5
+    monkeypatch.setattr(demo, "make_demo", lambda root: scene_dir)
+    nerf("demo", "--seconds", 0.1, "--num_gpus", 0)
+    assert json.loads(Path("runs/demo/metrics.json").read_text())["psnr"] > 3
     assert {"360.mp4", "test/index.html"} <= set(files("runs/demo/renders"))
 
 
 def test_bench(scene_dir, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "SIZE", 16)
-    monkeypatch.setattr(bench, "RAYS", 16)
+    monkeypatch.setattr(classic, "SIZE", 16)
+    monkeypatch.setattr(classic, "RAYS", 16)
     nerf("bench", "nerf", scene_dir, "--steps", 1, "--view", 4, "--precisions", "fp32")
     (result,) = json.loads(Path("runs/bench/results.json").read_text())
     assert result["precision"] == "fp32"
@@ -193,19 +218,19 @@ def test_bench(scene_dir, capsys, monkeypatch):
 
 
 def test_bench_of_ngp(scene_dir, capsys, monkeypatch):
-    monkeypatch.setattr(bench_ngp, "WARM_UP", 1)
-    monkeypatch.setattr(bench_ngp, "STEPS", 1)
-    nerf("bench", "ngp", scene_dir, "--seconds", 0.5, "--split", "val")
+    monkeypatch.setattr(budgets, "WARM_UP", 1)
+    monkeypatch.setattr(budgets, "STEPS", 1)
+    nerf("bench", "ngp", scene_dir, "--seconds", 0.1, "--split", "val")
     results = json.loads(Path("runs/bench/results.json").read_text())
     assert results["step"]["ms"] > 0
     assert results["step"]["rays"] > 0
     (budget,) = results["budgets"]
-    assert budget["seconds"] == 0.5
+    assert budget["seconds"] == 0.1
     assert budget["steps"] > 0
     assert budget["views"] == budget["fast"]
     assert budget["views"]["psnr"] > 3
     assert budget["views"]["fps"] > 0
-    assert "| 0.5 |" in Path("runs/bench/table.md").read_text()
+    assert "| 0.1 |" in Path("runs/bench/table.md").read_text()
     assert Path("runs/bench/curve.png").is_file()
     assert "views/s" in capsys.readouterr().out
 
@@ -216,7 +241,10 @@ def test_help_shows_the_defaults_of_the_method(method, capsys):
         nerf("train", "--method", method, "--help")
     out = capsys.readouterr().out
     assert f"(default: {method})" in out
-    assert f"(default: {PRESETS[method].optim.lr:g})" in out
+    assert f"(default: {METHODS[method].preset.optim.lr:g})" in out
+    assert ("--N_importance INT" in out, "--net_width INT" in out) == (method == "nerf",) * 2
+    assert ("--levels INT" in out, "--rays_per_pixel INT" in out) == (method == "ngp",) * 2
+    assert "--batch_size INT" in out
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["train", "--help"], ["eval", "--help"], ["bench", "--help"]])
@@ -229,8 +257,6 @@ def test_help(words, capsys):
     assert "{None}" not in out
     if not words:
         assert all(command in out for command in ("train", "eval", "render", "demo", "import", "bench"))
-    if words[:1] == ["train"]:
-        assert "--N_importance INT" in out
 
 
 @pytest.mark.parametrize(
@@ -254,9 +280,9 @@ def test_what_is_not_understood_is_answered_with_a_hint(words, program, hint, ca
 
 @pytest.mark.parametrize(("number", "text"), [(0.5, "0.5"), (999.7, "1k"), (12_345, "12.3k"), (999_900, "1M")])
 def test_numbers_in_the_bar(number, text):
-    assert callbacks._short(number) == text
+    assert short_number(number) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.6, "1:02"), (3599.9, "1:00:00"), (7325, "2:02:05")])
 def test_time_in_the_bar(seconds, text):
-    assert callbacks._clock(seconds) == text
+    assert clock_time(seconds) == text

@@ -6,22 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nerf_pl.checks import check
-from nerf_pl.config import (
-    CLASSIC,
-    PRESETS,
-    Config,
-    DataOptions,
-    GridOptions,
-    OptimOptions,
-    from_dict,
-    read_settings,
-    to_dict,
-)
 from nerf_pl.errors import UserError
-from nerf_pl.sizes import sized
+from nerf_pl.methods import CLASSIC, METHODS, from_dict, read_settings
+from nerf_pl.methods.nerf.options import NeRFOptions
+from nerf_pl.methods.ngp.options import NGPOptions, complete
+from nerf_pl.options import Config, DataOptions, OptimOptions, differing, sizes_for, to_dict
 
-CONFIGS = [CLASSIC, *PRESETS.values(), Config(data=DataOptions(img_wh=(3, 4), downscale=1, spheric=True))]
+NERF, NGP = Config("nerf", NeRFOptions()), METHODS["ngp"].preset
+CONFIGS = [
+    CLASSIC, NERF, NGP, METHODS["nerf"].preset, complete(NGP, "cuda"),
+    Config("nerf", NeRFOptions(), data=DataOptions(img_wh=(3, 4), downscale=1, spheric=True)),
+]  # fmt: skip
 
 
 def message(function, *arguments) -> str:
@@ -35,12 +30,12 @@ def message(function, *arguments) -> str:
 def test_round_trip(config):
     assert from_dict(to_dict(config)) == config
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
-    check(config)
+    config.check()
 
 
 def test_options_that_are_not_stored_have_their_defaults():
     assert from_dict({"method": "nerf", "model": {"N_samples": 3}}).model.N_samples == 3
-    assert from_dict({"method": "nerf"}) == Config()
+    assert from_dict({"method": "nerf"}) == NERF
 
 
 @pytest.mark.parametrize(
@@ -55,10 +50,25 @@ def test_options_that_are_not_stored_have_their_defaults():
         ("optim", "decay_step", [1, "2"]),
         ("data", "img_wh", [1, 2, 3]),
         ("train", "seconds", "all night"),
+        ("model", "levels", 8),
     ],
 )
 def test_stored_values_that_cannot_be(section, option, value):
     assert option in message(from_dict, {"method": "nerf", section: {option: value}})
+
+
+def of_0_1_0(method: str, **grid: object) -> dict:
+    """What version 0.1.0 stored: the options of both methods, whichever was trained."""
+    model = to_dict(replace(NERF, model=NeRFOptions(N_samples=7, grad_share=0.5)))["model"]
+    return {"method": method, "model": model, "grid": {"levels": 3, "random_background": False, **grid}}
+
+
+def test_options_as_version_0_1_0_stored_them():
+    nerf, ngp = from_dict(of_0_1_0("nerf")), from_dict(of_0_1_0("ngp"))
+    assert nerf.model == NeRFOptions(N_samples=7, grad_share=0.5)
+    assert ngp.model == NGPOptions(levels=3, random_background=False, grad_share=0.5)
+    for method in METHODS:
+        assert "'lvels'" in message(from_dict, of_0_1_0(method, lvels=3))
 
 
 @pytest.mark.parametrize("values", [{}, [], {"method": "nerv"}, {"method": "nerf", "model": 3}])
@@ -77,14 +87,15 @@ def test_settings_file(tmp_path):
 
 BAD = {
     "data": {"downscale": 0, "img_wh": (0, 4)},
-    "model": {
+    "nerf": {
         "N_samples": 1, "N_importance": -1, "perturb": 1.5, "noise_std": -1.0, "net_depth": 1, "net_skip": 8,
-        "net_width": 48,
+        "net_width": 48, "grad_share": 0.0,
     },
-    "grid": {
+    "ngp": {
         "levels": 0, "log2_size": 7, "base_resolution": 0, "finest_resolution": 8, "hidden": 8, "outputs": 24,
         "colour_hidden": 512, "cells": 48, "march_steps": 7, "horizon": 0, "samples": 127,
         "rays_per_pixel": 65, "distortion": -1.0, "smoothness": -1.0, "density_noise": -1.0, "network_rate": 0.0,
+        "grad_share": 1.5,
     },
     "optim": {
         "lr": 0.0, "momentum": 1.0, "weight_decay": -1.0, "decay_gamma": 0.0, "poly_exp": -1.0,
@@ -98,10 +109,16 @@ BAD = {
 CASES = [(section, option, value) for section, options in BAD.items() for option, value in options.items()]
 
 
+def having(section: str, **options: object) -> Config:
+    """A config with other values of a method, or of a section of what all methods share."""
+    if section in METHODS:
+        return replace(METHODS[section].preset, model=replace(METHODS[section].preset.model, **options))
+    return replace(NERF, **{section: replace(getattr(NERF, section), **options)})
+
+
 @pytest.mark.parametrize(("section", "option", "value"), CASES)
 def test_values_that_cannot_work(section, option, value):
-    config = replace(Config(), **{section: replace(getattr(Config(), section), **{option: value})})
-    assert message(check, config).startswith(f"--{option} ")
+    assert message(having(section, **{option: value}).check).startswith(f"--{option} ")
 
 
 @pytest.mark.parametrize(
@@ -109,78 +126,86 @@ def test_values_that_cannot_work(section, option, value):
     [
         ("optim", {"lr": float("nan")}),
         ("optim", {"lr": float("inf")}),
-        ("model", {"N_samples": 2}),
+        ("nerf", {"N_samples": 2}),
         ("data", {"img_wh": (8, 8), "downscale": 2}),
         ("train", {"exp_name": "../elsewhere"}),
         ("train", {"exp_name": ".."}),
-        ("grid", {"levels": 17}),
-        ("grid", {"log2_size": 25}),
-        ("grid", {"cells": 544}),
-        ("grid", {"cells": 0}),
-        ("grid", {"hidden": 65}),
+        ("ngp", {"levels": 17}),
+        ("ngp", {"log2_size": 25}),
+        ("ngp", {"cells": 544}),
+        ("ngp", {"cells": 0}),
+        ("ngp", {"hidden": 65}),
     ],
 )
 def test_other_values_that_cannot_work(section, options):
-    message(check, replace(Config(), **{section: replace(getattr(Config(), section), **options)}))
+    message(having(section, **options).check)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "radam", "ranger"])
 def test_ngp_has_its_own_optimizer(optimizer):
-    ngp, nerf = (replace(PRESETS[name], optim=OptimOptions(optimizer=optimizer)) for name in ("ngp", "nerf"))
-    assert message(check, ngp).startswith(f"--optimizer {optimizer} ")
-    check(nerf)
+    ngp, nerf = (replace(METHODS[name].preset, optim=OptimOptions(optimizer=optimizer)) for name in ("ngp", "nerf"))
+    assert message(ngp.check).startswith(f"--optimizer {optimizer} ")
+    nerf.check()
 
 
 def test_a_step_has_room_for_a_ray():
-    sizes = GridOptions(samples=500, march_steps=500)
-    assert "--march_steps, 500" in message(check, replace(PRESETS["ngp"], grid=sizes))
-    check(replace(PRESETS["ngp"], grid=replace(sizes, march_steps=499)))
+    sizes = {"samples": 500, "march_steps": 500}
+    assert "--march_steps, 500" in message(having("ngp", **sizes).check)
+    having("ngp", **{**sizes, "march_steps": 499}).check()
 
 
 def test_a_step_has_room_for_the_rays_of_a_pixel():
-    sizes = GridOptions(samples=2001, march_steps=500, rays_per_pixel=4)
-    check(replace(PRESETS["ngp"], grid=sizes))
-    assert "--samples 2001" in message(check, replace(PRESETS["ngp"], grid=replace(sizes, rays_per_pixel=5)))
-    few = replace(PRESETS["ngp"].train, batch_size=3)
-    assert message(check, replace(PRESETS["ngp"], grid=sizes, train=few)).startswith("--batch_size 3 ")
+    sizes = {"samples": 2001, "march_steps": 500, "rays_per_pixel": 4}
+    having("ngp", **sizes).check()
+    assert "--samples 2001" in message(having("ngp", **{**sizes, "rays_per_pixel": 5}).check)
+    few = replace(having("ngp", **sizes), train=replace(NGP.train, batch_size=3))
+    assert message(few.check).startswith("--batch_size 3 ")
 
 
 def test_a_finest_level_is_finer_than_the_base():
-    sizes = GridOptions(base_resolution=64, finest_resolution=63)
-    assert "--base_resolution, 64" in message(check, replace(PRESETS["ngp"], grid=sizes))
-    check(replace(PRESETS["ngp"], grid=replace(sizes, finest_resolution=64)))
+    sizes = {"base_resolution": 64, "finest_resolution": 63}
+    assert "--base_resolution, 64" in message(having("ngp", **sizes).check)
+    having("ngp", **{**sizes, "finest_resolution": 64}).check()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_sizes_that_are_left_to_the_device(device):
-    config = sized(replace(PRESETS["ngp"], grid=GridOptions(levels=3)), device)
-    check(config)
-    assert config.grid.levels == 3
-    assert None not in to_dict(config)["grid"].values()
-    assert sized(config, "cuda" if device == "cpu" else "cpu") == config
-    assert sized(PRESETS["ngp"], "cpu") != sized(PRESETS["ngp"], "cuda")
+    config = complete(having("ngp", levels=3), device)
+    config.check()
+    assert config.model.levels == 3
+    assert None not in to_dict(config)["model"].values()
+    assert complete(config, "cuda" if device == "cpu" else "cpu") == config
+    assert complete(NGP, "cpu") != complete(NGP, "cuda")
 
 
 def test_long_trainings_of_a_box_take_finer_steps():
-    def steps(seconds, **kind):
-        train = replace(PRESETS["ngp"].train, seconds=seconds)
-        return sized(replace(PRESETS["ngp"], train=train), **{"device_type": "cuda", **kind}).grid.march_steps
+    def steps(seconds, device_type="cuda", **kind):
+        return complete(replace(NGP, train=replace(NGP.train, seconds=seconds)), device_type, **kind).model.march_steps
 
     assert steps(None) == steps(119.0) < steps(120.0)
     for kind in ({"device_type": "cpu"}, {"unbounded": True}, {"unbounded": True, "ndc": True}):
         assert steps(60.0, **kind) == steps(600.0, **kind)
 
 
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_length_that_is_asked_for_is_kept(method):
+    for length in ({"max_steps": 5}, {"seconds": 7.0}, {"num_epochs": 3.0}):
+        asked = replace(METHODS[method].preset, train=replace(METHODS[method].preset.train, **length))
+        found = METHODS[method].complete(asked, "cpu").train
+        assert all(getattr(found, name) == value for name, value in length.items())
+        assert found.num_epochs is not None
+
+
 @pytest.mark.parametrize(
-    ("grid", "told"),
+    ("options", "told"),
     [
-        (GridOptions(seen_detail=3), "--seen_detail 3 cannot work: give 1, 2 or 4"),
-        (GridOptions(seen_detail=4, cells=160), "--seen_detail 4 cannot work: give less, --cells 160 times it is"),
+        ({"seen_detail": 3}, "--seen_detail 3 cannot work: give 1, 2 or 4"),
+        ({"seen_detail": 4, "cells": 160}, "--seen_detail 4 cannot work: give less, --cells 160 times it is"),
     ],
 )
-def test_parts_of_cells_that_cannot_be(grid, told):
-    assert told in message(check, replace(PRESETS["ngp"], grid=grid))
-    check(replace(PRESETS["ngp"], grid=GridOptions(seen_detail=4, cells=128)))
+def test_parts_of_cells_that_cannot_be(options, told):
+    assert told in message(having("ngp", **options).check)
+    having("ngp", seen_detail=4, cells=128).check()
 
 
 def test_networks_are_narrower_where_the_chip_is_small(monkeypatch):
@@ -188,8 +213,34 @@ def test_networks_are_narrower_where_the_chip_is_small(monkeypatch):
     for capabilities in (((9, 0), (8, 0)), ((9, 0), (8, 9)), ((12, 0),)):
         monkeypatch.setattr(torch.cuda, "device_count", lambda found=capabilities: len(found))
         monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
-        found.append(sized(PRESETS["ngp"], "cuda").grid.colour_hidden)
+        found.append(complete(NGP, "cuda").model.colour_hidden)
     assert found == [128, 64, 64]
-    asked = replace(PRESETS["ngp"], grid=GridOptions(colour_hidden=32))
-    assert sized(asked, "cuda").grid.colour_hidden == 32
-    assert sized(PRESETS["ngp"], "cpu", unbounded=True).grid.colour_hidden == 64
+    assert complete(having("ngp", colour_hidden=32), "cuda").model.colour_hidden == 32
+    assert complete(NGP, "cpu", unbounded=True).model.colour_hidden == 64
+
+
+def test_what_must_be_the_same_for_weights_to_fit():
+    a, b = NeRFOptions(), NeRFOptions(net_width=64, N_samples=9, N_importance=64)
+    assert differing(a, b) == {"net_width": (256, 64)}
+    assert differing(a, replace(b, N_importance=0)) == {"N_importance": (128, 0), "net_width": (256, 64)}
+    assert differing(a, replace(b, N_importance=0), parts=False) == {"net_width": (256, 64)}
+
+
+def test_what_must_be_the_same_for_a_run_to_go_on():
+    a, b = NGPOptions(seen_detail=1), NGPOptions(seen_detail=2)
+    assert differing(a, b) == {}
+    assert differing(a, b, resumed=True) == {"seen_detail": (1, 2)}
+    sgd = OptimOptions(optimizer="sgd", lr=9.0)
+    assert differing(OptimOptions(), sgd) == {}
+    assert differing(OptimOptions(), sgd, resumed=True) == {"optimizer": ("adam", "sgd")}
+
+
+def test_sizes_that_weights_ask_for():
+    stored = NeRFOptions(net_width=64, net_depth=4, net_skip=2, N_samples=9, N_importance=8)
+    sizes = {"net_width": 64, "net_depth": 4, "net_skip": 2}
+    assert sizes_for(NeRFOptions(), stored) == {**sizes, "N_importance": 128}
+    assert sizes_for(NeRFOptions(N_importance=0), stored) == {
+        **sizes,
+        "N_importance": 0,
+    }  # the fine network is left out
+    assert sizes_for(NeRFOptions(), replace(stored, N_importance=0)) == {**sizes, "N_importance": 0}

@@ -4,14 +4,18 @@ import argparse
 import collections
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from nerf_pl.checkpoints import ForeignModel, foreign_layers, read_checkpoint
+from nerf_pl.checkpoints import read_checkpoint
 from nerf_pl.errors import UserError
+from nerf_pl.methods import CLASSIC
+from nerf_pl.methods.nerf.foreign import ForeignModel, fit
+from nerf_pl.methods.nerf.foreign import read as foreign_layers
 
 OURS = [*(f"density_{i}" for i in range(8)), "feature", "direction", "sigma", "rgb"]
 
@@ -290,3 +294,17 @@ def test_tar_with_an_optimizer(tmp_path, new_format):
     checkpoint = nerf_pytorch_checkpoint() | {"optimizer_state_dict": optimizer.state_dict()}
     torch.save(checkpoint, tmp_path / "200000.tar", _use_new_zipfile_serialization=new_format)
     assert foreign_layers(read_checkpoint(tmp_path / "200000.tar")) is not None
+
+
+def test_options_follow_the_networks():
+    """Sizes come from the file, the rest from what is asked for; a fine network that is not there is not asked."""
+    model = foreign_layers({"state_dict": nerf_pl_state(4, 64, 2)})
+    found = fit(None, model, Path("some.ckpt")).model
+    assert (found.net_depth, found.net_width, found.net_skip) == (4, 64, 2)
+    assert (found.N_samples, found.N_importance) == (CLASSIC.model.N_samples, CLASSIC.model.N_importance)
+    asked = replace(CLASSIC, model=replace(CLASSIC.model, N_samples=9, N_importance=5))
+    assert (fit(asked, model, Path("some.ckpt")).model.N_samples, asked.model.N_importance) == (9, 5)
+    alone = foreign_layers({"state_dict": nerf_pl_state(levels=("coarse",))})
+    assert fit(asked, alone, Path("some.ckpt")).model.N_importance == 0
+    with pytest.raises(UserError, match=r"some\.ckpt holds a network without the skip connection"):
+        fit(None, foreign_layers({"state_dict": nerf_pl_state(2, 32, None)}), Path("some.ckpt"))

@@ -1,27 +1,28 @@
 """One batch and its gradients, as the training loop asks for them."""
 
-from dataclasses import replace
-
+import pytest
 import torch
-from nerf_pl.models import NeRF, make_model
-from tiny import config
+from tiny import batches, config, make
 
+from nerf_pl.methods.nerf.model import NeRF
+from nerf_pl.methods.nerf.options import NeRFOptions
+from nerf_pl.methods.ngp.model import NGP
+from nerf_pl.ops import Backend, choose
+from nerf_pl.options import OptimOptions
 from nerf_pl.scenes import load_scene
-from nerf_pl.scenes.demo import make_demo
-from nerf_pl.training.batches import PixelBatches
-from nerf_pl.training.gradients import Gradients, fit, is_plain, make_optimizer, untouched
+from nerf_pl.training.gradients import Gradients, take_steps, untouched
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def small(tmp_path) -> Gradients:
-    scene = load_scene(make_demo(tmp_path / "scene", size=16, n_train=3, n_val=1, n_test=1))
-    model = NeRF(4, 4, noise_std=0.0, net_depth=2, net_width=32, net_skip=1).train()
-    if torch.cuda.is_available():
-        model = model.cuda()
-    return Gradients(model, PixelBatches(scene, 64, seed=0).to(model.step.device))
+def small(scene_dir) -> Gradients:
+    options = NeRFOptions(4, 4, noise_std=0.0, net_depth=2, net_width=32, net_skip=1)
+    model = NeRF(options, choose(DEVICE)).to(DEVICE).train()
+    return Gradients(model, batches(model, load_scene(scene_dir), 64).to(DEVICE))
 
 
-def test_a_call_counts_the_step_and_sums_the_error(tmp_path):
-    gradients = small(tmp_path)
+def test_a_call_counts_the_step_and_sums_the_error(scene_dir):
+    gradients = small(scene_dir)
     gradients()
     first = gradients.error.item()
     gradients()
@@ -29,8 +30,8 @@ def test_a_call_counts_the_step_and_sums_the_error(tmp_path):
     assert 0 < first < gradients.error.item()
 
 
-def test_capture_leaves_no_trace(tmp_path):
-    gradients = small(tmp_path)
+def test_capture_leaves_no_trace(scene_dir):
+    gradients = small(scene_dir)
     before = [p.detach().clone() for p in gradients.model.parameters()]
     gradients.model.step.fill_(7)
     assert gradients.capture() > 0
@@ -39,37 +40,60 @@ def test_capture_leaves_no_trace(tmp_path):
     assert all(torch.equal(p, b) for p, b in zip(gradients.model.parameters(), before, strict=True))
 
 
-def test_gradients_come_back_after_somebody_took_them_off(tmp_path):
-    """Lightning zeroes gradients before the first step and around validations, by taking them off the parameters; a
-    CUDA graph, which writes to fixed places, does not put them on again."""
-    gradients = small(tmp_path)
+@pytest.mark.parametrize("is_captured", [False, pytest.param(True, marks=pytest.mark.skipif(
+    DEVICE.type == "cpu", reason="a graph needs a GPU"))])  # fmt: skip
+@pytest.mark.parametrize("is_taken_off", [True, False])
+def test_gradients_are_those_of_the_last_call(scene_dir, is_taken_off, is_captured):
+    """Whether or not somebody took the ones before off the parameters, as Lightning does before the first step and
+    around validations. A CUDA graph, which writes to fixed places, does not put them on again by itself."""
+    gradients = small(scene_dir)
     gradients()
     truth = [p.grad.clone() for p in gradients.model.parameters()]
-    places = [torch.zeros_like(g) for g in truth]
-
-    class Graph:
-        def replay(self):
-            for place, value in zip(places, truth, strict=True):
-                place.copy_(value)
-
-    if gradients.error.is_cuda:
-        gradients.model.step.zero_()
+    assert all(g.any() for g in truth)
+    gradients.model.step.zero_()
+    if is_captured:
         gradients.capture()
-    else:
-        gradients._graphs[1] = Graph(), places
     for _ in range(2):
-        gradients.model.zero_grad(set_to_none=True)
+        if is_taken_off:
+            gradients.model.zero_grad(set_to_none=True)
         gradients.model.step.zero_()
         gradients()
         for p, g in zip(gradients.model.parameters(), truth, strict=True):
             assert torch.allclose(p.grad, g, rtol=1e-4, atol=1e-7)
 
 
+def test_a_step_of_training(scene_dir):
+    """What is due before it, the gradients, their exchange, and the optimizer; in this order."""
+    gradients, done = small(scene_dir), []
+    model, optimizer = gradients.model, gradients.model.make_optimizer(OptimOptions(optimizer="sgd", lr=0.1))
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def begin(step: int) -> int:
+        done.append(step)
+        assert model.step == step
+        return 2
+
+    def exchange() -> None:
+        done.append("exchange")
+        for p in model.parameters():
+            p.grad.zero_()
+
+    asked, compute = [], gradients.batches.forward
+    gradients.batches.forward = lambda step, rays_per_pixel: asked.append(rays_per_pixel) or compute(step)
+    take_steps(gradients, optimizer, range(2), begin=begin, exchange=exchange)
+    assert done == [0, "exchange", 1, "exchange"]
+    assert asked == [2, 2]
+    assert all(map(torch.equal, model.parameters(), before))  # it took the gradients after their exchange
+    take_steps(gradients, optimizer, range(2, 3))
+    assert asked == [2, 2, 1]
+    assert not any(map(torch.equal, model.parameters(), before))
+
+
 def ngp(scene_dir) -> Gradients:
-    scene, device = load_scene(scene_dir), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = make_model(config("ngp"), device).to(device).train()
-    fit(model, scene, device)
-    return Gradients(model, PixelBatches(scene, 256, seed=0, random_background=True).to(device))
+    scene = load_scene(scene_dir)
+    model = make(config("ngp"), DEVICE).train()
+    model.fit(scene)
+    return Gradients(model, batches(model, scene, 256).to(DEVICE))
 
 
 def test_capture_of_ngp_leaves_no_trace(scene_dir):
@@ -85,41 +109,46 @@ def test_capture_of_ngp_leaves_no_trace(scene_dir):
     assert changed >= {"step", "kept", "active", "occupancy.seen"}
 
 
-def test_what_is_untouched_comes_back(scene_dir):
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_untouched_comes_back(scene_dir, fails):
+    """After an error, too."""
     model = ngp(scene_dir).model
-    with untouched(model):
-        model.before_step(0)
-        assert model.occupancy.density.any()
-    assert not model.occupancy.density.any()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    try:
+        with untouched(model):
+            model.before_step(0)
+            model.step += 5
+            assert model.occupancy.density.any()
+            if fails:
+                raise torch.OutOfMemoryError("in the middle")
+    except torch.OutOfMemoryError:
+        assert fails
+    else:
+        assert not fails
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
 
 
-def test_a_graph_records_kernels_alone(scene_dir, monkeypatch):
-    """In plain PyTorch the sizes in a step of ngp follow from values, which a graph cannot."""
-    gradients, recorded = ngp(scene_dir), []
-    monkeypatch.setattr(Gradients, "_record", lambda self, _: recorded.append(self.model))
-    monkeypatch.setattr(Gradients, "__call__", lambda self, _: None)
-    monkeypatch.setattr(Gradients, "_compute", lambda self, _: None)
-
-    class OnGPU(torch.Tensor):
-        is_cuda = True
-
-    gradients.error = gradients.error.as_subclass(OnGPU)
-    for plain in (True, False):
-        gradients.model.is_plain = plain
-        gradients.capture()
-        assert is_plain(gradients.model) == plain
-        assert len(recorded) == (not plain)
+def test_a_graph_records_kernels_alone(scene_dir):
+    """In plain PyTorch the sizes in a step of ngp follow from values, which a graph cannot; it runs all the same."""
+    kernels = Backend("triton", "triton", "triton", "triton", "triton", "triton")
+    assert NGP(config("ngp").model, kernels).can_be_captured
+    assert NeRF(NeRFOptions(net_width=32), Backend()).can_be_captured
+    scene, model = load_scene(scene_dir), NGP(config("ngp").model, Backend()).to(DEVICE).train()
+    assert not model.can_be_captured
+    model.fit(scene)
+    gradients = Gradients(model, batches(model, scene, 256).to(DEVICE))
+    assert gradients.capture() > 0
+    model.before_step(0)
+    gradients()
+    assert all(p.grad.any() for p in model.parameters())
+    assert model.step.item() == 1
 
 
 def test_ngp_learns(scene_dir):
-    gradients = ngp(scene_dir)
-    options = config("ngp")
-    optimizer = make_optimizer(gradients.model, replace(options, optim=replace(options.optim, lr=0.04)))
-    errors = []
+    gradients, errors = ngp(scene_dir), []
+    optimizer = gradients.model.make_optimizer(OptimOptions(lr=0.04))
     for step in range(64):
-        gradients.model.before_step(step)
-        gradients()
-        optimizer.step()
+        take_steps(gradients, optimizer, range(step, step + 1))
         errors.append(gradients.error.item())
         gradients.error.zero_()
     assert sum(errors[-16:]) < 0.6 * sum(errors[:16])

@@ -4,15 +4,18 @@ import copy
 
 import torch
 
-from nerf_pl import optim
-from nerf_pl.optim import WARM_UP, GridAdam
+from nerf_pl.methods.ngp import optimizer as grid_optimizer
+from nerf_pl.methods.ngp.optimizer import WARM_UP, GridAdam
+from nerf_pl.ops import choose
+
+BACKEND = choose(torch.device("cpu"))
 
 
 def grid_adam(seed: int = 0) -> GridAdam:
     """A table, of which each step touches the first row alone, and a network."""
     torch.manual_seed(seed)
     table, network = torch.rand(4, 2).requires_grad_(), torch.rand(5).requires_grad_()
-    return GridAdam([table], [network], lr=0.1)
+    return GridAdam([table], [network], lr=0.1, backend=BACKEND)
 
 
 def steps(optimizer: GridAdam, n: int) -> None:
@@ -36,13 +39,13 @@ def test_grid_adam_moves_what_a_step_touched():
 
 def test_the_networks_have_a_rate_of_their_own(monkeypatch):
     """They come to it over the first SETTLED steps, each time by the same factor."""
-    monkeypatch.setattr(optim, "SETTLED", 2)
-    monkeypatch.setattr(optim, "WARM_UP", 1)
+    monkeypatch.setattr(grid_optimizer, "SETTLED", 2)
+    monkeypatch.setattr(grid_optimizer, "WARM_UP", 1)
     moved = []
     for rate in (1.0, 0.25):
         torch.manual_seed(0)
         table, network = torch.rand(4, 2).requires_grad_(), torch.rand(5).requires_grad_()
-        optimizer = GridAdam([table], [network], lr=0.1, network_rate=rate)
+        optimizer = GridAdam([table], [network], lr=0.1, network_rate=rate, backend=BACKEND)
         moves = []
         for _ in range(4):
             before = table.detach().clone(), network.detach().clone()

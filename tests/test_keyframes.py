@@ -191,6 +191,15 @@ def test_a_camera_path_of_nerfstudio(tmp_path):
     assert film.K[:, 1, 1].tolist() == pytest.approx(focal)
 
 
+def test_poses_are_read_as_scenes_read_theirs(tmp_path):
+    """Rows alone, numbers in a row, and axes that a writer has scaled."""
+    pose = np.array([[0.0, 0, 1, 2], [1, 0, 0, 3], [0, 1, 0, 4], [0, 0, 0, 1]])
+    scaled = pose * [[2, 2, 2, 1]]
+    entries = [{"c2w": p.tolist()} for p in (pose, pose[:3], pose.flatten(), pose[:3].flatten(), scaled)]
+    found = read_keyframes(written(tmp_path, {"keyframes": entries}), LIKE).cameras.c2w
+    assert found.tolist() == [pose[:3].tolist()] * 5
+
+
 GOOD = {"position": [3, 0, 1], "look_at": [0, 0, 0]}
 EYE = np.eye(4).tolist()
 
@@ -200,19 +209,22 @@ EYE = np.eye(4).tolist()
     [
         (3, "no pose"),
         ({}, "no pose"),
-        ({"c2w": "here"}, "no pose"),
-        ({"c2w": [[1, 2], [3]]}, "no pose"),
-        ({"c2w": [[math.nan] * 4] * 4}, "no pose"),
-        ({"c2w": (2 * np.eye(4)).tolist()}, "rotation"),
+        ({"c2w": "here"}, "no 4x4 c2w"),
+        ({"c2w": [[1, 2], [3]]}, "no 4x4 c2w"),
+        ({"c2w": [[10**400] * 4] * 4}, "no 4x4 c2w"),
+        ({"c2w": [[1, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0]]}, "no 4x4 c2w"),
+        ({"c2w": [[math.nan] * 4] * 4}, "not finite"),
+        ({"c2w": [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}, "rotation"),
         ({"c2w": np.diag([1.0, 1, -1, 1]).tolist()}, "rotation"),
-        ({"position": [3, 0, 1]}, "look_at None"),
-        ({"position": [3, 0], "look_at": [0, 0, 0]}, r"position \[3, 0\]"),
-        ({"position": [3, 0, "x"], "look_at": [0, 0, 0]}, "position 'x'"),
+        ({"position": [3, 0, 1]}, "look_at is None"),
+        ({"position": [3, 0], "look_at": [0, 0, 0]}, r"position is \[3, 0\]"),
+        ({"position": [3, 0, "x"], "look_at": [0, 0, 0]}, "position is 'x'"),
         ({"position": [0, 0, 3], "look_at": [0, 0, 0]}, "upright"),
-        ({**GOOD, "fov": 180}, "fov 180"),
-        ({**GOOD, "fov": "wide"}, "fov 'wide'"),
+        ({**GOOD, "fov": 180}, "fov is 180"),
+        ({**GOOD, "fov": "wide"}, "fov is 'wide'"),
         ({**GOOD, "time": 0}, "times must rise"),
-        ({**GOOD, "time": True}, "time True"),
+        ({**GOOD, "time": 10**400}, "time is 1000"),
+        ({**GOOD, "time": True}, "time is True"),
         ({"c2w": EYE, "camera_type": "fisheye"}, "fisheye"),
     ],
 )
@@ -232,10 +244,10 @@ def test_a_bad_keyframe_is_named(tmp_path, entry, told):
         ([], "no cameras"),
         ({"keyframes": []}, "no cameras"),
         ({"camera_path": {}}, "no cameras"),
-        ({"keyframes": [GOOD], "fps": 0}, "fps 0"),
-        ({"keyframes": [GOOD], "width": "x"}, "width 'x'"),
+        ({"keyframes": [GOOD], "fps": 0}, "fps is 0"),
+        ({"keyframes": [GOOD], "width": "x"}, "width is 'x'"),
         ({"keyframes": [GOOD], "height": 10.5}, "10.5 must be whole"),
-        ({"camera_path": [{"camera_to_world": [1, 2]}]}, "camera_path 0 has no pose"),
+        ({"camera_path": [{"camera_to_world": [1, 2]}]}, "camera_path 0 has no 4x4 camera_to_world"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, content, told):

@@ -7,21 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from nerf_pl.models import make_model
-from test_unhappy import interrupted
-from tiny import NGP_FLAGS, config, content, equal, nerf, refused, start
+from tiny import CPU, NGP_FLAGS, batches, config, content, equal, make, nerf, refused, start, with_model
 
-from nerf_pl.checkpoints import load_model, load_split
+from nerf_pl import rendering
+from nerf_pl.checkpoints import load_split, open_run
 from nerf_pl.errors import UserError
+from nerf_pl.methods import METHODS
 from nerf_pl.metrics import psnr
 from nerf_pl.options import RunFolders
 from nerf_pl.rendering import render_view
-from nerf_pl.training import callbacks, models, rendering, steps, system
-from nerf_pl.training.batches import PixelBatches
-from nerf_pl.training.gradients import fit
+from nerf_pl.training import system
+from nerf_pl.training.callbacks import ImageLog
+from nerf_pl.training.gradients import Gradients
 from nerf_pl.training.run import train
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +46,11 @@ def test_train_eval_and_render(scene_dir, capsys):
     assert (run / "renders" / "360.mp4").is_file()
 
 
-def test_best_is_the_best(scene_dir):
-    train(config("ngp"), scene_dir, RunFolders.modern(Path("run")))
-    model, options, _ = load_model(Path("run/checkpoints/best.ckpt"), CPU)
-    scene = load_split(options, scene_dir, "val")
-    found = psnr(render_view(model, scene, 0, 1024, CPU)["rgb"], scene.image(0))
-    assert float(found) == pytest.approx(content(Path("run"))["best_psnr"], abs=1e-4)
+def test_best_is_the_best(trained_ngp):
+    best = open_run(trained_ngp, CPU, "best")
+    scene = best.scene("val")
+    found = psnr(render_view(best.model, scene.view(0)).rgb, scene.image(0))
+    assert float(found) == pytest.approx(content(trained_ngp)["best_psnr"], abs=1e-4)
 
 
 def test_resuming_is_exact(scene_dir, monkeypatch):
@@ -70,7 +67,7 @@ def test_resuming_is_exact(scene_dir, monkeypatch):
             raise CrashError
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.ImageLog, "on_validation_start", crash, raising=False)
+        patch.setattr(ImageLog, "on_validation_start", crash, raising=False)
         with pytest.raises(CrashError):
             train(options, scene_dir, RunFolders.modern(parts))
     assert content(parts)["global_step"] == 20
@@ -85,29 +82,19 @@ def test_resuming_is_exact(scene_dir, monkeypatch):
     assert steps == [40, 40]  # of networks and table
 
 
-def test_ctrl_c_leaves_a_checkpoint_to_resume(scene_dir, tmp_path):
-    words = [scene_dir, *NGP_FLAGS, "--num_gpus", 0, "--max_steps", 100_000]
-    assert "last.ckpt is saved" in interrupted(tmp_path, *words)
-    run = tmp_path / "runs" / "long"
-    step = content(run)["global_step"]
-    nerf("train", scene_dir, "--resume", "--exp_name", "long", "--max_steps", step + 2)
-    assert content(run)["global_step"] == step + 2
-
-
 def test_pixels_of_several_rays(scene_dir, monkeypatch, capsys):
     """In the second half of a training, but not before so many steps; and in evaluation."""
-    numbers, whole = [], steps.Gradients.__call__
+    numbers, whole = [], Gradients.__call__
 
     def call(self, rays_per_pixel=1):
         numbers.append(rays_per_pixel)
         whole(self, rays_per_pixel)
 
-    monkeypatch.setattr(steps.Gradients, "__call__", call)
+    monkeypatch.setattr(Gradients, "__call__", call)
     for late, expected in ((3, 6), (8, 8), (20, 12)):
         numbers.clear()
         monkeypatch.setattr(system, "LATE_STEPS", late)
-        options = config("ngp")
-        options = replace(options, grid=replace(options.grid, rays_per_pixel=3))
+        options = with_model(config("ngp"), rays_per_pixel=3)
         train(options, scene_dir, RunFolders.modern(Path("run")), overwrite=True)
         assert numbers[-12:] == [1] * expected + [3] * (12 - expected)
     rendered = []
@@ -120,26 +107,17 @@ def test_pixels_of_several_rays(scene_dir, monkeypatch, capsys):
     assert "--rays_per_pixel 0 cannot work: give 1 to 64" in told
 
 
-def test_noise_on_the_density(scene_dir):
+def test_noise_on_the_density(trained_ngp):
     """Changes what is learned, but not what is seen."""
+    scene = open_run(trained_ngp, CPU).scene("train")
     losses, pictures = [], []
     for noise in (0.0, 1.0):
-        options = config("ngp")
-        options = replace(options, grid=replace(options.grid, density_noise=noise))
-        scene = load_split(options, scene_dir, "train")
-        model = make_model(options, CPU).train()
-        fit(model, scene, CPU)
-        losses.append(model.loss(*PixelBatches(scene, 64, 0)(model.step))[0])
-        pictures.append(render_view(model, scene, 0, 1024, CPU)["rgb"])
+        model = make(with_model(config("ngp"), density_noise=noise)).train()
+        model.fit(scene)
+        losses.append(model.loss(batches(model, scene, 64)(model.step))[0])
+        pictures.append(render_view(model, scene.view(0)).rgb)
     assert losses[0] != losses[1]
     assert torch.equal(*pictures)
-
-
-def test_seconds_are_kept(scene_dir):
-    train(config("ngp", max_steps=None, seconds=2.0), scene_dir, RunFolders.modern(Path("run")))
-    last = content(Path("run"))
-    assert last["train_seconds"] == pytest.approx(2.0, abs=0.5)
-    assert last["global_step"] > 10
 
 
 def test_two_processes_train_with_the_mean_gradient(scene_dir, tmp_path):
@@ -150,17 +128,17 @@ def test_two_processes_train_with_the_mean_gradient(scene_dir, tmp_path):
     assert process.returncode == 0, err
     assert not err
     assert "2 x CPU" in out
+    assert out.count("next: nerf eval") == 1
     ours = content(tmp_path / "runs" / "two")
 
-    options = config("ngp", max_steps=1)
-    options = replace(options, model=replace(options.model, grad_share=1.0))
+    options = with_model(config("ngp", max_steps=1), grad_share=1.0)
     scene = load_split(options, scene_dir, "train")
     gradients, grids = [], []
     for rank in (0, 1):
-        model = make_model(options, CPU, rank).train()
-        fit(model, scene, CPU)
+        model = make(options, rank=rank).train()
+        model.fit(scene)
         model.before_step(0)
-        model.loss(*PixelBatches(scene, 256, model.seed, 0, True, model.active)(model.step))[0].backward()
+        model.loss(batches(model, scene, 256)(model.step))[0].backward()
         gradients.append([model.field.params.grad, model.field.table.grad])
         grids.append(model.occupancy)
     assert torch.equal(grids[0].bits, grids[1].bits)
@@ -172,11 +150,14 @@ def test_two_processes_train_with_the_mean_gradient(scene_dir, tmp_path):
         assert torch.allclose(10 * moment, mean, atol=1e-6 * float(mean.abs().max()) + 1e-9)
 
 
-def test_networks_too_wide_for_the_kernels():
+def test_networks_too_wide_for_the_kernels(monkeypatch):
     """As on a GPU, where they would hold them on chip."""
-    wide = config("ngp")
+    ngp, gpu = METHODS["ngp"], torch.device("cuda")
+    monkeypatch.setenv("NERF_PL_OPS", "kernel")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
     for name, value in (("hidden", 128), ("colour_hidden", 256)):
-        grid = replace(wide.grid, **{name: value})
+        wide = with_model(config("ngp"), **{name: value})
         with pytest.raises(UserError, match=f"--{name} {value} is too wide for the GPU kernels"):
-            models._make_ngp(replace(wide, grid=grid), torch.float16, 0)
-        models._make_ngp(replace(wide, grid=grid), torch.float32, 0)
+            ngp.make(wide, gpu)
+        plain = ngp.make(replace(wide, train=replace(wide.train, precision="fp32")), gpu)
+        assert plain.backend.hash_field == "reference"

@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nerf_pl.models import NGP, NeRF, make_model
 from PIL import Image
-from tiny import FLAGS, NGP_FLAGS, config, content, refused, start
+from tiny import FLAGS, NGP_FLAGS, config, content, make, refused, start
 
 from nerf_pl.checkpoints import load_split, load_weights
 from nerf_pl.errors import UserError
+from nerf_pl.methods.nerf.model import NeRF
+from nerf_pl.methods.ngp.model import NGP
 from nerf_pl.options import RunFolders
-from nerf_pl.training.gradients import fit
 from nerf_pl.training.run import train
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -29,45 +27,37 @@ def _here(tmp_path, monkeypatch):
 # ---- weights to start from -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory, scene_dir) -> Path:
-    """The folder of a run of twenty steps. Not to be changed: copy it first."""
-    run = tmp_path_factory.mktemp("ngp") / "run"
-    train(config("ngp", max_steps=20), scene_dir, RunFolders.modern(run))
-    return run
-
-
-def test_starting_from_weights(learned, scene_dir):
+def test_starting_from_weights(trained_ngp, scene_dir):
     """Weights stay in the box that they were trained in, and the cells that can hold something are found anew."""
-    source, path = content(learned), Path("source.ckpt")
+    source, path = content(trained_ngp), Path("source.ckpt")
     source["state_dict"]["model.occupancy.aabb"] *= 0.9  # no box that the masks of the scene would give
     source["state_dict"]["model.occupancy.possible"].zero_()
     torch.save(source, path)
     options = config("ngp", ckpt_path=str(path), max_steps=1, prefixes_to_ignore=("field.params", "occupancy"))
     options = replace(options, optim=replace(options.optim, lr=1e-12))
     train(options, scene_dir, RunFolders.modern(Path("run")))
-    theirs, ours, fresh = source["state_dict"], content(Path("run"))["state_dict"], make_model(options, CPU)
+    theirs, ours, fresh = source["state_dict"], content(Path("run"))["state_dict"], make(options)
     assert torch.allclose(ours["model.field.table"], theirs["model.field.table"], atol=1e-9)
     assert torch.allclose(ours["model.field.params"], fresh.field.params, atol=1e-9)
     assert torch.equal(ours["model.occupancy.aabb"], theirs["model.occupancy.aabb"])
     fresh.occupancy.aabb.copy_(theirs["model.occupancy.aabb"])
-    fit(fresh, load_split(options, scene_dir, "train"), CPU, keep_box=True)
+    fresh.fit(load_split(options, scene_dir, "train"), keep_box=True)
     assert torch.equal(ours["model.occupancy.possible"], fresh.occupancy.possible)
     assert fresh.occupancy.possible.any()
 
 
-def test_marks_of_another_run_do_not_count(learned):
+def test_marks_of_another_run_do_not_count(trained_ngp):
     """They are numbers of its steps."""
-    model = make_model(config("ngp"), CPU)
-    path = learned / "checkpoints" / "last.ckpt"
-    assert content(learned)["state_dict"]["model.occupancy.seen"].max() == 19
+    model = make(config("ngp"))
+    path = trained_ngp / "checkpoints" / "last.ckpt"
+    assert content(trained_ngp)["state_dict"]["model.occupancy.seen"].max() == 19
     load_weights(model, config("ngp"), path, ())
     assert model.occupancy.seen.max() == 0
-    assert torch.equal(model.occupancy.density, content(learned)["state_dict"]["model.occupancy.density"])
+    assert torch.equal(model.occupancy.density, content(trained_ngp)["state_dict"]["model.occupancy.density"])
 
 
-def test_weights_of_another_method(learned, trained, scene_dir, capsys):
-    theirs, ours = trained / "checkpoints" / "last.ckpt", learned / "checkpoints" / "last.ckpt"
+def test_weights_of_another_method(trained_ngp, trained, scene_dir, capsys):
+    theirs, ours = trained / "checkpoints" / "last.ckpt", trained_ngp / "checkpoints" / "last.ckpt"
     told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ckpt_path", theirs)
     assert "is of the method nerf, and this training of ngp" in told
     assert "--method nerf" in told
@@ -80,12 +70,12 @@ def test_weights_of_another_method(learned, trained, scene_dir, capsys):
     assert "was trained with the method ngp" in told
 
 
-def test_weights_of_other_sizes(learned, scene_dir, capsys):
+def test_weights_of_other_sizes(trained_ngp, scene_dir, capsys):
     words = [*NGP_FLAGS, "--levels", 3, "--cells", 64]
-    told = refused(capsys, "train", scene_dir, *words, "--ckpt_path", learned / "checkpoints" / "last.ckpt")
+    told = refused(capsys, "train", scene_dir, *words, "--ckpt_path", trained_ngp / "checkpoints" / "last.ckpt")
     assert "--levels 3, --cells 64: --ckpt_path" in told
     assert told.endswith("give --levels 4 --cells 32")
-    shutil.copytree(learned, "runs/run")
+    shutil.copytree(trained_ngp, "runs/run")
     told = refused(capsys, "train", scene_dir, "--exp_name", "run", "--resume", "--hidden", 64, "--max_steps", 30)
     assert "--hidden 64: runs/run/checkpoints/last.ckpt" in told
     told = refused(capsys, "train", scene_dir, "--exp_name", "run", "--resume", "--method", "nerf", "--max_steps", 30)
@@ -95,8 +85,8 @@ def test_weights_of_other_sizes(learned, scene_dir, capsys):
     assert told.endswith("give --seen_detail 1")
 
 
-def test_incomplete_checkpoints(learned, capsys):
-    run = Path(shutil.copytree(learned, "run"))
+def test_incomplete_checkpoints(trained_ngp, capsys):
+    run = Path(shutil.copytree(trained_ngp, "run"))
     last = content(run)
     del last["state_dict"]["model.occupancy.bits"]
     torch.save(last, run / "checkpoints" / "last.ckpt")
@@ -162,10 +152,10 @@ def test_two_processes_fail_with_one_line(scene_dir, tmp_path):
 def test_too_little_memory(scene_dir, capsys, monkeypatch, words, model, options, at):
     """Before the first step and in a later one."""
 
-    def loss(self, *batch):
+    def loss(self, batch):
         if int(self.step) >= at:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nand more")
-        return whole(self, *batch)
+        return whole(self, batch)
 
     whole = model.loss
     monkeypatch.setattr(model, "loss", loss)
@@ -179,7 +169,7 @@ def test_too_little_memory_on_the_chip(scene_dir, capsys, monkeypatch):
     class OutOfResources(Exception):  # noqa: N818 - its name there
         pass
 
-    def loss(self, *batch):
+    def loss(self, batch):
         raise OutOfResources("out of resource: shared memory, Required: 135168, Hardware limit: 101376. And more")
 
     monkeypatch.setattr(NGP, "loss", loss)
@@ -192,8 +182,8 @@ def spoil(monkeypatch, steps: range) -> None:
     """Make the gradients of these steps something that is no number."""
     whole = NGP.loss
 
-    def loss(self, *batch):
-        value, error = whole(self, *batch)
+    def loss(self, batch):
+        value, error = whole(self, batch)
         if int(self.step) in steps:
             return value + torch.nan * self.field.params.sum(), error * torch.nan
         return value, error

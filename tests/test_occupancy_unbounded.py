@@ -34,9 +34,10 @@ def test_cells_without_end_that_no_camera_sees_are_out():
 
 def test_steps_that_grow_ask_for_as_much_less():
     """A cell counts by what light loses in a step, and those far away are longer."""
-    ours = OccupancyGrid(BOX, SIZE, unbounded=True)
+    ours = OccupancyGrid(BOX, SIZE, ops.Backend(), unbounded=True)
     _, shrunk = points_of(centres(SIZE), ours.aabb, True)
     assert shrunk.max() > 10
     ours.density.fill_(0)
-    ours.update(lambda xyz: 3.0 / ops.contract(xyz, ours.aabb)[1], lambda n: torch.full((n,), 0.5), STEP, 0, -1)
+    how = {"march_step": STEP, "turn": 0, "since": -1}
+    ours.update(lambda xyz: 3.0 / ops.contract(xyz, ours.aabb)[1], lambda n: torch.full((n,), 0.5), **how)
     assert ours.density.allclose(torch.full_like(ours.density, 3.0), rtol=1e-3)

@@ -1,96 +1,18 @@
+"""The optimizers of the 2020 method: they descend, and go on exactly from their state."""
+
 import copy
-import math
 
 import pytest
 import torch
-from torch.optim import lr_scheduler as torch_schedulers
 
 from nerf_pl.errors import UserError
-from nerf_pl.optim import Ranger, lr_factor, make_optimizer
+from nerf_pl.methods.nerf.optimizer import Ranger, make_optimizer
 
 OPTIMIZERS = ["sgd", "adam", "radam", "ranger"]
 LR = {"sgd": 0.05, "adam": 0.05, "radam": 0.05, "ranger": 0.1}
 
 
-def torch_factors(make_scheduler, epochs: int) -> list[float]:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler, factors = make_scheduler(optimizer), []
-    for _ in range(epochs):
-        factors.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    return factors
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "make_scheduler"),
-    [
-        (
-            "steplr",
-            {"decay_step": (2, 5, 9), "decay_gamma": 0.5},
-            lambda o: torch_schedulers.MultiStepLR(o, [2, 5, 9], 0.5),
-        ),
-        ("cosine", {}, lambda o: torch_schedulers.CosineAnnealingLR(o, T_max=12)),
-        ("poly", {"poly_exp": 0.9}, lambda o: torch_schedulers.LambdaLR(o, lambda epoch: (1 - epoch / 12) ** 0.9)),
-    ],
-)
-def test_factors_agree_with_the_schedulers_of_torch(name, options, make_scheduler):
-    expected = torch_factors(make_scheduler, 12)
-    for epoch, factor in enumerate(expected):
-        assert lr_factor(epoch, 12, name, **options) == pytest.approx(factor, abs=1e-12)
-        assert lr_factor(epoch + 0.999, 12, name, **options) == pytest.approx(factor, abs=1e-12)
-        assert lr_factor(epoch, 12, name, per_step=True, **options) == pytest.approx(factor, abs=1e-12)
-
-
-def test_repeated_milestones_count_each():
-    expected = torch_factors(lambda o: torch_schedulers.MultiStepLR(o, [3, 3], 0.1), 5)
-    assert [lr_factor(e, 5, "steplr", (3, 3), 0.1) for e in range(5)] == pytest.approx(expected)
-
-
-def test_per_step_is_continuous_inside_an_epoch():
-    assert lr_factor(2.5, 10, "cosine", per_step=True) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
-    assert lr_factor(2.5, 10, "poly", poly_exp=2, per_step=True) == pytest.approx(0.75**2)
-    assert lr_factor(2.5, 10, "cosine") == lr_factor(2, 10, "cosine")
-
-
-@pytest.mark.parametrize("per_step", [False, True])
-@pytest.mark.parametrize("name", ["cosine", "poly"])
-def test_the_end_is_zero_and_stays_so(name, per_step):
-    assert lr_factor(10, 10, name, per_step=per_step) == pytest.approx(0, abs=1e-12)
-    assert lr_factor(37.2, 10, name, per_step=per_step) == pytest.approx(0, abs=1e-12)
-
-
-def test_fractional_number_of_epochs():
-    assert lr_factor(0.25, 0.5, "poly", poly_exp=1, per_step=True) == pytest.approx(0.5)
-
-
-def test_warm_up_from_zero_to_the_base_rate():
-    factors = [lr_factor(e / 2, 10, "poly", poly_exp=1, warmup_epochs=2, per_step=True) for e in range(6)]
-    assert factors == pytest.approx([0, 0.25, 0.5, 0.75, 1.0, 1 - 0.5 / 10])
-
-
-def test_warm_up_to_a_multiple_and_the_schedule_after_it():
-    def factor(epoch):
-        return lr_factor(epoch, 10, "steplr", (3,), 0.5, warmup_multiplier=4, warmup_epochs=3, per_step=True)
-
-    assert [factor(e) for e in (0, 1.5, 3, 5.9, 6)] == pytest.approx([1, 2.5, 4, 4, 2])
-
-
-def test_warm_up_by_whole_epochs():
-    factors = [lr_factor(e, 10, "steplr", warmup_multiplier=3, warmup_epochs=2) for e in (0, 0.9, 1, 1.9, 2, 2.5)]
-    assert factors == pytest.approx([1, 1, 2, 2, 3, 3])
-
-
-def test_the_multiplier_means_nothing_without_warm_up():
-    assert lr_factor(0, 10, "steplr", warmup_multiplier=3) == 1
-    assert lr_factor(0, 10, "steplr", warmup_multiplier=0.5) == 1
-
-
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match=r"--lr_scheduler linear .*steplr, cosine, flat_cosine or poly"):
-        lr_factor(0, 10, "linear")
-    with pytest.raises(UserError, match=r"--warmup_multiplier 0.5 .*1 or more"):
-        lr_factor(0, 10, "steplr", warmup_multiplier=0.5, warmup_epochs=1)
     with pytest.raises(UserError, match=r"--optimizer lbfgs .*sgd, adam, radam or ranger"):
         make_optimizer([torch.zeros(1, requires_grad=True)], "lbfgs", 0.1)
 
@@ -224,17 +146,3 @@ def test_adam_resumes_on_another_kind_of_device():
 def test_adam_is_fused_on_a_gpu():
     params = [torch.zeros(3, device="cuda", requires_grad=True)]
     assert make_optimizer(params, "adam", 0.1).param_groups[0]["fused"] is True
-
-
-@pytest.mark.parametrize("num_epochs", [16, 22, 39])
-def test_whole_epochs_are_reached_in_spite_of_rounding(num_epochs):
-    """What a training counts is the share that is done, and 15 / 22 * 22 is less than 15."""
-    for done in range(num_epochs + 1):
-        epoch = done / num_epochs * num_epochs
-        factor = lr_factor(epoch, num_epochs, "steplr", decay_step=range(1, num_epochs + 1), decay_gamma=0.5)
-        assert factor == 0.5**done
-
-
-def test_a_schedule_that_is_flat_at_first():
-    factors = [lr_factor(epoch, 10, "flat_cosine", per_step=True) for epoch in (0, 2, 3.9, 4, 7, 10, 11)]
-    assert factors == pytest.approx([1, 1, 1, 1, 0.5, 0, 0], abs=1e-9)

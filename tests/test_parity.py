@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from nerf_pl.models import NeRF
 
-from nerf_pl.checkpoints import foreign_layers, read_checkpoint
+from nerf_pl.checkpoints import read_checkpoint
+from nerf_pl.methods.nerf import foreign
+from nerf_pl.methods.nerf.model import NeRF
+from nerf_pl.methods.nerf.options import NeRFOptions
+from nerf_pl.ops import choose
 from nerf_pl.types import Pixels, Rays
 
 
@@ -18,11 +21,11 @@ def expected(data_dir) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def levels(data_dir, expected) -> list[Pixels]:
     """Coarse and fine pixels of our model with the weights of the classic checkpoint, on white."""
-    foreign = foreign_layers(read_checkpoint(data_dir / "parity" / "nerf_pl_lego.ckpt"), ("loss",))
-    assert foreign is not None
-    model = NeRF(N_samples=64, N_importance=64, perturb=0.0, noise_std=0.0)
-    model.coarse.assign(foreign.fields["coarse"])
-    model.fine.assign(foreign.fields["fine"])
+    path = data_dir / "parity" / "nerf_pl_lego.ckpt"
+    found = foreign.read(read_checkpoint(path), ("loss",))
+    assert found is not None
+    model = NeRF(NeRFOptions(N_samples=64, N_importance=64), choose(torch.device("cpu")))
+    foreign.assign(model, found, path)
     model.eval()
     origins, directions, near, far = torch.split(expected["rays"], [3, 3, 1, 1], dim=1)
     rays = Rays(origins, directions, directions, near[:, 0], far[:, 0])

@@ -1,15 +1,27 @@
 """From samples to pixels, against closed forms."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from nerf_pl.cameras import Cameras
-from nerf_pl.rendering import edges, over, render_rays, render_samples, render_view
+from nerf_pl.cameras import Cameras, View
+from nerf_pl.ops import Backend
+from nerf_pl.rendering import (
+    edges,
+    evaluating,
+    lattice,
+    over,
+    render_lattice,
+    render_rays,
+    render_samples,
+    render_view,
+)
 from nerf_pl.sampling import stratified
-from nerf_pl.scenes import Scene
 from nerf_pl.types import Pixels, Rays, Samples
+
+TWINS = Backend()
 
 
 class Slab:
@@ -33,7 +45,7 @@ def rays(n: int = 4) -> Rays:
 
 def test_a_slab_of_constant_density():
     slab = Slab(0.7, 2.0, 3.5)
-    pixels = render_samples(slab, rays(), stratified(rays(), 4001))
+    pixels = render_samples(slab, rays(), stratified(rays(), 4001), backend=TWINS)
     opacity = 1 - math.exp(-0.7 * 1.5)
     assert torch.allclose(pixels.opacity, torch.tensor(opacity), atol=2e-3)
     assert torch.allclose(pixels.rgb, opacity * slab.colour, atol=2e-3)
@@ -43,14 +55,14 @@ def test_a_slab_of_constant_density():
 
 
 def test_an_opaque_slab_hides_what_is_behind():
-    pixels = render_samples(Slab(1e4, 2.0, 6.0), rays(), stratified(rays(), 41))
+    pixels = render_samples(Slab(1e4, 2.0, 6.0), rays(), stratified(rays(), 41), backend=TWINS)
     assert torch.allclose(pixels.opacity, torch.ones(4))
     assert torch.allclose(pixels.depth, torch.full((4,), 2.0), atol=0.11)
 
 
 def test_density_alone_gives_the_same_weights():
     slab, samples = Slab(0.7, 2.0, 3.5), stratified(rays(), 32)
-    whole, bare = (render_samples(slab, rays(), samples, colour=colour) for colour in (True, False))
+    whole, bare = (render_samples(slab, rays(), samples, colour=colour, backend=TWINS) for colour in (True, False))
     assert torch.equal(whole.weights, bare.weights)
     assert not bare.rgb.any()
 
@@ -58,7 +70,7 @@ def test_density_alone_gives_the_same_weights():
 def test_noise_comes_before_the_rectifier():
     samples = stratified(rays(1), 5)
     noise = torch.tensor([0.0, 3, 0, 0, 0])  # -1 + 3 is a density of 2; -1 is none
-    pixels = render_samples(Slab(0.0, 9.0, 9.0), rays(1), samples, noise)
+    pixels = render_samples(Slab(0.0, 9.0, 9.0), rays(1), samples, noise, backend=TWINS)
     assert torch.allclose(pixels.opacity, torch.tensor(1 - math.exp(-2.0)))
 
 
@@ -71,8 +83,20 @@ def test_over_a_background(background):
     assert torch.allclose(rgb[1], torch.full((3,), 0.3))
 
 
+class Still:
+    """A model that does not learn."""
+
+    step, training, rays_per_pixel = torch.zeros(1, dtype=torch.int64), True, 1
+
+    def train(self, mode: bool = True):
+        self.training = mode
+
+    def render(self, batch, background):
+        raise torch.OutOfMemoryError("no room")
+
+
 def test_chunks_do_not_show():
-    class Model:
+    class Model(Still):
         def render(self, batch, background):
             assert not torch.is_grad_enabled()
             assert background == (0.5, 0.5, 0.5)
@@ -89,55 +113,103 @@ def test_chunks_do_not_show():
 def test_packed_samples_give_the_same_pixels():
     slab, dense = Slab(0.7, 2.0, 3.5), stratified(rays(), 16)
     packed = Samples(dense.t, dense.dt, dense.ray_ids, dense.offsets)
-    ours, theirs = (render_samples(slab, rays(), samples) for samples in (packed, dense))
+    ours, theirs = (render_samples(slab, rays(), samples, backend=TWINS) for samples in (packed, dense))
     assert torch.allclose(ours.rgb, theirs.rgb)
     assert torch.allclose(ours.depth, theirs.depth)
 
 
-class HalfPlane(torch.nn.Module):
+class HalfPlane(Still):
     """White to the right of a vertical edge, black to its left, at the distance 1 of cameras that look along -z."""
 
     def __init__(self, edge: float, rays_per_pixel: int):
-        super().__init__()
         self.edge, self.rays_per_pixel, self.asked = edge, rays_per_pixel, 0
 
     def render(self, batch, background):
+        assert not self.training
         self.asked += len(batch)
         x = batch.directions[:, 0] / -batch.directions[:, 2]
         white = (x > self.edge).float()
         return Pixels(white[:, None].expand(-1, 3), 2 * white, white, torch.ones(0))
 
 
+def front(width: int = 8, height: int = 8) -> View:
+    """Along -z, with pixels of a width of 1/4."""
+    K = torch.tensor([[[4.0, 0, width / 2], [0, 4, height / 2], [0, 0, 1]]])
+    return View(Cameras(torch.eye(3, 4)[None], K, width, height), 0.1, 9.0)
+
+
 @pytest.mark.parametrize(("rays_per_pixel", "wrong"), [(1, 0.51), (4, 0.13), (16, 0.07)])
 def test_rays_of_a_pixel_smooth_its_edges(rays_per_pixel, wrong):
     """The pixel with the edge shows how much of it is white, the better the more rays there are."""
-    pose = torch.eye(3, 4)[None]
-    K = torch.tensor([[[4.0, 0, 4], [0, 4, 4], [0, 0, 1]]])  # pixels of a width of 1/4
-    scene = Scene(Cameras(pose, K, 8, 8), torch.zeros(0, 8, 8, 3, dtype=torch.uint8), 0.1, 9.0, torch.zeros(2, 3), None)
     for share in (0.2, 0.5, 0.8):
-        model = HalfPlane((1 - share) / 4, rays_per_pixel).train()
-        images = render_view(model, scene, 0, 7, torch.device("cpu"))
+        model = HalfPlane((1 - share) / 4, rays_per_pixel)
+        image = render_view(model, front(), chunk=7)
         assert model.training
-        row = images["rgb"][3, :, 0]
+        row = image.rgb[3, :, 0]
         assert torch.equal(row[:4], torch.zeros(4))
         assert torch.allclose(row[5:], torch.ones(3))
         assert abs(float(row[4]) - share) < wrong
-        assert torch.allclose(images["opacity"][3], row, atol=1e-6)
-        assert torch.allclose(images["depth"][3], 2 * row, atol=1e-6)
+        assert torch.allclose(image.opacity[3], row, atol=1e-6)
+        assert torch.allclose(image.depth[3], 2 * row, atol=1e-6)
         # the others where the first ones differ from those of a neighbour: along two columns
         assert model.asked == 64 + 2 * 8 * (rays_per_pixel - 1)
 
 
 def test_a_view_without_edges_needs_no_further_rays():
     """Such as one of nothing but background."""
-    scene = Scene(
-        Cameras(torch.eye(3, 4)[None], torch.tensor([[[4.0, 0, 4], [0, 4, 4], [0, 0, 1]]]), 8, 8),
-        torch.zeros(0, 8, 8, 3, dtype=torch.uint8), 0.1, 9.0, torch.zeros(2, 3), None,
-    )  # fmt: skip
     model = HalfPlane(9.0, 4)
-    images = render_view(model, scene, 0, 1024, torch.device("cpu"))
-    assert not images["rgb"].any()
+    image = render_view(model, front())
+    assert not image.rgb.any()
     assert model.asked == 64
+
+
+def test_a_background_stands_behind_the_picture():
+    image = render_view(HalfPlane(0.0, 1), replace(front(), background=(0.2, 0.4, 1.0)))
+    assert torch.allclose(image.rgb[:, :4], torch.tensor([0.2, 0.4, 1.0]).expand(8, 4, 3))
+    assert (image.rgb[:, 4:] == 1).all()
+
+
+class Gradient(Still):
+    """Its pixels tell where their rays go."""
+
+    def render(self, batch, background):
+        return Pixels(batch.directions / 2 + 0.5, batch.far, batch.directions[:, 0].abs(), torch.ones(0))
+
+
+@pytest.mark.parametrize(("every", "size"), [(1, (8, 6)), (2, (4, 3)), (3, (3, 2)), (5, (2, 1)), (16, (1, 1))])
+@pytest.mark.parametrize("background", [None, (1.0, 1.0, 1.0)])
+def test_a_lattice_shows_the_pixels_of_the_whole(every, size, background):
+    view, model = replace(front(8, 6), background=background), Gradient()
+    whole, some = render_view(model, view), render_lattice(model, view, every, chunk=3)
+    assert model.training
+    assert some.opacity.shape == size[::-1]
+    for name, picture in vars(whole).items():
+        assert torch.equal(getattr(some, name), lattice(picture, every)), name
+
+
+def test_a_lattice_takes_one_ray_for_a_pixel():
+    model = HalfPlane(0.0, 16)
+    render_lattice(model, front(), 2)
+    assert model.asked == 16
+
+
+@pytest.mark.parametrize("was_training", [True, False])
+def test_evaluation_puts_the_mode_back(was_training):
+    """After an error, too."""
+    model = Still()
+    model.train(was_training)
+    with evaluating(model):
+        assert not model.training
+    assert model.training == was_training
+    with pytest.raises(RuntimeError, match="in the middle"), evaluating(model):
+        assert not model.training
+        raise RuntimeError("in the middle")
+    assert model.training == was_training
+
+    for picture in (render_view, lambda *given: render_lattice(given[0], given[1], 2, given[2])):
+        with pytest.raises(torch.OutOfMemoryError, match="while rendering 7 rays: lower --chunk"):
+            picture(model, front(), 7)
+        assert model.training == was_training
 
 
 def test_edges():

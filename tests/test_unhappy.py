@@ -1,18 +1,22 @@
 """What can go wrong, and the one line that says so."""
 
-import json
 import os
+import re
+import resource
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from tiny import FLAGS, nerf, refused, start
+from tiny import FLAGS, MODEL, NGP_FLAGS, config, content, nerf, refused, start
 
-from nerf_pl.checkpoints import AtomicCheckpointIO
+from nerf_pl.methods import read_settings
+from nerf_pl.methods.nerf.model import NeRF
+from nerf_pl.training.callbacks import ImageLog
 
 TRAIN = [*FLAGS, "--batch_size", 64, "--max_steps", 12, "--num_gpus", 0]
 
@@ -48,7 +52,7 @@ def test_missing_and_damaged_pictures(scene, capsys):
     picture.write_bytes(whole[: len(whole) // 2])
     assert str(picture) in refused(capsys, "train", scene, *TRAIN)
     picture.unlink()
-    assert f"missing {picture}" in refused(capsys, "train", scene, *TRAIN)
+    assert "missing: train/r_1.png" in refused(capsys, "train", scene, *TRAIN)
 
 
 def test_pictures_of_different_sizes(scene, capsys):
@@ -59,9 +63,9 @@ def test_pictures_of_different_sizes(scene, capsys):
     assert "10x16" in message
 
 
-def test_aspect_ratio(scene, capsys):
-    classic = ["--root_dir", scene, "--dataset_name", "blender"]
-    for program, words in (("nerf", ["train", scene]), ("train.py", classic)):
+def test_aspect_ratio(scene_dir, capsys):
+    classic = ["--root_dir", scene_dir, "--dataset_name", "blender"]
+    for program, words in (("nerf", ["train", scene_dir]), ("train.py", classic)):
         message = refused(capsys, *words, "--img_wh", 16, 8, "--num_gpus", 0, program=program)
         assert "--img_wh 16 8 changes the aspect ratio" in message
 
@@ -100,12 +104,12 @@ def test_checkpoints_of_something_else(scene, run, capsys):
     last = run / "checkpoints" / "last.ckpt"
     larger = ["--method", "nerf", "--net_width", 64, "--batch_size", 64, "--max_steps", 1]
     assert "--net_width" in refused(capsys, "train", scene, "--ckpt_path", last, *larger)
-    content = AtomicCheckpointIO().load_checkpoint(last)
-    del content["state_dict"]["model.fine.params"]
-    torch.save(content, last)
+    stored = content(run)
+    del stored["state_dict"]["model.fine.params"]
+    torch.save(stored, last)
     assert "has no fine.params" in refused(capsys, "eval", run)
-    content["config"]["model"]["N_samples"] = "many"
-    torch.save(content, last)
+    stored["config"]["model"]["N_samples"] = "many"
+    torch.save(stored, last)
     assert "N_samples" in refused(capsys, "eval", run)
 
 
@@ -120,7 +124,7 @@ def test_an_earlier_run_is_not_overwritten_by_accident(scene, run, capsys):
     assert "--resume" in message
     assert "--overwrite" in message
     nerf("train", scene, *TRAIN, "--exp_name", "tiny", "--overwrite", "--max_steps", 2)
-    assert AtomicCheckpointIO().load_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == 2
+    assert content(run)["global_step"] == 2
     assert len(list((run / "logs").glob("events.*"))) == 1
 
 
@@ -130,8 +134,11 @@ def test_resuming_what_cannot_be_resumed(scene, run, capsys):
 
     assert "there is no runs/other" in resume(name="other")
     assert "is finished, at step 12" in resume()
-    assert "--net_width 64" in resume("--max_steps", 20, "--net_width", 64)
-    assert "--optimizer sgd" in resume("--max_steps", 20, "--optimizer", "sgd")
+    told = resume("--max_steps", 20, "--net_width", 64)
+    assert "--net_width 64: runs/tiny/checkpoints/last.ckpt was trained with other sizes" in told
+    assert told.endswith("give --net_width 32")
+    told = resume("--max_steps", 20, "--optimizer", "sgd")
+    assert told.endswith("--optimizer sgd: runs/tiny/checkpoints/last.ckpt was trained with adam; leave the option out")
     assert "--N_importance 0" in resume("--max_steps", 20, "--N_importance", 0)
     settings = run / "settings.json"
     settings.write_text(settings.read_text()[:100])
@@ -142,8 +149,9 @@ def test_resuming_what_cannot_be_resumed(scene, run, capsys):
     ("option", "value"),
     [("batch_size", 0), ("lr", -1), ("N_samples", 0), ("net_width", 33), ("seconds", 0), ("exp_name", "a/b")],
 )
-def test_numbers_that_cannot_work(scene, capsys, option, value):
-    assert f"--{option} {value}" in refused(capsys, "train", scene, f"--{option}", value)
+def test_numbers_that_cannot_work(scene_dir, capsys, option, value):
+    told = refused(capsys, "train", scene_dir, "--method", "nerf", f"--{option}", value)
+    assert re.fullmatch(rf"nerf: --{option} {value}(\.0)? cannot work: .+", told)
 
 
 def test_films_that_cannot_be(run, capsys):
@@ -155,9 +163,9 @@ def test_films_that_cannot_be(run, capsys):
 
 def test_runs_without_a_scene(scene, run, capsys):
     last = run / "checkpoints" / "last.ckpt"
-    content = AtomicCheckpointIO().load_checkpoint(last)
+    stored = content(run)
     for root in ("", "/gone"):
-        torch.save({**content, "scene": root}, last)
+        torch.save({**stored, "scene": root}, last)
         for command in ("eval", "render"):
             assert "add --scene FOLDER" in refused(capsys, command, run)
     nerf("eval", run, "--scene", scene)
@@ -168,38 +176,58 @@ def test_no_such_run(capsys):
     assert "run nowhere does not exist" in refused(capsys, "eval", "nowhere")
 
 
-LIMITED = """
-import resource, sys
-from nerf_pl.cli import main
-import nerf_pl.callbacks as callbacks
+def at_validation(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
+    """Call something at each validation from this step on."""
 
-def limit(self, trainer, system):
-    if system.step >= 6:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY))
+    def on_validation_start(self, trainer, system):
+        if system.step >= step:
+            act()
 
-callbacks.ImageLog.on_validation_start = limit
-main()
-"""
+    monkeypatch.setattr(ImageLog, "on_validation_start", on_validation_start)
 
 
 @pytest.mark.parametrize(("limit", "failing"), [(20_000, "checkpoints/"), (100, "logs")])
-def test_a_disk_that_is_full_leaves_the_last_good_checkpoint(scene, tmp_path, limit, failing):
+def test_a_disk_that_is_full_leaves_the_last_good_checkpoint(scene_dir, capsys, monkeypatch, limit, failing):
     """A limit on the size of files stands for a full disk; it comes down after some steps."""
-    words = ["train", scene, *TRAIN, "--exp_name", "full", "--val_every", 3]
-    process = start(tmp_path, *words, code=LIMITED.replace("LIMIT,", f"{limit},"))
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
-    assert err.count("\n") == 1, err
-    assert f"cannot write runs/full/{failing}" in err
-    last = tmp_path / "runs" / "full" / "checkpoints" / "last.ckpt"
-    assert AtomicCheckpointIO().load_checkpoint(last)["global_step"] == 3
-    assert sorted(os.listdir(last.parent)) == ["best.ckpt", "last.ckpt"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    at_validation(monkeypatch, 6, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1])))
+    try:
+        told = refused(capsys, "train", scene_dir, *TRAIN, "--exp_name", "full", "--val_every", 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"cannot write runs/full/{failing}" in told
+    assert content(Path("runs/full"))["global_step"] == 3
+    assert sorted(os.listdir("runs/full/checkpoints")) == ["best.ckpt", "last.ckpt"]
 
 
-def interrupted(folder: Path, *words: object) -> str:
-    """What a long training says to Ctrl-C, once its first checkpoint is there."""
-    process = start(folder, "train", *words, "--exp_name", "long", "--val_every", 5)
-    last = folder / "runs" / "long" / "checkpoints" / "last.ckpt"
+@pytest.mark.parametrize(("words", "model"), [(FLAGS, MODEL), (NGP_FLAGS, config("ngp").model)], ids=["nerf", "ngp"])
+def test_ctrl_c_leaves_a_checkpoint_to_resume(scene_dir, capsys, monkeypatch, words, model):
+    """It ends after the steps under way, and what was learned until then is saved."""
+    words = ["train", scene_dir, *words, "--num_gpus", 0, "--exp_name", "long", "--val_every", 5]
+    with monkeypatch.context() as patch:
+        at_validation(patch, 10, lambda: signal.raise_signal(signal.SIGINT))
+        told = refused(capsys, *words, "--max_steps", 1000, code=130)
+    assert told.startswith(
+        "nerf: interrupted; runs/long/checkpoints/last.ckpt is saved: the same command with --resume"
+    )
+    assert content(Path("runs/long"))["global_step"] == 10
+    nerf("train", scene_dir, "--resume", "--exp_name", "long", "--max_steps", 12)
+    assert content(Path("runs/long"))["global_step"] == 12
+    assert read_settings(Path("runs/long/settings.json")).model == model  # as it was started
+
+
+def test_ctrl_c_before_the_first_step_ends_at_once(scene_dir, capsys, monkeypatch):
+    monkeypatch.setattr(NeRF, "fit", lambda self, scene, keep_box=False: signal.raise_signal(signal.SIGINT))
+    told = refused(capsys, "train", scene_dir, *TRAIN, "--exp_name", "none", code=130)
+    assert told == "nerf: interrupted; nothing was saved yet"
+    assert not Path("runs/none/checkpoints").exists()
+
+
+def test_ctrl_c_reaches_two_processes(scene_dir, tmp_path):
+    """Both of them stop after the same step, and one says so."""
+    words = [scene_dir, *FLAGS, "--batch_size", 64, "--num_gpus", 2, "--accelerator", "cpu", "--max_steps", 100_000]
+    process = start(tmp_path, "train", *words, "--exp_name", "long", "--val_every", 5)
+    last = tmp_path / "runs" / "long" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -208,17 +236,8 @@ def interrupted(folder: Path, *words: object) -> str:
     assert process.returncode == 130, err
     assert err.count("\n") == 1, err
     assert err.startswith("nerf: interrupted; ")
-    return err
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_ctrl_c_leaves_a_checkpoint_to_resume(scene, tmp_path, capsys, processes):
-    words = [scene, *FLAGS, "--batch_size", 64, "--num_gpus", processes, "--accelerator", "cpu"]
-    assert "last.ckpt is saved" in interrupted(tmp_path, *words, "--max_steps", 100_000)
-    last = tmp_path / "runs" / "long" / "checkpoints" / "last.ckpt"
-    step = AtomicCheckpointIO().load_checkpoint(last)["global_step"]
+    assert "last.ckpt is saved" in err
+    step = content(tmp_path / "runs" / "long")["global_step"]
     assert 5 <= step < 100_000
-    nerf("train", scene, "--resume", "--exp_name", "long", "--max_steps", step + 2, "--num_gpus", 0)
-    assert AtomicCheckpointIO().load_checkpoint(last)["global_step"] == step + 2
-    settings = json.loads((tmp_path / "runs" / "long" / "settings.json").read_text())
-    assert settings["model"]["net_width"] == 32  # as it was started
+    nerf("train", scene_dir, "--resume", "--exp_name", "long", "--max_steps", step + 2, "--num_gpus", 0)
+    assert content(tmp_path / "runs" / "long")["global_step"] == step + 2

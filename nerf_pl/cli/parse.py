@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import tyro
 
@@ -22,6 +22,7 @@ from nerf_pl.methods import DEFAULT, METHODS, method_of, read_settings
 from nerf_pl.options import Config, RunFolders
 
 
+@runtime_checkable
 class Command(Protocol):
     """The options of a command, and what it does."""
 
@@ -81,8 +82,9 @@ def _refuse_options_of_others(name: str, argv: Sequence[str]) -> None:
     own = {field.name for field in dataclasses.fields(METHODS[name].options)}
     for other, method in METHODS.items():
         for field in dataclasses.fields(method.options):
-            if field.name not in own and _typed(argv, field.name) is not None:
-                told = f"--{field.name} is an option of --method {other}, and this training is of {name}"
+            words = [word for word in (field.name, f"no_{field.name}") if _typed(argv, word) is not None]
+            if words and field.name not in own:
+                told = f"--{words[0]} is an option of --method {other}, and this training is of {name}"
                 raise UserError(f"{told}: leave it out, or add --method {other}")
 
 
@@ -106,7 +108,7 @@ def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
 def _typed(argv: Sequence[str], option: str) -> str | None:
     """The word that an option has been given, the last one if it stands there twice; None if it is not there."""
     found = None
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
         name, equals, value = word.partition("=")
         if name.startswith("--") and name[2:].replace("-", "_") == option:
             found = value if equals else following

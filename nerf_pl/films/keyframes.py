@@ -14,6 +14,7 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras
 from nerf_pl.errors import UserError
 from nerf_pl.films.paths import UP, framed, look_at
+from nerf_pl.scenes.values import number, optional_number, pose_matrix, positive, vector
 
 
 @dataclass(frozen=True)
@@ -180,13 +181,13 @@ def read_keyframes(path: Path, like: Cameras) -> Keyframes:
         raise UserError(f"{path} has no cameras: list them under keyframes (or camera_path, as nerfstudio does)")
     sizes = ("render_width", "render_height") if foreign else ("width", "height")
     width, height = (
-        _positive(values, key, f"{path}", default) for key, default in zip(sizes, like.size(0), strict=True)
+        positive(f"{path}", key, values.get(key, default)) for key, default in zip(sizes, like.size(0), strict=True)
     )
     if width != int(width) or height != int(height):
         raise UserError(f"{path}: {sizes[0]} {width} and {sizes[1]} {height} must be whole numbers of pixels")
     like = framed(like[:1], *like.size(0)) if like.sizes is not None else like[:1]
     like = framed(like, int(width), int(height))
-    fps = _positive(values, "fps", f"{path}", 30.0) if "fps" in values else None
+    fps = positive(f"{path}", "fps", values["fps"]) if "fps" in values else None
     poses, lenses, times = [], [], []
     for i, entry in enumerate(entries):
         where = f"{path}: {name} {i}"
@@ -195,7 +196,7 @@ def read_keyframes(path: Path, like: Cameras) -> Keyframes:
             raise UserError(f"{where} has camera_type {entry['camera_type']!r}: only perspective can be filmed")
         poses.append(_pose(entry, "camera_to_world" if foreign else "c2w", where))
         lenses.append(_lens(entry, like, where))
-        times.append(i / (fps or 30.0) if foreign else _number(entry.get("time", float(i)), where, "time"))
+        times.append(i / (fps or 30.0) if foreign else number(where, "time", entry.get("time", float(i))))
         if i and times[i] <= times[i - 1]:
             raise UserError(f"{where} has time {times[i]:g}, but the one before {times[i - 1]:g}: times must rise")
     span, n = times[-1] - times[0], len(times)
@@ -205,53 +206,25 @@ def read_keyframes(path: Path, like: Cameras) -> Keyframes:
 
 
 def _pose(entry: dict[str, Any], key: str, where: str) -> Float[np.ndarray, "3 4"]:
-    if key not in entry and "position" in entry:
-        position, target = (_vector(entry.get(name), where, name) for name in ("position", "look_at"))
-        up = _vector(entry.get("up", UP), where, "up")
-        try:
-            return look_at(torch.tensor([position]).double(), target, up)[0].numpy()
-        except ValueError as error:
-            raise UserError(f"{where}: {error}; move it, or give another up") from error
+    if key in entry:
+        return pose_matrix(where, key, entry[key])
+    if "position" not in entry:
+        remedy = ", or position and look_at" if key == "c2w" else ""
+        raise UserError(f"{where} has no pose; give {key} as a 4x4 matrix of numbers{remedy}")
+    position, target = (vector(where, name, entry.get(name)) for name in ("position", "look_at"))
+    up = vector(where, "up", entry.get("up", UP))
     try:
-        matrix = np.array(entry.get(key), np.float64)
-    except (TypeError, ValueError):  # rows of different lengths, or words
-        matrix = np.empty(0)
-    if matrix.size not in (12, 16) or not np.isfinite(matrix).all():
-        remedy = f"give {key} as a 4x4 matrix of numbers{'' if key != 'c2w' else ', or position and look_at'}"
-        raise UserError(f"{where} has no pose: {remedy}")
-    matrix = matrix.reshape(-1, 4)[:3]
-    rotation = matrix[:, :3]
-    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
-        raise UserError(f"{where}: {key} does not hold a rotation; give right, up and back, of unit length, as columns")
-    return matrix
+        return look_at(torch.tensor([position]).double(), target, up)[0].numpy()
+    except ValueError as error:
+        raise UserError(f"{where}: {error}; move it, or give another up") from error
 
 
 def _lens(entry: dict[str, Any], like: Cameras, where: str) -> Float[Tensor, "3 3"]:
     """Intrinsics with the field of view of a keyframe, or those of `like`."""
-    if entry.get("fov") is None:
+    fov = optional_number(where, "fov", entry)
+    if fov is None:
         return like.K[0]
-    fov = _number(entry["fov"], where, "fov")
     if not 0 < fov < 180:
-        raise UserError(f"{where} has fov {fov:g}: give the vertical field of view in degrees, 0 to 180")
+        raise UserError(f"{where}: fov is {fov:g}; give the vertical field of view in degrees, 0 to 180")
     focal = like.height / 2 / math.tan(math.radians(fov) / 2)
     return like.K.new_tensor([[focal, 0, like.width / 2], [0, focal, like.height / 2], [0, 0, 1]])
-
-
-def _vector(value: object, where: str, name: str) -> tuple[float, float, float]:
-    if not isinstance(value, list | tuple) or len(value) != 3:
-        raise UserError(f"{where} has {name} {value!r}: give three numbers")
-    x, y, z = (_number(v, where, name) for v in value)
-    return x, y, z
-
-
-def _number(value: object, where: str, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{where} has {name} {value!r}: give a number")
-    return float(value)
-
-
-def _positive(values: dict[str, Any], name: str, where: str, default: float) -> float:
-    number = _number(values.get(name, default), where, name)
-    if number <= 0:
-        raise UserError(f"{where} has {name} {number:g}: give a positive number")
-    return number

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nerf_pl.options import Config, ModelOptions
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from nerf_pl.methods.model import Model
 
 
+@runtime_checkable
 class Complete(Protocol):
     def __call__(self, config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
         """The options with all that is left to the device ("cuda" or "cpu") and to the kind of scene filled in."""
         ...
 
 
+@runtime_checkable
 class Make(Protocol):
     def __call__(self, config: Config, device: torch.device, rank: int = 0) -> Model:
         """The model of a run, on the CPU, for use on a device. Each process has random numbers of its own; the weights
@@ -28,6 +30,7 @@ class Make(Protocol):
         ...
 
 
+@runtime_checkable
 class Foreign(Protocol):
     """Weights that other implementations of the method wrote; found: what `read` gave."""
 

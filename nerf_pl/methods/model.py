@@ -1,7 +1,7 @@
 """What training, checkpoints, evaluation, films and bench know of a model, whatever its method."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from nerf_pl.scenes import Scene
 from nerf_pl.types import Background, Batch, Pixels, Rays
 
 
+@runtime_checkable
 class Model(Protocol):
     """A torch.nn.Module that sees a scene.
 

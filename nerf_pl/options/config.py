@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nerf_pl.options.ranges import Options, check_options, require
 from nerf_pl.options.shared import DataOptions, OptimOptions, TrainOptions
 
 
+@runtime_checkable
 class ModelOptions(Options, Protocol):
     """A method's own options: a frozen dataclass."""
 

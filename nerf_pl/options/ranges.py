@@ -6,7 +6,17 @@ levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS] = None
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, fields
-from typing import Annotated, ClassVar, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    ClassVar,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from nerf_pl.errors import UserError
 
@@ -47,10 +57,12 @@ class Shapes:
 SHAPES_WEIGHTS, SHAPES_PART, FIXED_IN_A_RUN = Shapes(), Shapes(part=True), Shapes(weights=False)
 
 
+@runtime_checkable
 class Options(Protocol):
     """A frozen dataclass of options."""
 
-    __dataclass_fields__: ClassVar[dict[str, Field]]
+    if TYPE_CHECKING:  # at run time a protocol that classes are tested against can have nothing but methods
+        __dataclass_fields__: ClassVar[dict[str, Field]]
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Options that contradict others of them, each with a remedy; the values themselves are in range."""

@@ -4,16 +4,24 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nerf_pl.data import PixelBatches, SceneData
+from tiny import config, make
 
-from nerf_pl.cameras import project
+from nerf_pl.cameras import ndc_rays, project
 from nerf_pl.errors import UserError
-from nerf_pl.scenes import load_scene
+from nerf_pl.ops import Backend
+from nerf_pl.scenes import Scene, load_scene
+from nerf_pl.training.batches import PixelBatches, SceneData
+from nerf_pl.training.system import NeRFSystem
+from nerf_pl.training.validation import plan
 
 
 @pytest.fixture(scope="module")
 def scene(scene_dir):
     return load_scene(scene_dir)
+
+
+def draw(scene: Scene, batch_size: int, seed: int = 0, **options) -> PixelBatches:
+    return PixelBatches(scene, batch_size, seed, backend=Backend(), **options)
 
 
 def step(i: int) -> torch.Tensor:
@@ -33,7 +41,8 @@ def pixels_of(scene, rays) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("precrop_steps", [0, 10])
 def test_colours_are_those_of_the_pixels(scene, precrop_steps):
-    rays, rgb, _ = PixelBatches(scene, 200, 0, precrop_steps)(step(3))
+    batch = draw(scene, 200, precrop_steps=precrop_steps)(step(3))
+    rays, rgb = batch.rays, batch.rgb
     image_ids, rows, columns = pixels_of(scene, rays)
     expected = torch.stack([scene.image(i) for i in range(len(scene))])[image_ids, rows, columns]
     assert torch.allclose(rgb, expected, atol=1e-6)
@@ -43,14 +52,15 @@ def test_colours_are_those_of_the_pixels(scene, precrop_steps):
 
 
 def test_every_pixel_can_be_drawn(scene):
-    batches = PixelBatches(scene, 20_000, 0)
-    rays, *_ = batches(step(0))
+    batches = draw(scene, 20_000)
+    rays = batches(step(0)).rays
     assert len(batches) == 4 * 16 * 16
     assert len(torch.unique(torch.cat([rays.origins, rays.directions], 1), dim=0)) == len(batches)
 
 
 def test_rays_of_one_pixel(scene):
-    rays, rgb, behind = PixelBatches(scene, 402, 0, random_background=True)(step(1), 4)
+    batch = draw(scene, 402, random_background=True)(step(1), 4)
+    rays, rgb, behind = batch.rays, batch.rgb, batch.background
     assert rgb.shape == behind.shape == (100, 3)
     places = [
         project(scene.cameras, int(i), (origin + direction)[None])[0][0]
@@ -72,9 +82,9 @@ def test_rays_of_one_pixel(scene):
 
 
 def test_early_steps_draw_from_the_middle(scene):
-    batches = PixelBatches(scene, 300, 0, precrop_steps=10)
+    batches = draw(scene, 300, precrop_steps=10)
     for i, is_early in ((9, True), (10, False)):
-        _, rows, columns = pixels_of(scene, batches(step(i))[0])
+        _, rows, columns = pixels_of(scene, batches(step(i)).rays)
         for place in (rows, columns):
             inside = (place >= 4) & (place < 12)
             assert inside.all() == is_early
@@ -86,13 +96,13 @@ def test_views_of_several_sizes(scene, precrop_steps):
     """Of each only the pixels that it has, and all of them."""
     sizes = torch.tensor([[16, 16], [8, 16], [16, 12], [5, 7]])
     mixed = replace(scene, cameras=replace(scene.cameras, sizes=sizes))
-    rays, rgb, _ = PixelBatches(mixed, 20_000, 0, precrop_steps)(step(0))
-    image_ids, rows, columns = pixels_of(mixed, rays)
+    batch = draw(mixed, 12_000, precrop_steps=precrop_steps)(step(0))
+    image_ids, rows, columns = pixels_of(mixed, batch.rays)
     stack = torch.stack([scene.image(i) for i in range(len(scene))])
-    assert torch.allclose(rgb, stack[image_ids, rows, columns], atol=1e-6)
+    assert torch.allclose(batch.rgb, stack[image_ids, rows, columns], atol=1e-6)
     for i, (width, height) in enumerate(sizes.tolist()):
         own = image_ids == i
-        assert 4500 < own.sum() < 5500
+        assert 2700 < own.sum() < 3300
         found = set(zip(rows[own].tolist(), columns[own].tolist(), strict=True))
         row, column = range(height), range(width)
         if precrop_steps:
@@ -104,18 +114,18 @@ def test_views_of_several_sizes(scene, precrop_steps):
 
 def test_masks_leave_pixels_out(scene):
     masks = torch.rand(4, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.2
-    batches = PixelBatches(replace(scene, masks=masks), 20_000, 0)
+    batches = draw(replace(scene, masks=masks), 5_000)
     assert len(batches) == masks.sum()
     found = torch.zeros_like(masks)
-    found[pixels_of(scene, batches(step(0))[0])] = True
+    found[pixels_of(scene, batches(step(0)).rays)] = True
     assert torch.equal(found, masks)
     with pytest.raises(UserError, match="leave no pixel"):
-        PixelBatches(replace(scene, masks=torch.zeros_like(masks)), 200, 0)
+        draw(replace(scene, masks=torch.zeros_like(masks)), 200)
 
 
 def test_the_same_seed_and_step_give_the_same_batch(scene):
     def rgb(seed: int, i: int) -> torch.Tensor:
-        return PixelBatches(scene, 64, seed)(step(i))[1]
+        return draw(scene, 64, seed)(step(i)).rgb
 
     assert torch.equal(rgb(0, 5), rgb(0, 5))
     assert not torch.equal(rgb(0, 5), rgb(0, 6))
@@ -123,7 +133,7 @@ def test_the_same_seed_and_step_give_the_same_batch(scene):
 
 
 def test_a_checkpoint_holds_no_images(scene):
-    assert not PixelBatches(scene, 64, 0).state_dict()
+    assert not draw(scene, 64).state_dict()
 
 
 class Process:
@@ -135,17 +145,39 @@ class Process:
 
 @pytest.mark.parametrize("n_val", [1, 2, 3, 8, 100])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_processes_share_the_validation_views(n_val, world):
+def test_processes_share_the_validation_views(scene, n_val, world):
+    views = plan(n_val, 8, pixels=100, pixel_seconds=0.0, budget=1.0).views
+    assert len(views) == len(set(views)) == min(n_val, 8)
+    assert {0, n_val - 1} <= set(views) <= set(range(n_val))
+    val_scene = replace(scene, cameras=scene.cameras[torch.zeros(n_val, dtype=torch.int64)])
+    options = config(val_views=8)
+    system = NeRFSystem(options, make(options), scene, val_scene, world)
     shares = []
     for rank in range(world):
-        data = SceneData(n_val, list, val_views=8)
+        data = SceneData(list, system.validation_slots)
         data.trainer = Process(rank, world)
-        shares.append(list(data.val_dataloader()))
+        shares.append([int(slot) for slot in data.val_dataloader()])
     assert len({len(share) for share in shares}) == 1  # or one process would wait for ever
-    views = {int(view) for share in shares for view in share}
-    assert len(views) == min(n_val, 8)
-    assert {0, n_val - 1} <= views <= set(range(n_val))
+    assert {views[slot % len(views)] for share in shares for slot in share} == set(views)
 
 
 def test_training_takes_the_planned_steps():
-    assert list(SceneData(0, lambda: [3, 4], 8).train_dataloader()) == [3, 4]
+    assert list(SceneData(lambda: [3, 4], 0).train_dataloader()) == [3, 4]
+
+
+def test_no_more_rays_than_the_model_has_use_for(scene):
+    """And whole pixels alone."""
+    for limit, n in ((None, 64), (30, 30), (100, 64)):
+        batch = draw(scene, 64, limit=lambda limit=limit: limit)(step(0))
+        assert (len(batch.rays), len(batch.rgb)) == (n, n)
+    batch = draw(scene, 64, limit=lambda: 30)(step(0), 4)
+    assert (len(batch.rays), len(batch.rgb), len(batch.background)) == (28, 7, 7)
+
+
+def test_batches_of_photos_from_one_side_are_bent(scene):
+    flat = replace(scene, cameras=replace(scene.cameras, c2w=torch.eye(3, 4).expand(4, 3, 4).contiguous()))
+    ndc = (1.7, 2.3)
+    straight, bent = draw(flat, 64)(step(0)), draw(replace(flat, ndc=ndc), 64)(step(0))
+    for name, value in vars(ndc_rays(straight.rays, ndc)).items():
+        assert torch.equal(getattr(bent.rays, name), value), name
+    assert torch.equal(bent.rgb, straight.rgb)

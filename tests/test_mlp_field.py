@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from nerf_pl.fields import MLPField
-from nerf_pl.ops import MLPLayout
+from nerf_pl.methods.nerf.field import MLPField
+from nerf_pl.ops import Backend, MLPLayout
 
+TWINS = Backend()
 LAYOUTS = [MLPLayout(8, 32, 4), MLPLayout(2, 64, 1), MLPLayout(4, 32, 3)]
 
 
@@ -36,7 +37,7 @@ def by_the_paper(layers: dict, layout: MLPLayout, xyz: torch.Tensor, dirs: torch
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layers_come_back_as_they_were_assigned(layout):
-    field = MLPField(layout)
+    field = MLPField(layout, TWINS)
     layers = random_layers(field)
     field.assign(layers)
     for name, (weight, bias) in field.layers().items():
@@ -46,7 +47,7 @@ def test_layers_come_back_as_they_were_assigned(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_field_is_the_network_of_the_paper(layout):
-    field = MLPField(layout)
+    field = MLPField(layout, TWINS)
     field.assign({name: (0.2 * w, 0.2 * b) for name, (w, b) in random_layers(field).items()})
     xyz, dirs = torch.randn(50, 3), torch.nn.functional.normalize(torch.randn(50, 3), dim=-1)
     sigma, rgb = field(xyz, dirs)
@@ -56,14 +57,14 @@ def test_field_is_the_network_of_the_paper(layout):
 
 
 def test_density_is_that_of_the_call():
-    field = MLPField(LAYOUTS[0])
+    field = MLPField(LAYOUTS[0], TWINS)
     field.assign(random_layers(field))
     xyz, dirs = torch.randn(20, 3), torch.randn(20, 3)
     assert torch.equal(field.density(xyz), field(xyz, dirs)[0])
 
 
 def test_other_layers_keep_their_values():
-    field = MLPField(LAYOUTS[0])
+    field = MLPField(LAYOUTS[0], TWINS)
     before = field.layers()
     field.assign({"rgb": (torch.ones(3, 16), torch.ones(3))})
     after = field.layers()
@@ -75,7 +76,7 @@ def test_other_layers_keep_their_values():
     ("name", "weight", "bias"), [("rgb", (3, 15), 3), ("sigma", (1, 32), 2), ("density_8", (32, 32), 32)]
 )
 def test_layers_that_do_not_fit_are_refused(name, weight, bias):
-    field = MLPField(LAYOUTS[0])
+    field = MLPField(LAYOUTS[0], TWINS)
     before = field.params.clone()
     with pytest.raises(ValueError, match=f"layer {name} .* does not fit"):
         field.assign({name: (torch.zeros(weight), torch.zeros(bias))})
@@ -84,7 +85,7 @@ def test_layers_that_do_not_fit_are_refused(name, weight, bias):
 
 def test_reset_is_glorot_uniform():
     torch.manual_seed(0)
-    field = MLPField(MLPLayout(8, 128, 4))
+    field = MLPField(MLPLayout(8, 128, 4), TWINS)
     for name, (weight, bias) in field.layers().items():
         bound, n = math.sqrt(6 / sum(weight.shape)), weight.numel()
         assert not bias.any() or name == "sigma", name  # its bias is a choice of its own
@@ -95,11 +96,11 @@ def test_reset_is_glorot_uniform():
 
 
 def test_padding_is_zero_and_has_no_gradient():
-    field = MLPField(LAYOUTS[0])
+    field = MLPField(LAYOUTS[0], TWINS)
     sigma, rgb = field(torch.randn(8, 3), torch.randn(8, 3))
     (sigma.sum() + rgb.sum()).backward()
     padding = torch.ones_like(field.params)
-    held = MLPField(LAYOUTS[0])
+    held = MLPField(LAYOUTS[0], TWINS)
     with torch.no_grad():
         held.params.zero_()
     held.assign({name: (torch.ones_like(w), torch.ones_like(b)) for name, (w, b) in held.layers().items()})
