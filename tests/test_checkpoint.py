@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save_file
 
 from nerf_pl.checkpoints import AtomicCheckpointIO, read_checkpoint
+from nerf_pl.checkpoints.files import duplicate
 from nerf_pl.errors import UserError
 
 
@@ -141,6 +142,31 @@ def test_save_and_load(tmp_path):
         assert loaded["step"] == step
         assert torch.equal(loaded["weights"], torch.full((3,), float(step)))
     assert os.listdir(path.parent) == ["last.ckpt"]
+
+
+def test_a_second_name_for_a_file(tmp_path, monkeypatch):
+    """What is written to one of two names later leaves the other, also where a disk has no hard links."""
+
+    def no_links(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    writer = AtomicCheckpointIO()
+    for linked in (True, False):
+        best, last = (tmp_path / f"{linked}" / name for name in ("best.ckpt", "last.ckpt"))
+        with monkeypatch.context() as patch:
+            if not linked:
+                patch.setattr(os, "link", no_links)
+            writer.save_checkpoint({"step": 0}, last)
+            writer.save_checkpoint({"step": 1}, best)
+            duplicate(best, last)
+        assert os.path.samefile(best, last) == linked
+        assert writer.load_checkpoint(last)["step"] == 1
+        writer.save_checkpoint({"step": 2}, last)
+        assert writer.load_checkpoint(best)["step"] == 1
+        duplicate(best, last)
+        writer.save_checkpoint({"step": 3}, best)
+        assert writer.load_checkpoint(last)["step"] == 1
+        assert sorted(os.listdir(best.parent)) == ["best.ckpt", "last.ckpt"]
 
 
 def test_saved_files_obey_the_umask(tmp_path):

@@ -10,21 +10,23 @@ import av
 import numpy as np
 import pytest
 import torch
-from nerf_pl.arguments import Render
-from nerf_pl.models import make_model
 from PIL import Image
-from tiny import config, nerf, refused
+from tiny import CPU, nerf, refused
 
-from nerf_pl import films, media
-from nerf_pl.cameras import Cameras
-from nerf_pl.checkpoints import load_model
+from nerf_pl import checkpoints, media
+from nerf_pl.cameras import Cameras, View
+from nerf_pl.checkpoints import open_run
 from nerf_pl.errors import UserError
-from nerf_pl.evaluation import write_films
+from nerf_pl.films import film as films
+from nerf_pl.films.film import Take, film, film_cameras, views_of
+from nerf_pl.films.options import FilmOptions
 from nerf_pl.films.paths import look_at, turntable
+from nerf_pl.media import write_films
+from nerf_pl.methods.nerf.model import NeRF
 from nerf_pl.scenes import Scene
-from nerf_pl.training import load_split
+from nerf_pl.types import Pixels, Rays
 
-CPU, K = torch.device("cpu"), torch.tensor([[20.0, 0, 8], [0, 20, 6], [0, 0, 1]])
+K = torch.tensor([[20.0, 0, 8], [0, 20, 6], [0, 0, 1]])
 
 
 def path_of(n: int) -> Scene:
@@ -32,31 +34,35 @@ def path_of(n: int) -> Scene:
     return Scene(cameras, torch.zeros(0, 12, 16, 3, dtype=torch.uint8), 2.0, 6.0, torch.tensor([[-1.0] * 3, [1.0] * 3]))
 
 
-@pytest.fixture
-def rendered(monkeypatch) -> list[int]:
-    """In place of a model: frame i is grey 20 (i + 1), and its depth 3. Holds the frames that have been rendered."""
-    done = []
+class Grey(torch.nn.Module):
+    """A model whose n-th view is grey 20 (n + 1), at depth 3. done: the views that it has rendered, known by their
+    place on a turn of so many. stop: how many views until Ctrl-C."""
 
-    def render_view(model, path, i, chunk, device):
-        done.append(i)
-        size = path.cameras.height, path.cameras.width
-        grey = torch.full((*size, 3), 20 * (i + 1) / 255)
-        return {"rgb": grey, "depth": torch.full(size, 3.0), "opacity": torch.ones(size)}
+    rays_per_pixel = 1
 
-    monkeypatch.setattr(films, "render_view", render_view)
-    return done
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
+        self.path: list[View] = []
+        self.done: list[int] = []
+        self.stop: int | None = None
 
-
-def stop_after(monkeypatch, n: int) -> None:
-    whole, calls = films.render_view, []
-
-    def render_view(*args):
-        if len(calls) == n:
+    def render(self, rays: Rays, background: object) -> Pixels:
+        if len(self.done) == self.stop:
             raise KeyboardInterrupt
-        calls.append(1)
-        return whole(*args)
+        centre = rays.origins[0]
+        i = min(range(len(self.path)), key=lambda i: float((self.path[i].camera.c2w[0, :, 3] - centre).norm()))
+        self.done.append(i)
+        n = len(rays)
+        return Pixels(torch.full((n, 3), 20 * (i + 1) / 255), self.depth(i, n), torch.ones(n), torch.zeros(0))
 
-    monkeypatch.setattr(films, "render_view", render_view)
+    def depth(self, i: int, n: int) -> torch.Tensor:
+        return torch.full((n,), 3.0)
+
+
+@pytest.fixture
+def model() -> Grey:
+    return Grey()
 
 
 def decoded(path: Path) -> list[np.ndarray]:
@@ -64,17 +70,19 @@ def decoded(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in film.decode(film.streams.video[0])]
 
 
-def make(path: Scene, out: Path, **options) -> list[Path]:
-    return films.film(make_model(config(), CPU), path, out, 30, 1024, CPU, **options)
+def shoot(model: Grey, path: Scene, out: Path, stop: int | None = None, stamp: str = "a", **options) -> list[Path]:
+    """Film the cameras of a path. stop: Ctrl-C comes after so many frames."""
+    model.path, model.done, model.stop = views_of(path, path.cameras), [], stop
+    return film(model, Take(model.path, 30, stamp, **options), out, 1024)
 
 
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_film_has_its_frames_and_nothing_else_is_left(tmp_path, rendered):
-    written = make(path_of(5), tmp_path / "a" / "turn")
-    assert rendered == [0, 1, 2, 3, 4]
+def test_a_film_has_its_frames_and_nothing_else_is_left(tmp_path, model):
+    written = shoot(model, path_of(5), tmp_path / "a" / "turn")
+    assert model.done == [0, 1, 2, 3, 4]
     assert files(tmp_path) == ["a/turn.gif", "a/turn.mp4", "a/turn_depth.mp4"]
     assert [path.name for path in written] == ["turn.gif", "turn.mp4", "turn_depth.mp4"]
     frames = decoded(tmp_path / "a" / "turn.mp4")
@@ -94,52 +102,45 @@ def test_views_of_several_sizes_make_one_film(tmp_path):
     assert 0.15 * 255 < second.mean() < 0.45 * 255  # 4.5 of 16 columns
 
 
-def test_depth_beside_the_colours_or_none_at_all(tmp_path, rendered):
-    assert [path.name for path in make(path_of(2), tmp_path / "side", depth="side")] == ["side.gif", "side.mp4"]
+def test_depth_beside_the_colours_or_none_at_all(tmp_path, model):
+    path = path_of(2)
+    assert [file.name for file in shoot(model, path, tmp_path / "side", depth="side")] == ["side.gif", "side.mp4"]
     frame = decoded(tmp_path / "side.mp4")[1]
     assert frame.shape == (12, 32, 3)
     colour = media.depth_colours(np.full((1, 1), 3.0, np.float32), 2, 6)[0, 0]
     np.testing.assert_allclose(frame[:, 18:].mean((0, 1)), colour, atol=6)
     np.testing.assert_allclose(frame[:, :14].mean(), 40, atol=3)
-    assert [path.name for path in make(path_of(2), tmp_path / "none", depth="none")] == ["none.gif", "none.mp4"]
+    assert [file.name for file in shoot(model, path, tmp_path / "none", depth="none")] == ["none.gif", "none.mp4"]
 
 
 @pytest.mark.parametrize("depth", ["separate", "none"])
-def test_an_interrupted_film_goes_on(tmp_path, rendered, monkeypatch, capsys, depth):
+def test_an_interrupted_film_goes_on(tmp_path, model, capsys, depth):
     out = tmp_path / "turn"
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        with pytest.raises(KeyboardInterrupt, match=r"3 of 5 frames are in .*: the same command goes on"):
-            make(path_of(5), out, depth=depth)
+    with pytest.raises(KeyboardInterrupt, match=r"3 of 5 frames are in .*: the same command goes on"):
+        shoot(model, path_of(5), out, stop=3, depth=depth)
     assert not out.with_suffix(".mp4").exists()
     assert len(list((out / "frames").glob("0000[0-4].png"))) == 3
-    make(path_of(5), out, depth=depth)
-    assert rendered == [0, 1, 2, 3, 4]
+    shoot(model, path_of(5), out, depth=depth)
+    assert model.done == [3, 4]
     assert "resuming at frame 4 of 5" in capsys.readouterr().out
     assert [frame.mean() for frame in decoded(tmp_path / "turn.mp4")] == pytest.approx([20, 40, 60, 80, 100], abs=3)
     assert not out.exists()
 
 
-def test_a_frame_without_its_depth_is_rendered_again(tmp_path, rendered, monkeypatch):
+def test_a_frame_without_its_depth_is_rendered_again(tmp_path, model):
     out = tmp_path / "turn"
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            make(path_of(4), out)
+    with pytest.raises(KeyboardInterrupt):
+        shoot(model, path_of(4), out, stop=3)
     (out / "frames" / "00002_depth.png").unlink()
-    rendered.clear()
-    make(path_of(4), out)
-    assert rendered == [2, 3]
+    shoot(model, path_of(4), out)
+    assert model.done == [2, 3]
 
 
-@pytest.mark.parametrize("change", ["size", "cameras", "weights", "depth", "damaged"])
-def test_frames_of_another_film_are_not_taken(tmp_path, rendered, monkeypatch, change):
+@pytest.mark.parametrize("change", ["size", "cameras", "weights", "depth", "depth_files", "damaged"])
+def test_frames_of_another_film_are_not_taken(tmp_path, model, change):
     out, path, options = tmp_path / "turn", path_of(4), {"stamp": "a", "depth": "separate"}
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            make(path, out, **options)
-    rendered.clear()
+    with pytest.raises(KeyboardInterrupt):
+        shoot(model, path, out, stop=2, **options)
     if change == "size":
         path = replace(path, cameras=path.cameras.resized(32, 24))
     elif change == "cameras":
@@ -148,37 +149,32 @@ def test_frames_of_another_film_are_not_taken(tmp_path, rendered, monkeypatch, c
         manifest = out / "frames" / "film.json"
         manifest.write_text(manifest.read_text()[:30])
     else:
-        options |= {"weights": {"stamp": "b"}, "depth": {"depth": "none"}}[change]
-    make(path, out, **options)
-    assert rendered == [0, 1, 2, 3]
+        kept = media.DepthFiles(tmp_path / "depth", False)
+        options |= {"weights": {"stamp": "b"}, "depth": {"depth": "none"}, "depth_files": {"depth_files": kept}}[change]
+    shoot(model, path, out, **options)
+    assert model.done == [0, 1, 2, 3]
     assert decoded(tmp_path / "turn.mp4")[0].shape[1] == path.cameras.width
 
 
-def test_an_encoder_that_fails_leaves_the_frames(tmp_path, rendered, monkeypatch):
+def test_an_encoder_that_fails_leaves_the_frames(tmp_path, model, monkeypatch):
     out = tmp_path / "turn"
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "av", None)
         with pytest.raises(UserError, match="pip install av"):
-            make(path_of(3), out)
-    make(path_of(3), out, keep_frames=True)
-    assert rendered == [0, 1, 2]
+            shoot(model, path_of(3), out)
+    shoot(model, path_of(3), out, keep_frames=True)
+    assert model.done == []
     assert len(list((out / "frames").glob("*_depth.png"))) == 3
 
 
 def test_the_colours_of_depth_are_fixed_for_a_film(tmp_path, monkeypatch):
     """Depth grows from frame to frame; colours that followed it would stay the same. An interrupted film keeps them."""
-
-    def render_view(model, path, i, chunk, device):
-        depth = torch.linspace(1, 3, 12 * 16).view(12, 16) * (i + 1)
-        return {"rgb": torch.zeros(12, 16, 3), "depth": depth, "opacity": torch.ones(12, 16)}
-
-    monkeypatch.setattr(films, "render_view", render_view)
+    model = Grey()
+    monkeypatch.setattr(model, "depth", lambda i, n: torch.linspace(1, 3, n) * (i + 1))
     path = replace(path_of(3), near=0.05, far=100.0)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 1)
-        with pytest.raises(KeyboardInterrupt):
-            make(path, tmp_path / "turn")
-    make(path, tmp_path / "turn", keep_frames=True)
+    with pytest.raises(KeyboardInterrupt):
+        shoot(model, path, tmp_path / "turn", stop=1)
+    shoot(model, path, tmp_path / "turn", keep_frames=True)
     shown = [np.asarray(Image.open(tmp_path / f"turn/frames/0000{i}_depth.png"), float).mean((1, 2)) for i in range(3)]
     assert shown[0][0] - shown[0][-1] > 100  # all colours
     low, high = np.percentile(np.linspace(1, 3, 192), [2, 98])
@@ -197,39 +193,39 @@ def ring(arc: float, n: int = 24) -> torch.Tensor:
     return torch.stack([2 * a.cos(), 2 * a.sin(), torch.full((n,), 0.5)], -1)
 
 
-ASKED = Render(Path("run"))
+ASKED = FilmOptions()
 
 
 def test_the_path_that_a_scene_gets():
     around, aside = scene_of(ring(6.28), unbounded=True), scene_of(ring(1.5), unbounded=True)
-    assert films.film_cameras(ASKED, around)[0] == "360"
-    assert films.film_cameras(ASKED, aside)[0] == "spiral"
-    assert films.film_cameras(ASKED, aside, spheric=True)[0] == "360"
-    assert films.film_cameras(ASKED, replace(around, ndc=(2.0, 2.0)))[0] == "spiral"
+    assert film_cameras(ASKED, around)[0] == "360"
+    assert film_cameras(ASKED, aside)[0] == "spiral"
+    assert film_cameras(ASKED, replace(aside, surrounded=True))[0] == "360"
+    assert film_cameras(ASKED, replace(around, ndc=(2.0, 2.0)))[0] == "spiral"
     outward = around.cameras.c2w.clone()
     outward[:, :, [0, 2]] *= -1
-    assert films.film_cameras(ASKED, replace(around, cameras=replace(around.cameras, c2w=outward)))[0] == "interpolate"
+    assert film_cameras(ASKED, replace(around, cameras=replace(around.cameras, c2w=outward)))[0] == "interpolate"
     with pytest.raises(UserError, match="--path spiral"):
-        films.film_cameras(replace(ASKED, path="spiral"), replace(around, cameras=replace(around.cameras, c2w=outward)))
+        film_cameras(replace(ASKED, path="spiral"), replace(around, cameras=replace(around.cameras, c2w=outward)))
 
 
 def test_the_turn_of_photos_follows_them_and_that_of_blender_scenes_is_the_usual_one():
     scene = scene_of(ring(6.28), unbounded=True)
-    _, cameras, fps = films.film_cameras(ASKED, scene)
+    _, cameras, fps = film_cameras(ASKED, scene)
     assert (len(cameras), fps) == (120, 30)
     torch.testing.assert_close(cameras.c2w[:, :2, 3].norm(dim=-1), torch.full((120,), 2.0), atol=1e-3, rtol=0)
     torch.testing.assert_close(cameras.c2w[:, 2, 3], torch.full((120,), 0.5), atol=1e-3, rtol=0)
-    _, cameras, _ = films.film_cameras(replace(ASKED, radius=3.0, elevation=0.0), scene)
+    _, cameras, _ = film_cameras(replace(ASKED, radius=3.0, elevation=0.0), scene)
     torch.testing.assert_close(cameras.c2w[:, 2, 3], torch.zeros(120), atol=1e-3, rtol=0)
     torch.testing.assert_close(cameras.c2w[:, :, 3].norm(dim=-1), torch.full((120,), 3.0))
-    _, cameras, _ = films.film_cameras(ASKED, scene, dome=True)
+    _, cameras, _ = film_cameras(ASKED, replace(scene, orbit=(4.0, 30.0)))
     assert torch.equal(cameras.c2w, turntable(120, scene.cameras, 4.0, 30.0).c2w)
 
 
 def test_cameras_that_look_the_same_way_get_a_spiral_too():
     positions = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0, 0, 0.1], [-0.1, 0, 0], [0, 0, -0.1]])
     scene = scene_of(positions, target=(0.0, 1e6, 0.0), unbounded=True)
-    name, cameras, _ = films.film_cameras(ASKED, replace(scene, target=(0.0, 0.0, 0.0)))
+    name, cameras, _ = film_cameras(ASKED, replace(scene, target=(0.0, 0.0, 0.0)))
     assert name == "spiral"
     assert cameras.c2w[:, 1, 2].max() < -0.8  # still looking along y
 
@@ -259,9 +255,17 @@ def test_render_with_every_path(run):
 
 
 def test_a_render_that_was_interrupted_goes_on(run, monkeypatch, capsys):
-    words = ("render", run, "--frames", 3, "--img_wh", 6, 6)
+    words, shown = ("render", run, "--frames", 3, "--img_wh", 6, 6), []
+
+    def render(self, rays, background):
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+        shown.append(1)
+        return whole(self, rays, background)
+
+    whole = NeRF.render
     with monkeypatch.context() as patch:
-        stop_after(patch, 2)
+        patch.setattr(NeRF, "render", render)
         message = refused(capsys, *words, code=130)
     assert message.endswith("2 of 3 frames are in runs/tiny/renders/360/frames: the same command goes on")
     nerf(*words, "--fps", 10)  # which is no matter of the frames
@@ -273,7 +277,7 @@ def test_a_render_that_was_interrupted_goes_on(run, monkeypatch, capsys):
 
 def test_a_bad_path_file_is_one_line(run, capsys):
     Path("bad.json").write_text('{"keyframes": [{"c2w": 3}]}')
-    assert "bad.json: keyframes 0 has no pose" in refused(capsys, "render", run, "--path", "bad.json")
+    assert "bad.json: keyframes 0 has no 4x4 c2w" in refused(capsys, "render", run, "--path", "bad.json")
     assert "--every 9: the scene has 4 views" in refused(capsys, "render", run, "--path", "interpolate", "--every", 9)
     assert "--path spyral cannot work: give auto, 360" in refused(capsys, "render", run, "--path", "spyral")
 
@@ -281,8 +285,8 @@ def test_a_bad_path_file_is_one_line(run, capsys):
 def test_the_classic_eval_films_llff(run, scene_dir, monkeypatch):
     """What it does of such a scene with the views of another one, which is turned to have no test views."""
     checkpoint = run / "checkpoints" / "last.ckpt"
-    forward = replace(load_split(load_model(checkpoint, CPU)[1], scene_dir, "train"), ndc=(2.0, 2.0))
-    monkeypatch.setattr(films, "load_split", lambda config, root, split, pictures: {"train": forward}[split])
+    forward = replace(open_run(run, CPU).scene("train"), ndc=(2.0, 2.0))
+    monkeypatch.setattr(checkpoints, "load_split", lambda config, root, split, pictures: {"train": forward}[split])
     monkeypatch.setattr(films, "FRAMES", 2)
     words = ("--root_dir", scene_dir, "--dataset_name", "llff", "--scene_name", "toys", "--ckpt_path", checkpoint)
     nerf(*words, "--img_wh", 16, 16, "--num_gpus", 0, program="eval.py")

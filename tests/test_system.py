@@ -2,24 +2,28 @@
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from nerf_pl.config import OptimOptions, from_dict
-from nerf_pl.models import make_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import FLAGS, config, content, equal, start
+from tiny import CPU, batches, config, content, equal, make
 
-from nerf_pl.checkpoints import load_model
+from nerf_pl.checkpoints import open_run
+from nerf_pl.checkpoints.files import duplicate
 from nerf_pl.errors import UserError
+from nerf_pl.methods import METHODS, from_dict
 from nerf_pl.metrics import psnr
-from nerf_pl.options import RunFolders
+from nerf_pl.options import OptimOptions, RunFolders
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import load_scene
-from nerf_pl.training import callbacks
-from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training import gradients, system, validation
+from nerf_pl.training.callbacks import ImageLog
+from nerf_pl.training.gradients import Gradients
 from nerf_pl.training.run import train
 from nerf_pl.training.system import NeRFSystem
 
@@ -54,9 +58,9 @@ def test_what_a_training_leaves_behind(trained):
 
 
 def test_best_is_the_best(trained):
-    model, _, root = load_model(trained / "checkpoints" / "best.ckpt", torch.device("cpu"))
-    scene = load_scene(root, split="val")
-    found = psnr(render_view(model, scene, 0, 1024, torch.device("cpu"))["rgb"], scene.image(0))
+    best = open_run(trained, CPU, "best")
+    scene = best.scene("val")
+    found = psnr(render_view(best.model, scene.view(0)).rgb, scene.image(0))
     assert float(found) == pytest.approx(content(trained)["best_psnr"], abs=1e-4)
 
 
@@ -77,7 +81,7 @@ def test_resuming_is_exact(scene_dir, tmp_path, monkeypatch, optimizer):
             raise CrashError
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.ImageLog, "on_validation_start", crash, raising=False)
+        patch.setattr(ImageLog, "on_validation_start", crash, raising=False)
         with pytest.raises(CrashError):
             train(options, scene_dir, RunFolders.modern(parts))
     assert content(parts)["global_step"] == 6
@@ -87,24 +91,26 @@ def test_resuming_is_exact(scene_dir, tmp_path, monkeypatch, optimizer):
         assert equal(first[part], second[part]), part
 
 
-def test_best_survives_a_resume(trained, scene_dir, tmp_path):
-    """A run that goes on, and gets worse, keeps its best checkpoint."""
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    before = (run / "checkpoints" / "best.ckpt").read_bytes()
-    worse = replace(config(max_steps=14), optim=replace(config().optim, lr=0.5))
-    train(worse, scene_dir, RunFolders.modern(run), resume=True)
-    assert content(run)["global_step"] == 14
-    assert (run / "checkpoints" / "best.ckpt").read_bytes() == before
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize(("seconds", "validations"), [(2.0, 1), (12.0, 2), (40.0, 4)])
+def test_a_training_ends_with_its_time(scene_dir, tmp_path, monkeypatch, method, seconds, validations):
+    """By a clock on which a step takes half a second: up to four validations, one in five seconds at most."""
+    now, whole = [0.0], Gradients.__call__
 
+    def call(self, rays_per_pixel=1):
+        now[0] += 0.5
+        whole(self, rays_per_pixel)
 
-def test_seconds_are_kept(scene_dir, tmp_path):
-    train(config(max_steps=None, seconds=1.5), scene_dir, RunFolders.modern(tmp_path))
-    last = content(tmp_path)
-    assert last["train_seconds"] == pytest.approx(1.5, abs=0.5)
-    assert len(logged(tmp_path).Scalars("val/psnr")) >= 4
-    assert logged(tmp_path).Scalars("val/psnr")[-1].step == last["global_step"]
-    assert logged(tmp_path).Scalars("lr")[-1].value < 1e-5  # the schedule came to its end with the time
+    monkeypatch.setattr(Gradients, "__call__", call)
+    for module in (gradients, system, validation):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    train(config(method, max_steps=None, seconds=seconds), scene_dir, RunFolders.modern(tmp_path))
+    last, events = content(tmp_path), logged(tmp_path)
+    assert last["train_seconds"] == seconds
+    assert last["global_step"] == 2 * seconds
+    assert len(events.Scalars("val/psnr")) == validations
+    assert events.Scalars("val/psnr")[-1].step == last["global_step"]
+    assert events.Scalars("lr")[-1].value < 1e-5  # the schedule came to its end with the time
 
 
 def test_seconds_and_steps_end_at_whatever_comes_first(scene_dir, tmp_path):
@@ -129,7 +135,7 @@ def test_starting_from_weights(trained, scene_dir, tmp_path):
     options = replace(config(ckpt_path=path, max_steps=1, prefixes_to_ignore=("fine",)))
     train(replace(options, optim=replace(options.optim, lr=1e-12)), scene_dir, RunFolders.modern(tmp_path))
     source, ours = content(trained)["state_dict"], content(tmp_path)["state_dict"]
-    fresh = make_model(config(), torch.device("cpu")).state_dict()
+    fresh = make(config()).state_dict()
     assert torch.allclose(ours["model.coarse.params"], source["model.coarse.params"], atol=1e-9)
     assert torch.allclose(ours["model.fine.params"], fresh["fine.params"], atol=1e-9)
 
@@ -143,35 +149,33 @@ def test_diverging_ends_with_an_error(scene_dir, tmp_path):
 @pytest.mark.parametrize("epochs", [0.5, 2.0])
 def test_epochs_are_passes_over_all_pixels(scene_dir, epochs):
     scene, options = load_scene(scene_dir), config(max_steps=None, num_epochs=epochs)
-    system = NeRFSystem(options, make_model(options, torch.device("cpu")), scene)
-    assert system.steps_per_epoch == 4 * 16 * 16 // 64
-    assert system.max_steps == math.ceil(epochs * 16)
-    assert NeRFSystem(options, system.model, scene, world=2).steps_per_epoch == 8
+    one = NeRFSystem(options, make(options), scene)
+    assert one.steps_per_epoch == 4 * 16 * 16 // 64
+    assert one.max_steps == math.ceil(epochs * 16)
+    assert NeRFSystem(options, one.model, scene, world=2).steps_per_epoch == 8
 
 
-def one_step(options, scene, rank: int, step: int) -> tuple[dict, torch.Tensor]:
-    """Gradients of one process, by plain autograd."""
-    model = make_model(options, torch.device("cpu"), rank).train()
-    model.step += step
-    batches = PixelBatches(scene, options.train.batch_size, model.seed, options.train.max_steps // 4)
-    model.loss(*batches(model.step))[0].backward()
-    return {name: p.grad for name, p in model.named_parameters()}, model
+@pytest.mark.parametrize("method", list(METHODS))
+def test_processes_start_alike_and_draw_different_numbers(scene_dir, method):
+    """The weights are those of process 0, the pixels and samples of each its own; see test_ngp for their exchange."""
+    scene, options = load_scene(scene_dir), config(method)
+    first, second = (make(options, rank=rank).train() for rank in (0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    drawn = [batches(model, scene, 64)(model.step) for model in (first, second)]
+    assert not torch.equal(drawn[0].rays.directions, drawn[1].rays.directions)
+    for model in (first, second):
+        model.fit(scene)
+    assert first.loss(drawn[0])[0] != second.loss(drawn[0])[0]  # other samples on the same rays
 
 
-def test_two_processes_train_with_the_mean_gradient(scene_dir, tmp_path):
-    """One step of plain gradient descent by the command, in two processes, and by hand."""
-    words = ["train", scene_dir, *FLAGS, "--noise_std", 0, "--batch_size", 64, "--max_steps", 1, "--exp_name", "two"]
-    words += ["--num_gpus", 2, "--accelerator", "cpu", "--optimizer", "sgd", "--lr", 1, "--momentum", 0]
-    process = start(tmp_path, *words)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert not err
-    assert out.count("next: nerf eval") == 1
-    assert "2 x CPU" in out
-    ours = content(tmp_path / "runs" / "two")["state_dict"]
-
-    options, scene = config(max_steps=1), load_scene(scene_dir)
-    (first, model), (second, _) = (one_step(options, scene, rank, 0) for rank in (0, 1))
-    for name, p in model.named_parameters():
-        assert not torch.allclose(first[name], second[name], atol=1e-4)
-        assert torch.allclose(ours[f"model.{name}"], p - (first[name] + second[name]) / 2, atol=1e-5)
+def test_best_survives_a_resume(trained, scene_dir, tmp_path):
+    """A run that goes on, and gets worse, keeps its best checkpoint, also where that is the same file as the last."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    folder = run / "checkpoints"
+    duplicate(folder / "last.ckpt", folder / "best.ckpt")
+    assert os.path.samefile(folder / "best.ckpt", folder / "last.ckpt")
+    before = (folder / "best.ckpt").read_bytes()
+    worse = replace(config(max_steps=14), optim=replace(config().optim, lr=0.5))
+    train(worse, scene_dir, RunFolders.modern(run), resume=True)
+    assert content(run)["global_step"] == 14
+    assert (folder / "best.ckpt").read_bytes() == before

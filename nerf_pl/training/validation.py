@@ -36,7 +36,7 @@ def plan(n_views: int, most: int, pixels: int, pixel_seconds: float, budget: flo
     others.
     """
     most = min(most, n_views)
-    affordable = budget / max(pixel_seconds, 1e-12)
+    affordable = max(budget, 1e-12) / max(pixel_seconds, 1e-12)
     every = next((k for k in LATTICES if most * pixels / k**2 <= affordable), LATTICES[-1])
     n = max(min(most, int(affordable * every**2 / pixels)), 1)
     if n * pixels / every**2 > affordable:
