@@ -64,7 +64,7 @@ def accepted(program: str, arguments: list[str]) -> bool:
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("block", blocks("bash", "sh", "shell", "console"))
