@@ -101,7 +101,7 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint; an earlier file of that name is replaced only once the new one is safe on the disk.
+    """Write a checkpoint. An earlier file of that name is replaced once the new one is safe on the disk.
 
     Raises UserError if the file cannot be written (a full disk, for example). The earlier file then stays as it was.
     """
@@ -117,7 +117,7 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
 def read_own_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Read what `write_checkpoint` wrote: tensors and plain Python values. Raises UserError as `read_checkpoint` does.
 
-    There are no stand-ins here: of a run that goes on, nothing may be lost.
+    No object gets a stand-in here, because a resumed run needs all of the checkpoint.
     """
     return _read(path, (), map_location)
 
