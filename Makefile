@@ -4,29 +4,32 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV ?= .venv
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test bench clean
+.PHONY: help setup demo test test-all bench clean
 
 help: ## show this list
 	@echo "nerf_pl: neural radiance fields in PyTorch and Lightning"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## install everything into .venv, at the versions of requirements.lock (Python >= 3.11)
 
 demo: $(READY) ## make a small scene, train on it and render a video
 	$(VENV)/bin/nerf demo
 
-test: $(READY) ## lint, check the formatting and the types, run the tests
+test: $(READY) ## lint, check the formatting and the types, run the tests that are not marked slow
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 	$(VENV)/bin/pytest
 
+test-all: $(READY) ## run all tests, those marked slow included
+	$(VENV)/bin/pytest -m ""
+
 bench: $(READY) ## measure the speed on this machine
 	$(VENV)/bin/nerf bench
 
-clean: ## remove .venv and what tools cached; runs and data stay
+clean: ## remove .venv and the caches of tools; runs and data stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
-	find nerf_pl tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find nerf_pl tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "nerf_pl needs Python 3.11" \

@@ -14,9 +14,9 @@ class Cameras:
     """C cameras.
 
     c2w: camera to world, OpenGL axes (x right, y up, z back: the camera looks along -z).
-    K: intrinsics in pixels. width, height: of all pictures or, where they differ, of the canvas whose top left corner
-    each of them fills; `sizes` then has their own widths and heights. pixel_offset: where in a pixel its ray passes;
-    0.5 is the centre, and 0 the corner, which is what the classic implementation does.
+    K: intrinsics in pixels. width, height: the size of all pictures. If their sizes differ, it is the size of a canvas;
+    each picture fills the top left of it, and `sizes` has the width and height of each. pixel_offset: where in a pixel
+    its ray passes. 0.5 is the centre; 0 is the corner, as in the classic implementation.
     """
 
     c2w: Float[Tensor, "C 3 4"]
@@ -66,10 +66,10 @@ def pixel_rays(
     far: float,
     within: Float[Tensor, "R 2"] | None = None,
 ) -> Rays:
-    """The ray of each pixel; pixel id = row * width + column. within: how far it passes from its pixel's usual place,
-    in columns and rows.
+    """The ray of each pixel; pixel id = row * width + column.
 
-    Directions are normalised, so near, far and depth are distances from the camera centre, not along its axis.
+    within: offset of the ray from the usual place in its pixel, in columns and rows. Directions are normalised, so
+    near, far and depth are distances from the camera centre, not along its axis.
     """
     place = (0.0, 0.0) if within is None else (within[:, 0], within[:, 1])
     return _rays(cameras, cameras.K[camera_ids], cameras.c2w[camera_ids], pixel_ids, near, far, place)
@@ -83,8 +83,7 @@ def image_rays(
     within: tuple[float | Tensor, float | Tensor] = (0.0, 0.0),
     pixel_ids: Int[Tensor, "R"] | None = None,
 ) -> Rays:
-    """Rays of one camera: of all pixels, row by row, or of these. within: how far each passes from its pixel's usual
-    place, in columns and rows."""
+    """Rays of one camera, row by row: of the pixels in pixel_ids, or of all. within: see `pixel_rays`."""
     width, height = cameras.size(camera_id)
     if pixel_ids is None:
         pixel_ids = torch.arange(width * height, device=cameras.c2w.device)
@@ -102,7 +101,7 @@ def _rays(
     within: tuple[float | Tensor, float | Tensor],
     width: int | None = None,
 ) -> Rays:
-    """Rays through pixels of cameras K (R or 1, 3, 3), c2w (R or 1, 3, 4); pixels lie in rows of `width`."""
+    """Rays through pixels of cameras K (R or 1, 3, 3), c2w (R or 1, 3, 4). A row has `width` pixels."""
     width = width or cameras.width
     x = (pixel_ids % width).to(K.dtype) + cameras.pixel_offset
     y = torch.div(pixel_ids, width, rounding_mode="floor").to(K.dtype) + cameras.pixel_offset
@@ -117,9 +116,9 @@ def _rays(
 def ndc_rays(rays: Rays, ndc: tuple[float, float]) -> Rays:
     """World rays of forward-facing cameras (looking along -z) in normalised device coordinates (NeRF 2020, appendix C).
 
-    ndc: 2 fx / width and 2 fy / height of the frustum whose near plane is z = -1; what lies from there to infinity
-    within it fills the cube [-1, 1]^3. Directions have unit length there, so that near is 0 and far the length of the
-    way to infinity; viewdirs stay those of the world. Rays that do not look forward mean nothing; they are bent to.
+    ndc: 2 fx / width and 2 fy / height of the frustum whose near plane is z = -1. The part of the frustum from there to
+    infinity fills the cube [-1, 1]^3. Directions have unit length there; near is 0, and far is the length of the way to
+    infinity. viewdirs stay in the world. A ray that does not look forward has no image; it is bent forward.
     """
     ox, oy, oz = rays.origins.unbind(-1)
     dx, dy, dz = rays.directions.unbind(-1)
@@ -141,8 +140,8 @@ def ndc_points(xyz: Float[Tensor, "N 3"], ndc: tuple[float, float]) -> Float[Ten
 
 
 def ndc_scale(xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"], ndc: tuple[float, float]) -> Float[Tensor, "N"]:
-    """How long a unit of world length along `dirs` is at world points in normalised device coordinates: the length of
-    the derivative of `ndc_points`."""
+    """The length, in normalised device coordinates, of a unit of world length along `dirs` at world points. It is the
+    length of the derivative of `ndc_points` along `dirs`."""
     x, y, z = xyz.unbind(-1)
     dx, dy, dz = dirs.unbind(-1)
     z = z.clamp(max=-1e-6)
@@ -154,9 +153,9 @@ def ndc_scale(xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"], ndc: tuple[
 class View:
     """What it takes to render one picture.
 
-    camera: one camera, of the picture's size. near, far: bounds of t, as distances. ndc: not None says that the model
-    lives in normalised device coordinates, see `ndc_rays`. background: what shows where the scene is see-through; None
-    is black.
+    camera: one camera, with the size of the picture. near, far: bounds of t, as distances. ndc: if it is not None, the
+    model lives in normalised device coordinates, see `ndc_rays`. background: the colour where the scene is transparent;
+    None is black.
     """
 
     camera: Cameras
@@ -178,9 +177,9 @@ class View:
         within: tuple[float | Tensor, float | Tensor] = (0.0, 0.0),
         pixels: Int[Tensor, "R"] | None = None,
     ) -> Rays:
-        """Rays in the space that the model lives in: of all pixels, row by row, or of these.
+        """Rays in the space that the model lives in, row by row: of the given pixels, or of all.
 
-        within: how far each ray passes from the usual place in its pixel, in columns and rows.
+        within: offset of each ray from the usual place in its pixel, in columns and rows.
         """
         rays = image_rays(self.camera, 0, self.near, self.far, within, pixels)
         return rays if self.ndc is None else ndc_rays(rays, self.ndc)

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 def warn(line: str) -> None:
-    """Print one line to stderr. A line that was printed before is not repeated: each split of a scene would warn."""
+    """Print one line to stderr, once. Every split of a scene would otherwise repeat the same warning."""
     with _lock:
         if line in _warned:
             return
@@ -24,7 +24,7 @@ def warn(line: str) -> None:
 
 
 def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Generator[Item, None, None]:
-    """The items, with a bar on a terminal that starts at `done` of `total`."""
+    """The items. A terminal shows a progress bar, which starts at `done` of `total`."""
     if not console.is_terminal:
         yield from items
         return

@@ -50,8 +50,8 @@ def write_errors(path: Path) -> Iterator[None]:
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Write to the temporary path that this yields; it becomes `path` when the block ends without an error.
 
-    The temporary file lies in the same folder and has the same suffix. After an error or an interrupt it is gone and an
-    older `path` is untouched. Missing folders are made. An OSError becomes a UserError.
+    The temporary file lies in the same folder and has the same suffix. An error or an interrupt removes it and leaves
+    an older `path` as it was. Missing folders are made. An OSError becomes a UserError.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
@@ -111,14 +111,14 @@ def write_depth_bytes(path: Path | str, depth: DepthMap) -> None:
 
 
 def read_pictures(files: Iterable[Path]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """RGB pictures from their files, one at a time, for films that need not lie in memory."""
+    """RGB pictures from their files, one at a time, so that a film need not fit into memory."""
     for file in files:
         with Image.open(file) as picture:
             yield np.asarray(picture.convert("RGB"))
 
 
 def fitted(image: Picture, width: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture as large as it fits into width x height, in the middle of black; unchanged if it has that size."""
+    """A picture scaled to fit into width x height, centred on black. A picture of that size is unchanged."""
     pixels = _opaque(image)
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -130,8 +130,10 @@ def fitted(image: Picture, width: int, height: int) -> UInt8[np.ndarray, "height
 
 
 def lighter(frames: Iterable[Picture], fps: float) -> tuple[Iterator[Picture], float]:
-    """What a GIF, which hardly compresses, can carry of a film: pictures of GIF_SIDE pixels at most, GIF_FPS at most;
-    and how many there are a second."""
+    """A film for a GIF, which hardly compresses: smaller frames, fewer of them, and the new frames per second.
+
+    Frames have at most GIF_SIDE pixels on the longer side. There are at most GIF_FPS of them a second.
+    """
     step = math.ceil(fps / GIF_FPS)
 
     def small() -> Iterator[Picture]:
@@ -146,7 +148,7 @@ def lighter(frames: Iterable[Picture], fps: float) -> tuple[Iterator[Picture], f
 def write_gif(path: Path | str, frames: Iterable[Picture], fps: float = 30) -> None:
     """An animation that loops for ever, with 256 colours per frame.
 
-    GIF counts in hundredths of a second, so that 30 fps are played as 33. Raises ValueError without frames.
+    GIF counts in hundredths of a second, so 30 fps play as 33. Raises ValueError without frames.
     """
     pictures = (Image.fromarray(_opaque(frame)) for frame in frames)
     first = next(pictures, None)
@@ -208,8 +210,7 @@ class DepthFiles:
 def write_films(film: Path, columns: Sequence[Sequence[Path]], fps: float, gif: bool = True) -> list[Path]:
     """FILM.mp4 and FILM.gif of pictures from their files, read as they are needed; returns the films.
 
-    columns: the frames; two lists of them are shown side by side. Frames of another size than the first are fitted into
-    that.
+    columns: lists of frames; two lists are shown side by side. Frames are fitted to the size of the first one.
     """
     height, width = next(_joined(columns)).shape[:2]
     written = [film.with_name(f"{film.name}.{suffix}") for suffix in (("gif", "mp4") if gif else ("mp4",))]
@@ -228,10 +229,10 @@ def _joined(columns: Sequence[Sequence[Path]]) -> Iterator[UInt8[np.ndarray, "H 
 
 
 def depth_span(depth: DepthMap, opacity: DepthMap, near: float, far: float) -> tuple[float, float]:
-    """The depths that take the ends of the colours.
+    """The depths at both ends of the colour scale.
 
-    Near and far where they enclose the scene; where they are no more than limits (far over ten times near), the 2nd
-    and 98th percentile of what is not see-through.
+    If near and far enclose the scene, it is these. If far is over ten times near, they are mere limits; then it is the
+    2nd and the 98th percentile of the opaque pixels.
     """
     values = _depth_array(depth)
     solid = values[(_depth_array(opacity) > 0.5) & np.isfinite(values)]
@@ -246,10 +247,10 @@ def depth_colours(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Depth as colours: pale yellow at near, through orange and violet, to almost black at far.
 
-    Between them colours are even in depth or, where far is over ten times near, in disparity (1 / depth): what is near
-    would have but one colour. They are a cubehelix (D. A. Green 2011): a helix around the grey axis whose brightness
-    falls evenly, so that the picture reads in black and white too. Where opacity is given, empty space fades to white.
-    What is not finite counts as far.
+    Colours are even in depth. If far is over ten times near, they are even in disparity (1 / depth), as near objects
+    would otherwise share one colour. The scale is a cubehelix (D. A. Green 2011): a helix around the grey axis whose
+    brightness falls evenly, so that the picture reads in black and white too. With opacity, empty space fades to white.
+    A depth that is not finite counts as far.
     """
     values = np.nan_to_num(_depth_array(depth), nan=far, posinf=far, neginf=near).clip(near, far)
     if far > 10 * near > 0:
@@ -288,6 +289,6 @@ def _opaque(image: Picture) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _even(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """yuv420p stores colour for blocks of 2x2 pixels, so that it knows even sizes only."""
+    """Pad to even sizes: yuv420p stores colour for blocks of 2x2 pixels."""
     height, width = pixels.shape[:2]
     return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -1,4 +1,4 @@
-"""How close a picture comes to the truth."""
+"""Scores of a picture against the photograph."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,8 +8,10 @@ from torch import Tensor
 def psnr(
     pred: Float[Tensor, "*shape 3"], target: Float[Tensor, "*shape 3"], mask: Bool[Tensor, "*shape"] | None = None
 ) -> Float[Tensor, ""]:
-    """Peak signal-to-noise ratio in dB of values in [0, 1]: -10 log10 of the mean squared error; inf if equal. mask:
-    the pixels that count."""
+    """Peak signal-to-noise ratio in dB of values in [0, 1]: -10 log10 of the mean squared error; inf if equal.
+
+    mask: only these pixels count.
+    """
     if mask is not None:
         pred, target = pred[mask], target[mask]
     return -10 * torch.log10(torch.mean((pred - target) ** 2))
@@ -20,9 +22,9 @@ def ssim(
 ) -> Float[Tensor, ""]:
     """Structural similarity of two pictures in [0, 1], at most 1. Wang et al. 2004
 
-    Gaussian window of 11x11 pixels with standard deviation 1.5, K1 = 0.01, K2 = 0.03, mean over the pixels whose window
-    lies inside the picture and over the channels. mask: of these, the pixels that count; what it leaves out is taken
-    for equal where a window reaches it. Raises ValueError for pictures smaller than the window.
+    Gaussian window of 11x11 pixels with standard deviation 1.5, K1 = 0.01, K2 = 0.03. The mean is over the channels and
+    over the pixels whose window lies inside the picture. mask: only these pixels count; a window takes the others for
+    equal. Raises ValueError for pictures smaller than the window.
     """
     if min(pred.shape[:2]) < 11:
         raise ValueError(f"ssim needs pictures of 11x11 pixels or more, got {pred.shape[1]}x{pred.shape[0]}")
@@ -32,6 +34,6 @@ def ssim(
         pred = torch.where(mask[..., None], pred, target)
     a, b = (image.permute(2, 0, 1)[None] for image in (pred, target))
     _, by_pixel = structural_similarity_index_measure(a, b, data_range=1.0, return_full_image=True)
-    # torchmetrics mirrors the picture at its borders and counts them too; the paper does not
+    # torchmetrics mirrors the picture at its borders and counts the borders too; the paper does not
     inner = by_pixel[0, :, 5:-5, 5:-5]
     return inner.mean() if mask is None else inner[:, mask[5:-5, 5:-5]].mean()

@@ -1,4 +1,4 @@
-"""Random numbers that are a function of the seed, the step and the place where they are used, on any device."""
+"""Random numbers as a function of the seed, the step and the use. Every device draws the same ones."""
 
 from enum import IntEnum
 
@@ -10,7 +10,7 @@ from nerf_pl.ops import Backend, random_bits
 
 
 class Stream(IntEnum):
-    """What random numbers are for. Each use has a stream of its own, so that none repeats the numbers of another."""
+    """What random numbers are for. Each use has a stream of its own, so that no two uses share numbers."""
 
     PIXELS = 0
     """Which pixels a training step takes."""

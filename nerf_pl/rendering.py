@@ -15,13 +15,13 @@ from nerf_pl.ops import Backend, composite, mean_of_rays
 from nerf_pl.sampling import pixel_places
 from nerf_pl.types import Background, Pixels, Rays, Samples
 
-CONTRAST = 16 / 255  # of neighbouring pixels, from which on they are made of several rays
+CONTRAST = 16 / 255  # between neighbours; above it a pixel is the mean of several rays
 CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
 
 
 @runtime_checkable
 class RawField(Protocol):
-    """What gives raw density, before its rectifier, and colour."""
+    """A field that gives raw density, before the rectifier, and colour."""
 
     def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]: ...
     def __call__(
@@ -62,9 +62,9 @@ def render_samples(
     *,
     backend: Backend,
 ) -> Pixels:
-    """Ask the field at the samples and blend what it says. noise is added to the raw density.
+    """Ask the field at the samples and composite density and colour. noise is added to the raw density.
 
-    colour=False asks for density alone and leaves rgb zero.
+    With colour=False the field is asked for density alone, and rgb is zero.
     """
     xyz, dirs = samples.points(rays)
     sigma, rgb = field(xyz, dirs) if colour else (field.density(xyz), None)
@@ -74,7 +74,7 @@ def render_samples(
 
 
 def over(pixels: Pixels, background: Background | Tensor) -> Pixels:
-    """The pixels in front of a background colour, or of one for each (R, 3); None leaves black."""
+    """The pixels in front of a background: one colour, or one for each pixel (R, 3). None is black."""
     return replace(pixels, rgb=on_top(pixels.rgb, pixels.opacity, background))
 
 
@@ -126,8 +126,8 @@ def evaluating(model: Renderer) -> Iterator[None]:
 def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
     """The picture of a view, on the model's device. chunk: rays at a time.
 
-    A pixel is the mean of as many rays as the model's `rays_per_pixel` (see `ops.mean_of_rays`). Where the first of
-    them show nearly the same colour as far as the next pixels, it is the first one.
+    First one ray per pixel is rendered. If a pixel differs little from its neighbours, that ray is the pixel. Otherwise
+    the pixel is the mean of the model's `rays_per_pixel` rays (see `ops.mean_of_rays`).
     """
     view = view.to(model.step.device)
     width, height = view.size
@@ -150,8 +150,10 @@ def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
 
 
 def render_lattice(model: Renderer, view: View, every: int, chunk: int = 2**15) -> Image:
-    """Every so many pixels of a view along rows and columns, each by one ray: for a quick look, and to estimate scores.
-    The same pixels of a photograph are `lattice(picture, every)`."""
+    """Every `every`-th pixel of a view along rows and columns, one ray each: for a quick look, and to estimate scores.
+
+    `lattice(picture, every)` gives the same pixels of a photograph.
+    """
     view = view.to(model.step.device)
     width, height = view.size
     numbers = lattice(torch.arange(width * height, device=model.step.device).view(height, width), every)
@@ -161,7 +163,7 @@ def render_lattice(model: Renderer, view: View, every: int, chunk: int = 2**15) 
 
 
 def lattice(picture: Shaped[Tensor, "H W *channels"], every: int) -> Shaped[Tensor, "h w *channels"]:
-    """Every so many pixels along rows and columns."""
+    """Every `every`-th pixel along rows and columns."""
     start = every // 2 if min(picture.shape[:2]) > every // 2 else 0
     return picture[start::every, start::every]
 
@@ -173,7 +175,7 @@ def _image(parts: tuple[Tensor, Tensor, Tensor], view: View, shape: Sequence[int
 
 
 def edges(rgb: Float[Tensor, "H W 3"]) -> Int[Tensor, "P"]:
-    """Numbers, row by row, of the pixels around which some channel varies by more than CONTRAST."""
+    """Numbers, row by row, of the pixels with a 3x3 neighbourhood in which a channel varies by more than CONTRAST."""
     channels = rgb.permute(2, 0, 1)[None]
     highest, lowest = F.max_pool2d(channels, 3, 1, 1), -F.max_pool2d(-channels, 3, 1, 1)
     return (highest - lowest > CONTRAST).any(1).flatten().nonzero()[:, 0]

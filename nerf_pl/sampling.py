@@ -8,20 +8,20 @@ from nerf_pl.ops import Backend, resample
 from nerf_pl.types import Rays, Samples
 
 FAR_AWAY = 1e10
-"""dt of the last sample: whatever is there ends the ray (classic)."""
+"""dt of the last sample. Any density there makes the ray opaque (classic)."""
 LATTICE = 0.7548776662466927, 0.5698402909980532
 """Steps, modulo 1, that spread points evenly over a square, however many they are (Roberts 2018)."""
 
 
 def pixel_places(n: int) -> list[tuple[float, float]]:
-    """n places spread over a pixel, in columns and rows from its middle, which is their mean."""
+    """n places spread over a pixel, in columns and rows from its middle. Their mean is the middle."""
     places = [(i * LATTICE[0] % 1, i * LATTICE[1] % 1) for i in range(n)]
     x, y = (sum(axis) / n for axis in zip(*places, strict=True))
     return [(a - x, b - y) for a, b in places]
 
 
 def with_intervals(t: Float[Tensor, "R S"]) -> Samples:
-    """Samples at the left edges t of intervals that reach to the next sample, the last one infinitely far."""
+    """Samples at the left edges t of their intervals. An interval ends at the next sample, the last one at FAR_AWAY."""
     last = torch.full_like(t[:, :1], FAR_AWAY)
     return Samples.dense(t, torch.cat([t[:, 1:] - t[:, :-1], last], 1))
 
@@ -31,8 +31,8 @@ def stratified(
 ) -> Samples:
     """n samples per ray, evenly spaced from near to far in depth or, with use_disp, in disparity. NeRF 2020, eq. 2
 
-    jitter in [0, 1) moves each one inside the interval between the midpoints to its neighbours; 0.5 lies in the middle
-    of that interval.
+    jitter: in [0, 1). It moves each sample inside the interval between the midpoints to its neighbours; 0.5 is the
+    middle of that interval.
     """
     u = torch.linspace(0, 1, n_samples, device=rays.near.device)
     near, far = rays.near[:, None], rays.far[:, None]

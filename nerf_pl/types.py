@@ -17,8 +17,8 @@ Background = tuple[float, float, float] | None
 class Rays:
     """R rays in world units.
 
-    `directions` has unit length (normalised device coordinates excepted), so that t is a distance; `viewdirs` is always
-    unit length and is what the colour depends on. near and far bound t.
+    directions: of unit length, so that t is a distance. viewdirs: of unit length; the colour depends on them. In
+    normalised device coordinates directions live there, and viewdirs in the world. near, far: bounds of t.
     """
 
     origins: Float[Tensor, "R 3"]
@@ -39,9 +39,9 @@ class Rays:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rays of a training step, the colours of the P pixels that they make up, and what is behind those.
+    """The rays of a training step, the colours of its P pixels, and the background of each pixel.
 
-    The R / P rays of a pixel come one after the other.
+    A pixel is the mean of R / P rays, which follow each other.
     """
 
     rays: Rays
@@ -53,8 +53,8 @@ class Batch:
 class Samples:
     """N samples, packed: those of ray r are offsets[r] : offsets[r + 1], front to back.
 
-    t is where the field is asked, dt the world length that the sample stands for. Packed is the one layout; grids with
-    the same number of samples on every ray enter through `dense`, which remembers that number as `per_ray`.
+    t: where the field is asked. dt: the world length that the sample stands for. There is no other layout. A grid with
+    the same number of samples on every ray enters through `dense`, which stores that number as `per_ray`.
     """
 
     t: Float[Tensor, "N"]
@@ -88,7 +88,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Pixels:
-    """What R rays saw. rgb is premultiplied: the background is still to be added, see `rendering.over`."""
+    """What R rays saw. rgb is premultiplied; `rendering.over` adds the background."""
 
     rgb: Float[Tensor, "R 3"]
     depth: Float[Tensor, "R"]

@@ -1,10 +1,13 @@
-"""What the README and the docs tell the reader to type is accepted by the real parsers."""
+"""What the README and the docs tell the reader to type is accepted by the real parsers, and what they name is there."""
 
 import ast
+import importlib
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "do
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
 OPERATORS = {"&&", "||", "|", ";", "&", ">", ">>", "<", "2>"}
 PROGRAMS = ("nerf", "train.py", "eval.py")
+CODE_PAGES = [PROJECT / "docs" / "index.md", PROJECT / "docs" / "math.md"]  # which name modules, functions and options
+CODE_SUFFIXES = ("py", "md", "json", "ipynb", "ckpt", "png", "toml", "lock")
 
 
 def blocks(*languages: str) -> list:
@@ -64,7 +69,49 @@ def accepted(program: str, arguments: list[str]) -> bool:
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+
+
+@cache
+def sources() -> dict[str, str]:
+    """The text of every module of nerf_pl, by its full name."""
+    files = sorted((PROJECT / "nerf_pl").rglob("*.py"))
+    parts = {file: file.relative_to(PROJECT).with_suffix("").parts for file in files}
+    return {".".join(parts[file]).removesuffix(".__init__"): file.read_text(encoding="utf-8") for file in files}
+
+
+def names_in(page: Path, pattern: str) -> set[str]:
+    """What stands in backticks and is all of that form; a call counts as the name before its brackets."""
+    spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", page.read_text(encoding="utf-8")))
+    return {match[1] for span in spans if (match := re.fullmatch(rf"({pattern})(\([\w, ]*\))?", span))}
+
+
+def holds(owner: object, name: str) -> bool:
+    return hasattr(owner, name) or name in getattr(owner, "__annotations__", {})
+
+
+def is_there(dotted: str) -> bool:
+    """Whether `module.function`, as seen from nerf_pl, or `Class.member` exists; also a name of another package."""
+    first, *rest = dotted.split(".")
+    homes = [name for name, text in sources().items() if re.search(rf"^class {first}\b", text, re.M)]
+    if f"nerf_pl.{first}" in sources():
+        home, rest = "nerf_pl", [first, *rest]
+    elif homes:
+        home, rest = homes[0], [first, *rest]
+    elif find_spec(first) is not None:
+        home = first
+    else:
+        return False
+    while rest and f"{home}.{rest[0]}" in sources():  # a module first: `ops.march` is a function and a folder
+        home = f"{home}.{rest.pop(0)}"
+    owner: object = importlib.import_module(home)
+    for i, name in enumerate(rest):
+        if not holds(owner, name):
+            return False
+        if not hasattr(owner, name):  # a field without a default
+            return i == len(rest) - 1
+        owner = getattr(owner, name)
+    return True
 
 
 @pytest.mark.parametrize("block", blocks("bash", "sh", "shell", "console"))
@@ -90,6 +137,38 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not target.startswith(("http://", "https://", "mailto:", "#")):
             assert (page.parent / target.split("#")[0]).exists(), f"{page.name} links to {target}, which is not there"
+
+
+@pytest.mark.parametrize("page", CODE_PAGES, ids=lambda page: page.name)
+def test_modules_and_functions_are_there(page):
+    dotted = {name for name in names_in(page, r"[A-Za-z_]\w*(?:\.\w+)+") if name.split(".")[-1] not in CODE_SUFFIXES}
+    assert len(dotted) > 20
+    gone = sorted(name for name in dotted if not is_there(name))
+    assert not gone, f"{page.name} names what is not there: {gone}"
+
+
+@pytest.mark.parametrize("page", CODE_PAGES, ids=lambda page: page.name)
+def test_plain_names_are_in_the_code(page):
+    """Names of classes, functions, options and constants, and of what the tests take from their surroundings."""
+    conftest = (PROJECT / "tests" / "conftest.py").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", "\n".join([*sources().values(), conftest]))) | targets()
+    gone = sorted(names_in(page, r"[A-Za-z]\w{2,}") - words)
+    assert not gone, f"{page.name} names what is not in the code: {gone}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_the_code_are_there(page):
+    paths = names_in(page, r"(?:nerf_pl|tests|docs|options|ops|scenes|methods|training|films|cli)/[\w/.]*")
+    gone = sorted(path for path in paths if not ((PROJECT / path).exists() or (PROJECT / "nerf_pl" / path).exists()))
+    assert not gone, f"{page.name} names what is not there: {gone}"
+
+
+def test_names_that_are_gone_are_noticed():
+    assert all(
+        map(is_there, ["ops.march", "ops.march.reference.march", "types.Rays.near", "NeRF.loss", "torch.nn.Module"])
+    )
+    gone = ["data.PixelBatches", "ops.grid_reference.march", "ops.march.reference.gone", "types.Rays.gone", "NeRF.gone"]
+    assert not any(map(is_there, gone))
 
 
 def test_commands_are_found_in_a_block():

@@ -1,4 +1,4 @@
-"""Quality for training time, what a step is made of, frames per second and memory."""
+"""Quality for training time, the kernels of a step, frames per second and memory."""
 
 import json
 import statistics
@@ -26,8 +26,10 @@ WARM_UP, STEPS, PROFILED = 1000, 500, 64  # steps before, in and after the timin
 
 @dataclass(frozen=True)
 class Step:
-    """One training step of a model that has trained for WARM_UP steps: milliseconds, what goes through, and the time on
-    the device of each kernel, in microseconds. Work that is due every few steps is spread over the steps between."""
+    """One training step of a model that has trained for WARM_UP steps.
+
+    kernels_us: the time of each kernel on the device. Work that is due every few steps is spread over all steps.
+    """
 
     ms: float
     rays: int
@@ -40,7 +42,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Views:
-    """Mean PSNR and SSIM of rendered views, and how many a second there are: on average, and of the slowest."""
+    """Mean PSNR and SSIM of rendered views. fps: views a second. slowest_fps: the same for the slowest view."""
 
     rays_per_pixel: int
     psnr: float
@@ -51,8 +53,10 @@ class Views:
 
 @dataclass(frozen=True)
 class Budget:
-    """A training run of its own for each budget of seconds: views of a split with the last weights, as they are
-    rendered by default and with one ray for each pixel."""
+    """One training run of so many seconds, and views of a split with its last weights.
+
+    views: rendered as by default. fast: rendered with one ray per pixel.
+    """
 
     seconds: float
     steps: int
@@ -83,7 +87,7 @@ def bench_budgets(
 
 
 def measure_step(model: Model, config: Config, scene: Scene, device: torch.device) -> Step:
-    """Time everything of a training step, the optimizer and what is due between steps included."""
+    """Time a training step, with the optimizer and the work that is due between steps."""
     trainer = Trainer(model, config, scene, device)
     trainer.seconds(WARM_UP)
     seconds = trainer.seconds(STEPS)
@@ -114,7 +118,7 @@ def _measure_views(model: Model, scene: Scene, chunk: int) -> Views:
         psnr.append(float(metrics.psnr(rgb, scene.image(i), scene.mask(i))))
         if min(rgb.shape[:2]) >= WINDOW:
             ssim.append(float(metrics.ssim(rgb, scene.image(i), scene.mask(i))))
-    # once more, when everything is compiled
+    # once more, now that everything is compiled
     times = [view_seconds(model, scene.view(i), chunk) for i in range(len(scene))]
     mean_ssim = statistics.mean(ssim) if ssim else float("nan")
     speed = 1 / statistics.mean(times), 1 / max(times)

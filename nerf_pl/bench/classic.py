@@ -26,9 +26,12 @@ SIZE = 400  # width and height of the training images
 
 @dataclass(frozen=True)
 class Result:
-    """ms per step: the first window, when every sample still has a gradient, and the median and slowest of all windows
-    after the first tenth. Memory in MiB as PyTorch allocated it on the GPU, images included. Seconds to render a view.
-    PSNR on the first validation view, so that a fast result is seen to be a right one."""
+    """Figures of one precision.
+
+    first_ms: milliseconds per step in the first window, when every sample still has a gradient. median_ms, slowest_ms:
+    of all windows after the first tenth. peak_mib: memory that PyTorch allocated on the GPU, images included. render_s:
+    seconds to render a view. psnr: of the first validation view, to show that the fast result is right.
+    """
 
     precision: str
     first_ms: float

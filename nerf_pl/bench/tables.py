@@ -25,7 +25,7 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
 
 
 def number(value: object) -> str:
-    """Three digits of a fraction, whole numbers from 100 on; a dash for what was not measured."""
+    """Three digits below 100, whole numbers from 100 on, and a dash for None."""
     if value is None:
         return "-"
     if not isinstance(value, float):

@@ -32,13 +32,13 @@ class Trainer:
         self.step = 0
 
     def seconds(self, n_steps: int) -> float:
-        """Take so many steps; returns the seconds of one."""
+        """Take n_steps steps. Returns the seconds of one."""
         steps = range(self.step, self.step + n_steps)
         self.step = steps.stop
         return timed(lambda: take_steps(self.gradients, self.optimizer, steps), self.device) / n_steps
 
     def peak_mib(self) -> float | None:
-        """What PyTorch has allocated on the GPU at most, images included; None on a CPU."""
+        """The most memory that PyTorch allocated on the GPU, images included. None on a CPU."""
         return torch.cuda.max_memory_allocated() / 2**20 if self.device.type == "cuda" else None
 
 
@@ -62,14 +62,14 @@ def wait(device: torch.device) -> None:
 
 
 def device_and_name() -> tuple[torch.device, str]:
-    """Where to measure: on the GPU, if there is one."""
+    """Where to measure: the GPU if there is one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda"), torch.cuda.get_device_name()
     return torch.device("cpu"), "CPU"
 
 
 def kernel_times(work: Callable[[], object], n_steps: int) -> dict[str, float]:
-    """Microseconds on the GPU for each kernel, per step, of work that takes n_steps; PyTorch's are summed up."""
+    """Microseconds per step of each kernel on the GPU, in work of n_steps steps. PyTorch's kernels are summed up."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as measured:

@@ -1,4 +1,4 @@
-"""Checkpoints: files that are read without running code, and the models that come from them."""
+"""Checkpoints: files that are read without running code, and models made from them."""
 
 from nerf_pl.checkpoints.files import read_checkpoint, read_own_checkpoint, write_checkpoint
 from nerf_pl.checkpoints.models import (

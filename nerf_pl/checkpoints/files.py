@@ -17,7 +17,7 @@ from nerf_pl.media import atomic_write
 
 
 class _Inert:
-    """Stands for an object of which nothing is needed: takes whatever a file says about it and does nothing."""
+    """Stands in for an object that nothing needs: it accepts all that a file says about it and does nothing."""
 
     def __new__(cls, *_: object) -> "_Inert":
         return super().__new__(cls)
@@ -30,14 +30,14 @@ class _Inert:
 
 
 class _PlainDict:
-    """Stands for a dictionary of some other class: what is made of it is a plain dict."""
+    """Stands in for a dictionary of some other class, and makes a plain dict of it."""
 
     def __new__(cls, *items: Any) -> Any:
         return dict(*items)
 
 
-# What checkpoints of nerf_pl and nerf-pytorch, written by old versions of PyTorch Lightning, hold beside tensors. These
-# names lead to the two classes above, so the packages need not be there and none of their code runs.
+# Checkpoints of nerf_pl and nerf-pytorch from old versions of PyTorch Lightning hold objects of these classes beside
+# tensors. The two classes above stand in for them, so the packages need not be installed and none of their code runs.
 _STAND_INS: list[tuple[Any, str]] = [
     (_Inert, "argparse.Namespace"),
     (_Inert, "pathlib.PosixPath"),
@@ -58,9 +58,9 @@ _STAND_INS: list[tuple[Any, str]] = [
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU: .ckpt and .tar as written by torch.save, or .safetensors.
 
-    Nothing in the file is executed. Settings and the like that old checkpoints hold as objects come back as empty
-    stand-ins; tensors, numbers, texts, lists and dictionaries come back as they are. Raises UserError if the file is
-    missing, empty, damaged, no checkpoint, or asks for anything else to be called.
+    No code in the file runs. Old checkpoints hold settings as objects, which come back as empty stand-ins. Tensors,
+    numbers, texts, lists and dictionaries come back as they are. Raises UserError if the file is missing, empty,
+    damaged or no checkpoint, or if it calls anything else.
     """
     return _read(path, _STAND_INS)
 
@@ -101,11 +101,11 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint; an earlier file of that name is replaced only once the new one is safe on the disk.
+    """Write a checkpoint. An earlier file of that name is replaced once the new one is safe on the disk.
 
-    Raises UserError if it cannot be written (a full disk, say), which leaves the earlier file as it was.
+    Raises UserError if the file cannot be written (a full disk, for example). The earlier file then stays as it was.
     """
-    # In memory first: when torch itself writes to a full disk, the cause is lost on the way.
+    # in memory first: if torch itself writes to a full disk, its error does not name the cause
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -117,14 +117,14 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
 def read_own_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Read what `write_checkpoint` wrote: tensors and plain Python values. Raises UserError as `read_checkpoint` does.
 
-    There are no stand-ins here: of a run that goes on, nothing may be lost.
+    No object gets a stand-in here, because a resumed run needs all of the checkpoint.
     """
     return _read(path, (), map_location)
 
 
 def duplicate(source: Path, path: Path) -> None:
-    """A second name for a file, or a copy of it where the disk has no such thing. Later writes to one of them, which
-    replace it as a whole, leave the other as it is."""
+    """A hard link to a file, or a copy if the disk has no hard links. Later writes replace one of the two as a whole
+    and leave the other as it is."""
     with atomic_write(path) as temporary:
         try:
             os.link(source, temporary)

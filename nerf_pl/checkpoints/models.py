@@ -18,15 +18,15 @@ from nerf_pl.scenes import Request, Scene, detect, load_scene
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model, ready to render. root: the folder of its scene, as it was; None if that is not known."""
+    """A trained model, ready to render. root: the folder of its scene at training time; None if it is not known."""
 
     model: Model
     config: Config
     root: Path | None
 
     def scene(self, split: str = "test", root: Path | None = None) -> Scene:
-        """A split of the scene as the run sees it, from its folder or from another one. Raises UserError if there is
-        none."""
+        """A split of the scene, loaded with the options of the run. root: the folder of the scene, if it has moved.
+        Raises UserError if there is no such split."""
         root = root or self.root
         if root is None:
             raise UserError("the run does not know its scene: give the scene's folder")
@@ -34,7 +34,7 @@ class Run:
 
 
 def open_run(run: Path, device: torch.device, which: str = "last") -> Run:
-    """The model of a run's folder, or of a checkpoint. which: the weights, last or best. Raises UserError."""
+    """The run in a folder, or the one that wrote a checkpoint. which: its last or best weights. Raises UserError."""
     return load_model(find_checkpoint(run, which), device)
 
 
@@ -50,7 +50,7 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
 
 
 def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
-    """One split of the scene in `root`, as the options of a run ask for it; see `scenes.load_scene`."""
+    """One split of the scene in `root`, loaded with the options of a run; see `scenes.load_scene`."""
     d = config.data
     layout = detect(root, d.spheric) if d.dataset_name == "auto" else d.dataset_name
     offset = method_of(config.method).pixel_offset(layout)
@@ -61,7 +61,7 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
 def load_model(path: Path, device: torch.device, config: Config | None = None) -> Run:
     """The model of a checkpoint, ours or another implementation's.
 
-    config: options to use instead of the stored ones, but for the sizes of the networks. Raises UserError.
+    config: options to use instead of the stored ones; the sizes of the networks stay the stored ones. Raises UserError.
     """
     checkpoint = read_checkpoint(path)
     if "config" in checkpoint:
@@ -105,7 +105,7 @@ def _foreign_model(
 def _read_foreign(
     checkpoint: Mapping[str, Any], prefixes_to_ignore: Sequence[str], path: Path
 ) -> tuple[Foreign, Any, str] | None:
-    """Networks that another implementation wrote, what reads them, and the method that they are of."""
+    """What reads the networks that another implementation wrote, the networks, and the name of their method."""
     for name, method in METHODS.items():
         if method.foreign is not None:
             foreign = method.foreign()
@@ -115,8 +115,10 @@ def _read_foreign(
 
 
 def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: Sequence[str]) -> None:
-    """Start `model`, made from `config`, from the weights in a checkpoint, less those whose names start with one of the
-    prefixes. Raises UserError if it does not fit the model.
+    """Load the weights of a checkpoint into `model`, which was made from `config`.
+
+    prefixes_to_ignore: weights whose names start with one of these are left out. Raises UserError if the checkpoint
+    does not fit the model.
     """
     checkpoint = read_checkpoint(path)
     found = _read_foreign(checkpoint, prefixes_to_ignore, path) if "config" not in checkpoint else None
@@ -134,7 +136,7 @@ def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: S
 
 
 def compare(stored: ModelOptions, asked: ModelOptions, source: str, resumed: bool = False, parts: bool = True) -> None:
-    """Raises UserError, naming the options to give, where the weights of `source` have other sizes than are asked for.
+    """Raises UserError, naming the options to give, if the weights of `source` have other sizes than are asked for.
 
     resumed: options that only a resumed run must keep count as well. parts: so do parts that one of the two lacks.
     """
@@ -152,7 +154,7 @@ def stored_config(checkpoint: Mapping[str, Any], path: Path) -> Config:
         config.check()
     except UserError as error:
         raise UserError(f"checkpoint {path}: {error}") from error
-    # a training stores every size; where one is missing, the weights will tell
+    # a training stores every size; if one is missing, the shapes of the weights will not fit
     return method_of(config.method).complete(config, "cpu")
 
 
@@ -194,5 +196,5 @@ def save_model(path: Path, model: Model, config: Config, scene: str = "") -> Non
 
 
 def facts(model: Model, config: Config, scene: str) -> dict[str, object]:
-    """What a checkpoint holds beside weights: all options, the scene's folder, and the model's space."""
+    """What a checkpoint holds beside weights: all options, the folder of the scene, and the model's `ndc`."""
     return {"config": to_dict(config), "scene": scene, "ndc": model.ndc}

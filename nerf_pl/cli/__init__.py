@@ -14,7 +14,7 @@ PATIENCE = 5  # seconds
 
 
 def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
-    """Parse and run; a UserError becomes one line and exit code 2, Ctrl-C becomes 130."""
+    """Parse and run. A UserError becomes one line and exit code 2. Ctrl-C becomes exit code 130."""
     try:
         _run(parse(sys.argv[1:] if argv is None else argv, program))
         return
@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     except KeyboardInterrupt as stop:
         message, code = f"interrupted{f'; {stop}' if str(stop) else ''}", 130
     if code == 2 and os.environ.get("LOCAL_RANK", "0") != "0":
-        time.sleep(PATIENCE)  # mostly the first process has the same to say, and ends this one
-    if code == 2 or os.environ.get("LOCAL_RANK", "0") == "0":  # Ctrl-C reaches all processes, and one says so
+        time.sleep(PATIENCE)  # the first process mostly reports the same error and ends this one
+    if code == 2 or os.environ.get("LOCAL_RANK", "0") == "0":  # Ctrl-C reaches all processes; one reports it
         from rich.console import Console
 
         errors = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -17,8 +17,8 @@ class Bench:
     """Measure speed, GPU memory and quality for training time."""
 
     method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar=f"{{{','.join(METHODS)}}}")] = DEFAULT
-    """ngp: a training for each of `seconds`, a step by kernel, frames per second. nerf: a step, memory and the time to
-    render a view in each of `precisions`."""
+    """ngp: measures a training for each of `seconds`, the kernels of a step, and frames per second. nerf: measures a
+    step, memory, and the time to render a view, in each of `precisions`."""
     scene: Annotated[Path | None, tyro.conf.Positional] = None
     """Folder of a Blender scene; the built-in one by default."""
     out: Path = RUNS / "bench"
@@ -30,7 +30,7 @@ class Bench:
     precisions: tuple[Literal["fp32", "tf32", "bf16"], ...] = ("fp32", "tf32", "bf16")
     """nerf: precisions to measure."""
     steps: int = 2000
-    """nerf: training steps of each; the first 10 % are not counted."""
+    """nerf: training steps for each precision. The first 10 % are not counted."""
     view: int = 800
     """nerf: width and height of the view that is rendered."""
 

@@ -27,7 +27,7 @@ class ClassicEval:
     scene_name: str = "test"
     """Names the folder of the results."""
     split: Literal["train", "val", "test", "test_train"] = "test"
-    """Which views: test_train are those it was trained on; test of llff has none, and is a film of new views."""
+    """Which views. test_train: the training views. test of llff: a film of new views, as llff has no test views."""
     img_wh: tuple[int, int] = (800, 800)
     """Width and height."""
     spheric: Plain[bool] = False

@@ -16,7 +16,7 @@ SECONDS = {"cpu": 89.5, "cuda": 15.0}
 
 @dataclass(frozen=True)
 class Demo:
-    """Make the built-in scene, train on it, evaluate and film it; takes some minutes on a CPU."""
+    """Make the built-in scene, train on it, evaluate and film it. Takes some minutes on a CPU."""
 
     out: Path = RUNS / "demo"
     """Folder of the run."""

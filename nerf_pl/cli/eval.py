@@ -19,7 +19,7 @@ class Eval:
     checkpoint: Literal["last", "best"] = "last"
     """Which weights; best is by PSNR on the validation split."""
     rays_per_pixel: int | None = None
-    """Rays whose mean makes up a pixel with an edge; one is fastest. By default as the run was trained."""
+    """Rays whose mean is a pixel with an edge; one is fastest. By default the value of the run."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
     save_depth: Plain[bool] = False

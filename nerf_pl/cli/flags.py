@@ -15,7 +15,7 @@ RUNS = Path("runs")
 
 
 def device_of(num_gpus: int) -> "torch.device":
-    """Where a command runs: on the GPU if there is one and it is wanted."""
+    """The GPU if there is one and num_gpus is not 0, else the CPU."""
     import torch
 
     return torch.device("cuda" if num_gpus > 0 and torch.cuda.is_available() else "cpu")

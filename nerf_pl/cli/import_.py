@@ -15,7 +15,7 @@ class Import:
     file: Position
     """The checkpoint."""
     out: Path | None = None
-    """Folder of the run to make; runs/NAME-OF-FILE by default."""
+    """Folder of the new run. By default runs/NAME-OF-FILE."""
     scene: Path | None = None
     """Folder of the scene it was trained on."""
     img_wh: tuple[int, int] | None = None

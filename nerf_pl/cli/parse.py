@@ -1,4 +1,4 @@
-"""From words to a command."""
+"""From the words of a command line to a command."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from nerf_pl.options import Config, RunFolders
 
 @runtime_checkable
 class Command(Protocol):
-    """The options of a command, and what it does."""
+    """A command: its fields are the options, `run` does the work."""
 
     def run(self) -> None: ...
 
@@ -42,9 +42,9 @@ LENGTHS = ("max_steps", "seconds", "num_epochs")  # options that say how long a 
 
 
 def parse(argv: Sequence[str], program: str = "nerf") -> Command:
-    """The command of a command line; exits with code 2 and a suggestion for a word that is not understood.
+    """The command of a command line. Exits with code 2 and a suggestion for an unknown word.
 
-    With --resume, options that are not given are those that the run was started with.
+    With --resume, an option that is not typed has the value that the run was started with.
     """
     argv = ["--spheric" if word == "--spheric_poses" else word for word in argv]  # classic, in full
     if program in CLASSIC:
@@ -65,7 +65,7 @@ def _parse_train(program: str, argv: Sequence[str]) -> Train:
 
 
 def _method(argv: Sequence[str]) -> str:
-    """The method of a training: what is typed, or what the run to be resumed was trained with."""
+    """The method of a training: the typed one, or that of the run to be resumed."""
     typed, run = _typed(argv, "method"), _typed(argv, "exp_name")
     if run and "--resume" in argv:
         settings = RunFolders.modern(RUNS / run).settings
@@ -89,7 +89,7 @@ def _refuse_options_of_others(name: str, argv: Sequence[str]) -> None:
 
 
 def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
-    """The command with the options of the run that it resumes, where they are not typed anew."""
+    """The command with the options of the run that it resumes. Typed options take precedence."""
     settings: Path = command.folders.settings
     if command.resume and settings.is_file():
         stored = read_settings(settings)
@@ -97,8 +97,7 @@ def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
         parts = {name: value for name, value in parts.items() if hasattr(command, name)}
         default = dataclasses.replace(command, resume=False, overwrite=False, **parts)
         command = _parse(type(command), program, argv, default)
-    # Where the length of the training is typed, no other default of it holds: 5000 steps are not ended by the time that
-    # the method takes without them.
+    # If the length of the training is typed, other lengths have no default: the default seconds do not end 5000 steps.
     if any(_typed(argv, name) is not None for name in LENGTHS):
         unset = {name: None for name in ("max_steps", "seconds") if _typed(argv, name) is None}
         command = dataclasses.replace(command, train=dataclasses.replace(command.train, **unset))
@@ -106,7 +105,7 @@ def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
 
 
 def _typed(argv: Sequence[str], option: str) -> str | None:
-    """The word that an option has been given, the last one if it stands there twice; None if it is not there."""
+    """The word after an option, the last one if the option is typed twice. None if it is not typed."""
     found = None
     for word, following in zip(argv, [*argv[1:], ""], strict=False):
         name, equals, value = word.partition("=")

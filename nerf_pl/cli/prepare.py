@@ -9,20 +9,20 @@ from nerf_pl.cli.flags import Plain, Position
 
 @dataclass(frozen=True)
 class Prepare:
-    """Find where photos were taken, and make a scene of them; needs pycolmap."""
+    """Find where photos were taken, and write a scene. Needs pycolmap."""
 
     source: Position
     """Folder of photos, or a film."""
     out: Path | None = None
     """Folder of the scene to make; data/NAME by default."""
     max_size: int | None = None
-    """Longer side of the pictures, in pixels. 1600 by default, or 800 where there is no GPU to train on."""
+    """Longer side of the pictures, in pixels. By default 1600, or 800 on a machine without a GPU."""
     frames: int = 100
-    """Frames to take from a film: the sharpest of each of so many parts."""
+    """Frames to take from a film. The film is cut into so many parts; the sharpest frame of each is taken."""
     matcher: Literal["auto", "exhaustive", "sequential"] = "auto"
     """Compare all pairs of photos, or those near in time."""
     overwrite: Plain[bool] = False
-    """Put the new scene in the place of an earlier one."""
+    """Replace an earlier scene."""
 
     def run(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

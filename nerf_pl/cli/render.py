@@ -12,7 +12,7 @@ from nerf_pl.options.ranges import check_options
 
 @dataclass(frozen=True)
 class Render:
-    """Film a run's scene from new views: MP4, GIF and a film of depth. Interrupted, the same command goes on."""
+    """Film a run's scene from new views: MP4, GIF and a film of depth. After an interrupt the same command goes on."""
 
     folder: Position
     """Folder of the run, runs/NAME."""
@@ -20,7 +20,7 @@ class Render:
     checkpoint: Literal["last", "best"] = "last"
     """Which weights."""
     rays_per_pixel: int | None = None
-    """Rays whose mean makes up a pixel with an edge; one is fastest. By default as the run was trained."""
+    """Rays whose mean is a pixel with an edge; one is fastest. By default the value of the run."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
     num_gpus: Literal[0, 1] = 1
@@ -34,7 +34,7 @@ class Render:
         run = open_trained(self.folder, self.checkpoint, self.scene, self.rays_per_pixel, self.num_gpus)
         assert run.root is not None
         stamp = f"{stamp_of(find_checkpoint(self.folder, self.checkpoint))} {run.model.rays_per_pixel}"
-        # only where the cameras stand matters
+        # only the cameras matter
         scene = load_split(run.config, run.root, "test" if self.film.path == "test" else "train", pictures=False)
         name, take = film_scene(self.film, scene, stamp)
         tell(film(run.model, take, folder_of(self.folder) / "renders" / name, run.config.train.chunk), take)

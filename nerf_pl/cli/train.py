@@ -63,7 +63,7 @@ def train_command(method: str) -> type[Train]:
 
 
 def train_defaults(preset: Config) -> Train:
-    """The command with the defaults of a method; the scene is still to be given."""
+    """The command with the defaults of a method. The scene is still missing."""
     options = dataclasses.replace(preset.train, exp_name="")
     given = {"model": preset.model, "data": preset.data, "optim": preset.optim, "train": options}
     return train_command(preset.method)(method=preset.method, **given)

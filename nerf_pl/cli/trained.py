@@ -1,4 +1,4 @@
-"""What the commands that work on a trained run share."""
+"""Functions that the commands for a trained run share."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +29,11 @@ def open_trained(path: Path, which: str, scene: Path | None, rays_per_pixel: int
 
 
 def folder_of(run: Path) -> Path:
-    """Where the results of a run go, also when one of its checkpoints was named."""
+    """The folder for the results of a run. run: its folder or one of its checkpoints."""
     return run if run.is_dir() else run.parent.parent if run.parent.name == "checkpoints" else run.parent
 
 
 def stamp_of(checkpoint: Path) -> str:
-    """What tells the weights in a file from those that lay there before."""
+    """A text that identifies the weights in a file. It changes when the file is written."""
     found = checkpoint.stat()
     return f"{checkpoint.name} {found.st_size} {found.st_mtime_ns}"

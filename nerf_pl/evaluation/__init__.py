@@ -1,4 +1,4 @@
-"""Test views of a trained model: pictures, scores and a page that shows them."""
+"""Evaluation of a trained model: pictures, scores and a page that shows them."""
 
 from nerf_pl.evaluation.views import Output, evaluate
 

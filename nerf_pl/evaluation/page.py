@@ -1,4 +1,4 @@
-"""A page that shows what an evaluation found, to be opened in any browser."""
+"""A page that shows the pictures and scores of an evaluation in any browser."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ figcaption { font-size: 13px; color: #555 }
 
 @dataclass(frozen=True)
 class ViewScore:
-    """How close the picture of a view comes to the photograph: PSNR in dB, and SSIM."""
+    """PSNR in dB and SSIM of the picture of a view, against the photograph."""
 
     name: str
     psnr: float
@@ -28,7 +28,10 @@ class ViewScore:
 
 
 def write_page(path: Path, title: str, facts: Mapping[str, object], views: Sequence[ViewScore]) -> None:
-    """Scores, film, and for every view the picture, the photograph and the depth, from the files beside the page."""
+    """Write the page: scores, the film, and for every view the picture, the photograph and the depth.
+
+    The page shows the files beside it.
+    """
     name = html.escape(title)
     rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{_number(v)}</td></tr>" for k, v in facts.items())
     scores = "".join(

@@ -22,7 +22,7 @@ WINDOW = 11  # pixels, of SSIM
 
 @dataclass(frozen=True)
 class Output:
-    """Where an evaluation writes: pictures and the page into `folder`, scores to `metrics`; title names the films."""
+    """Where an evaluation writes. folder: pictures and page. metrics: the file of scores. title: names the films."""
 
     folder: Path
     metrics: Path
@@ -31,11 +31,12 @@ class Output:
 
 
 def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping[str, object]) -> dict[str, object]:
-    """Render every view of a scene, write what it looks like, and score it against the photographs.
+    """Render every view of a scene, write the pictures, and score them against the photographs.
 
-    Scores are those of the 8-bit pictures that are written; where masks say so, of a part of them. Files: NNN.png,
-    NNN_depth.png and NNN_target.png, TITLE.gif, TITLE.mp4, index.html, and the metrics: the means as psnr and ssim, the
-    views below them. facts: what else to tell of the run. Returns the metrics.
+    Scores are computed from the 8-bit pictures that are written. If there are masks, only the pixels in them count.
+    Files: NNN.png, NNN_depth.png, NNN_target.png, TITLE.gif, TITLE.mp4, index.html, and the metrics. The metrics have
+    the means as psnr and ssim, then the scores of each view. facts: further entries of the metrics and the page.
+    Returns the metrics.
     """
     if min(scene.cameras.width, scene.cameras.height) < WINDOW:
         size = f"{scene.cameras.width}x{scene.cameras.height}"

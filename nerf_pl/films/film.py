@@ -1,4 +1,4 @@
-"""Films of a trained model: which cameras a path has, and frames that are written as they come."""
+"""Films of a trained model: the cameras of a path, and frames that are written as soon as they are rendered."""
 
 import hashlib
 import json
@@ -21,13 +21,13 @@ from nerf_pl.films.options import FPS, FRAMES, FilmOptions
 from nerf_pl.rendering import Renderer, render_view
 from nerf_pl.scenes import Scene
 
-SHARE = 10  # frames for each view that an interpolation passes
+SHARE = 10  # frames per view of an interpolation
 
 
 @dataclass(frozen=True)
 class Take:
-    """A film to be made. depth: a film of its own, beside the colours in one film, or none. depth_files: where depth
-    goes in full precision. stamp: what tells the weights from others."""
+    """A film to be made. depth: a film of its own, side by side with the colours, or none. depth_files: writes depth in
+    full precision. stamp: identifies the weights."""
 
     views: Sequence[View]
     fps: float
@@ -38,8 +38,11 @@ class Take:
 
 
 def film_scene(options: FilmOptions, scene: Scene, stamp: str) -> tuple[str, Take]:
-    """The film that the options ask for, and its name. scene: the test views for the path `test`, else those to be
-    followed; its pictures do not matter. Raises UserError for a path that it cannot have."""
+    """The film that the options ask for, and its name.
+
+    scene: the test views for the path `test`, the training views for other paths. Its pictures do not matter. Raises
+    UserError for a path that the scene cannot have.
+    """
     name, cameras, fps = film_cameras(options, scene)
     width, height = options.img_wh or (cameras.width, cameras.height)
     cameras = paths.framed(cameras, width, height)
@@ -53,7 +56,7 @@ def views_of(scene: Scene, cameras: Cameras) -> list[View]:
 
 
 def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, float]:
-    """Name, cameras and frames per second of the path that the options ask for; see `film_scene`."""
+    """The name, the cameras and the frames per second of the path that the options ask for; see `film_scene`."""
     o, views = options, scene.cameras
     frames, fps = o.frames or FRAMES, o.fps or FPS
     views = paths.framed(views, *views.size(0))
@@ -77,7 +80,7 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
 
 
 def _fitting(scene: Scene) -> str:
-    """The path that shows a scene best: around it where it has been seen from all around, else among the views."""
+    """The path that shows a scene best: 360 if the views surround the scene, else among the views."""
     if scene.ndc is not None:
         return "spiral"
     if scene.orbit or scene.surrounded or paths.surrounds(scene.cameras.c2w, scene.target):
@@ -90,7 +93,7 @@ def _fitting(scene: Scene) -> str:
 
 
 def _spiral(n: int, views: Cameras, scene: Scene) -> Cameras:
-    if scene.ndc is not None:  # its views have been turned to look along -z
+    if scene.ndc is not None:  # the loader turned its views to look along -z
         return paths.spiral(n, views)
     try:
         pose = paths.mean_pose(views.c2w)
@@ -99,16 +102,16 @@ def _spiral(n: int, views: Cameras, scene: Scene) -> Cameras:
     away = pose[:, 3] - torch.tensor(scene.target, dtype=torch.float64)
     extent = (views.c2w[:, :, 3].double() - pose[:, 3]).norm(dim=-1).quantile(0.9)
     ahead = away @ pose[:, 2]
-    if ahead < 0.1 * extent:  # they look at nothing in common
+    if ahead < 0.1 * extent:  # the views look at no common point
         ahead = 2 * extent.clamp(min=1e-3)
     return paths.spiral(n, views, pose, float(ahead))
 
 
 def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Path]:
-    """Film the views of `take`: OUT.mp4 and OUT.gif, and OUT_depth.mp4; returns the films. chunk: rays at a time.
+    """Film the views of `take`: OUT.mp4, OUT.gif and OUT_depth.mp4. Returns the films. chunk: rays at a time.
 
-    Frames lie in OUT/frames until the films are made. Those of a film that was interrupted are taken as they are if it
-    is the same film: views, size and weights.
+    Frames stay in OUT/frames until the films are written. If an interrupted film has the same views, size and weights,
+    its frames are reused.
     """
     folder, n = out / "frames", len(take.views)
     pictures = [folder / f"{i:05d}.png" for i in range(n)]
@@ -117,7 +120,7 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Path]:
     if done:
         console.print(f"resuming at frame {done + 1} of {n}" if done < n else f"all {n} frames are there")
     try:
-        # closed at once, so that nothing is drawn over the message of an interrupt
+        # closed at once, so that the bar does not overwrite the message of an interrupt
         with closing(progress(range(done, n), n, f"filming {out.name}", done)) as frames:
             for i in frames:
                 view = take.views[i]
@@ -142,7 +145,7 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Path]:
 
 
 def tell(written: Sequence[Path], take: Take, what: str = "") -> None:
-    """Print what was written."""
+    """Print the names and sizes of the films."""
     width, height = take.views[0].size
     sizes = ", ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in written)
     console.print(f"{what}{len(take.views)} frames of {width}x{height}: {sizes}", markup=False)
@@ -158,8 +161,8 @@ def _encode(out: Path, pictures: Sequence[Path], depths: Sequence[Path], take: T
 
 
 def _identity(out: Path, take: Take) -> dict[str, object]:
-    """What tells two films apart. What depth is written in full precision belongs to it: frames of a film that was made
-    without are of no use."""
+    """What identifies a film. The format of its depth files belongs to it: frames that were rendered without these
+    files cannot be reused."""
     digest = hashlib.sha256()
     for view in take.views:
         camera = view.camera
@@ -174,14 +177,14 @@ def _identity(out: Path, take: Take) -> dict[str, object]:
 def _resume(
     folder: Path, identity: dict[str, object], pictures: Sequence[Path], depths: Sequence[Path]
 ) -> tuple[int, tuple[float, float] | None]:
-    """How many frames of this very film are there, and its range of depths; frames of another one are removed."""
+    """The number of frames that this film already has, and its range of depths. Frames of another film are removed."""
     try:
         stored = json.loads((folder / "film.json").read_text(encoding="utf-8"))
         low, high = stored.pop("span")
         if stored == identity:
             return _count(pictures, depths), (float(low), float(high))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass  # there is none, or it was cut short: no frame can be trusted
+        pass  # the file is missing or incomplete, so no frame can be trusted
     if folder.is_dir():
         with media.write_errors(folder):
             shutil.rmtree(folder)

@@ -22,26 +22,27 @@ def _is_size(size: tuple[int, int]) -> bool:
 @dataclass(frozen=True)
 class FilmOptions:
     path: Annotated[str, Range(_is_path, f"give {', '.join(PATHS)} or the path of a .json file")] = "auto"
-    """360 turns around the scene; spiral moves about among the training views, interpolate through them; test shows the
-    test views; FILE.json has keyframes, or is a path of nerfstudio. auto: spiral for photos from one side, else 360."""
+    """360: a turn around the scene. spiral: a spiral among the training views. interpolate: a path through them. test:
+    the test views. FILE.json: keyframes, or a path of nerfstudio. auto: spiral for photos from one side, else 360."""
     frames: Annotated[int | None, at_least(1)] = None
-    """Frames of the film. 120 by default; of a file, as many as it takes."""
+    """Frames of the film. By default 120, or as many as a file needs."""
     fps: Annotated[float | None, Range(lambda value: 0 < value <= 1000, "give a positive number")] = None
-    """Frames per second. 30 by default, or what a file asks for."""
+    """Frames per second. By default 30, or the value in a file."""
     elevation: Annotated[float | None, Range(lambda v: -90 < v < 90, "give degrees between -90 and 90")] = None
-    """360: degrees above the horizon. 30 for Blender scenes, else as high as the training views."""
+    """360: degrees above the horizon. By default 30 for Blender scenes, else that of the training views."""
     radius: Annotated[float | None, POSITIVE] = None
-    """360: distance from what is looked at, in world units. 4 for Blender scenes, else that of the training views."""
+    """360: distance from the centre of the turn, in world units. By default 4 for Blender scenes, else the distance of
+    the training views."""
     every: Annotated[int | None, at_least(1)] = None
-    """interpolate: pass every so many training views. By default one in ten frames."""
+    """interpolate: pass every n-th training view. By default the path passes one view in ten frames."""
     loop: bool = False
-    """interpolate: go back to the first view."""
+    """interpolate: return to the first view."""
     depth: Literal["separate", "side", "none"] = "separate"
-    """A film of depth: one of its own, side by side with the colours in one film, or none."""
+    """Depth as a film of its own, side by side with the colours in one film, or not at all."""
     keep_frames: bool = False
     """Keep the frames as PNG files, too."""
     img_wh: Annotated[tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels")] = None
-    """Width and height of the film, of any aspect ratio. By default that of the first training image."""
+    """Width and height of the film, of any aspect ratio. By default those of the first training image."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from ()

@@ -1,4 +1,4 @@
-"""Camera paths for films: turns, spirals, and what size their frames have."""
+"""Camera paths for films: turns, spirals, and the size of their frames."""
 
 import math
 from dataclasses import replace
@@ -11,14 +11,14 @@ from nerf_pl.cameras import Cameras
 
 Point = tuple[float, float, float]
 UP: Point = (0.0, 0.0, 1.0)
-FOCUS = 3.5  # how far ahead the spiral of forward-facing scenes looks, where their nearest point is at 4/3
-NEARER = 0.3  # of the way to the target that a spiral may take at most: much nearer only a part of it shows
+FOCUS = 3.5  # distance of the point that the spiral of a forward-facing scene looks at; its nearest point is at 4/3
+NEARER = 0.3  # most of the way to the target that a spiral may take: nearer, only a part of the target shows
 
 
 def look_at(positions: Float[Tensor, "C 3"], target: Point = (0.0, 0.0, 0.0), up: Point = UP) -> Float[Tensor, "C 3 4"]:
     """Camera-to-world matrices (OpenGL axes) of cameras at `positions` that look at `target`, upright.
 
-    Raises ValueError for a camera at the target or exactly above or below it: upright means nothing there.
+    Raises ValueError for a camera at the target, or exactly above or below it, where no direction is upright.
     """
     back = torch.nn.functional.normalize(positions - positions.new_tensor(target), dim=-1)
     right = torch.linalg.cross(positions.new_tensor(up).expand_as(back), back)
@@ -40,12 +40,12 @@ def turntable(
     """n cameras on a full turn about the axis `up`, evenly spaced, all looking at `target`; the film of them loops.
 
     Size, focal length (of the first view), pixel convention, dtype and device are those of `like`. radius: world units
-    from the target. elevation_deg: degrees above the horizon, strictly between -90 and 90; the usual film of a Blender
-    scene has radius 4 and 30 degrees. Raises ValueError for n < 1 or an elevation that leaves no upright direction.
+    from the target. elevation_deg: degrees above the horizon, strictly between -90 and 90. The usual film of a Blender
+    scene has radius 4 and 30 degrees. Raises ValueError for n < 1, or for an elevation without an upright direction.
     """
     if n < 1:
         raise ValueError(f"a path needs at least one camera, got n={n}")
-    # the angles are taken in float64: a path must not depend on the precision of the device
+    # in float64, so that a path does not depend on the precision of the device
     azimuth = torch.arange(n, dtype=torch.float64) * (2 * math.pi / n)
     elevation = math.radians(elevation_deg)
     height = torch.full_like(azimuth, math.sin(elevation))
@@ -58,8 +58,8 @@ def turntable(
 def fit_turn(c2w: Float[Tensor, "C 3 4"], target: Point) -> tuple[float, float, Point]:
     """The turntable that follows given cameras: radius, elevation in degrees, axis.
 
-    The axis is the mean of their up directions (z if those cancel out); the turn has their median height along it above
-    the target, and their median distance from it.
+    The axis is the mean of the up directions, or z if these cancel out. The turn has the median height of the cameras
+    above the target along the axis, and their median distance from the axis.
     """
     axis = _mean_up(c2w)
     away = c2w[:, :, 3].double() - torch.tensor(target, dtype=torch.float64)
@@ -70,8 +70,8 @@ def fit_turn(c2w: Float[Tensor, "C 3 4"], target: Point) -> tuple[float, float, 
 
 
 def surrounds(c2w: Float[Tensor, "C 3 4"], target: Point, gap_deg: float = 120.0) -> bool:
-    """Whether cameras look inward from all around: nine in ten have the target ahead, and seen from above they leave no
-    direction out that is wider than `gap_deg`."""
+    """Whether cameras look inward from all around: nine in ten have the target ahead, and no gap between their azimuths
+    is wider than `gap_deg`."""
     away = c2w[:, :, 3].double() - torch.tensor(target, dtype=torch.float64)
     inward = (away * c2w[:, :, 2].double()).sum(-1) > 0
     flat = away @ _frame_across(_mean_up(c2w))
@@ -81,9 +81,9 @@ def surrounds(c2w: Float[Tensor, "C 3 4"], target: Point, gap_deg: float = 120.0
 
 
 def mean_pose(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3 4"]:
-    """A camera in the middle of others that looks and stands as they do on average, in float64.
+    """A camera with the mean position, viewing direction and up direction of others, in float64.
 
-    Raises ValueError where they look in all directions, so that there is no such average.
+    Raises ValueError if the cameras look in all directions, so that the mean direction vanishes.
     """
     _, up, back, centre = c2w.double().mean(0).unbind(-1)
     right = torch.linalg.cross(up, back)
@@ -100,9 +100,9 @@ def spiral(
 
         position = (rx cos a, -ry sin a, -rz sin(a / 2)),   0 <= a < 2 pi turns        the code of NeRF 2020, for LLFF
 
-    in the frame of `pose`; r is what nine in ten views do not exceed on each axis. pose: see `mean_pose`; None is the
-    origin, looking along -z, as forward-facing scenes are normalised. focus: how far ahead of it that point is. The
-    rest as in `turntable`. Raises ValueError for n < 1 or a focus that is not positive.
+    in the frame of `pose`. r is the 90th percentile of the views' offsets on each axis. pose: see `mean_pose`; None is
+    the origin, looking along -z, as forward-facing scenes are normalised. focus: the distance from pose to that point.
+    The rest as in `turntable`. Raises ValueError for n < 1 or a focus that is not positive.
     """
     if n < 1 or not focus > 0:
         raise ValueError(f"a spiral needs a camera and something ahead of it, got n={n} and focus={focus}")
@@ -118,10 +118,10 @@ def spiral(
 
 
 def framed(cameras: Cameras, width: int, height: int) -> Cameras:
-    """The same views in frames of one other size; what was seen from top to bottom still is.
+    """The same views in frames of another size, the same for all. The vertical field of view stays.
 
-    Focal lengths scale with the height. The principal point keeps its place where the aspect ratio stays, to half a
-    pixel; otherwise it is the middle.
+    Focal lengths scale with the height. If the aspect ratio stays, to half a pixel, the principal point keeps its
+    place. Otherwise it moves to the middle.
     """
     wide, high = cameras.width, cameras.height
     if cameras.sizes is None and abs(width * high - height * wide) <= max(wide, high) / 2:
@@ -133,7 +133,7 @@ def framed(cameras: Cameras, width: int, height: int) -> Cameras:
 
 
 def _all_like(like: Cameras, c2w: Float[Tensor, "C 3 4"]) -> Cameras:
-    """Cameras at these poses that are otherwise like the first view of others."""
+    """Cameras at these poses, otherwise like the first view of `like`."""
     return replace(like, c2w=c2w.to(like.c2w), K=like.K[:1].expand(len(c2w), 3, 3).clone(), sizes=None)
 
 
@@ -143,7 +143,7 @@ def _mean_up(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3"]:
 
 
 def _frame_across(axis: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
-    """Columns: two directions across `axis`, and it. That of z is the identity."""
+    """Columns: two directions across `axis`, and `axis` itself. For z it is the identity."""
     axis = torch.nn.functional.normalize(axis, dim=0)
     start = torch.zeros_like(axis)
     start[0 if axis[0].abs() < 0.9 else 1] = 1

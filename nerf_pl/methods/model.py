@@ -1,4 +1,4 @@
-"""What training, checkpoints, evaluation, films and bench know of a model, whatever its method."""
+"""Model: what training, checkpoints, evaluation, films and bench know of a model of any method."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -15,12 +15,12 @@ from nerf_pl.types import Background, Batch, Pixels, Rays
 
 @runtime_checkable
 class Model(Protocol):
-    """A torch.nn.Module that sees a scene.
+    """A torch.nn.Module that learns a scene and renders it.
 
-    step: (1,) int64, training steps so far; on the device. With `seed` it determines every random number of a step.
-    backend: which kernels or twins it runs. rays_per_pixel: rays whose mean makes up a pixel, in evaluation and late in
-    training. ndc: the frustum of a model that lives in normalised device coordinates, see `cameras.ndc_rays`; set by
-    `fit` and by whoever loads a checkpoint.
+    step: (1,) int64, training steps so far; on the device. step and `seed` determine every random number of a step.
+    backend: which kernels or twins the model runs. rays_per_pixel: a pixel is the mean of this many rays, in evaluation
+    and late in training. ndc: the frustum of a model that lives in normalised device coordinates, see
+    `cameras.ndc_rays`. `fit` sets it, and so does the code that loads a checkpoint.
     """
 
     step: Tensor
@@ -31,23 +31,23 @@ class Model(Protocol):
     training: bool
 
     precrop_steps: ClassVar[int]
-    """Steps at the start that draw from the middle of the pictures alone."""
+    """The first steps of a training, which draw from the middle of the pictures alone."""
     fixed_batches: ClassVar[bool]
-    """Whether each step takes all rays of a batch, so that passes over all pixels measure the length of a training."""
+    """Whether each step takes all rays of a batch. A training can then be measured in passes over all pixels."""
     state_of_a_run: ClassVar[frozenset[str]]
-    """Names in `state_dict` that mean nothing to another training."""
+    """Names in `state_dict` that another training does not take over."""
     essential_state: ClassVar[frozenset[str]]
-    """Names in `state_dict` without which no weights of it mean anything."""
+    """Names in `state_dict` that every checkpoint must have for its weights to make sense."""
     memory_options: ClassVar[str]
-    """Options to lower when the memory of a GPU does not suffice for training."""
+    """Options to lower if a GPU has too little memory for training."""
     chip_options: ClassVar[str]
-    """Options to lower when the networks do not fit on a GPU's chip."""
+    """Options to lower if the networks do not fit into the on-chip memory of a GPU."""
     size_options: ClassVar[str]
     """Options that decide the shapes of weights."""
 
     @property
     def random_background(self) -> bool:
-        """Whether training puts random colours behind the pictures."""
+        """Whether training composites pictures and rendering on random colours."""
         ...
 
     @property
@@ -56,19 +56,19 @@ class Model(Protocol):
         ...
 
     def fit(self, scene: Scene, keep_box: bool = False) -> None:
-        """Prepare for the first step on a scene. keep_box: there are weights already, for the model's own box."""
+        """Prepare for the first step on a scene. keep_box: keep the model's box, in which its weights were trained."""
         ...
 
     def before_step(self, step: int) -> None:
-        """What is due before a training step, beside the step itself."""
+        """Do what is due before a training step, such as an update of an occupancy grid."""
         ...
 
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """What training lowers, and the mean squared error of the colours."""
+        """The loss, and the mean squared error of the colours."""
         ...
 
     def render(self, rays: Rays, background: Background) -> Pixels:
-        """Pixels, as evaluation shows them. The rays live in the model's space, see `cameras.View.rays`."""
+        """Pixels, as evaluation shows them. The rays are in the model's space, see `cameras.View.rays`."""
         ...
 
     def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
@@ -86,16 +86,16 @@ class Model(Protocol):
         ...
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Compile what a step of its optimizer needs, before the clock of a training runs. No weight moves."""
+        """Compile what a step of the optimizer needs, before the clock of a training starts. No weight moves."""
         ...
 
     def batch_limit(self) -> int | None:
-        """How many rays the next step has use for, where that saves work; None: as many as the batch has."""
+        """The most rays that the next step can use, if fewer rays save work. None: all rays of the batch."""
         ...
 
     def counts(self, optimizer: torch.optim.Optimizer) -> Float[Tensor, "2"] | None:
-        """Rays of the last step, and steps so far that were left out because a gradient was not finite. None: each step
-        takes its whole batch, and none is left out."""
+        """Rays of the last step, and the number of steps skipped so far because a gradient was not finite. None: each
+        step takes its whole batch, and none is skipped."""
         ...
 
     def samples_in(self, rays: int) -> int:
@@ -103,7 +103,7 @@ class Model(Protocol):
         ...
 
     def describe(self) -> str:
-        """Which path runs and in what precision, for the line that says so at the start."""
+        """Which path runs and in what precision, for the first line of a training."""
         ...
 
     # ---- of torch.nn.Module ------------------------------------------------------------------------------------------

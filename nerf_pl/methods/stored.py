@@ -16,8 +16,10 @@ OF_ALL_METHODS = ("model", "grid")  # sections in which version 0.1.0 stored the
 
 
 def from_dict(values: object) -> Config:
-    """The inverse of `options.to_dict`, also of its JSON. Raises UserError for an option that this version does not
-    know, or a value that it cannot have. An option that is not stored has its default."""
+    """The inverse of `options.to_dict`, also through JSON. An option that is not stored has its default.
+
+    Raises UserError for an option that this version does not know, or for a value that the option cannot have.
+    """
     if not isinstance(values, Mapping) or values.get("method") not in METHODS:
         raise UserError("the stored settings are damaged, they name no method: start a new run")
     name = str(values["method"])
@@ -48,7 +50,8 @@ def _section(values: Values, name: str) -> Values:
 
 
 def _of_method(values: Values, options: type) -> Values:
-    """The stored options of the method: all of the section model or, of version 0.1.0, its own among those of all."""
+    """The stored options of the method: the section model. Version 0.1.0 stored the options of all methods together;
+    of these, the method's own are taken."""
     if "grid" not in values:
         return _section(values, "model")
     stored = {key: value for name in OF_ALL_METHODS for key, value in _section(values, name).items()}
@@ -72,7 +75,7 @@ def _options(cls: type[Made], stored: Values) -> Made:
 
 
 def _fits(value: object, annotation: Any) -> bool:
-    """Whether a value is of a type that options have."""
+    """Whether a value has the annotated type."""
     parts = get_args(annotation)
     if get_origin(annotation) is Annotated:
         return _fits(value, parts[0])

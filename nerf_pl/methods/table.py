@@ -7,7 +7,7 @@ from nerf_pl.methods.ngp import NGP
 
 METHODS: dict[str, Method] = {"ngp": NGP, "nerf": NERF}
 DEFAULT = "ngp"
-"""Of the modern command."""
+"""The method of `nerf train` without --method."""
 
 
 def method_of(name: str) -> Method:

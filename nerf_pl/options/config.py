@@ -15,7 +15,7 @@ class ModelOptions(Options, Protocol):
     """A method's own options: a frozen dataclass."""
 
     def conflicts_with(self, optim: OptimOptions, train: TrainOptions) -> Iterator[tuple[Options, str, str]]:
-        """Shared options that this method cannot work with: their dataclass, name and a remedy."""
+        """Shared options that this method cannot work with: for each its dataclass, its name and a remedy."""
         ...
 
 
@@ -30,7 +30,7 @@ class Config:
     train: TrainOptions = field(default_factory=TrainOptions)
 
     def check(self) -> None:
-        """Raises UserError for values that cannot work, naming the option, the value and the remedy."""
+        """Raises UserError for a value that cannot work. The message names the option, the value and the remedy."""
         for part in (self.data, self.model, self.optim, self.train):
             check_options(part)
         for part, name, remedy in self.model.conflicts_with(self.optim, self.train):

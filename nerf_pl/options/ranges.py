@@ -1,4 +1,4 @@
-"""What stands beside an option, in its annotation: which values it can have, and what it shapes.
+"""The marks in the annotation of an option: which values it can have, and what it shapes.
 
 levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS] = None
 """
@@ -46,8 +46,8 @@ POWER_OF_TWO = Range(lambda value: value in (16, 32, 64, 128, 256), "give a powe
 class Shapes:
     """Marks an option that must be the same for weights to fit, or for a run to be resumed.
 
-    weights: whether it decides the shapes of weights; other options matter to a resumed run alone. part: the option
-    counts how often a part of the model is used, so that it only matters whether it is 0.
+    weights: the option decides the shapes of weights. Without it, the option matters to a resumed run alone. part: the
+    option counts how often a part of the model is used, so it only matters whether it is 0.
     """
 
     weights: bool = True
@@ -65,7 +65,7 @@ class Options(Protocol):
         __dataclass_fields__: ClassVar[dict[str, Field]]
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Options that contradict others of them, each with a remedy; the values themselves are in range."""
+        """Options that contradict each other, each with a remedy. The values themselves are in range."""
         ...
 
 
@@ -79,7 +79,7 @@ def check_options(options: Options) -> None:
 
 
 def require(holds: bool, options: Options, name: str, remedy: str) -> None:
-    """Raises UserError, naming the option, its value and the remedy, unless it holds."""
+    """Unless the condition holds, raises UserError with the option, its value and the remedy."""
     if not holds:
         value = getattr(options, name)
         shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
@@ -102,7 +102,7 @@ def differing(
 ) -> dict[str, tuple[object, object]]:
     """Options whose values in two trainings shape different weights: name -> (stored, asked).
 
-    resumed: the options that only a resumed run must keep count as well. parts: so do parts that one of the two lacks.
+    resumed: options that only a resumed run must keep count as well. parts: so do parts that one of the two lacks.
     """
     found = {}
     for name, mark in marks(type(stored), Shapes):
@@ -114,7 +114,7 @@ def differing(
 
 
 def sizes_for(asked: Options, stored: Options) -> dict[str, object]:
-    """The values that options must have for the weights of `stored` to fit. A part that the weights have may be left
-    out."""
+    """The values that options must have for the weights of `stored` to fit. If the weights have a part, the options may
+    leave it out."""
     shapes = ((name, mark) for name, mark in marks(type(stored), Shapes) if mark.weights)
     return {name: getattr(asked if mark.part and getattr(stored, name) else stored, name) for name, mark in shapes}

@@ -1,4 +1,4 @@
-"""Options that all methods share. The text below an option is its help; what it can be stands in its annotation."""
+"""Options that all methods share. The text below an option is its help. Its annotation has its range."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class DataOptions:
     downscale: Annotated[int, at_least(1)] = 1
     """Divide the pictures' width and height by this. Give either this or img_wh."""
     test_every: int = 8
-    """Hold out every so many views for validation and test, where the scene has no splits of its own. 0 trains on
-    all; for llff, 0 holds out the most central view for validation."""
+    """If the scene has no splits of its own, hold out every n-th view for validation and test. 0 trains on all views;
+    for llff, 0 holds out the most central view for validation."""
     spheric: bool = False
     """The photos surround the scene (llff only)."""
 
@@ -39,7 +39,7 @@ class OptimOptions:
     loss_type: Literal["mse"] = "mse"
     """Loss between rendered and true colour."""
     optimizer: Annotated[Literal["sgd", "adam", "radam", "ranger"], FIXED_IN_A_RUN] = "adam"
-    """Optimizer. ngp takes adam alone, of a kind of its own."""
+    """Optimizer. ngp has an Adam of its own and accepts adam alone."""
     lr: Annotated[float, POSITIVE] = 5e-4
     """Learning rate."""
     momentum: Annotated[float, Range(lambda value: 0 <= value < 1, "give 0 or more, less than 1")] = 0.9
@@ -47,7 +47,7 @@ class OptimOptions:
     weight_decay: Annotated[float, at_least(0)] = 0.0
     """Weight decay."""
     lr_scheduler: Literal["steplr", "cosine", "flat_cosine", "poly"] = "steplr"
-    """How the learning rate falls, epoch by epoch (see lr_per_step). flat_cosine first keeps it for 40 % of them."""
+    """Learning-rate schedule, epoch by epoch (see lr_per_step). flat_cosine is constant for the first 40 % of them."""
     lr_per_step: bool = False
     """Let the schedule follow every step instead of whole epochs."""
     warmup_multiplier: Annotated[float, at_least(1)] = 1.0
@@ -76,26 +76,27 @@ class TrainOptions:
     max_steps: Annotated[int | None, at_least(1)] = None
     """Train for this many steps."""
     seconds: Annotated[float | None, POSITIVE] = None
-    """Train for this much wall-clock time, with the schedule fitted to it. Without max_steps and num_epochs, ngp takes
-    20 seconds for photos from one side, which it soon knows by heart, and 60 for other scenes."""
+    """Train for this much wall-clock time. The schedule spans it. By default ngp trains for 20 seconds on photos from
+    one side, which it soon overfits, and for 60 seconds on other scenes."""
     num_gpus: Annotated[int, Range(lambda value: value >= 0, "give 0 (the CPU) or more")] = 1
-    """Devices that train together. 0 means the CPU."""
+    """Number of GPUs that train together. 0 means the CPU."""
     accelerator: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to train. With cpu, num_gpus is the number of processes."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """Arithmetic of the networks. auto is bf16 matrix products with fp32 master weights on a GPU, and fp32 on a CPU.
-    For ngp, auto and bf16 mean kernels in half precision on a GPU, while fp32 and tf32 run it in plain PyTorch."""
+    """Arithmetic of the networks. On a GPU auto means bf16 matrix products with fp32 master weights, on a CPU fp32.
+    On a GPU ngp runs kernels in half precision with auto and bf16, and plain PyTorch with fp32 and tf32."""
     seed: Annotated[int, Range(lambda value: 0 <= value < 2**63, "give 0 or more, less than 2^63")] = 0
     """Random seed. The same seed gives the same pixels and samples on any device."""
     val_every: Annotated[int | None, at_least(1)] = None
-    """Steps between validations. By default ten times in a run, and nerf also after every epoch; a run that ends by
-    seconds validates up to four times."""
+    """Steps between validations. By default a run validates ten times, and nerf also after every epoch. A run that ends
+    by seconds validates up to four times."""
     val_views: Annotated[int, at_least(1)] = 8
-    """Views of the validation split that are rendered each time; fewer where that would take long."""
+    """Views of the validation split that are rendered each time. If that would take long, a part of the pixels or of
+    the views is rendered."""
     ckpt_path: str | None = None
     """Start from the weights of this checkpoint: ours, nerf_pl's (.ckpt) or nerf-pytorch's (.tar)."""
     prefixes_to_ignore: tuple[str, ...] = ("loss",)
-    """Weights in ckpt_path whose names start with one of these are not loaded."""
+    """Do not load weights of ckpt_path whose names start with one of these."""
     exp_name: Annotated[str, Range(_is_name, "a name without slashes")] = "exp"
     """Name of the run."""
 

@@ -18,14 +18,14 @@ from nerf_pl.types import Batch, Rays
 
 
 class PixelBatches(nn.Module):
-    """Random pixels of all training images, drawn, gathered and turned into rays on the device that holds the images.
+    """Random pixels of all training images, drawn and turned into rays on the device that holds the images.
 
-    The draw depends on (seed, step) alone. Of views of several sizes each gets an equal share. During the first
-    `precrop_steps` steps only the central half of the images is drawn from: an object on a white ground fills more of
-    it, and a network that first sees little but white may learn to be empty and never recover.
+    The draw depends on (seed, step) alone. Without masks each view has an equal share of it, whatever its size. The
+    first `precrop_steps` steps draw from the middle half of the rows and columns: an object on a white ground fills
+    more of the middle, and a network that first sees little but white may learn to be empty and never recover.
 
-    Rays pass through the middle of their pixels, or several of them through places spread over each.
-    limit: how many rays the next step has use for, see `methods.Model.batch_limit`.
+    One ray passes through the middle of a pixel. Several rays pass through places spread over it.
+    limit: the most rays that the next step can use, see `methods.model.Model.batch_limit`.
     """
 
     images: Tensor
@@ -57,7 +57,7 @@ class PixelBatches(nn.Module):
         self.register_buffer("images", scene.images, persistent=False)
         self.register_buffer("c2w", scene.cameras.c2w.contiguous(), persistent=False)
         self.register_buffer("K", scene.cameras.K.contiguous(), persistent=False)
-        # pixels that masks allow are none of a canvas's empty ones
+        # masks never allow the empty pixels of a canvas, so sizes do not matter with them
         sizes = scene.cameras.sizes if scene.masks is None else None
         self.register_buffer("sizes", sizes, persistent=False)
         allowed = None if scene.masks is None else scene.masks.flatten().nonzero()[:, 0]
@@ -71,7 +71,7 @@ class PixelBatches(nn.Module):
         self.register_buffer("far", torch.full((batch_size,), scene.far), persistent=False)
 
     def __len__(self) -> int:
-        """Pixels to draw from; of views of several sizes, those of the canvas."""
+        """Pixels to draw from. Views of several sizes count as large as their canvas."""
         return self.images.shape[:3].numel() if self.allowed is None else len(self.allowed)
 
     def forward(self, step: Int[Tensor, "1"], rays_per_pixel: int = 1) -> Batch:
@@ -92,7 +92,7 @@ class PixelBatches(nn.Module):
         return uniform(self.seed, step, Stream.BACKGROUND, (n, 3), backend=self.backend)
 
     def _within(self, step: Tensor, n: int, rays_per_pixel: int) -> Float[Tensor, "n 2"] | None:
-        """Where in their pixels n rays pass, from the middle: the first one of each at random."""
+        """Offsets of n rays from the middle of their pixels. The first ray of each pixel has a random one."""
         if rays_per_pixel == 1:
             return None
         steps = torch.arange(rays_per_pixel, device=step.device)[:, None] * self.lattice
@@ -114,8 +114,10 @@ class Numbers(torch.utils.data.Dataset[int]):
 
 
 class SceneData(L.LightningDataModule):
-    """Training: one item is a number of steps to take at once, one pass the way to the next validation.
-    Validation: one item is the number of a slot, in which the system renders a view; each process takes its share."""
+    """In training one item is a number of steps to take at once, and one pass ends at the next validation.
+
+    In validation one item is the number of a slot, in which the system renders a view. Each process takes its share.
+    """
 
     def __init__(self, next_chunks: Callable[[], Sequence[int]], validation_slots: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What people see and keep of a training: the progress bar, pictures in the log, checkpoints, a clean interrupt."""
+"""The callbacks of a training: progress bar, pictures in the log, checkpoints, and a clean end on Ctrl-C."""
 
 import signal
 import threading
@@ -18,11 +18,11 @@ from nerf_pl.media import depth_colours, depth_span, side_by_side
 from nerf_pl.rendering import Image
 from nerf_pl.training.system import NeRFSystem
 
-QUIET_SECONDS = 10  # between two lines where there is no terminal
+QUIET_SECONDS = 10  # between two lines if there is no terminal
 
 
 class ProgressBar(Callback):
-    """Speed, training and validation PSNR, and time left: a bar on a terminal, elsewhere a line now and then."""
+    """Speed, training and validation PSNR, and time left: a bar on a terminal, elsewhere a line every QUIET_SECONDS."""
 
     def __init__(self) -> None:
         self.bar: Progress | None = None
@@ -97,7 +97,7 @@ class ProgressBar(Callback):
 def short_number(number: float) -> str:
     """Three digits, and k or M."""
     for unit, size in (("M", 1e6), ("k", 1e3)):
-        if number >= 0.9995 * size:  # what rounds to 1000 belongs to the next unit
+        if number >= 0.9995 * size:  # a number that rounds to 1000 takes the next unit
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}"
 
@@ -132,12 +132,14 @@ class ImageLog(Callback):
 
 
 class Checkpoints(Callback):
-    """Writes last.ckpt after every validation, and best.ckpt when its PSNR was the highest so far; without a validation
-    split last.ckpt alone, as often. best: the highest PSNR of a run that goes on."""
+    """Writes last.ckpt after every validation, and best.ckpt if its PSNR was the highest so far.
+
+    Without a validation split it writes last.ckpt alone, as often. best: the highest PSNR so far of a resumed run.
+    """
 
     def __init__(self, folder: Path, best: float = float("-inf")) -> None:
         self.folder, self.best = folder, best
-        self._best_step = -1  # at which best.ckpt was written by this process
+        self._best_step = -1  # at which this process wrote best.ckpt
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         psnr = float(trainer.callback_metrics["val/psnr"])
@@ -156,8 +158,10 @@ class Checkpoints(Callback):
 
 
 class Interrupt(Callback):
-    """Ctrl-C ends the training after the steps under way and leaves last.ckpt to resume from; a second one, or one
-    before the first step, ends it at once."""
+    """Ctrl-C ends the training after the current chunk of steps and writes last.ckpt to resume from.
+
+    A second Ctrl-C, or one before the first step, ends the training at once.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.last = folder / "last.ckpt"
@@ -178,7 +182,7 @@ class Interrupt(Callback):
         self.asked = True
 
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
-        # all processes stop at the same step, whichever of them the signal has reached by now
+        # all processes stop at the same step, even if the signal has not reached each of them yet
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             self.asked = True
             trainer.save_checkpoint(self.last)

@@ -1,4 +1,4 @@
-"""How Lightning writes and reads checkpoints here."""
+"""Checkpoints for Lightning: it writes and reads them with the functions of `checkpoints`."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from nerf_pl.checkpoints import read_own_checkpoint, write_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints, on the local disk: a file is there whole or not at all, and reading it runs no code."""
+    """Lightning's checkpoints on the local disk. A file is written whole or not at all, and reading it runs no code."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object | None = None
@@ -22,5 +22,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See `checkpoints.read_own_checkpoint`: whatever weights_only says, no code of the file runs."""
+        """See `checkpoints.read_own_checkpoint`. No code of the file runs, whatever weights_only says."""
         return read_own_checkpoint(Path(path), map_location)

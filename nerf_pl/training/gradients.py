@@ -1,4 +1,4 @@
-"""One batch and its gradients, computed or replayed."""
+"""One batch and its gradients, computed or replayed as a CUDA graph; and the loop of every training."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +13,10 @@ from nerf_pl.training.batches import PixelBatches
 
 
 class Gradients:
-    """One batch: its rays, the pixels that the model sees, the loss and its gradients; then the next step number.
+    """A call computes one batch, its loss and its gradients, and advances the number of the step.
 
-    On a GPU a call is the replay of a CUDA graph, with no synchronisation and no memory allocation. `capture` records
-    it, one for each number of rays that a pixel can be made of. `error` sums the mean squared error of each step until
-    it is zeroed.
+    On a GPU a call replays a CUDA graph, with no synchronisation and no memory allocation. `capture` records one graph
+    for each number of rays per pixel. `error` sums the mean squared errors of the steps until it is zeroed.
     """
 
     def __init__(self, model: Model, batches: PixelBatches):
@@ -29,7 +28,7 @@ class Gradients:
         if rays_per_pixel in self._graphs:
             graph, grads = self._graphs[rays_per_pixel]
             graph.replay()
-            # Lightning takes gradients off the parameters around a validation; without this, training would end there
+            # Lightning removes gradients around a validation; without this, no weight would move after it
             for p, grad in zip(self.model.parameters(), grads, strict=True):
                 p.grad = grad
             return
@@ -41,10 +40,7 @@ class Gradients:
         self.model.step += 1
 
     def capture(self, rays_per_pixel: int = 1) -> float:
-        """Compile the kernels and, on a GPU, record the graph. The model stays as it was.
-
-        Returns the seconds that a call takes.
-        """
+        """Compile the kernels and, on a GPU, record the graph. Returns the seconds of a call. No weight moves."""
         with untouched(self.model):
             self(rays_per_pixel)
             if self.error.is_cuda and self.model.can_be_captured:
@@ -59,7 +55,7 @@ class Gradients:
     def _record(self, rays_per_pixel: int) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # once more, since a first call on another stream may still set things up
+        with torch.cuda.stream(side):  # once more: a first call on another stream may still set things up
             self(rays_per_pixel)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
@@ -82,8 +78,8 @@ def take_steps(
 ) -> None:
     """The loop of every training.
 
-    begin: called with the number of each step, before it; returns how many rays make up a pixel. exchange: called when
-    the gradients are there, before the optimizer takes them.
+    begin: called before each step with its number; returns the rays per pixel. exchange: called after the gradients are
+    computed and before the optimizer uses them.
     """
     for step in steps:
         rays_per_pixel = begin(step)
@@ -95,7 +91,7 @@ def take_steps(
 
 @contextmanager
 def untouched(model: Model) -> Iterator[None]:
-    """Puts the model's buffers back to what they were, so that what is called to compile kernels leaves no trace."""
+    """Restores the model's buffers at the end, so that a call that only compiles kernels leaves no trace."""
     before = {name: value.clone() for name, value in model.named_buffers()}
     try:
         yield
@@ -106,7 +102,7 @@ def untouched(model: Model) -> Iterator[None]:
 
 @contextmanager
 def memory_advice(model: Model) -> Iterator[None]:
-    """Says which options to lower where the memory of a GPU, or that on its chip, does not suffice."""
+    """Tells which options to lower if the memory of a GPU, or its on-chip memory, does not suffice."""
     try:
         yield
     except torch.OutOfMemoryError as error:

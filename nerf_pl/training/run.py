@@ -35,10 +35,10 @@ if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the
 
 
 def train(config: Config, root: Path, folders: RunFolders, resume: bool = False, overwrite: bool = False) -> Path:
-    """Train a model on the scene in `root`; returns the path of the last checkpoint.
+    """Train a model on the scene in `root`. Returns the path of the last checkpoint.
 
-    resume continues from last.ckpt exactly where it stopped. Raises UserError for anything the user can mend, and
-    Interrupted after Ctrl-C, when last.ckpt has been written.
+    resume: continue from last.ckpt exactly where the run stopped. Raises UserError for anything that the user can
+    correct, and Interrupted after Ctrl-C, with last.ckpt written.
     """
     config.check()
     accelerator, devices = devices_of(config)
@@ -69,12 +69,12 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     callbacks = [ProgressBar(), ImageLog(), checkpoints, Interrupt(folders.checkpoints)]
     _fit(_trainer(accelerator, devices, folders.logs, val is not None, callbacks), system, folders.logs)
     if rank > 0:
-        sys.exit()  # it was started to help train; what comes after is for the first process alone
+        sys.exit()  # this process was started to help train; the first process alone goes on
     return last
 
 
 def _load(config: Config, root: Path, pool: ThreadPoolExecutor) -> tuple[Scene, Scene | None]:
-    """The training views and, where there are some, the validation views; both are read at the same time."""
+    """The training views, and the validation views if there are any. Both are read at the same time."""
     splits = available_splits(root, config.data.dataset_name, config.data.test_every)
     train = pool.submit(load_split, config, root, "train")
     val = pool.submit(load_split, config, root, "val") if "val" in splits else None
@@ -82,13 +82,13 @@ def _load(config: Config, root: Path, pool: ThreadPoolExecutor) -> tuple[Scene, 
 
 
 def _import_lightning() -> None:
-    """Import what is needed once the pictures are there."""
+    """Import the modules that are needed after the pictures are read."""
     for name in ("nerf_pl.training.callbacks", "nerf_pl.training.checkpoint_io", "torch.utils.tensorboard"):
         importlib.import_module(name)
 
 
 def _start_device(device: torch.device, precision: str) -> None:
-    """Start CUDA and import the kernels, where there is a GPU."""
+    """On a GPU start CUDA and import the kernels."""
     if device.type == "cuda":
         torch.zeros(1, device=torch.device("cuda", process()))
         backend = choose(device, precision)
@@ -127,7 +127,7 @@ def _fit(trainer: L.Trainer, system: NeRFSystem, logs: Path) -> None:
     from nerf_pl.training.batches import SceneData
 
     with _log_errors(logs), warnings.catch_warnings():
-        # the loaders hold numbers, not images: there is nothing for workers to do
+        # the loaders hold numbers, not images, so workers would have nothing to do
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
         # DDP makes these nodes before a graph is captured on a stream of its own, which waits for all it needs
@@ -142,8 +142,8 @@ def _fit(trainer: L.Trainer, system: NeRFSystem, logs: Path) -> None:
 
 @contextmanager
 def _log_errors(folder: Path) -> Iterator[None]:
-    """Turns what stops the writer of the log, such as a full disk, into a UserError. It works in a thread, whose end is
-    not told beside: the error is raised here too."""
+    """Turns an OSError of the log's writer, a full disk for example, into a UserError. The writer is a thread. Its
+    error is raised here too, so the thread need not report it."""
     tell = threading.excepthook
     threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else tell(args)
     try:
@@ -154,7 +154,7 @@ def _log_errors(folder: Path) -> Iterator[None]:
 
 
 def process() -> int:
-    """The number of this process among those that train together on this machine; 0 is the one that was started."""
+    """The number of this process among those that train together on this machine. The user started process 0."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
@@ -165,7 +165,7 @@ def _describe(scene: Scene, val: Scene | None, root: Path) -> str:
 
 
 def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
-    """Go on from `last`. Raises UserError if it does not fit, or has nothing left to be done."""
+    """Continue from `last`. Raises UserError if it does not fit, or if its training is finished."""
     content = read_own_checkpoint(last)
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
@@ -178,7 +178,7 @@ def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
 
 
 def _compare(stored: Config, asked: Config, last: Path) -> None:
-    """Raises UserError where the options ask for another model than was trained."""
+    """Raises UserError if the options ask for another model than the one in training."""
     if stored.method != asked.method:
         raise UserError(f"--method {asked.method}: {last} was trained with {stored.method}; leave the option out")
     compare(stored.model, asked.model, str(last), resumed=True)
@@ -187,8 +187,8 @@ def _compare(stored: Config, asked: Config, last: Path) -> None:
 
 
 def _prepare_folders(folders: RunFolders, settings: dict, resume: bool) -> None:
-    """Write the settings; of an earlier run of the name that is not resumed, keep last.ckpt alone until it is
-    replaced."""
+    """Write the settings. If the run is not resumed, remove what an earlier run of the name left. Its last.ckpt stays
+    until it is replaced."""
     with atomic_write(folders.settings) as path:
         path.write_text(json.dumps(settings, indent=2) + "\n")
     if not resume:
@@ -197,7 +197,7 @@ def _prepare_folders(folders: RunFolders, settings: dict, resume: bool) -> None:
 
 
 def devices_of(config: Config) -> tuple[str, int]:
-    """Lightning's accelerator and number of devices. Raises UserError where they are not to be had."""
+    """Lightning's accelerator and number of devices. Raises UserError if the machine does not have them."""
     t = config.train
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if t.accelerator == "cpu" or t.num_gpus == 0:

@@ -1,4 +1,4 @@
-"""The course of the learning rate."""
+"""The learning-rate schedule."""
 
 import math
 
@@ -16,13 +16,13 @@ def lr_factor(options: OptimOptions, epoch: float, num_epochs: float) -> float:
         flat_cosine    1 for the first 40 % of the epochs, then the same over the rest
         poly      (1 - epoch / num_epochs) ^ poly_exp
 
-    lr_per_step False counts whole epochs only, as the classic implementation does. Past num_epochs cosine and poly stay
-    0; the classic cosine ends at a learning rate of 1e-8 instead, which moves nothing.
+    Without lr_per_step only whole epochs count, as in the classic implementation. Past num_epochs cosine and poly stay
+    0. The classic cosine ends at a learning rate of 1e-8 instead, which moves nothing.
 
-    Warm-up (Goyal et al. 2017), of sgd and adam: over the first warmup_epochs the factor rises linearly from 1 to
-    warmup_multiplier, or from 0 to 1 if that is 1. Then follows the schedule times warmup_multiplier, with epochs
-    counted from the end of the warm-up. In whole epochs a rise from 0 means that the first epoch changes nothing:
-    better with lr_per_step.
+    Warm-up (Goyal et al. 2017) of sgd and adam: over the first warmup_epochs the factor rises linearly from 1 to
+    warmup_multiplier, or from 0 to 1 if warmup_multiplier is 1. Then follows the schedule times warmup_multiplier, with
+    epochs counted from the end of the warm-up. If whole epochs count and the factor rises from 0, the first epoch
+    changes nothing; lr_per_step avoids that.
 
     Raises UserError for an unknown schedule or a warm-up to less than its start.
     """

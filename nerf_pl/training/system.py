@@ -22,15 +22,17 @@ from nerf_pl.training.gradients import Gradients, memory_advice, take_steps, unt
 from nerf_pl.training.schedule import lr_factor
 from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 
-CHUNK_SECONDS = 0.4  # how long Lightning leaves the device alone: between chunks come logging, callbacks, the clock
-TIMED_PASSES, PASS_SECONDS = 4, 5.0  # validations of a training that ends by the clock; less often than each so long
-LATE, LATE_STEPS = 0.5, 20_000  # share of a training, and steps, from which on a pixel is made of several rays
-EPOCHS = 16.0  # of a training whose length is told otherwise, for schedules to count in
+CHUNK_SECONDS = 0.4  # of steps without Lightning; logging, callbacks and the clock come between two chunks
+TIMED_PASSES, PASS_SECONDS = 4, 5.0  # a training that ends by the clock: most validations, least time between two
+LATE, LATE_STEPS = 0.5, 20_000  # share of a training, and steps; after both a pixel is the mean of several rays
+EPOCHS = 16.0  # that schedules count, if seconds or steps set the length of a training
 
 
 class NeRFSystem(L.LightningModule):
-    """A model in training. `training_step` takes a number of steps at once, so that Lightning's own work between them
-    does not show. On a GPU one step is the replay of a CUDA graph and one optimizer launch, with no synchronisation.
+    """A model in training, for Lightning to drive.
+
+    `training_step` takes many steps at once, so that Lightning's own work does not show. On a GPU one step is the
+    replay of a CUDA graph and one step of the optimizer, with no synchronisation.
     """
 
     def __init__(self, config: Config, model: Model, scene: Scene, val_scene: Scene | None = None, world: int = 1):
@@ -51,7 +53,7 @@ class NeRFSystem(L.LightningModule):
         self.step_seconds = 0.0  # of one step, as last measured
         self.rays = config.train.batch_size  # of one step and process, as last measured
         self.skipped = 0  # steps left out since the start of this process, see `methods.Model.counts`
-        self.error, self.is_failing = math.nan, False  # of the last steps that had one; whether the last ones had none
+        self.error, self.is_failing = math.nan, False  # the last finite error; whether the latest is not finite
         self.validation = Plan(())
         self._leaves_out = False  # whether the model leaves out steps without a finite gradient
         self._optimizer_state: dict[str, Any] | None = None
@@ -74,7 +76,7 @@ class NeRFSystem(L.LightningModule):
         return self.progress >= 1 or out_of_time
 
     def next_chunks(self) -> list[int]:
-        """Numbers of steps to take at once, up to the next validation; 0 leaves a number to the clock."""
+        """Numbers of steps to take at once, up to the next validation. 0 means as many as the time allows."""
         t = self.config.train
         if t.seconds is not None and t.val_every is None:
             share = t.seconds / self._timed_passes
@@ -97,13 +99,13 @@ class NeRFSystem(L.LightningModule):
 
     @property
     def val_every(self) -> int:
-        """Steps from one validation to the next, where they are not set by the clock."""
+        """Steps from one validation to the next, if the clock does not set them."""
         tenth = self.steps_per_epoch if self.max_steps is None else self.max_steps // 10
         by_default = min(self.steps_per_epoch, tenth) if self.model.fixed_batches else tenth
         return self.config.train.val_every or max(by_default, 1)
 
     def _chunk(self, asked: int, index: int) -> int:
-        """Steps to take now, with this index in the pass: as many as asked for, within the time and number left."""
+        """Steps to take in this chunk of the pass: as many as asked for, within the steps and the time left."""
         left = math.inf if self.max_steps is None else self.max_steps - self.step
         if not asked:
             asked = round((self._pass_end - self.train_seconds) / (self._pass_chunks - index) / self.step_seconds)
@@ -138,7 +140,7 @@ class NeRFSystem(L.LightningModule):
                 self.model.before_step(0)
                 self.model.prepare_optimizer(self._optimizer())
                 self.step_seconds = self._mean(self.gradients.capture())
-                # the later steps, if there will be any, are not run on a CPU for it
+                # a CPU captures nothing, so it does not run later steps in advance
                 if self.device.type == "cuda" and self.model.rays_per_pixel > 1 and self._gets_late:
                     self.step_seconds = self._mean(self.gradients.capture(self.model.rays_per_pixel))
 
@@ -189,7 +191,7 @@ class NeRFSystem(L.LightningModule):
     def _report(self, error: float) -> None:
         """Log the error of the last steps. Raises UserError when training has diverged."""
         if not math.isfinite(error):
-            # one such step may be left out; without a count of those, or twice in a row, weights are lost
+            # a model may skip one such step; if it skips none, or after two in a row, the weights are lost
             if self.is_failing or not self._leaves_out:
                 raise UserError(f"training diverged before step {self.step}: the loss is {error}; give a lower --lr")
             self.is_failing, error = True, self.error
@@ -200,12 +202,12 @@ class NeRFSystem(L.LightningModule):
         self.log_dict({"train/mse": error, "train/psnr": psnr, "lr": self._lr(), "step": float(self.step)})
 
     def _rays_per_pixel(self) -> int:
-        """One at first: many pixels teach more than the even coverage of a few, until what is left is their edges."""
+        """One at first, because more pixels teach more than the even coverage of fewer. Later the edges matter most."""
         is_late = self.progress >= LATE and self.step >= LATE_STEPS
         return self.model.rays_per_pixel if is_late else 1
 
     def _error(self, optimizer: torch.optim.Optimizer, n_steps: int) -> float:
-        """Mean squared error of the last steps; waits for the device."""
+        """Mean squared error of the last steps. Waits for the device."""
         total, counts = self.gradients.error, self.model.counts(optimizer)
         self._leaves_out = counts is not None
         if counts is None:
@@ -220,7 +222,7 @@ class NeRFSystem(L.LightningModule):
         return error / n_steps
 
     def _mean(self, value: float) -> float:
-        """The mean over all processes: what they plan by it is the same in each."""
+        """The mean over all processes, so that all of them plan the same."""
         if self.world == 1:
             return value
         mean = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -235,7 +237,7 @@ class NeRFSystem(L.LightningModule):
 
     @property
     def validation_slots(self) -> int:
-        """How many views a validation may render: each process takes as many."""
+        """How many views a validation may render, rounded up so that each process has as many."""
         n = min(self.config.train.val_views, len(self.val_scene)) if self.val_scene else 0
         return -(-n // self.world) * self.world
 
@@ -248,7 +250,7 @@ class NeRFSystem(L.LightningModule):
         self.validation = plan(len(scene), t.val_views, math.prod(scene.view(0).size), pixel_seconds, budget)
 
     def validation_step(self, slot: int, batch_idx: int) -> tuple[Image, Tensor] | None:
-        """The picture of a view, whole or on a lattice, and what the photograph shows there; None if the validation
+        """The picture of a view, whole or on a lattice, and the same pixels of the photograph. None if the validation
         needs no more views."""
         scene, views, every = self.val_scene, self.validation.views, self.validation.every
         assert scene is not None
@@ -274,8 +276,8 @@ class NeRFSystem(L.LightningModule):
         checkpoint["train_seconds"] = self.train_seconds
 
     def resume_from(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the run that wrote this checkpoint. Everything a step depends on is in it: weights, the optimizer,
-        the number of the step, from which all random numbers follow, and the time spent."""
+        """Continue the run that wrote this checkpoint. It holds all that a step depends on: the weights, the state of
+        the optimizer, the number of the step (all random numbers follow from it) and the time spent."""
         self.load_state_dict(checkpoint["state_dict"])
         self.model.ndc = self.scene.ndc
         self._optimizer_state = checkpoint["optimizer_states"][0]

@@ -1,4 +1,4 @@
-"""Which views a validation renders, and how much of each: no more than a tenth of the training's time allows."""
+"""Which views a validation renders, and how many pixels of each: what a tenth of the training time allows."""
 
 import math
 import time
@@ -10,16 +10,16 @@ from nerf_pl.rendering import render_lattice
 from nerf_pl.scenes import Scene
 
 SHARE = 0.1  # of the training's time
-LEAST_SECONDS = 0.5  # that a validation may take in any case
-PROBE = 1024  # pixels that tell how long one takes, at first
-ENOUGH_SECONDS = 0.02  # that a measurement must take to say something
+LEAST_SECONDS = 0.5  # a validation may take these in any case
+PROBE = 1024  # pixels, rendered to time one, at first
+ENOUGH_SECONDS = 0.02  # least time of a measurement that counts
 LATTICES = (1, 2, 3, 4, 5, 6, 8)  # every so many pixels along rows and columns, before views are left out
 COARSEST = 32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Indices of views, and every how many pixels of them are rendered along rows and columns."""
+    """views: indices of the views to render. every: the distance of rendered pixels along rows and columns."""
 
     views: tuple[int, ...]
     every: int = 1
@@ -30,10 +30,10 @@ class Plan:
 
 
 def plan(n_views: int, most: int, pixels: int, pixel_seconds: float, budget: float) -> Plan:
-    """As many of n_views as fit into a budget of seconds, up to `most`, spread evenly; pixels: of a view.
+    """The plan that fits into a budget of seconds: at most `most` of n_views, evenly spread. pixels: of a view.
 
-    First fewer pixels of each view are rendered, evenly spread, then fewer views: scores of one view say little of the
-    others.
+    The plan first takes fewer pixels of each view, evenly spread, then fewer views, because the score of one view says
+    little about the others.
     """
     most = min(most, n_views)
     affordable = max(budget, 1e-12) / max(pixel_seconds, 1e-12)
@@ -47,7 +47,7 @@ def plan(n_views: int, most: int, pixels: int, pixel_seconds: float, budget: flo
 def probe(model: Model, scene: Scene, chunk: int) -> float:
     """Seconds that the model takes to render a pixel of the scene's first view.
 
-    A GPU is asked for more and more of them, since what a call costs by itself says little of a picture.
+    A fast device renders more and more pixels, until their time outweighs the fixed cost of a call.
     """
     view = scene.view(0)
     width, height = view.size
@@ -61,7 +61,7 @@ def probe(model: Model, scene: Scene, chunk: int) -> float:
 
 
 def _timed_lattice(model: Model, view: View, every: int, chunk: int) -> tuple[float, int]:
-    """Seconds to render some pixels of a view, and how many they were."""
+    """Seconds to render some pixels of a view, and the number of these pixels."""
     start = time.perf_counter()
     opacity = render_lattice(model, view, every, chunk).opacity
     float(opacity.sum())  # waits for the device

@@ -1,4 +1,4 @@
-"""Neural radiance fields as the 2020 paper has them (Mildenhall et al. 2020)."""
+"""The method of the 2020 paper (Mildenhall et al. 2020)."""
 
 from __future__ import annotations
 

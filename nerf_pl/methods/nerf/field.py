@@ -39,10 +39,10 @@ class MLPField(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Glorot-uniform weights and zero biases, the padding zero; but raw density starts a little above 0.
+        """Set Glorot-uniform weights, zero biases and zero padding. The bias of raw density starts at 0.1.
 
-        A rectified density below 0 everywhere has no gradient, and on a white ground that state is a tempting answer:
-        a start with smaller weights and random biases fell into it for one seed in two (docs/log.md).
+        If raw density is below 0 everywhere, its rectifier passes no gradient. On a white ground trainings tend to that
+        state: with smaller weights and random biases one seed in two fell into it (docs/log.md).
         """
         self.params.zero_()
         layers = {}
@@ -72,7 +72,7 @@ class MLPField(nn.Module):
 
     @torch.no_grad()
     def assign(self, layers: Layers) -> None:
-        """The inverse of `layers`; layers that are not given keep their values.
+        """The inverse of `layers`. Layers that are not given keep their values.
 
         Raises ValueError for an unknown name or another shape.
         """

@@ -1,4 +1,4 @@
-"""Weights of other implementations: checkpoints of nerf_pl's own ancestors and of nerf-pytorch.
+"""Weights of other implementations: checkpoints of nerf_pl's earlier versions and of nerf-pytorch.
 
 `read`, `fit` and `assign` are what `methods.Foreign` asks for.
 """
@@ -21,16 +21,16 @@ Layers = dict[str, tuple[Float[Tensor, "_ _"], Float[Tensor, "_"]]]
 """Weight (out, in) and bias (out,) by our name of the layer: density_0 ..., feature, sigma, direction, rgb."""
 
 XYZ_CHANNELS, DIR_CHANNELS = 3 * (1 + 2 * 10), 3 * (1 + 2 * 4)
-"""Inputs after the frequency encoding with 10 and 4 octaves, the plain coordinates in front: NeRF 2020, section 5.1."""
+"""Columns of the frequency encoding with 10 and 4 octaves after the plain coordinates (NeRF 2020, section 5.1)."""
 
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """The networks of a checkpoint that another implementation wrote, under our names and with the paper's shapes.
+    """The networks of a checkpoint that another implementation wrote, with our names and the paper's shapes.
 
-    fields: the layers of "coarse" and, where there is one, of "fine", less those to be ignored. Inputs are ordered as
-    in the paper: density_<net_skip> takes [encoded xyz, hidden], direction takes [feature, encoded direction].
-    net_skip: the density layer that takes the encoding again; None if there is none. source: who wrote the file.
+    fields: the layers of "coarse" and, if there is one, of "fine", without those to be ignored. Inputs are in the order
+    of the paper: density_<net_skip> takes [encoded xyz, hidden], direction takes [feature, encoded direction].
+    net_skip: the density layer that takes the encoding again; None if there is none. source: the implementation.
     """
 
     fields: dict[str, Layers]
@@ -60,8 +60,8 @@ def read(
 ) -> ForeignModel | None:
     """The networks of a checkpoint of nerf_pl or nerf-pytorch, in float32; None if it is neither.
 
-    prefixes_to_ignore: layers whose weights' names start so, with or without the network's own prefix ("nerf_coarse."),
-    are left out and may have any shape; path only names the file in messages.
+    prefixes_to_ignore: a layer is left out, whatever its shape, if the names of its weights start with one of these,
+    with or without the prefix of the network ("nerf_coarse."). path: names the file in messages.
     Raises UserError for a network without view directions, for missing, unknown, misshapen or non-finite weights, and
     for coarse and fine networks of different size.
     """
@@ -102,7 +102,7 @@ def fit(config: Config | None, found: ForeignModel, path: Path) -> Config:
 
 
 def assign(model: Model, found: ForeignModel, path: Path) -> None:
-    """Put the networks into a model. Raises UserError if its sizes are others."""
+    """Copy the networks into a model. Raises UserError if its sizes differ."""
     assert isinstance(model, NeRF)
     own, theirs = model.coarse.layout, (found.net_depth, found.net_width, found.net_skip)
     if theirs != (own.depth, own.width, own.skip):
@@ -116,7 +116,7 @@ def assign(model: Model, found: ForeignModel, path: Path) -> None:
 
 
 def _networks(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, tuple[str, dict[str, Any]]]] | None:
-    """Who wrote the checkpoint; for each level the prefix of its names, and the weights by the rest of their names."""
+    """The implementation; and for each level the prefix of its names, and the weights by the rest of their names."""
     networks = {}
     for level, key in (("coarse", "network_fn_state_dict"), ("fine", "network_fine_state_dict")):
         state = checkpoint.get(key)
@@ -137,7 +137,7 @@ def _networks(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, tuple[str, 
 
 
 def _bare(name: object) -> str:
-    """The name without what DataParallel and torch.compile put into it."""
+    """The name without the parts that DataParallel and torch.compile add."""
     return ".".join(part for part in str(name).split(".") if part not in ("module", "_orig_mod"))
 
 
@@ -161,7 +161,7 @@ def _layers(
     shapes, skip_shape = _shapes(depth, width), (width, XYZ_CHANNELS + width)
     skips = [i for i in range(1, depth) if getattr(weights.get(parts[2 * i]), "shape", None) == skip_shape]
     if skips:
-        shapes[f"density_{skips[0]}"] = skip_shape  # a second one is then found to be misshapen
+        shapes[f"density_{skips[0]}"] = skip_shape  # a second skip layer is then refused for its shape
     layers: Layers = {}
     for theirs, ours in names.items():
         weight, bias = f"{theirs}.weight", f"{theirs}.bias"
@@ -178,7 +178,7 @@ def _layers(
 
 
 def _shapes(depth: int, width: int) -> dict[str, tuple[int, int]]:
-    """The weights' shapes in NeRF 2020, figure 7, but for the layer that takes the encoding again."""
+    """The shapes of the weights in NeRF 2020, figure 7; without the skip layer, which takes the encoding again."""
     return {
         "density_0": (width, XYZ_CHANNELS),
         **{f"density_{i}": (width, width) for i in range(1, depth)},

@@ -1,4 +1,4 @@
-"""The 2020 method: a coarse network says where a fine one is asked."""
+"""The 2020 method: the weights of a coarse network say where a fine network is asked."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -24,9 +24,9 @@ AHEAD = (0.0, 0.0, -1.0)  # the direction along which lengths in normalised devi
 
 
 class NeRF(nn.Module):
-    """Neural radiance fields (Mildenhall et al. 2020); see `methods.Model`.
+    """Neural radiance fields (Mildenhall et al. 2020); see `methods.model.Model`.
 
-    options: the sizes and ways of sampling. seed: of every random number of a training step.
+    seed: of every random number of a training step.
     """
 
     precrop_steps: ClassVar[int] = 500  # a network that first sees little but white may learn to be empty (docs/log.md)
@@ -54,10 +54,10 @@ class NeRF(nn.Module):
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
 
     def forward(self, rays: Rays, background: Background | Tensor, coarse_colour: bool = True) -> list[Pixels]:
-        """Pixels of the coarse level and, with N_importance > 0, of the fine one, in front of the background.
+        """Pixels of the coarse level and, with N_importance > 0, of the fine level, in front of the background.
 
-        In training mode samples are jittered and density is noisy. coarse_colour=False spares the coarse colours where
-        only the fine ones are wanted.
+        In training mode samples are jittered and density is noisy. coarse_colour=False skips the coarse colours, if the
+        caller uses the fine ones alone.
         """
         o, n = self.options, len(rays)
         jitter = self._uniform(Stream.JITTER, (n, o.N_samples)) if self.training and o.perturb > 0 else None
@@ -84,18 +84,18 @@ class NeRF(nn.Module):
         return self(rays, background, coarse_colour=False)[-1]
 
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """What training lowers, and the squared error of the finest level; see `loss.photometric`."""
+        """The loss, and the mean squared error of the finest level; see `loss.photometric`."""
         return photometric(self(batch.rays, batch.background), batch.rgb)
 
     def fit(self, scene: Scene, keep_box: bool = False) -> None:
-        """Remember the space of the scene; the network takes any point."""
+        """Store the space of the scene. The network takes any point."""
         self.ndc = scene.ndc
 
     def before_step(self, step: int) -> None:
         """Nothing is due."""
 
     def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """Density per world length of the finest level. In normalised device coordinates it is that seen along -z."""
+        """Density per world length of the finest level. In normalised device coordinates it is the density along -z."""
         if self.ndc is None:
             return torch.relu(self._finest.density(xyz))
         ahead = xyz.new_tensor(AHEAD).expand_as(xyz)
@@ -117,18 +117,18 @@ class NeRF(nn.Module):
         return make_optimizer(list(self.parameters()), o.optimizer, o.lr, o.momentum, o.weight_decay)
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """PyTorch's optimizers need nothing."""
+        """PyTorch's optimizers need no preparation."""
 
     def batch_limit(self) -> int | None:
-        """Every batch is taken whole."""
+        """A step takes its whole batch."""
         return None
 
     def counts(self, optimizer: torch.optim.Optimizer) -> Float[Tensor, "2"] | None:
-        """Nothing is left out."""
+        """A step takes its whole batch, and none is skipped."""
         return None
 
     def samples_in(self, rays: int) -> int:
-        """Of both levels; the fine network sees the coarse samples, too."""
+        """Samples of both levels. The fine network is asked at the coarse samples too."""
         return rays * (2 * self.options.N_samples + self.options.N_importance)
 
     def describe(self) -> str:

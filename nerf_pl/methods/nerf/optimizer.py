@@ -16,8 +16,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer of that name: sgd, adam, radam or ranger.
 
-    momentum is used by sgd alone. weight_decay is added to the gradient in sgd and adam; in radam and ranger it shrinks
-    the weights directly, as their authors do it. Raises UserError for another name.
+    Only sgd uses momentum. sgd and adam add weight_decay to the gradient. radam and ranger shrink the weights directly,
+    as their authors do. Raises UserError for another name.
     """
     params = list(params)
     if optimizer == "sgd":
@@ -35,7 +35,7 @@ def make_optimizer(
 
 
 def _keep_fused(adam: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Let a state that comes from another kind of device not decide which kernel runs on this one."""
+    """Keep the kernel of this device, whatever device the loaded state comes from."""
     return {**state, "param_groups": [{**group, "fused": adam.defaults["fused"]} for group in state["param_groups"]]}
 
 
@@ -43,7 +43,7 @@ class Ranger(torch.optim.RAdam):
     """RAdam whose weights are pulled back every k steps: slow += alpha (fast - slow), then fast = slow.
 
     RAdam: Liu et al. 2020. Lookahead: Zhang et al. 2019, algorithm 1. The slow weights start as the weights before the
-    first step and live in the state beside RAdam's moments, so `state_dict` holds all there is.
+    first step. They are in the state beside RAdam's moments, so `state_dict` is complete.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Ranger(torch.optim.RAdam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of RAdam, and of Lookahead when it is due. Returns what closure returned."""
+        """One step of RAdam, and of Lookahead if it is due. Returns the result of closure."""
         loss = None
-        if closure is not None:  # here and not in RAdam: only afterwards is it known which weights have a gradient
+        if closure is not None:  # not in RAdam: which weights have a gradient is known only after it
             with torch.enable_grad():
                 loss = closure()
         active = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        # RAdam takes an entry in the state as a sign that its moments exist, so that new slow weights enter after it.
+        # RAdam takes any entry in the state as a sign that its moments exist, so slow weights are added after its step.
         slow = {p: p.detach().clone() for _, p in active if not self.state.get(p)}
         super().step()
         for p, weights in slow.items():

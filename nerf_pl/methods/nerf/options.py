@@ -13,7 +13,7 @@ class NeRFOptions:
     N_samples: Annotated[int, at_least(2)] = 64
     """Samples per ray of the coarse pass."""
     N_importance: Annotated[int, at_least(0), SHAPES_PART] = 128
-    """Further samples per ray, drawn where the coarse pass saw something. 0 trains the coarse network alone."""
+    """Further samples per ray, drawn by the weights of the coarse pass. 0 trains the coarse network alone."""
     use_disp: bool = False
     """Space the coarse samples evenly in disparity (1/depth) instead of depth."""
     perturb: Annotated[float, between(0, 1)] = 1.0
@@ -54,12 +54,12 @@ CORNER_LAYOUTS = ("blender", "llff")
 
 
 def complete(config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
-    """See `methods.method.Complete`: nothing but the length of the training can be left out."""
+    """See `methods.method.Complete`. Only the length of the training can be left open."""
     if config.train.num_epochs is not None:
         return config
     return replace(config, train=replace(config.train, num_epochs=EPOCHS))
 
 
 def pixel_offset(layout: str) -> float:
-    """The corner of the pixel for the layouts that the classic implementation read, as its rays pass there."""
+    """0, the corner of the pixel, for the layouts that the classic implementation reads: its rays pass there."""
     return 0.0 if layout in CORNER_LAYOUTS else 0.5

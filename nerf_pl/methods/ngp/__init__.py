@@ -1,4 +1,4 @@
-"""A hash-grid field behind an occupancy grid, which trains in seconds (after Mueller et al. 2022)."""
+"""A hash-grid field with an occupancy grid, which trains in seconds (after Mueller et al. 2022)."""
 
 from __future__ import annotations
 

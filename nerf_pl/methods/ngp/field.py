@@ -1,4 +1,4 @@
-"""The hash grid and its networks: points of the unit cube and directions in, density and colour out."""
+"""The hash grid and its networks: from points of the unit cube and directions to density and colour."""
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,9 @@ from nerf_pl.ops import Backend, FieldLayout, GridLayout, HashWeights
 class HashField(nn.Module):
     """A multiresolution hash grid and two small networks (Mueller et al. 2022), over the unit cube.
 
-    `table` holds the grid's entries, `params` the networks' weights, both in float32. `values` is the copy of the table
-    in half precision that kernels read. The optimizer writes it together with the table; after any other change of the
-    table call `refresh`.
+    `table` holds the entries of the grid, `params` the weights of the networks, both in float32. `values` is the copy
+    of the table in half precision that kernels read. The optimizer writes both. After any other change of the table
+    call `refresh`.
     """
 
     values: Tensor | None

@@ -1,4 +1,4 @@
-"""Where there can be something: the visual hull of the views' masks, and a tight box around it."""
+"""The cells that the scene can occupy: the visual hull of the views' masks, and a tight box around it."""
 
 import torch
 import torch.nn.functional as F
@@ -8,14 +8,16 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras, project
 from nerf_pl.errors import UserError
 
-NEAR = 1 / 8  # of the picture's size; a cell that covers more is too near to be judged by a mask
+NEAR = 1 / 8  # of the picture's size; if a cell covers more, it is too near for a mask to exclude it
 
 
 def points_of(
     place: Float[Tensor, "N 3"], aabb: Float[Tensor, "2 3"], unbounded: bool
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"] | float]:
-    """World points of places in the grid, in [0, 1], and by how much lengths have shrunk there; the inverse of
-    `ops.contract` where space is unbounded."""
+    """World points of places in [0, 1] of the grid, and the factor by which lengths have shrunk there.
+
+    If space is unbounded, this is the inverse of `ops.contract`.
+    """
     if not unbounded:
         return aabb[0] + place * (aabb[1] - aabb[0]), 1.0
     q = 4 * place - 2
@@ -38,14 +40,15 @@ def seen_cells(
     size: int,
     unbounded: bool = False,
 ) -> Bool[Tensor, "G G G"]:
-    """Cells that can hold something: a point that at least one view sees and, where there are masks, that lies in the
-    mask of every view that sees it (the visual hull; Laurentini 1994). Never too few: masks are widened by the size of
-    a cell.
+    """Possible cells: at least one view sees the cell, and it lies in the mask of every view that sees it.
+
+    This is the visual hull (Laurentini 1994). Without masks, every cell that a view sees is possible. Masks are widened
+    by the size of a cell, so that no cell of the scene is lost.
     """
     points, shrunk = points_of(centres(size, aabb.device), aabb, unbounded)
     seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     alive = torch.arange(len(points), device=points.device)
-    radii = (aabb[1] - aabb[0]).norm() / size / 2 * torch.ones_like(points[:, 0])  # of the ball around a cell
+    radii = (aabb[1] - aabb[0]).norm() / size / 2 * torch.ones_like(points[:, 0])  # of the ball around each cell
     if unbounded:
         radii = 2 * radii * shrunk**2  # lengths shrink most along the way from the centre
     focal = cameras.K[:, (0, 1), (0, 1)].amax(1)
@@ -54,7 +57,7 @@ def seen_cells(
         radius, (width, height) = radii[alive], cameras.size(camera)
         column, row = xy.unbind(-1)
         distance = (points[alive] - cameras.c2w[camera, :, 3]).norm(dim=1)
-        # half the width or height of its picture, at most: a ball off the axis shows as an ellipse
+        # half the size of the ball's picture, at most: a ball off the axis shows as an ellipse
         ball = radius * focal[camera] * distance / (depth * (depth - radius)).clamp(min=1e-6)
         ahead = depth > radius
         touched = (column > -ball) & (column < width + ball) & (row > -ball) & (row < height + ball)
@@ -62,14 +65,14 @@ def seen_cells(
         if masks is None:
             seen[alive] |= touched
             continue
-        # of a mask, cells so near that they cover much of the picture learn nothing
+        # a mask does not judge cells so near that they cover much of the picture
         judged = ahead & touched & (ball < max(width, height) * NEAR)
         hit = torch.ones_like(judged)
         if bool(judged.any()):
             place = row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()
             hit = ~judged | _near_mask(masks[camera], *place, int(ball[judged].max().ceil()))
         seen[alive] |= touched & hit
-        # what the border cuts may lie in the mask of another view, where this one does not reach
+        # if the border cuts a cell, its other part may lie in the mask of another view
         inside = (column > ball) & (column < width - ball) & (row > ball) & (row < height - ball)
         alive = alive[hit | ~inside]
     held = torch.zeros_like(seen)
@@ -78,8 +81,10 @@ def seen_cells(
 
 
 def _near_mask(mask: Bool[Tensor, "H W"], row: Int[Tensor, "N"], column: Int[Tensor, "N"], reach: int) -> Tensor:
-    """Whether the mask has a pixel within `reach` of each of these, along rows and columns. A wide reach is taken in
-    blocks of a quarter of it, which is faster and finds a little more, never less."""
+    """Whether the mask has a pixel within `reach` of each of these pixels, along rows and columns.
+
+    A wide reach is searched in blocks of a quarter of it. That is faster and finds a little more, never less.
+    """
     block = max(reach // 4, 1)
     wide = F.max_pool2d(mask[None, None].to(torch.float32), block, block, ceil_mode=True)
     reach = -(-reach // block)
@@ -112,9 +117,10 @@ def scene_box(
     size: int,
     unbounded: bool = False,
 ) -> tuple[Float[Tensor, "2 3"], Bool[Tensor, "G G G"]]:
-    """The tight box inside `aabb` around what the cameras can see of the scene, and the possible cells of a grid over
-    it. Without masks, or where it is but the middle of the scene, the box stays as it is. Raises UserError if nothing
-    is left.
+    """The tight box inside `aabb` around the possible cells, and the possible cells of a grid over this box.
+
+    Without masks the box stays as it is. So it does if space is unbounded, because the box is only the middle of the
+    scene then. Raises UserError if no cell is possible.
     """
     if masks is not None and not unbounded:
         held = possible_cells(cameras, masks, aabb, size).nonzero()  # z, y, x

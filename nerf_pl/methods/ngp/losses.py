@@ -1,7 +1,7 @@
-"""What the hash-grid method learns from, beside the error of the colours.
+"""The losses of the hash-grid method beside the error of the colours.
 
-Each loss is one function here, which adds its part to the `ops.Target` of a step; its formula is the function of the
-same name in `ops.hash_field.losses`, its weight the option of the same name.
+A loss is one function here, which adds its part to the `ops.Target` of a step. Its formula is the function of the same
+name in `ops.hash_field.losses`. Its weight is the option of the same name.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from nerf_pl.types import Samples
 
 
 def distortion(target: Target, samples: Samples, stride: Stride, options: NGPOptions) -> Target:
-    """Gather what a ray sees in one place: places are lengths that grow by as much with every step."""
+    """Concentrate the weights of a ray in one place. Places are lengths that grow equally with every step."""
     weight = known(options.distortion)
     if not weight:
         return target
@@ -24,7 +24,7 @@ def distortion(target: Target, samples: Samples, stride: Stride, options: NGPOpt
 
 
 def smoothness(target: Target, samples: Samples, stride: Stride, options: NGPOptions) -> Target:
-    """Make the eight entries around a point alike."""
+    """Draw the eight entries around a point together."""
     return replace(target, smoothness=known(options.smoothness))
 
 
@@ -32,5 +32,5 @@ LOSSES = (distortion, smoothness)
 
 
 def noisy(samples: Samples, noise: Float[Tensor, "N"], options: NGPOptions) -> Samples:
-    """Samples whose density is multiplied by exp(density_noise * noise): it enters as its product with dt."""
+    """Samples whose density is multiplied by exp(density_noise * noise): dt changes, as only their product matters."""
     return replace(samples, dt=samples.dt * (known(options.density_noise) * noise).exp())

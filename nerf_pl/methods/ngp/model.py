@@ -1,4 +1,4 @@
-"""The hash-grid method: a field over a box, and rays that skip what is empty."""
+"""The hash-grid method: a field over a box, and rays that skip empty cells."""
 
 import itertools
 from typing import ClassVar
@@ -24,18 +24,19 @@ from nerf_pl.scenes import Scene
 from nerf_pl.types import Background, Batch, Pixels, Rays
 
 UPDATE_EVERY = 16  # steps between two updates of the occupancy grid
-ROOM = 2**16  # samples at a time in rendering, at least
-STOP = 1e-3  # share of the light with which a ray ends in rendering
-CPU_MASKS = 20  # views whose masks tell a CPU where the scene is
+ROOM = 2**16  # the least number of samples at a time in rendering
+STOP = 1e-3  # a ray ends in rendering if less than this share of its light is left
+CPU_MASKS = 20  # a CPU fits the box to about this many views
 MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # widths of the networks that the kernels hold on chip
 AHEAD = (0.0, 0.0, -1.0)  # the direction along which lengths in normalised device coordinates are compared
 
 
 class NGP(nn.Module):
-    """A hash-grid field behind an occupancy grid, after Instant-NGP (Mueller et al. 2022); see `methods.Model`.
+    """A hash-grid field with an occupancy grid, after Instant-NGP (Mueller et al. 2022); see `methods.model.Model`.
 
-    options: complete, so that no size is None. seed: of the random numbers of a training step; those of the occupancy
-    grid take `grid_seed`, so that processes that train together draw different pixels and keep the same grid.
+    options: complete, so no size is None. seed: of the random numbers of a training step. grid_seed: of the random
+    numbers of the occupancy grid. Processes that train together have different seeds, so they draw different pixels.
+    They have one grid_seed, so they keep the same grid.
     """
 
     precrop_steps: ClassVar[int] = 0
@@ -64,7 +65,7 @@ class NGP(nn.Module):
         kind = {"unbounded": known(o.unbounded), "extended": known(o.extended), "detail": known(o.seen_detail)}
         self.occupancy = OccupancyGrid(box, known(o.cells), backend, **kind)
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
-        # rays that the next step takes, and that the last one had room for
+        # rays that the next step takes, and rays that found room in the last step
         self.register_buffer("active", torch.full((1,), max(self.samples // 64, 64), dtype=torch.int32))
         self.register_buffer("kept", torch.ones(1, dtype=torch.int32))
         self.register_buffer("least", torch.full((1,), 1e-9))  # see `ops.Target`
@@ -77,17 +78,17 @@ class NGP(nn.Module):
 
     @property
     def can_be_captured(self) -> bool:
-        """Kernels fill a fixed number of samples; in plain PyTorch the sizes of tensors follow from values."""
+        """Kernels fill a fixed number of samples. In plain PyTorch the sizes of tensors depend on values."""
         return self.backend.march != "reference"
 
     def _measure(self) -> None:
-        """How rays step follows from the scene's box."""
+        """Derive the steps of rays from the box."""
         low, high = self.occupancy.aabb.unbind(0)
         self.stride = self.occupancy.stride(float((high - low).norm()) / known(self.options.march_steps))
 
     def fit(self, scene: Scene, keep_box: bool = False) -> None:
-        """Take the box, and the cells that can hold something, from the cameras and masks of a scene; see
-        `hull.scene_box`. A CPU looks at the masks of some views alone, for time's sake."""
+        """Fit the box and the possible cells to the cameras and masks of a scene; see `hull.scene_box`. To save time, a
+        CPU uses only some of the views."""
         grid, device = self.occupancy, self.occupancy.aabb.device
         self.ndc = scene.ndc
         if scene.ndc is not None:  # the box is as tight as the cameras' frusta
@@ -110,8 +111,8 @@ class NGP(nn.Module):
     def before_step(self, step: int) -> None:
         """Update the occupancy grid, every 16 steps.
 
-        The grid is the same in all processes that train together. Which of its cells count as visible differs, since
-        each process marks what its own rays have seen.
+        All processes that train together have the same grid. Their visible cells differ, because each process marks the
+        cells that its own rays reach.
         """
         self.occupancy.forget_shown()
         if step % UPDATE_EVERY:
@@ -126,11 +127,11 @@ class NGP(nn.Module):
         self.occupancy.update(density, numbers, march_step=self.stride.step, turn=turn, since=since)
 
     def batch_limit(self) -> int | None:
-        """In plain PyTorch a ray that does not fit into the budget is still drawn."""
+        """Plain PyTorch also draws rays that do not fit into the budget, so fewer rays save work there."""
         return None if self.can_be_captured else int(1.5 * int(self.active)) + 1
 
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Mean squared error of the pixels whose rays the sample budget has room for, twice: to lower and to report."""
+        """The mean squared error of the pixels whose rays found room in the budget, twice: the loss and the error."""
         grid, rays, o = self.occupancy, batch.rays, self.options
         jitter = uniform(self.seed, self.step, Stream.JITTER, (len(rays),), backend=self.backend)
         budget = Budget(self.samples, self.active, self.kept, grid.visible, grid.detail)
@@ -148,7 +149,7 @@ class NGP(nn.Module):
         return loss, loss.detach()
 
     def make_optimizer(self, options: OptimOptions) -> torch.optim.Optimizer:
-        """An Adam of its own kind, see `GridAdam`."""
+        """See `GridAdam`."""
         field, rate = self.field, known(self.options.network_rate)
         copies: dict[Tensor, Tensor] = {} if field.values is None else {field.table: field.values}
         how = {"lr": options.lr, "weight_decay": options.weight_decay, "network_rate": rate, "backend": self.backend}
@@ -160,25 +161,25 @@ class NGP(nn.Module):
         optimizer.prepare()
 
     def counts(self, optimizer: torch.optim.Optimizer) -> Float[Tensor, "2"] | None:
-        """Rays that the last step had room for, and steps that were left out."""
+        """Rays that found room in the last step, and the number of skipped steps."""
         assert isinstance(optimizer, GridAdam)
         return torch.stack([self.kept[0].to(torch.float32), optimizer.skipped])
 
     def samples_in(self, rays: int) -> int:
-        """The budget, or less if there were rays too few to fill it."""
+        """The budget, or less if there were too few rays to fill it."""
         return int(self.samples * min(rays / max(int(self.active), 1), 1))
 
     # ---- evaluation --------------------------------------------------------------------------------------------------
 
     def render(self, rays: Rays, background: Background) -> Pixels:
-        """Pixels of one level. Samples are asked for a few at a time, and a ray ends where little light is left."""
+        """Pixels of one level. A ray takes a few samples at a time and ends when little of its light is left."""
         grid, backend = self.occupancy, self.backend
         shown, room = grid.shown(), max(4 * len(rays), ROOM)
         way = ops.advance(rays, shown.bits, grid.aabb, grid.through_shown(self.stride), room, backend=backend)
         view = ops.spherical_harmonics(rays.viewdirs, backend=backend)
         first = len(way.passes)
         for turn, k in enumerate(itertools.chain(way.passes, itertools.repeat(way.passes[-1]))):
-            if turn >= first and not way.left():  # it waits for the device, so ask late
+            if turn >= first and not way.left():  # `left` waits for the device, so it is called late
                 break
             unit, ray_ids, count = way.fill(k)
             sigma, rgb = ops.hash_field(grid.moved(unit), view, ray_ids, self.field.weights, count, backend=backend)
@@ -187,8 +188,8 @@ class NGP(nn.Module):
 
     @torch.no_grad()
     def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """Density per world length, as evaluation shows it. In normalised device coordinates it is that seen along -z.
-        Without a gradient."""
+        """Density per world length, as evaluation shows it, without a gradient. In normalised device coordinates it is
+        the density along -z."""
         unit, scale = self._place(xyz, xyz.new_tensor(AHEAD).expand_as(xyz))
         moved = self.occupancy.moved(unit)
         return ops.hash_density(moved, self.field.weights, backend=self.backend) * scale
@@ -215,8 +216,8 @@ class NGP(nn.Module):
     def _place(
         self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]
     ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
-        """World points in the unit cube, and what to multiply the field's density with there: 0 where evaluation shows
-        nothing."""
+        """World points in the unit cube, and the factor from the field's density to density per world length. It is 0
+        where evaluation shows nothing."""
         lengths = torch.ones_like(xyz[:, 0])
         if self.ndc is not None:
             xyz, lengths = ndc_points(xyz, self.ndc), ndc_scale(xyz, dirs, self.ndc)
@@ -224,7 +225,7 @@ class NGP(nn.Module):
         return unit, lengths * self.occupancy.shows(unit) / self.stride.side / shrunk
 
     def _trained_density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """Density at points of the model's space, wherever they lie, for the occupancy grid."""
+        """Density at all points of the model's space, also where evaluation shows nothing, for the occupancy grid."""
         unit, shrunk = self.occupancy.unit(xyz)
         return ops.hash_density(unit, self.field.weights, backend=self.backend) / self.stride.side / shrunk
 

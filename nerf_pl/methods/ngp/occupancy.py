@@ -1,4 +1,4 @@
-"""Where there is something: a grid that follows the density."""
+"""The occupancy grid, which follows the density of the field."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,20 +12,20 @@ from nerf_pl.methods.ngp.visibility import Shown, bits_at, cell_numbers, moved, 
 from nerf_pl.ops import Backend, Budget, March, Stride, contract, march, pack_bits
 from nerf_pl.types import Rays
 
-THRESHOLD = 0.01  # share of the light that an occupied cell takes, at least, in one step of the march
-PART = {"cuda": 2**19, "cpu": 2**14}  # cells at which one update asks for the density, at most
-WHOLE = 16  # the first updates ask at all cells
-DECAY = 0.95  # of the densities found, in an update
+THRESHOLD = 0.01  # least share of the light that an occupied cell takes in one step of the march
+PART = {"cuda": 2**19, "cpu": 2**14}  # most cells at which one update asks for the density
+WHOLE = 16  # the first updates, which ask at all cells
+DECAY = 0.95  # of the stored densities, at each update
 CONE = 1 / 256  # step over distance, where steps of an unbounded space grow (Mueller et al. 2022, appendix E.1)
 
 
 class OccupancyGrid(nn.Module):
-    """A grid of size^3 cells over a box, each with the density last seen in it (Mueller et al. 2022, appendix E.2).
+    """A grid of size^3 cells over a box, each with a density of its own (Mueller et al. 2022, appendix E.2).
 
-    A cell is occupied if light would lose more than THRESHOLD of itself within a step of the march. `possible` cells
-    are those that may ever be occupied: cells where no camera looks, or where the masks leave nothing, may not.
-    unbounded: the box is the middle of all of space, see `ops.contract`. detail, extended: what evaluation shows, see
-    `visibility.what_shows`.
+    A cell is occupied if one step of the march in it would take more than THRESHOLD of the light. Only `possible` cells
+    can be occupied; a cell is not possible if no camera sees it or if the masks exclude it.
+    unbounded: the box is the middle of all of space, see `ops.contract`. detail, extended: decide what evaluation
+    shows, see `visibility.what_shows`.
     """
 
     aabb: Tensor
@@ -53,7 +53,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("aabb", aabb.to(torch.float32))
         self.register_buffer("density", torch.zeros(size**3))
         self.register_buffer("bits", torch.full((size**3 // 32,), -1, dtype=torch.int32))
-        # the last step in which light reached a part of a cell; the parts of a cell come one after the other
+        # the last step in which light reached each part of a cell; the parts of a cell are adjacent
         self.register_buffer("seen", torch.zeros((size * detail) ** 3, dtype=torch.int32))
         self.register_buffer("visible", torch.full((size**3 // 32,), -1, dtype=torch.int32))
         self.register_buffer("possible", torch.ones(size**3, dtype=torch.bool))
@@ -62,7 +62,7 @@ class OccupancyGrid(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: module._changed())
 
     def restrict(self, possible: Bool[Tensor, "G G G"]) -> None:
-        """Only these cells, indexed [z, y, x], may be occupied from now on; all of them are until the next update."""
+        """Let only these cells, indexed [z, y, x], be occupied from now on. All of them are, until the next update."""
         self.possible.copy_(possible.reshape(-1))
         self.bits.copy_(pack_bits(self.possible))
         self.visible.copy_(self.bits)
@@ -74,14 +74,14 @@ class OccupancyGrid(nn.Module):
     # ---- space -------------------------------------------------------------------------------------------------------
 
     def stride(self, step: float) -> Stride:
-        """Steps of this world length; those of an unbounded space grow with the distance."""
-        side = float((self.aabb[1] - self.aabb[0]).max())  # waits for a GPU, so ask once
+        """Steps of this world length. In an unbounded space they grow with the distance."""
+        side = float((self.aabb[1] - self.aabb[0]).max())  # waits for a GPU, so it is read once
         return Stride(step, self.size, side, step / CONE if self.unbounded else None)
 
     def unit(self, xyz: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"] | float]:
-        """World points in the unit cube, and by how much lengths there have shrunk.
+        """World points in the unit cube, and the factor by which lengths have shrunk there.
 
-        The longest side of the box fills the cube, or half of it where space is unbounded.
+        The longest side of the box fills the cube, or half of it if space is unbounded.
         """
         if self.unbounded:
             return contract(xyz, self.aabb)
@@ -100,26 +100,26 @@ class OccupancyGrid(nn.Module):
     # ---- what evaluation shows ---------------------------------------------------------------------------------------
 
     def shown(self) -> Shown:
-        """What evaluation shows; kept until training goes on."""
+        """What evaluation shows. It is kept until training continues."""
         if self._shown is None:
             self._shown = what_shows(self._occupied(), self.seen, self.size, self.detail, self.extended)
         return self._shown
 
     def forget_shown(self) -> None:
-        """Training goes on: light will reach other cells."""
+        """Call this when training continues, since light will reach other cells."""
         self._shown = None
 
     def through_shown(self, stride: Stride) -> Stride:
-        """The same steps through the grid that `shown` speaks of."""
+        """The same steps, through the grid of `shown`."""
         return replace(stride, size=self.shown().size)
 
     def moved(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """Points of the unit cube, to where evaluation asks the field for them."""
+        """The points at which evaluation asks the field in place of these points of the unit cube."""
         source = self.shown().source
         return unit if source is None else moved(unit, source, self.size, self.span)
 
     def shows(self, unit: Float[Tensor, "N 3"]) -> Bool[Tensor, "N"]:
-        """Whether evaluation shows what lies at these points of the unit cube."""
+        """Whether evaluation shows the field at these points of the unit cube."""
         shown = self.shown()
         place = unit / self.span
         inside = ((place >= 0) & (place <= 1)).all(1)
@@ -138,21 +138,21 @@ class OccupancyGrid(nn.Module):
         turn: int,
         since: int,
     ) -> None:
-        """Ask for the density at a random point of possible cells, and set the bits.
+        """Ask for the density at a random point of each possible cell, and set the bits.
 
-        Once the field has formed, a part of the cells in turn will do. What was found before fades by DECAY, so that a
-        cell whose random point missed the surface stays for some updates. A cell is visible if light reached a sample
-        in it in a training step after `since`.
-        density: world points to densities. uniform: a number n to n random numbers in [0, 1). turn: of the updates.
+        After the first updates, each update asks at a part of the cells in turn. A stored density fades by DECAY, so a
+        cell whose random point misses the surface stays occupied for some updates. A cell is visible if light reached a
+        sample in it in a training step after `since`.
+        density: maps world points to densities. uniform: gives n random numbers in [0, 1). turn: number of the update.
         """
         cells, n_parts = self._due(turn)
         n, size = len(cells), self.size
         place = torch.stack([cells % size, cells // size % size, cells // size**2], 1)
         xyz, shrunk = points_of((place + uniform(3 * n).view(n, 3)) / size, self.aabb, self.unbounded)
-        sigma = density(xyz) * shrunk  # steps are as much longer there
+        sigma = density(xyz) * shrunk  # steps are longer there by the same factor
         self.density[cells] = torch.maximum(self.density[cells] * DECAY, sigma)
         found = self.density[self._possible_cells()] if n_parts > 1 else self.density[cells]
-        # a field that has not formed yet is thin everywhere: no more than the mean is asked of a cell
+        # a field that has not formed yet is thin everywhere, so the threshold is never above the mean
         least = torch.clamp(found.mean(), max=THRESHOLD / march_step) if n else self.density.new_zeros(())
         occupied = (self.density > least) & self.possible
         self.bits.copy_(pack_bits(occupied))
@@ -161,7 +161,7 @@ class OccupancyGrid(nn.Module):
         self._shown = None
 
     def _due(self, turn: int) -> tuple[Tensor, int]:
-        """The cells at which an update asks for the density, and into how many parts all of them are divided."""
+        """The cells at which an update asks for the density, and the number of parts that all cells form."""
         cells = self._possible_cells()
         n_parts = -(-len(cells) // PART["cpu" if cells.device.type == "cpu" else "cuda"])
         n_parts = min(n_parts, 1) if turn < WHOLE and len(cells) <= PART["cuda"] else n_parts

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from nerf_pl.ops import AdamStep, Backend, adam
 
-WARM_UP = 100  # steps over which the learning rate rises: at once, a white ground drives all density away (docs/log.md)
-SETTLED = 10_000  # steps over which the networks come to their own rate: short trainings want the higher one
+WARM_UP = 100  # steps of rising learning rate: without them a white ground drives all density away (docs/log.md)
+SETTLED = 10_000  # steps over which the networks' rate falls: short trainings profit from the higher one (docs/log.md)
 BETAS, EPS = (0.9, 0.99), 1e-15  # of Instant-NGP
 
 
 class GridAdam(torch.optim.Optimizer):
-    """Adam for a hash grid and the networks behind it, as Instant-NGP has it (Mueller et al. 2022, appendix E.1).
+    """Adam for a hash grid and its networks, as in Instant-NGP (Mueller et al. 2022, appendix E.1).
 
-    Entries of the tables that a step did not touch stay as they are, and the networks decay by weight_decay. The
-    learning rate rises to `lr` over the first WARM_UP steps. That of the networks falls to network_rate times it over
-    the first SETTLED steps. A step whose gradients are not finite is left out and counted in `skipped`.
-    copies: half-precision copies of parameters, kept up to date.
+    An entry of a table that a step did not touch stays as it is. weight_decay applies to the networks alone. The
+    learning rate rises to `lr` over the first WARM_UP steps. The factor of the networks falls from 1 to network_rate
+    over the first SETTLED steps. A step whose gradients are not finite is skipped and counted in `skipped`.
+    copies: half-precision copies of parameters, which each step updates.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class GridAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step. Returns what closure returned."""
+        """One step. Returns the result of closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # a sample's bad number reaches the gradient of a network's weight, which sums over all samples
+        # the gradient of a network's weight sums over all samples, so a number that is not finite shows in it
         sums = [p.grad.sum() for p in self.param_groups[0]["params"] if p.grad is not None]
         ok = torch.stack(sums).sum().isfinite().to(torch.float32)
         self.skipped = self.skipped + (1 - ok)

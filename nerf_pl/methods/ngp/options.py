@@ -1,4 +1,4 @@
-"""Options of the hash-grid method, and the sizes of what is left to the device and to the kind of scene."""
+"""Options of the hash-grid method, and their values for each device and kind of scene."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -16,7 +16,7 @@ from nerf_pl.options.ranges import (
     between,
 )
 
-# bounds of sizes: so that places in the grids fit 32-bit numbers, and a mistyped size does not ask for terabytes
+# bounds of sizes: indices in the grids must fit 32-bit numbers, and a mistyped size must not ask for terabytes
 CELLS = Range(lambda value: 32 <= value <= 512 and value % 32 == 0, "give a multiple of 32, 32 to 512")
 MOST_RAYS = 64
 MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
@@ -24,7 +24,7 @@ MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
 
 @dataclass(frozen=True)
 class NGPOptions:
-    """By default (None) a size follows from the device and the kind of scene."""
+    """If an option is None, its value follows from the device and the kind of scene."""
 
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS] = None
     """Levels of the hash grid."""
@@ -53,13 +53,13 @@ class NGPOptions:
     samples: Annotated[int | None, between(128, 2**24)] = None
     """Samples per training step. The number of rays follows from it, up to batch_size."""
     unbounded: Annotated[bool | None, SHAPES_WEIGHTS] = None
-    """Go on beyond the scene's box, in ever larger cells. By default where the scene does."""
+    """Continue beyond the scene's box, in ever larger cells. By default if the scene does."""
     extended: bool | None = None
-    """Show in cells that no training view looked into what is nearest to them. By default for photos."""
+    """In cells that no training view saw, show the content of the nearest cell that one did. By default for photos."""
     distortion: Annotated[float | None, at_least(0)] = None
-    """Weight of the loss against floaters, which gathers what a ray sees in one place (Barron et al. 2022)."""
+    """Weight of the distortion loss, which concentrates a ray's weights and removes floaters (Barron et al. 2022)."""
     smoothness: Annotated[float | None, at_least(0)] = None
-    """Weight of the loss that makes the eight entries around a point alike."""
+    """Weight of the loss that draws the eight entries around a point together."""
     density_noise: Annotated[float | None, at_least(0)] = None
     """Standard deviation of noise on the density's logarithm while training."""
     network_rate: Annotated[float | None, POSITIVE] = None
@@ -69,7 +69,7 @@ class NGPOptions:
     """Rays whose mean makes up a pixel, in evaluation and in the second half of a training, after 20,000 steps. Before
     that, one ray passes through the middle of each pixel."""
     random_background: bool = True
-    """Train in front of random colours, so that empty space must be learned to be empty."""
+    """Train in front of random colours, so that the field must learn which space is empty."""
     grad_share: Annotated[float | None, SHARE] = None
     """Largest share of the samples that a backward pass visits, drawn by the size of their gradients. 1 visits all."""
 
@@ -97,7 +97,7 @@ Value = TypeVar("Value")
 
 
 def known(value: Value | None) -> Value:
-    """A size that `complete` has filled in. Raises ValueError where it was not asked to."""
+    """A value that `complete` has filled in. Raises ValueError if it is None."""
     if value is None:
         raise ValueError("a size is still left to the device: call `complete` first")
     return value
@@ -130,25 +130,25 @@ PHOTOS: dict[str, dict[str, float]] = {
         "finest_resolution": 512, "march_steps": 256, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5,
     },
 }  # fmt: skip
-"""What differs where a scene has no box around it but goes on to the horizon."""
+"""Values that differ for photos: scenes without a box around them."""
 ONE_SIDE: dict[str, dict[str, float]] = {"cuda": {"smoothness": 3e-3}, "cpu": {"smoothness": 3e-3, "horizon": 1024}}
-"""What differs further for photos from one side: few views leave much to be made up."""
+"""Values that differ further for photos from one side: few views leave much of the field undetermined."""
 LONG_SECONDS = 120.0
 LONG: dict[str, float] = {"march_steps": 1536, "samples": 2**19}
-"""What differs on a GPU, in a box, for trainings from LONG_SECONDS on: more time with the sizes above wins next to
-nothing (docs/log.md)."""
+"""Values that differ on a GPU, in a box, for trainings from LONG_SECONDS on: with the values above, more time wins next
+to nothing (docs/log.md)."""
 SMALL_CHIP: dict[str, float] = {"colour_hidden": 64}
-"""What differs on a GPU whose multiprocessors have no room for the gradients of a wider network: with 128 they take
-132 KB (160 on Hopper), with 64 they take 58 KB, and consumer GPUs have 99 KB."""
-ROOMY = ((8, 0), (9, 0), (10, 0), (10, 3))  # compute capabilities of the others: Ampere to Blackwell in data centres
-SECONDS, ONE_SIDE_SECONDS = 60.0, 20.0  # of training, where no length is asked for
-EPOCHS = 16.0  # of a training, for schedules to count in, where epochs are not its length
+"""Values that differ on GPUs with little on-chip memory. The gradients of a network of width 128 take 132 KB (160 on
+Hopper), those of width 64 take 58 KB. Consumer GPUs have 99 KB (docs/log.md)."""
+ROOMY = ((8, 0), (9, 0), (10, 0), (10, 3))  # compute capabilities with enough: Ampere to Blackwell in data centres
+SECONDS, ONE_SIDE_SECONDS = 60.0, 20.0  # of training, if no length is given
+EPOCHS = 16.0  # that schedules count, if seconds or steps set the length of a training
 
 
 def complete(config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
-    """The options with all that is left to the device ("cuda" or "cpu") and to the kind of scene filled in.
+    """The options, with every None filled in for the device ("cuda" or "cpu") and the kind of scene.
 
-    unbounded: the scene goes on beyond its box. ndc: its photos were taken from one side.
+    unbounded: the scene continues beyond its box. ndc: its photos were taken from one side.
     """
     asked, train = config.model, config.train
     assert isinstance(asked, NGPOptions)

@@ -1,7 +1,4 @@
-"""What evaluation shows of a scene: no more than light has reached in training.
-
-Of the rest the field says nothing but noise.
-"""
+"""What evaluation shows of a scene: only what light reached in training. Elsewhere the field is noise."""
 
 from dataclasses import dataclass
 
@@ -12,15 +9,15 @@ from torch import Tensor
 
 from nerf_pl.ops import pack_bits
 
-ENOUGH = 2000  # steps, after which the rays of half of them have found what can be seen
-WINDOW = 20_000  # steps whose rays find it in any case
+ENOUGH = 2000  # steps; the rays of the second half of them reach all that is visible
+WINDOW = 20_000  # steps; their rays reach it in any case (docs/log.md)
 
 
 @dataclass(frozen=True)
 class Shown:
     """Bits of a grid of size^3 cells that rays march through in evaluation.
 
-    source: (G^3,) for each cell of the occupancy grid the one whose content stands in it; None: each its own.
+    source: (G^3,) for each cell of the occupancy grid the cell whose content it shows. None: each shows its own.
     """
 
     bits: Int[Tensor, "W"]
@@ -29,11 +26,11 @@ class Shown:
 
 
 def what_shows(occupied: Bool[Tensor, "N"], seen: Int[Tensor, "M"], size: int, detail: int, extended: bool) -> Shown:
-    """What there is to show of the occupied cells of a grid of size^3.
+    """What evaluation shows of the occupied cells of a grid of size^3.
 
-    seen: the last training step in which light reached each part of a cell, of which each has detail^3, those of a cell
-    one after the other. extended: a cell that light did not reach shows what the nearest one does that it reached;
-    otherwise such parts of cells are empty.
+    seen: the last training step in which light reached each part of a cell. A cell has detail^3 parts, which are
+    adjacent. extended: a cell that light did not reach shows the content of the nearest cell that light did reach.
+    Otherwise the parts that light did not reach are empty.
     """
     lit = was_lit(seen, extended).view(-1, detail**3)
     if extended:
@@ -45,11 +42,11 @@ def what_shows(occupied: Bool[Tensor, "N"], seen: Int[Tensor, "M"], size: int, d
 
 
 def was_lit(seen: Int[Tensor, "M"], ever: bool) -> Bool[Tensor, "M"]:
-    """Parts of cells that light has reached. All count while the training is too short to have found them all.
+    """Parts of cells that light has reached. In a training too short to reach them all, all of them count.
 
-    ever: at any time. Cells far away are reached by few rays, and the content of another cell in their place shows more
-    than their own noise. Otherwise light must have come in the second half of the training so far, or in its last
-    WINDOW steps if that is less: before that, it shines through what is yet to form.
+    ever: light counts at any time, because few rays reach cells far away. Otherwise light counts only in the second
+    half of the training so far, and only in its last WINDOW steps if the half is longer. Earlier light does not count:
+    it shone through surfaces that had not formed yet.
     """
     last = int(seen.max())
     if last < (1 if ever else ENOUGH):
@@ -58,8 +55,8 @@ def was_lit(seen: Int[Tensor, "M"], ever: bool) -> Bool[Tensor, "M"]:
 
 
 def nearest(known: Bool[Tensor, "G G G"]) -> Int[Tensor, "G G G"]:
-    """For each cell [z, y, x] the number of the nearest known one, by steps along the axes: itself if it is known.
-    Without a known cell each stands for itself.
+    """For each cell [z, y, x] the number of the nearest known cell, by steps along the axes. A known cell is its own
+    nearest. Without any known cell, each cell is its own.
     """
     size = len(known)
     own = torch.arange(size**3, device=known.device).view(known.shape)
@@ -89,7 +86,7 @@ def bits_at(bits: Int[Tensor, "W"], cells: Int[Tensor, "N"]) -> Bool[Tensor, "N"
 def moved(
     unit: Float[Tensor, "N 3"], source: Int[Tensor, "M"], size: int, span: Float[Tensor, "3"]
 ) -> Float[Tensor, "N 3"]:
-    """Points of the unit cube, each at the same place in the cell that stands in for its own.
+    """Points of the unit cube, each moved to the same place in the cell that replaces its own.
 
     span: the sides of the grid in the unit cube.
     """
