@@ -14,9 +14,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save_file
 
-from nerf_pl.checkpoints import AtomicCheckpointIO, read_checkpoint
+from nerf_pl.checkpoints import read_checkpoint
 from nerf_pl.checkpoints.files import duplicate
 from nerf_pl.errors import UserError
+from nerf_pl.training.checkpoint_io import AtomicCheckpointIO
 
 
 def weights() -> dict[str, torch.Tensor]:

@@ -201,9 +201,14 @@ def test_evaluation_puts_the_mode_back(was_training):
     with evaluating(model):
         assert not model.training
     assert model.training == was_training
-    with pytest.raises(RuntimeError, match="in the middle"), evaluating(model):
-        assert not model.training
-        raise RuntimeError("in the middle")
+
+    def fail():
+        with evaluating(model):
+            assert not model.training
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
     assert model.training == was_training
 
     for picture in (render_view, lambda *given: render_lattice(given[0], given[1], 2, given[2])):

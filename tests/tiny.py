@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from nerf_pl.checkpoints import AtomicCheckpointIO
 from nerf_pl.cli import main
 from nerf_pl.methods import METHODS
 from nerf_pl.methods.model import Model
@@ -17,6 +16,7 @@ from nerf_pl.methods.ngp.options import NGPOptions
 from nerf_pl.options import Config
 from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.checkpoint_io import AtomicCheckpointIO
 
 PROJECT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from nerf_pl.cli.flags import Flags, Plain
 from nerf_pl.methods import CLASSIC
-from nerf_pl.methods.nerf.options import NeRFOptions
-from nerf_pl.options import Config, DataOptions, OptimOptions, RunFolders, TrainOptions
+from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class ClassicTrain:
     overwrite: Plain[bool] = False
     """Start again, over an earlier run of the same name."""
     data: Flags[DataOptions] = field(default_factory=lambda: CLASSIC.data)
-    model: Flags[NeRFOptions] = field(default_factory=NeRFOptions)
+    model: Flags[ModelOptions] = CLASSIC.model
     optim: Flags[OptimOptions] = field(default_factory=lambda: CLASSIC.optim)
     train: Flags[TrainOptions] = field(default_factory=lambda: CLASSIC.train)
 

@@ -1,17 +1,30 @@
 """How options of commands are typed."""
 
+from dataclasses import field, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import tyro
+
+from nerf_pl.options import Config
 
 if TYPE_CHECKING:
     import torch
 
+Command = TypeVar("Command")
 Flags = tyro.conf.OmitArgPrefixes  # --lr, without the name of the dataclass that it is in
 Plain = tyro.conf.FlagCreatePairsOff  # --resume, without a --no_resume
 Position = tyro.conf.Positional[Path]
 RUNS = Path("runs")
+
+
+def with_model(command: type[Command], preset: Config) -> type[Command]:
+    """The command whose field `model` has the options of the preset's method, and its defaults."""
+    kind = type(preset.model)
+    model = ("model", Flags[kind], field(default_factory=lambda: preset.model))
+    made = make_dataclass(command.__name__, [model], bases=(command,), frozen=True)
+    made.__doc__ = command.__doc__
+    return made
 
 
 def device_of(num_gpus: int) -> "torch.device":

@@ -12,13 +12,13 @@ from nerf_pl.cli.classic_eval import ClassicEval
 from nerf_pl.cli.classic_train import ClassicTrain
 from nerf_pl.cli.demo import Demo
 from nerf_pl.cli.eval import Eval
-from nerf_pl.cli.flags import RUNS
+from nerf_pl.cli.flags import RUNS, with_model
 from nerf_pl.cli.import_ import Import
 from nerf_pl.cli.prepare import Prepare
 from nerf_pl.cli.render import Render
 from nerf_pl.cli.train import Train, train_command, train_defaults
 from nerf_pl.errors import UserError
-from nerf_pl.methods import DEFAULT, METHODS, method_of, read_settings
+from nerf_pl.methods import CLASSIC, DEFAULT, METHODS, method_of, read_settings
 from nerf_pl.options import Config, RunFolders
 
 
@@ -33,7 +33,7 @@ COMMANDS: dict[str, type] = {
     "train": train_command(DEFAULT), "eval": Eval, "render": Render, "demo": Demo, "prepare": Prepare, "import": Import,
     "bench": Bench,
 }  # fmt: skip
-CLASSIC: dict[str, type] = {"train.py": ClassicTrain, "eval.py": ClassicEval}
+CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
 DESCRIPTION = (
     "Neural radiance fields: learn a scene from posed photos, see it from anywhere. "
     "Start with `nerf demo`, or `nerf train SCENE_DIR`; then `nerf eval RUN` and `nerf render RUN`."
@@ -47,8 +47,8 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Command:
     With --resume, an option that is not typed has the value that the run was started with.
     """
     argv = ["--spheric" if word == "--spheric_poses" else word for word in argv]  # classic, in full
-    if program in CLASSIC:
-        command = _parse(CLASSIC[program], program, argv)
+    if program in CLASSIC_COMMANDS:
+        command = _parse(CLASSIC_COMMANDS[program], program, argv)
         return _resumed(command, program, argv) if isinstance(command, ClassicTrain) else command
     if argv[:1] == ["train"]:
         return _parse_train("nerf train", argv[1:])

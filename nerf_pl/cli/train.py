@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from nerf_pl.cli.flags import RUNS, Flags, Plain, Position
+from nerf_pl.cli.flags import RUNS, Flags, Plain, Position, with_model
 from nerf_pl.methods import DEFAULT, METHODS
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
 
@@ -55,11 +55,7 @@ class Train:
 @cache
 def train_command(method: str) -> type[Train]:
     """The command with the options of a method."""
-    found = METHODS[method]
-    model = ("model", Flags[found.options], field(default_factory=lambda: found.preset.model))
-    made = dataclasses.make_dataclass("Train", [model], bases=(Train,), frozen=True)
-    made.__doc__ = Train.__doc__
-    return made
+    return with_model(Train, METHODS[method].preset)
 
 
 def train_defaults(preset: Config) -> Train:

@@ -23,8 +23,8 @@ from nerf_pl.console import console
 from nerf_pl.errors import UserError
 from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.methods import method_of
-from nerf_pl.options import Config, RunFolders, differing, to_dict
 from nerf_pl.ops import FAMILIES, choose
+from nerf_pl.options import Config, RunFolders, differing, to_dict
 from nerf_pl.scenes import Scene, available_splits
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
