@@ -17,7 +17,7 @@ STRIDES = {"box": Stride(0.25, 32, 2.0), "without end": Stride(0.25, 32, 2.0, li
 
 def target() -> Target:
     one = torch.ones(1, dtype=torch.int32)
-    return Target(torch.rand(2, 3), torch.rand(2, 3), one, one, one, one, torch.ones(1), share=0.5)
+    return Target(torch.rand(2, 3), torch.rand(2, 3), one, one.repeat(6), one, one, torch.ones(1), share=0.5)
 
 
 def samples() -> Samples:
@@ -89,7 +89,7 @@ def test_they_change_what_is_learned_and_not_the_error_that_is_told():
             model.field.table.mul_(1e4)
         loss, error = model.loss(batch)
         loss.backward()
-        found[name] = float(loss), float(error), model.field.table.grad
+        found[name] = loss.item(), error.item(), model.field.table.grad
     for name, (loss, error, grad) in found.items():
         assert loss == error
         assert (loss == found[""][0]) == (name != "density_noise")

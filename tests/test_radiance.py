@@ -27,7 +27,7 @@ def uniform(*shape: int, seed: int = 0) -> Tensor:
 def through_the_middle(n: int = RAYS, far: float = 6.0) -> Rays:
     """Rays from all around that pass near the origin."""
     directions = torch.nn.functional.normalize(uniform(n, 3) - 0.5, dim=1)
-    origins = 0.6 * (uniform(n, 3, seed=1) - 0.5) - 3 * directions
+    origins = 1.4 * (uniform(n, 3, seed=1) - 0.5) - 3 * directions
     return Rays(origins, directions, directions, torch.full((n,), 0.5), torch.full((n,), far))
 
 
@@ -67,7 +67,7 @@ def ngp(**options: object) -> NGP:
     grid.forget_shown()
     with torch.no_grad():
         torch.manual_seed(0)
-        model.field.table.uniform_(-1, 1)
+        model.field.table.uniform_(-2, 2)
     return model
 
 

@@ -16,7 +16,7 @@ from nerf_pl.methods.nerf.options import NeRFOptions
 from nerf_pl.ops import Backend, MLPLayout
 from nerf_pl.options import Config, OptimOptions
 from nerf_pl.randomness import Stream, normal, uniform
-from nerf_pl.rendering import over, render_samples
+from nerf_pl.rendering import RawField, over, render_samples
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Background, Batch, Pixels, Rays
 
@@ -138,7 +138,7 @@ class NeRF(nn.Module):
         return f"{ops.describe(self.backend, self.step.device)}, {precision}{fused}"
 
     @property
-    def _finest(self) -> MLPField:
+    def _finest(self) -> RawField:
         return self.fine or self.coarse
 
     def _uniform(self, stream: Stream, shape: tuple[int, ...]) -> Tensor:
