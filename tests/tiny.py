@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nerf_pl.checkpoints import AtomicCheckpointIO
+from nerf_pl.checkpoints import read_own_checkpoint
 from nerf_pl.cli import main
 from nerf_pl.methods import METHODS
 from nerf_pl.methods.model import Model
@@ -64,7 +64,7 @@ def batches(model: Model, scene: Scene, batch_size: int, precrop_steps: int = 0)
 
 def content(run: Path) -> dict:
     """The last checkpoint of a run."""
-    return AtomicCheckpointIO().load_checkpoint(run / "checkpoints" / "last.ckpt")
+    return read_own_checkpoint(run / "checkpoints" / "last.ckpt")
 
 
 def equal(a: object, b: object) -> bool:
