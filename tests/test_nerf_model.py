@@ -112,7 +112,10 @@ def test_noise_has_the_asked_for_spread():
     for raw in found:
         assert raw.mean() == pytest.approx(100, abs=5 * 3 / math.sqrt(n))
         assert raw.std() == pytest.approx(3.0, rel=5 / math.sqrt(2 * n))
-    assert abs(torch.corrcoef(torch.stack(found))[0, 1]) < 5 / math.sqrt(n)
+    # of the numbers, those in the same place: 3 samples to a coarse ray, and 4 to a fine one. Their sizes tell, since
+    # half of what makes up a normal number lies elsewhere when there are more of them
+    same = torch.stack([found[0][::4][: n // 4], found[1][::3][: n // 4]]).sub(100).square()
+    assert abs(torch.corrcoef(same)[0, 1]) < 5 / math.sqrt(n // 4)
 
 
 @pytest.mark.parametrize("perturb", [0.0, 0.5, 1.0])
