@@ -31,6 +31,19 @@ if SHAPES_CHECKED:
     manager.hook.should_instrument = lambda name: is_ours(name) and name not in KERNEL_MODULES
 
 
+def _take_any_module_for_a_model() -> None:
+    """Model and Renderer have data that a module keeps among its buffers, where Python 3.12 and newer do not look when
+    they check a protocol. pyright checks them; here a torch.nn.Module will do."""
+    from nerf_pl.methods.model import Model
+    from nerf_pl.rendering import Renderer
+
+    for protocol in (Model, Renderer):
+        protocol.register(torch.nn.Module)
+
+
+_take_any_module_for_a_model()
+
+
 def pytest_report_header() -> list[str]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, kernels in Triton's interpreter"
     return [

@@ -30,7 +30,9 @@ class Run:
         root = root or self.root
         if root is None:
             raise UserError("the run does not know its scene: give the scene's folder")
-        return load_split(self.config, root, split)
+        scene = load_split(self.config, root, split)
+        self.model.ndc = scene.ndc  # which a checkpoint of version 0.1.0 does not store
+        return scene
 
 
 def open_run(run: Path, device: torch.device, which: str = "last") -> Run:
