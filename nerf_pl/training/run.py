@@ -67,7 +67,10 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         _prepare_folders(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
         console.print(_describe(scene, val, root), markup=False)
     callbacks = [ProgressBar(), ImageLog(), checkpoints, Interrupt(folders.checkpoints)]
-    _fit(_trainer(accelerator, devices, folders.logs, val is not None, callbacks), system, folders.logs)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="GPU available but not used")  # the options say so
+        trainer = _trainer(accelerator, devices, folders.logs, val is not None, callbacks)
+    _fit(trainer, system, folders.logs)
     if rank > 0:
         sys.exit()  # this process was started to help train; the first process alone goes on
     return last
