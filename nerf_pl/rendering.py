@@ -134,8 +134,8 @@ def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
     first, *others = pixel_places(model.rays_per_pixel)
     with evaluating(model):
         rgb, depth, opacity = render_rays(model, view.rays(first), None, chunk)
-        rough = on_top(rgb, opacity, view.background).view(height, width, 3)
-        if others and len(pixels := edges(rough)):
+        pixels = edges(on_top(rgb, opacity, view.background).view(height, width, 3)) if others else rgb.new_empty(0)
+        if len(pixels):
             within = torch.tensor(others, device=rgb.device).repeat_interleave(len(pixels), 0)
             rays = view.rays((within[:, 0], within[:, 1]), pixels.repeat(len(others)))
             more = render_rays(model, rays, None, chunk)

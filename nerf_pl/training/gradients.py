@@ -39,6 +39,10 @@ class Gradients:
         self.error += error
         self.model.step += 1
 
+    def is_captured(self, rays_per_pixel: int) -> bool:
+        """Whether there is a graph for pixels of so many rays."""
+        return rays_per_pixel in self._graphs
+
     def capture(self, rays_per_pixel: int = 1) -> float:
         """Compile the kernels and, on a GPU, record the graph. Returns the seconds of a call. No weight moves."""
         with untouched(self.model):

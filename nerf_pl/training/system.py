@@ -24,6 +24,7 @@ from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 
 CHUNK_SECONDS = 0.4  # of steps without Lightning; logging, callbacks and the clock come between two chunks
 TIMED_PASSES, PASS_SECONDS = 4, 5.0  # a training that ends by the clock: most validations, least time between two
+FASTER = 4  # times, that later steps may be faster than the very first one
 LATE, LATE_STEPS = 0.5, 20_000  # share of a training, and steps; after both a pixel is the mean of several rays
 EPOCHS = 16.0  # that schedules count, if seconds or steps set the length of a training
 
@@ -148,7 +149,7 @@ class NeRFSystem(L.LightningModule):
     def _gets_late(self) -> bool:
         """Whether the training is long enough for pixels of several rays; see `_rays_per_pixel`."""
         seconds = self.config.train.seconds
-        by_time = math.inf if seconds is None else seconds / self.step_seconds
+        by_time = math.inf if seconds is None else FASTER * seconds / self.step_seconds
         return min(by_time, self.max_steps or math.inf) > LATE_STEPS
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
@@ -157,6 +158,9 @@ class NeRFSystem(L.LightningModule):
         optimizer = self._optimizer()
         steps = range(self.step, self.step + n_steps)
         with memory_advice(self.model):
+            late = self._rays_per_pixel()
+            if self.gradients.is_captured(1) and not self.gradients.is_captured(late):
+                self.gradients.capture(late)  # a training that turned out to be longer than it seemed
             take_steps(self.gradients, optimizer, steps, begin=self._begin, exchange=self._exchange_gradients)
             self.step = steps.stop
             error = self._mean(self._error(optimizer, n_steps))
