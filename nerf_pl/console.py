@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 _warned: set[str] = set()
 _lock = Lock()
 
@@ -20,7 +21,7 @@ def warn(line: str) -> None:
         if line in _warned:
             return
         _warned.add(line)
-    Console(stderr=True, soft_wrap=True).print(line, style="yellow", markup=False, highlight=False)
+    errors.print(line, style="yellow", markup=False)
 
 
 def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Generator[Item, None, None]:

@@ -25,9 +25,8 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     if code == 2 and os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(PATIENCE)  # the first process mostly reports the same error and ends this one
     if code == 2 or os.environ.get("LOCAL_RANK", "0") == "0":  # Ctrl-C reaches all processes; one reports it
-        from rich.console import Console
+        from nerf_pl.console import errors
 
-        errors = Console(stderr=True, highlight=False, soft_wrap=True)
         errors.print(f"{program}: {message}", markup=False, style="red" if code == 2 else None)
     sys.exit(code)
 

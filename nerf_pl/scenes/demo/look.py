@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
+from nerf_pl.ops.colour import linear
 from nerf_pl.scenes.demo import shapes
 from nerf_pl.scenes.demo.shapes import Scalars, Vectors, column, dot
 
@@ -23,8 +25,8 @@ PILL = shapes.Capsule((-0.82, -0.04, FLOOR + 0.10), (-0.62, 0.28, FLOOR + 0.10),
 
 def _rgb(code: str) -> Float[np.ndarray, "3 1"]:
     """A colour written as in HTML, made linear."""
-    values = np.array([int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)], np.float32)
-    return np.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92).astype(np.float32)[:, None]
+    values = torch.tensor([int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)])
+    return linear(values).numpy()[:, None]
 
 
 def _edge(x: Scalars, width: float = 0.02) -> Scalars:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 
+from nerf_pl.ops.colour import srgb
 from nerf_pl.scenes.demo.look import BOARD, FLOOR, SCENE, SOLIDS
 from nerf_pl.scenes.demo.shapes import Scalars, Vectors, column, dot, length, occluded, rotate, trace
 
@@ -175,8 +177,7 @@ def radiance(
 def display(light: Vectors) -> Vectors:
     """sRGB in [0, 1] of linear light, through a film-like curve that spares the highlights (Narkowicz 2015)."""
     x = 0.62 * light
-    x = np.clip(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 0, 1)
-    return np.where(x > 0.0031308, 1.055 * np.maximum(x, 1e-6) ** (1 / 2.4) - 0.055, 12.92 * x)
+    return srgb(torch.from_numpy(np.clip(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 0, 1))).numpy()
 
 
 def pixel_directions(
