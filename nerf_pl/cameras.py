@@ -44,10 +44,6 @@ class Cameras:
         """The same cameras, with poses and intrinsics on a device."""
         return replace(self, c2w=self.c2w.to(device), K=self.K.to(device))
 
-    def on(self, c2w: Tensor, K: Tensor) -> "Cameras":
-        """The same cameras with these tensors in place of theirs."""
-        return replace(self, c2w=c2w, K=K)
-
     def resized(self, width: int, height: int) -> "Cameras":
         """The same views at another resolution. Raises ValueError for views of several sizes."""
         if self.sizes is not None:
@@ -130,6 +126,10 @@ def ndc_rays(rays: Rays, ndc: tuple[float, float]) -> Rays:
     way = torch.stack([-ndc[0] * (dx / dz - ox / oz), -ndc[1] * (dy / dz - oy / oz), torch.full_like(x, 2.0)], -1)
     far = way.norm(dim=-1)
     return Rays(origins, way / far[:, None], rays.viewdirs, torch.zeros_like(far), far)
+
+
+AHEAD = (0.0, 0.0, -1.0)
+"""The direction along which lengths in normalised device coordinates are compared, where none is given."""
 
 
 def ndc_points(xyz: Float[Tensor, "N 3"], ndc: tuple[float, float]) -> Float[Tensor, "N 3"]:

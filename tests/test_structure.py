@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from nerf_pl import methods
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 # a module imports only from lower levels; the parts of one folder (scenes, ops) may import each other
@@ -21,7 +23,7 @@ LEVELS = (
     ("rendering",),
     ("methods",),
     ("checkpoints",),
-    ("training", "evaluation", "films", "export", "viewer"),
+    ("training", "evaluation", "films"),
     ("bench",),
     ("cli",),
 )
@@ -229,6 +231,22 @@ def test_methods_are_named_in_their_folders_alone():
                 if re.match(rf"nerf_pl\.methods\.({'|'.join(METHODS)})(\.|$)", name):
                     wrong.append(f"{file}:{node.lineno} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_methods_do_not_know_each_other():
+    wrong = []
+    for file in MODULES:
+        own = next((method for method in METHODS if file.startswith(f"nerf_pl/methods/{method}/")), None)
+        others = [method for method in METHODS if own and method != own]
+        for line, name in imports(file):
+            wrong += [
+                f"{file}:{line} imports {name}" for other in others if name.startswith(f"nerf_pl.methods.{other}")
+            ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_methods_are_those_of_the_table():
+    assert set(METHODS) == set(methods.METHODS)
 
 
 def classes(file: str) -> set[str]:

@@ -103,7 +103,9 @@ def _measure_budget(
     config: Config, root: Path, scene: Scene, folder: Path, seconds: float, device: torch.device
 ) -> Budget:
     settings = {"seconds": float(seconds), "max_steps": None, "exp_name": folder.name, "val_views": 1}
-    last = train(replace(config, train=replace(config.train, **settings)), root, RunFolders.modern(folder), False, True)
+    last = train(
+        replace(config, train=replace(config.train, **settings)), root, RunFolders.modern(folder), overwrite=True
+    )
     run = load_model(last, device)
     views = _measure_views(run.model, scene, run.config.train.chunk)
     run.model.rays_per_pixel = 1

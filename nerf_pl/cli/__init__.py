@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from nerf_pl.cli.parse import Command, parse
-from nerf_pl.errors import UserError
+from nerf_pl.errors import Interrupted, UserError
 
 __all__ = ["main", "parse"]
 
@@ -35,13 +35,21 @@ def _run(command: Command) -> None:
     # imported after parsing, so that --help and a misspelt option answer at once
     import torch
 
-    from nerf_pl.errors import Interrupted
+    from nerf_pl.ops import choose
 
+    try:
+        choose(torch.device("cpu"))
+    except ValueError as error:  # of the environment variable that forces a backend
+        raise UserError(str(error)) from error
     try:
         command.run()
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
-        told = first if "lower --" in first else f"out of GPU memory: lower --batch_size or --chunk ({first})"
+        told = (
+            first
+            if "lower --" in first
+            else f"out of GPU memory: lower --batch_size or --chunk, or give --downscale 2 ({first})"
+        )
         raise UserError(told) from error
     except Interrupted as stop:
         goes_on = stop.resumable and hasattr(command, "resume")

@@ -20,6 +20,8 @@ class Eval:
     """Which weights; best is by PSNR on the validation split."""
     rays_per_pixel: int | None = None
     """Rays whose mean is a pixel with an edge; one is fastest. By default the value of the run."""
+    chunk: int | None = None
+    """Rays rendered at once. Lower it if memory runs out. By default as in training."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
     save_depth: Plain[bool] = False
@@ -34,7 +36,14 @@ class Eval:
         from nerf_pl.evaluation import Output, evaluate
         from nerf_pl.media import DepthFiles
 
-        run = open_trained(self.folder, self.checkpoint, self.scene, self.rays_per_pixel, self.num_gpus)
+        run = open_trained(
+            self.folder,
+            self.checkpoint,
+            self.scene,
+            self.num_gpus,
+            rays_per_pixel=self.rays_per_pixel,
+            chunk=self.chunk,
+        )
         folder = folder_of(self.folder)
         metrics = folder / ("metrics.json" if self.split == "test" else f"metrics_{self.split}.json")
         scene, out = run.scene(self.split), folder / "renders" / self.split

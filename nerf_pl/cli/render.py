@@ -21,6 +21,8 @@ class Render:
     """Which weights."""
     rays_per_pixel: int | None = None
     """Rays whose mean is a pixel with an edge; one is fastest. By default the value of the run."""
+    chunk: int | None = None
+    """Rays rendered at once. Lower it if memory runs out. By default as in training."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
     num_gpus: Literal[0, 1] = 1
@@ -31,7 +33,14 @@ class Render:
         from nerf_pl.films.film import film, film_scene, tell
 
         check_options(self.film)
-        run = open_trained(self.folder, self.checkpoint, self.scene, self.rays_per_pixel, self.num_gpus)
+        run = open_trained(
+            self.folder,
+            self.checkpoint,
+            self.scene,
+            self.num_gpus,
+            rays_per_pixel=self.rays_per_pixel,
+            chunk=self.chunk,
+        )
         assert run.root is not None
         stamp = f"{stamp_of(find_checkpoint(self.folder, self.checkpoint))} {run.model.rays_per_pixel}"
         # only the cameras matter

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from nerf_pl.cli.flags import device_of
 from nerf_pl.errors import UserError
+from nerf_pl.options import MOST_RAYS
+from nerf_pl.options.ranges import check_options
 
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
 
-MOST_RAYS = 64  # of a pixel
 
-
-def open_trained(path: Path, which: str, scene: Path | None, rays_per_pixel: int | None, num_gpus: int) -> "Run":
+def open_trained(
+    path: Path, which: str, scene: Path | None, num_gpus: int, *, rays_per_pixel: int | None, chunk: int | None
+) -> "Run":
     """The run that a command names, with the folder of its scene. Raises UserError if there is none."""
     from nerf_pl.checkpoints import open_run
 
@@ -25,7 +27,11 @@ def open_trained(path: Path, which: str, scene: Path | None, rays_per_pixel: int
         if not 1 <= rays_per_pixel <= MOST_RAYS:
             raise UserError(f"--rays_per_pixel {rays_per_pixel} cannot work: give 1 to {MOST_RAYS}")
         run.model.rays_per_pixel = rays_per_pixel
-    return replace(run, root=scene or run.root)
+    config = run.config
+    if chunk is not None:
+        config = replace(config, train=replace(config.train, chunk=chunk))
+        check_options(config.train)
+    return replace(run, root=scene or run.root, config=config)
 
 
 def folder_of(run: Path) -> Path:

@@ -26,8 +26,10 @@ SHARE = 10  # frames per view of an interpolation
 
 @dataclass(frozen=True)
 class Take:
-    """A film to be made. depth: a film of its own, side by side with the colours, or none. depth_files: writes depth in
-    full precision. stamp: identifies the weights."""
+    """A film to be made. depth: in a film of its own (separate), beside the colours (side), or none.
+
+    depth_files: writes depth in full precision. stamp: identifies the weights.
+    """
 
     views: Sequence[View]
     fps: float

@@ -85,7 +85,7 @@ def spline(values: Float[Tensor, "N D"], knots: Float[Tensor, "N"], at: Float[Te
 
 
 def quaternions(rotations: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 4"]:
-    """Unit quaternions (w, x, y, z) of rotation matrices; of the two for each, any."""
+    """Unit quaternions (w, x, y, z) of rotation matrices. Their sign is arbitrary."""
     m = rotations
     xx, yy, zz = m[:, 0, 0], m[:, 1, 1], m[:, 2, 2]
     wx, wy, wz = m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]
@@ -146,7 +146,7 @@ def _distances(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C C"]:
 
 
 def _tour(far: Float[Tensor, "C C"]) -> Tensor:
-    """All of them, each time on to the nearest one that is left."""
+    """All views, each followed by the nearest one not yet visited."""
     order, left = [0], far.clone()
     left.fill_diagonal_(math.inf)
     for _ in range(len(far) - 1):

@@ -98,6 +98,10 @@ class Model(Protocol):
         step takes its whole batch, and none is skipped."""
         ...
 
+    def synchronize(self) -> None:
+        """Bring what each process has learned by itself to all processes that train together."""
+        ...
+
     def samples_in(self, rays: int) -> int:
         """Samples of the last training step, given the rays that it took."""
         ...

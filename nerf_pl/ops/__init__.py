@@ -1,7 +1,7 @@
 """The arithmetic that has kernels, one folder per family, and `backend.choose`, which decides once what runs.
 
 In each family `__init__.py` has the public ops, `reference.py` their twins in plain PyTorch and `triton.py` their
-kernels, under the same names. Every op takes the `Backend` as a keyword.
+kernels, under the same names. Every op that has a kernel takes the `Backend` as a keyword.
 """
 
 from nerf_pl.ops.adam import AdamStep, adam

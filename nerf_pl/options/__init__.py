@@ -6,9 +6,10 @@ arguments. Names keep the classic spelling. A method's own options are in its fo
 
 from nerf_pl.options.config import Config, ModelOptions, RunFolders, to_dict
 from nerf_pl.options.ranges import Options, differing, sizes_for
-from nerf_pl.options.shared import DataOptions, OptimOptions, TrainOptions
+from nerf_pl.options.shared import EPOCHS, MOST_RAYS, DataOptions, OptimOptions, TrainOptions
 
 __all__ = [
+    "EPOCHS", "MOST_RAYS",
     "Config", "DataOptions", "ModelOptions", "OptimOptions", "Options", "RunFolders", "TrainOptions", "differing",
     "sizes_for", "to_dict",
 ]  # fmt: skip

@@ -15,6 +15,10 @@ def _is_name(name: str) -> bool:
     return bool(name.strip(". ")) and not set(name) & set("/\\")
 
 
+EPOCHS = 16.0  # that schedules count, if seconds or steps set the length of a training
+MOST_RAYS = 64  # of a pixel
+
+
 @dataclass(frozen=True)
 class DataOptions:
     dataset_name: Literal["auto", "blender", "llff", "transforms", "colmap"] = "auto"
@@ -71,7 +75,7 @@ class TrainOptions:
     """Rays per step and process."""
     chunk: Annotated[int, at_least(1)] = 32 * 1024
     """Rays rendered at once when no gradient is needed. Lower it if memory runs out."""
-    num_epochs: Annotated[float | None, POSITIVE] = 16
+    num_epochs: Annotated[float | None, POSITIVE] = EPOCHS
     """Passes over all training pixels, batch_size at a time. max_steps and seconds take precedence."""
     max_steps: Annotated[int | None, at_least(1)] = None
     """Train for this many steps."""
@@ -97,7 +101,7 @@ class TrainOptions:
     """Start from the weights of this checkpoint: ours, nerf_pl's (.ckpt) or nerf-pytorch's (.tar)."""
     prefixes_to_ignore: tuple[str, ...] = ("loss",)
     """Do not load weights of ckpt_path whose names start with one of these."""
-    exp_name: Annotated[str, Range(_is_name, "a name without slashes")] = "exp"
+    exp_name: Annotated[str, Range(_is_name, "give a name without slashes")] = "exp"
     """Name of the run."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

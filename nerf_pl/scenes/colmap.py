@@ -87,8 +87,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
 def import_pycolmap(wanted_by: object) -> Any:
     """The package pycolmap, an extra. Raises UserError if it is not there.
 
-    Always to be imported after Pillow: its wheel (4.2) holds a zlib of another make, which a shared libz that it loads
-    itself mixes up with its own, and Pillow then crashes as it writes a PNG. One that is there already stays sane.
+    Import it after Pillow: its wheel (4.2) loads a second zlib. If Pillow comes later, it crashes when it writes a PNG.
     """
     try:
         import pycolmap
@@ -224,7 +223,7 @@ def _flat(name: str) -> str:
 
 
 def _file(folder: Path, part: str) -> Path | None:
-    """COLMAP takes the binary one if both are there."""
+    """The .bin file if both are there, as COLMAP does."""
     return next((file for file in (folder / f"{part}.bin", folder / f"{part}.txt") if file.is_file()), None)
 
 

@@ -143,9 +143,9 @@ def read_pictures(
     """All pictures at `sizes`, resized (Lanczos, colours weighed by alpha) as they are decoded, on one canvas each.
 
     change(index, picture (h, w, ch)) gives what to store in place of the decoded picture: of the same size. No more
-    than a few pictures are in memory at their full size. pictures False: nothing is decoded, all is black and takes no
-    memory, for those whom the cameras are enough. cache: a folder where resized pictures are kept, as PNG, and taken
-    from while the files are still the same; nothing fails where it cannot be written. Raises UserError for a damaged
+    than a few pictures are in memory at their full size. pictures=False decodes nothing and returns black pictures that
+    take no memory, for callers that need only cameras. cache: a folder that keeps resized pictures as PNG. They are
+    used while the files are unchanged; a folder that cannot be written is no error. Raises UserError for a damaged
     file.
     """
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes)

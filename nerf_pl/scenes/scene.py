@@ -42,6 +42,15 @@ class Scene:
     def __len__(self) -> int:
         return len(self.cameras)
 
+    @property
+    def n_pixels(self) -> int:
+        """Pixels to learn from: those of all pictures, less what the masks leave out."""
+        if self.masks is not None:
+            return int(self.masks.sum())
+        if self.cameras.sizes is not None:
+            return int(self.cameras.sizes.prod(1).sum())
+        return self.images.shape[:3].numel()
+
     def image(self, index: int) -> Float[Tensor, "H W 3"]:
         """One image in [0, 1], composited on the background."""
         width, height = self.cameras.size(index)

@@ -22,9 +22,9 @@ def held_out(n: int, split: str, test_every: int) -> list[int]:
 
 
 def listed(lists: dict[str, object], files: Sequence[Path], root: Path, split: str) -> list[int] | None:
-    """Which files belong to a split, where lists say so: train_filenames, val_filenames and test_filenames, of
-    paths from `root` on, with or without suffix. None where there are none. val and test stand in for each other.
-    Raises UserError for a list that is no list of names, or names none of the files.
+    """Which files belong to a split, if the lists train_filenames, val_filenames and test_filenames say so; None if
+    there are none. They hold paths from `root` on, with or without suffix. Without a list for val, that for test is
+    taken, and the reverse. Raises UserError for a list that is no list of names, or names none of the files.
     """
     names = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
     keys = [f"{name}_filenames" for name in names if lists.get(f"{name}_filenames")]

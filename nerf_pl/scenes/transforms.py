@@ -39,11 +39,11 @@ def splits(root: Path, test_every: int) -> tuple[str, ...]:
 def load_transforms(root: Path, request: Request) -> Scene:
     """The views of a split of transforms.json in the folder `root`.
 
-    Where the file lists the pictures of each split, as nerfstudio's may, these are they; otherwise every test_every-th
+    If the file lists the pictures of each split, as nerfstudio's may, these lists decide. Otherwise every test_every-th
     picture, in the order of file names and from the first, is held out for val and test. Pictures that are missing are
     left out, with one warning. Lenses are undone as pictures are read, and EXIF turns are applied (unless w and h fit
-    the pictures only without). Pixels do not count that a mask_path shows black, or that Instant-NGP's
-    dynamic_mask_NAME.png beside the picture does not. Sizes may differ. The background is
+    the pictures only without). A pixel does not count if its mask_path is black there, or if
+    Instant-NGP's dynamic_mask_NAME.png beside the picture is not. Sizes may differ. The background is
     white where pictures have alpha, or else None.
 
     aabb_scale 1 says that the scene lies in Instant-NGP's unit cube, which becomes the box: world and poses stay as

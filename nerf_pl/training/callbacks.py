@@ -148,6 +148,7 @@ class Checkpoints(Callback):
             trainer.save_checkpoint(self.folder / "best.ckpt")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        pl_module.model.synchronize()
         if self._best_step != pl_module.step:
             trainer.save_checkpoint(self.folder / "last.ckpt")
         elif trainer.is_global_zero:  # the same weights are on the disk already
@@ -163,8 +164,9 @@ class Interrupt(Callback):
     A second Ctrl-C, or one before the first step, ends the training at once.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resumed: bool = False) -> None:
         self.last = folder / "last.ckpt"
+        self.is_ours = resumed  # whether last.ckpt is of this run, and not of an earlier one of the name
         self.training = self.asked = False
         self._before: Any = None
 
@@ -177,11 +179,17 @@ class Interrupt(Callback):
 
     def _on_signal(self, *_: Any) -> None:
         if self.asked or not self.training:
-            is_there = self.last.is_file()
-            raise Interrupted(f"{self.last} is of an earlier step" if is_there else "nothing was saved yet", is_there)
+            told = f"; {self.last} is of the run before" if self.last.is_file() else ""
+            told = f"{self.last} is of an earlier step" if self.is_ours else f"nothing was saved yet{told}"
+            raise Interrupted(told, self.is_ours)
         self.asked = True
 
-    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        self.is_ours = True
+
+    def _stop_if_asked(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        if pl_module.finished:  # nothing would be left to resume: the last validation ends it soon
+            return
         # all processes stop at the same step, even if the signal has not reached each of them yet
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             self.asked = True
@@ -189,10 +197,10 @@ class Interrupt(Callback):
             raise Interrupted(f"{self.last} is saved", True)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
-        self._stop_if_asked(trainer)
+        self._stop_if_asked(trainer, pl_module)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
-        self._stop_if_asked(trainer)
+        self._stop_if_asked(trainer, pl_module)
 
     def teardown(self, trainer: L.Trainer, pl_module: NeRFSystem, stage: str) -> None:
         if self._before is not None:

@@ -46,9 +46,11 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     if rank == 0:
         _check_folder(last, resume, overwrite)
     method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else "cpu")
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
-        scene, val = _load(config, root, pool)
+        scene = load_split(config, root, "train")
+        splits = available_splits(root, config.data.dataset_name, config.data.test_every)
+        val = load_split(config, root, "val") if "val" in splits else None
         for work in ready:
             work.result()
     from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
@@ -66,7 +68,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     if rank == 0:
         _prepare_folders(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
         console.print(_describe(scene, val, root), markup=False)
-    callbacks = [ProgressBar(), ImageLog(), checkpoints, Interrupt(folders.checkpoints)]
+    callbacks = [ProgressBar(), ImageLog(), checkpoints, Interrupt(folders.checkpoints, resumed=resume)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="GPU available but not used")  # the options say so
         trainer = _trainer(accelerator, devices, folders.logs, val is not None, callbacks)
@@ -74,14 +76,6 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     if rank > 0:
         sys.exit()  # this process was started to help train; the first process alone goes on
     return last
-
-
-def _load(config: Config, root: Path, pool: ThreadPoolExecutor) -> tuple[Scene, Scene | None]:
-    """The training views, and the validation views if there are any. Both are read at the same time."""
-    splits = available_splits(root, config.data.dataset_name, config.data.test_every)
-    train = pool.submit(load_split, config, root, "train")
-    val = pool.submit(load_split, config, root, "val") if "val" in splits else None
-    return train.result(), val.result() if val else None
 
 
 def _import_lightning() -> None:
@@ -218,6 +212,8 @@ def devices_of(config: Config) -> tuple[str, int]:
 
 
 def _check_folder(last: Path, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise UserError("--resume goes on with a run and --overwrite starts again: give one of them")
     if resume and not last.is_file():
         raise UserError(f"--resume: there is no {last}; leave it out to start a new run")
     if last.is_file() and not resume and not overwrite:

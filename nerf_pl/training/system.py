@@ -14,7 +14,7 @@ from nerf_pl.checkpoints import facts
 from nerf_pl.errors import UserError
 from nerf_pl.methods.model import Model
 from nerf_pl.ops import precision_of
-from nerf_pl.options import Config
+from nerf_pl.options import EPOCHS, Config
 from nerf_pl.rendering import Image, lattice, render_lattice, render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
@@ -26,7 +26,6 @@ CHUNK_SECONDS = 0.4  # of steps without Lightning; logging, callbacks and the cl
 TIMED_PASSES, PASS_SECONDS = 4, 5.0  # a training that ends by the clock: most validations, least time between two
 FASTER = 4  # times, that later steps may be faster than the very first one
 LATE, LATE_STEPS = 0.5, 20_000  # share of a training, and steps; after both a pixel is the mean of several rays
-EPOCHS = 16.0  # that schedules count, if seconds or steps set the length of a training
 
 
 class NeRFSystem(L.LightningModule):
@@ -41,8 +40,7 @@ class NeRFSystem(L.LightningModule):
         self.automatic_optimization = False
         self.config, self.model, self.scene, self.val_scene, self.world = config, model, scene, val_scene, world
         self.scene_root = str(scene.root.resolve()) if scene.root else ""
-        n_pixels = scene.images.shape[:3].numel()
-        self.steps_per_epoch = max(n_pixels // (config.train.batch_size * world), 1)
+        self.steps_per_epoch = max(scene.n_pixels // (config.train.batch_size * world), 1)
         self.max_steps, self.num_epochs = config.train.max_steps, config.train.num_epochs or EPOCHS
         if self.max_steps is None and config.train.seconds is None:
             self.max_steps = math.ceil(self.num_epochs * self.steps_per_epoch)
@@ -79,7 +77,7 @@ class NeRFSystem(L.LightningModule):
     def next_chunks(self) -> list[int]:
         """Numbers of steps to take at once, up to the next validation. 0 means as many as the time allows."""
         t = self.config.train
-        if t.seconds is not None and t.val_every is None:
+        if self._by_clock and t.seconds is not None:
             share = t.seconds / self._timed_passes
             # rounded, since a pass ends a little before or after its share of the time
             self._pass_end = share * (round(self.train_seconds / share) + 1)
@@ -91,6 +89,11 @@ class NeRFSystem(L.LightningModule):
             total = min(total, self.max_steps - self.step)
         n = max(min(round(total * self.step_seconds / CHUNK_SECONDS), total), 1)
         return [total * (i + 1) // n - total * i // n for i in range(n)]
+
+    @property
+    def _by_clock(self) -> bool:
+        """Whether the clock says when to validate, and not the number of steps."""
+        return self.config.train.seconds is not None and self.config.train.val_every is None
 
     @property
     def _timed_passes(self) -> int:
@@ -119,7 +122,10 @@ class NeRFSystem(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = self.model.make_optimizer(self.config.optim)
         if self._optimizer_state is not None:
+            asked = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
             optimizer.load_state_dict(self._optimizer_state)
+            for group, settings in zip(optimizer.param_groups, asked, strict=True):
+                group.update(settings)  # a resumed run may be given another weight decay, say
         return optimizer
 
     def on_fit_start(self) -> None:
@@ -247,8 +253,10 @@ class NeRFSystem(L.LightningModule):
 
     def on_validation_start(self) -> None:
         assert self.val_scene is not None
+        self.model.synchronize()
         scene, t = self.val_scene, self.config.train
-        seconds = t.seconds / self._timed_passes if t.seconds else self.val_every * self.step_seconds
+        by_clock = t.seconds / self._timed_passes if self._by_clock and t.seconds else None
+        seconds = self.val_every * self.step_seconds if by_clock is None else by_clock
         budget = max(SHARE * seconds, LEAST_SECONDS) * self.world
         pixel_seconds = self._mean(probe(self.model, scene, t.chunk))
         self.validation = plan(len(scene), t.val_views, math.prod(scene.view(0).size), pixel_seconds, budget)
@@ -278,6 +286,7 @@ class NeRFSystem(L.LightningModule):
         checkpoint |= facts(self.model, self.config, self.scene_root)
         checkpoint["global_step"] = self.step
         checkpoint["train_seconds"] = self.train_seconds
+        checkpoint["step_seconds"] = self.step_seconds
 
     def resume_from(self, checkpoint: dict[str, Any]) -> None:
         """Continue the run that wrote this checkpoint. It holds all that a step depends on: the weights, the state of
@@ -286,6 +295,7 @@ class NeRFSystem(L.LightningModule):
         self.model.ndc = self.scene.ndc
         self._optimizer_state = checkpoint["optimizer_states"][0]
         self.step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
+        self.step_seconds = checkpoint.get("step_seconds", 0.0)
 
     def describe(self) -> str:
         """What runs, in one line."""

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nerf_pl import ops, sampling
-from nerf_pl.cameras import ndc_points, ndc_scale
+from nerf_pl.cameras import AHEAD, ndc_points, ndc_scale
 from nerf_pl.methods.nerf.field import MLPField
 from nerf_pl.methods.nerf.loss import photometric
 from nerf_pl.methods.nerf.optimizer import make_optimizer
@@ -19,8 +19,6 @@ from nerf_pl.randomness import Stream, normal, uniform
 from nerf_pl.rendering import RawField, over, render_samples
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Background, Batch, Pixels, Rays
-
-AHEAD = (0.0, 0.0, -1.0)  # the direction along which lengths in normalised device coordinates are compared
 
 
 class NeRF(nn.Module):
@@ -126,6 +124,9 @@ class NeRF(nn.Module):
     def counts(self, optimizer: torch.optim.Optimizer) -> Float[Tensor, "2"] | None:
         """A step takes its whole batch, and none is skipped."""
         return None
+
+    def synchronize(self) -> None:
+        """All processes have the same weights, and nothing else."""
 
     def samples_in(self, rays: int) -> int:
         """Samples of both levels. The fine network is asked at the coarse samples too."""

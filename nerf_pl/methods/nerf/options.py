@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from nerf_pl.options import Config, DataOptions, OptimOptions, Options, TrainOptions
+from nerf_pl.options import EPOCHS, Config, DataOptions, OptimOptions, Options, TrainOptions
 from nerf_pl.options.ranges import SHAPES_PART, SHAPES_WEIGHTS, SHARE, Range, at_least, between
 
 
@@ -21,9 +21,9 @@ class NeRFOptions:
     noise_std: Annotated[float, at_least(0)] = 1.0
     """Standard deviation of the noise added to the raw density while training."""
     net_depth: Annotated[int, at_least(2), SHAPES_WEIGHTS] = 8
-    """Layers of the density network. The encoding enters again after half of them."""
+    """Layers of the density network. The encoded position enters layer net_skip once more."""
     net_width: Annotated[
-        int, Range(lambda value: value >= 32 and value % 32 == 0, "a multiple of 32"), SHAPES_WEIGHTS
+        int, Range(lambda value: value >= 32 and value % 32 == 0, "give a multiple of 32"), SHAPES_WEIGHTS
     ] = 256
     """Width of the density network: a multiple of 32."""
     net_skip: Annotated[int, at_least(1), SHAPES_WEIGHTS] = 4
@@ -35,7 +35,7 @@ class NeRFOptions:
         if self.N_importance > 0 and self.N_samples < 3:
             yield "N_samples", "give 3 or more, or --N_importance 0"
         if self.net_skip >= self.net_depth:
-            yield "net_skip", "a layer from 1 to net_depth - 1"
+            yield "net_skip", "give a layer from 1 to net_depth - 1"
 
     def conflicts_with(self, optim: OptimOptions, train: TrainOptions) -> Iterator[tuple[Options, str, str]]:
         yield from ()
@@ -49,7 +49,6 @@ PRESET = Config(
 """The defaults of the modern command."""
 CLASSIC = Config("nerf", NeRFOptions(), data=DataOptions(dataset_name="blender", img_wh=(800, 800), test_every=0))
 """The defaults of the classic commands."""
-EPOCHS = 16.0
 CORNER_LAYOUTS = ("blender", "llff")
 
 

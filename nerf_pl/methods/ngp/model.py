@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nerf_pl import ops
-from nerf_pl.cameras import ndc_points, ndc_scale
+from nerf_pl.cameras import AHEAD, ndc_points, ndc_scale
 from nerf_pl.errors import UserError
 from nerf_pl.methods.ngp.field import HashField
 from nerf_pl.methods.ngp.hull import possible_cells, scene_box
@@ -28,7 +28,6 @@ ROOM = 2**16  # the least number of samples at a time in rendering
 STOP = 1e-3  # a ray ends in rendering if less than this share of its light is left
 CPU_MASKS = 20  # a CPU fits the box to about this many views
 MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # widths of the networks that the kernels hold on chip
-AHEAD = (0.0, 0.0, -1.0)  # the direction along which lengths in normalised device coordinates are compared
 
 
 class NGP(nn.Module):
@@ -164,6 +163,12 @@ class NGP(nn.Module):
         """Rays that found room in the last step, and the number of skipped steps."""
         assert isinstance(optimizer, GridAdam)
         return torch.stack([self.kept[0].to(torch.float32), optimizer.skipped])
+
+    def synchronize(self) -> None:
+        """Each process marks what its own rays have seen. Evaluation shows what any of them has."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(self.occupancy.seen, torch.distributed.ReduceOp.MAX)
+            self.occupancy.forget_shown()
 
     def samples_in(self, rays: int) -> int:
         """The budget, or less if there were too few rays to fill it."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Literal, TypeVar
 
-from nerf_pl.options import Config, OptimOptions, Options, TrainOptions
+from nerf_pl.options import EPOCHS, MOST_RAYS, Config, OptimOptions, Options, TrainOptions
 from nerf_pl.options.ranges import (
     FIXED_IN_A_RUN,
     POSITIVE,
@@ -18,7 +18,6 @@ from nerf_pl.options.ranges import (
 
 # bounds of sizes: indices in the grids must fit 32-bit numbers, and a mistyped size must not ask for terabytes
 CELLS = Range(lambda value: 32 <= value <= 512 and value % 32 == 0, "give a multiple of 32, 32 to 512")
-MOST_RAYS = 64
 MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
 
 
@@ -75,7 +74,7 @@ class NGPOptions:
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.seen_detail and self.cells and self.seen_detail * self.cells > MOST_PARTS:
-            yield "seen_detail", f"give less, --cells {self.cells} times it is over {MOST_PARTS}"
+            yield "seen_detail", f"give less: times --cells, {self.cells}, it must be at most {MOST_PARTS}"
         if self.finest_resolution is not None and self.base_resolution > self.finest_resolution:
             yield "finest_resolution", f"give no less than --base_resolution, {self.base_resolution}"
         if self.samples is None or self.march_steps is None:
@@ -142,7 +141,6 @@ SMALL_CHIP: dict[str, float] = {"colour_hidden": 64}
 Hopper), those of width 64 take 58 KB. Consumer GPUs have 99 KB (docs/log.md)."""
 ROOMY = ((8, 0), (9, 0), (10, 0), (10, 3))  # compute capabilities with enough: Ampere to Blackwell in data centres
 SECONDS, ONE_SIDE_SECONDS = 60.0, 20.0  # of training, if no length is given
-EPOCHS = 16.0  # that schedules count, if seconds or steps set the length of a training
 
 
 def complete(config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:

@@ -61,8 +61,8 @@ def field_loss(
     *,
     backend: Backend,
 ) -> Float[Tensor, ""]:
-    """The mean squared error of the pixels that `hash_field` at the samples makes up; see `Target` for what happens
-    besides.
+    """Mean squared error of the pixels that `hash_field` gives at the samples. `Target` lists the buffers that it
+    updates.
 
     Its gradient is that of all terms in `losses`, while the value stays the error alone. Differentiable in the table
     and params of the weights. For the end of a graph: the gradient that comes from above is taken for 1.

@@ -28,15 +28,14 @@ class HashWeights:
 
 @dataclass(frozen=True)
 class Target:
-    """What rendered rays are held against, and what is learned on the way.
+    """What `field_loss` compares the rendered pixels with, and the buffers that it updates.
 
     With P pixels for R = k P rays each pixel is the `mean_of_rays` of k rays after each other.
     rgb, background: colours of the pixels, and of what is behind them. kept: how many rays count. cells: in which cell
     each sample lies. seen: for each cell the last step in which light reached it; those that it reaches now are set to
     `step`.
-    share: how large a part of the samples the backward pass goes back to; 1 goes back to all. least: the size of
-    gradient from which on a sample is sure to be among them; it is adapted in place, so that as many are as `share`
-    says.
+    share: the largest part of the samples that the backward pass visits; 1 visits all. least: a sample with a gradient
+    of this size or more is surely visited. It is adapted in place, so that as many are visited as `share` says.
     distortion, smoothness: weights of the losses of these names. For distortion, place says where on its ray each
     sample lies, and width how long a step is there; both in sides of the unit cube.
     """

@@ -48,8 +48,11 @@ class Budget:
 
 
 class March(NamedTuple):
-    """Samples in occupied cells, their dt in sides of the unit cube; their points in it; and the cells they lie in, or
-    the parts of them that `Budget.detail` asks for."""
+    """Samples in occupied cells.
+
+    samples: t, and dt in sides of the unit cube. unit: the points in the unit cube. cells: the cell of each sample, or
+    its part if `Budget.detail` is above 1.
+    """
 
     samples: Samples
     unit: Float[Tensor, "N 3"]

@@ -42,7 +42,7 @@ class _Visited(torch.autograd.Function):
     """The network, whose backward pass computes a share of the samples again and differentiates those alone: one pass
     over all samples and three over a share of them, instead of three over all.
 
-    No shape depends on how many samples were drawn, so that a CUDA graph can hold it; rows past them have no gradient.
+    No shape depends on the number of drawn samples, so a CUDA graph can record this. Rows after them have no gradient.
     """
 
     @staticmethod
@@ -56,7 +56,7 @@ class _Visited(torch.autograd.Function):
         xyz, dirs, params = ctx.saved_tensors
         order, count, d_sigma, d_rgb = drawn(grad_outputs[0], grad_outputs[1], ctx.visited)
         rows, live = order.long(), torch.arange(len(order), device=order.device) < count
-        if not xyz.is_cuda:  # there the number is at hand, and no row need be computed in vain
+        if not xyz.is_cuda:  # on a CPU the count is known, so the rows past it need not be computed
             rows, live = rows[live], live[live]
         grads = torch.where(live, d_sigma[rows], 0), torch.where(live[:, None], d_rgb[rows], 0)
         with torch.enable_grad():

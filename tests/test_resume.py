@@ -1,0 +1,98 @@
+"""What a run that goes on takes from its checkpoint, what from the command line, and what an interrupt leaves."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import NGP_FLAGS, config, content, make, nerf, refused
+
+from nerf_pl.errors import Interrupted
+from nerf_pl.options import RunFolders
+from nerf_pl.scenes import load_scene
+from nerf_pl.training import system
+from nerf_pl.training.callbacks import Interrupt
+from nerf_pl.training.run import train
+from nerf_pl.training.system import NeRFSystem
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(("option", "value"), [("weight_decay", 0.5), ("lr", 1e-5)])
+def test_a_resumed_run_can_be_given_other_settings_of_its_optimizer(run, scene_dir, option, value):
+    options = config(max_steps=14)
+    train(replace(options, optim=replace(options.optim, **{option: value})), scene_dir, RunFolders.modern(run), True)
+    (state,) = content(run)["optimizer_states"]
+    if option == "lr":
+        assert 0 < state["param_groups"][0]["lr"] <= value
+    else:
+        assert state["param_groups"][0][option] == value
+    assert content(run)["config"]["optim"][option] == value
+
+
+def test_a_run_that_had_no_time_for_another_step_is_finished(scene_dir):
+    options = config(seconds=60.0, max_steps=None)
+    state = {"optimizer_states": [{}], "global_step": 10, "train_seconds": 59.998, "step_seconds": 0.01}
+    ours = NeRFSystem(options, make(options), load_scene(scene_dir))
+    ours.resume_from({"state_dict": ours.state_dict(), **state})
+    assert ours.finished
+
+
+def test_a_new_run_and_an_old_one_at_once(run, scene_dir, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--resume", "--overwrite")
+    assert "--resume goes on with a run and --overwrite starts again" in told
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_an_interrupt_before_anything_is_saved(tmp_path, resumed):
+    """last.ckpt may be of an earlier run of the name, which is to be overwritten: it is nothing to go on from."""
+    (tmp_path / "last.ckpt").touch()
+    callback = Interrupt(tmp_path, resumed=resumed)
+    with pytest.raises(Interrupted) as stop:
+        callback._on_signal()
+    assert stop.value.resumable == resumed
+    assert ("of an earlier step" if resumed else "nothing was saved yet") in str(stop.value)
+
+
+@pytest.mark.parametrize(("val_every", "budget"), [(None, 1.5), (10, 0.5)])
+def test_a_validation_takes_a_tenth_of_the_time_since_the_last_one(scene_dir, monkeypatch, val_every, budget):
+    """Whether the clock or the number of steps says when there is one."""
+    budgets = []
+    plan = system.plan
+    monkeypatch.setattr(system, "probe", lambda *_: 1e-6)
+    monkeypatch.setattr(system, "plan", lambda *given: budgets.append(given[-1]) or plan(*given))
+    options = config(seconds=60.0, max_steps=None, val_every=val_every)
+    scene = load_scene(scene_dir)
+    ours = NeRFSystem(options, make(options), scene, scene)
+    ours.step_seconds = 0.01
+    ours.on_validation_start()
+    assert budgets == [pytest.approx(budget)]
+
+
+def test_an_epoch_passes_over_the_pixels_that_count(scene_dir):
+    scene = load_scene(scene_dir)
+    masks = torch.zeros(scene.images.shape[:3], dtype=torch.bool)
+    masks[:, :8, :8] = True
+    sizes = torch.tensor([[16, 16], [8, 8], [8, 8], [8, 8]])
+    assert scene.n_pixels == 4 * 256
+    assert replace(scene, masks=masks).n_pixels == 4 * 64
+    assert replace(scene, cameras=replace(scene.cameras, sizes=sizes)).n_pixels == 256 + 3 * 64
+    options = config(max_steps=None, num_epochs=1.0)
+    assert NeRFSystem(options, make(options), replace(scene, masks=masks)).max_steps == 4
+
+
+def test_memory_in_rendering_can_be_lowered(run, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    nerf("eval", run, "--chunk", 7)
+    assert "--chunk 0 cannot work: give 1 or more" in refused(capsys, "eval", run, "--chunk", 0)
+
+
+def test_a_backend_that_is_not_known(run, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NERF_PL_OPS", "kernels")
+    assert "NERF_PL_OPS='kernels'" in refused(capsys, "eval", run)
