@@ -200,7 +200,10 @@ def test_a_length_that_is_asked_for_is_kept(method):
     ("options", "told"),
     [
         ({"seen_detail": 3}, "--seen_detail 3 cannot work: give 1, 2 or 4"),
-        ({"seen_detail": 4, "cells": 160}, "--seen_detail 4 cannot work: give less, --cells 160 times it is"),
+        (
+            {"seen_detail": 4, "cells": 160},
+            "--seen_detail 4 cannot work: give less: times --cells, 160, it must be at most 512",
+        ),
     ],
 )
 def test_parts_of_cells_that_cannot_be(options, told):

@@ -54,7 +54,10 @@ class Fog(nn.Module):
         return self.radiance(xyz, xyz)[0]
 
     def render(self, rays, background):
-        t = rays.near[:, None] + (rays.far - rays.near)[:, None] * (torch.arange(24) + 0.5) / 24
+        t = (
+            rays.near[:, None]
+            + (rays.far - rays.near)[:, None] * (torch.arange(24, device=rays.near.device) + 0.5) / 24
+        )
         xyz = rays.origins[:, None] + t[..., None] * rays.directions[:, None]
         sigma, rgb = self.radiance(xyz.view(-1, 3), None)
         tau = sigma.view(t.shape) * (rays.far - rays.near)[:, None] / 24

@@ -24,7 +24,7 @@ from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 
 CHUNK_SECONDS = 0.4  # of steps without Lightning; logging, callbacks and the clock come between two chunks
 TIMED_PASSES, PASS_SECONDS = 4, 5.0  # a training that ends by the clock: most validations, least time between two
-FASTER = 4  # times, that later steps may be faster than the very first one
+LEAST_STEP_SECONDS = 4e-4  # that a step takes; the first ones say little of the later ones
 LATE, LATE_STEPS = 0.5, 20_000  # share of a training, and steps; after both a pixel is the mean of several rays
 
 
@@ -155,7 +155,7 @@ class NeRFSystem(L.LightningModule):
     def _gets_late(self) -> bool:
         """Whether the training is long enough for pixels of several rays; see `_rays_per_pixel`."""
         seconds = self.config.train.seconds
-        by_time = math.inf if seconds is None else FASTER * seconds / self.step_seconds
+        by_time = math.inf if seconds is None else seconds / LEAST_STEP_SECONDS
         return min(by_time, self.max_steps or math.inf) > LATE_STEPS
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
