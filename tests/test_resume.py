@@ -96,3 +96,48 @@ def test_a_backend_that_is_not_known(run, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NERF_PL_OPS", "kernels")
     assert "NERF_PL_OPS='kernels'" in refused(capsys, "eval", run)
+
+
+def test_an_old_run_stays_whole_until_the_new_one_has_a_checkpoint(run, scene_dir, monkeypatch):
+    """Its settings, its best weights and its log."""
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    class CrashError(Exception):
+        pass
+
+    def crash(self, *_):
+        raise CrashError
+
+    monkeypatch.setattr(NeRFSystem, "training_step", crash)
+    with pytest.raises(CrashError):
+        train(config("ngp"), scene_dir, RunFolders.modern(run), overwrite=True)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("state_dict", {}), ("state_dict", 3), ("global_step", None), ("global_step", -5), ("train_seconds", "long"),
+        ("train_seconds", float("nan")), ("best_psnr", None), ("optimizer_states", []), ("optimizer_states", [{}]),
+    ],
+)  # fmt: skip
+def test_a_damaged_checkpoint_is_not_resumed(run, scene_dir, capsys, monkeypatch, tmp_path, key, value):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, "runs/run")
+    damaged = content(Path("runs/run"))
+    damaged[key] = value
+    torch.save(damaged, "runs/run/checkpoints/last.ckpt")
+    words = ["--exp_name", "run", "--resume", "--max_steps", 20, "--num_gpus", 0]
+    assert "cannot be resumed" in refused(capsys, "train", scene_dir, *words)
+
+
+@pytest.mark.parametrize(("key", "value"), [("ndc", "x"), ("ndc", 7), ("scene", 7)])
+def test_a_damaged_checkpoint_is_not_shown(run, capsys, monkeypatch, tmp_path, key, value):
+    monkeypatch.chdir(tmp_path)
+    damaged = content(run)
+    damaged[key] = value
+    torch.save(damaged, run / "checkpoints" / "last.ckpt")
+    assert "is damaged" in refused(capsys, "eval", run)
+    damaged["config"]["method"] = ["ngp"]
+    torch.save(damaged, run / "checkpoints" / "last.ckpt")
+    assert "--method ['ngp'] in the stored settings" in refused(capsys, "eval", run)

@@ -70,9 +70,13 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
         model, config = _own_model(checkpoint, path, device, config)
     else:
         model, config = _foreign_model(checkpoint, path, device, config)
-    ndc, scene = checkpoint.get("ndc"), checkpoint.get("scene", "")
-    model.ndc = (float(ndc[0]), float(ndc[1])) if ndc else None
-    return Run(model.to(device).eval(), config, Path(scene) if scene else None)
+    ndc, scene = checkpoint.get("ndc"), checkpoint.get("scene") or ""
+    try:
+        model.ndc = (float(ndc[0]), float(ndc[1])) if ndc else None
+        scene = Path(scene)
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise UserError(f"checkpoint {path} is damaged, it has ndc {ndc!r}, scene {scene!r}: give another") from error
+    return Run(model.to(device).eval(), config, scene if checkpoint.get("scene") else None)
 
 
 def _own_model(

@@ -11,6 +11,8 @@ from nerf_pl.cli.flags import RUNS
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC, DEFAULT, METHODS, method_of
 
+MOST = {"steps": 10**7, "view": 2**14}
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -41,8 +43,9 @@ class Bench:
 
         method_of(self.method)
         for option in ("steps", "view"):
-            if getattr(self, option) < 1:
-                raise UserError(f"--{option} {getattr(self, option)} cannot work: give 1 or more")
+            if not 1 <= getattr(self, option) <= MOST[option]:
+                told = f"--{option} {getattr(self, option)} cannot work"
+                raise UserError(f"{told}: give 1 or more, up to {MOST[option]}")
         if not all(0 < seconds < math.inf for seconds in self.seconds):
             raise UserError(f"--seconds {' '.join(map(str, self.seconds))} cannot work: give positive numbers")
         scene = self.scene or make_demo(Path("data/demo-400"), size=400)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from nerf_pl.options.ranges import POSITIVE, Range, at_least
+from nerf_pl.options.ranges import Range, at_least, between
 
 PATHS = ("auto", "360", "spiral", "interpolate", "test")
 FRAMES, FPS = 120, 30.0
@@ -16,7 +16,7 @@ def _is_path(path: str) -> bool:
 
 
 def _is_size(size: tuple[int, int]) -> bool:
-    return min(size) >= 1
+    return min(size) >= 1 and max(size) <= 2**14
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class FilmOptions:
     path: Annotated[str, Range(_is_path, f"give {', '.join(PATHS)} or the path of a .json file")] = "auto"
     """360: a turn around the scene. spiral: a spiral among the training views. interpolate: a path through them. test:
     the test views. FILE.json: keyframes, or a path of nerfstudio. auto: spiral for photos from one side, else 360."""
-    frames: Annotated[int | None, at_least(1)] = None
+    frames: Annotated[int | None, between(1, 10**6)] = None
     """Frames of the film. By default 120, or as many as a file needs."""
-    fps: Annotated[float | None, Range(lambda value: 0 < value <= 1000, "give a positive number")] = None
+    fps: Annotated[float | None, between(0.01, 1000)] = None
     """Frames per second. By default 30, or the value in a file."""
     elevation: Annotated[float | None, Range(lambda v: -90 < v < 90, "give degrees between -90 and 90")] = None
     """360: degrees above the horizon. By default 30 for Blender scenes, else that of the training views."""
-    radius: Annotated[float | None, POSITIVE] = None
+    radius: Annotated[float | None, between(1e-6, 1e6)] = None
     """360: distance from the centre of the turn, in world units. By default 4 for Blender scenes, else the distance of
     the training views."""
     every: Annotated[int | None, at_least(1)] = None
@@ -41,7 +41,9 @@ class FilmOptions:
     """Depth as a film of its own, side by side with the colours in one film, or not at all."""
     keep_frames: bool = False
     """Keep the frames as PNG files, too."""
-    img_wh: Annotated[tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels")] = None
+    img_wh: Annotated[tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels, up to 16384")] = (
+        None
+    )
     """Width and height of the film, of any aspect ratio. By default those of the first training image."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

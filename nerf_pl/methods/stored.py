@@ -20,9 +20,11 @@ def from_dict(values: object) -> Config:
 
     Raises UserError for an option that this version does not know, or for a value that the option cannot have.
     """
-    if not isinstance(values, Mapping) or values.get("method") not in METHODS:
+    if not isinstance(values, Mapping) or "method" not in values:
         raise UserError("the stored settings are damaged, they name no method: start a new run")
-    name = str(values["method"])
+    name = values["method"]
+    if not isinstance(name, str) or name not in METHODS:
+        raise UserError(f"--method {name!r} in the stored settings is no possible value: correct it there")
     return Config(
         name,
         _options(METHODS[name].options, _of_method(values, METHODS[name].options)),
@@ -36,7 +38,7 @@ def read_settings(path: Path) -> Config:
     """The options that a run was started with, from its settings.json. Raises UserError if they cannot be read."""
     try:
         return from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): start again with --overwrite") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

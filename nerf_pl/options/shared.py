@@ -4,26 +4,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from nerf_pl.options.ranges import FIXED_IN_A_RUN, POSITIVE, Range, at_least
+from nerf_pl.options.ranges import FIXED_IN_A_RUN, POSITIVE, Range, at_least, between
 
 
 def _is_size(size: tuple[int, int]) -> bool:
-    return min(size) >= 1
+    return min(size) >= 1 and max(size) <= 2**16
 
 
 def _is_name(name: str) -> bool:
-    return bool(name.strip(". ")) and not set(name) & set("/\\")
+    return bool(name.strip(". ")) and not set(name) & set("/\\") and len(name) <= 200
 
 
 EPOCHS = 16.0  # that schedules count, if seconds or steps set the length of a training
 MOST_RAYS = 64  # of a pixel
 
 
+# of rays at once: so that the memory they need is not mistyped by orders of magnitude
+SIZE = Range(lambda value: 1 <= value <= 2**26, f"give 1 or more, up to {2**26}")
+
+
 @dataclass(frozen=True)
 class DataOptions:
     dataset_name: Literal["auto", "blender", "llff", "transforms", "colmap"] = "auto"
     """Layout of the scene folder. auto looks at the files in it."""
-    img_wh: Annotated[tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels")] = None
+    img_wh: Annotated[tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels, up to 65536")] = (
+        None
+    )
     """Train and evaluate at this width and height instead of the pictures' own. It must keep the aspect ratio."""
     downscale: Annotated[int, at_least(1)] = 1
     """Divide the pictures' width and height by this. Give either this or img_wh."""
@@ -54,7 +60,7 @@ class OptimOptions:
     """Learning-rate schedule, epoch by epoch (see lr_per_step). flat_cosine is constant for the first 40 % of them."""
     lr_per_step: bool = False
     """Let the schedule follow every step instead of whole epochs."""
-    warmup_multiplier: Annotated[float, at_least(1)] = 1.0
+    warmup_multiplier: Annotated[float, between(1, 1e6)] = 1.0
     """The warm-up ends at lr times this. Used by sgd and adam when warmup_epochs is above 0."""
     warmup_epochs: Annotated[float, at_least(0)] = 0
     """Epochs of rising learning rate at the start."""
@@ -71,9 +77,9 @@ class OptimOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    batch_size: Annotated[int, at_least(1)] = 1024
+    batch_size: Annotated[int, SIZE] = 1024
     """Rays per step and process."""
-    chunk: Annotated[int, at_least(1)] = 32 * 1024
+    chunk: Annotated[int, SIZE] = 32 * 1024
     """Rays rendered at once when no gradient is needed. Lower it if memory runs out."""
     num_epochs: Annotated[float | None, POSITIVE] = EPOCHS
     """Passes over all training pixels, batch_size at a time. max_steps and seconds take precedence."""
@@ -101,7 +107,7 @@ class TrainOptions:
     """Start from the weights of this checkpoint: ours, nerf_pl's (.ckpt) or nerf-pytorch's (.tar)."""
     prefixes_to_ignore: tuple[str, ...] = ("loss",)
     """Do not load weights of ckpt_path whose names start with one of these."""
-    exp_name: Annotated[str, Range(_is_name, "give a name without slashes")] = "exp"
+    exp_name: Annotated[str, Range(_is_name, "give a name of up to 200 characters, without slashes")] = "exp"
     """Name of the run."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,13 @@ class Checkpoints(Callback):
     """Writes last.ckpt after every validation, and best.ckpt if its PSNR was the highest so far.
 
     Without a validation split it writes last.ckpt alone, as often. best: the highest PSNR so far of a resumed run.
+    before_first: called before the first checkpoint is written.
     """
 
-    def __init__(self, folder: Path, best: float = float("-inf")) -> None:
-        self.folder, self.best = folder, best
+    def __init__(
+        self, folder: Path, best: float = float("-inf"), before_first: Callable[[], None] | None = None
+    ) -> None:
+        self.folder, self.best, self.before_first = folder, best, before_first
         self._best_step = -1  # at which this process wrote best.ckpt
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
@@ -156,6 +160,9 @@ class Checkpoints(Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: NeRFSystem, checkpoint: dict[str, Any]) -> None:
         checkpoint["best_psnr"] = self.best
+        if self.before_first is not None:
+            self.before_first()
+            self.before_first = None
 
 
 class Interrupt(Callback):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,11 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     elif config.train.ckpt_path:
         load_weights(system.model, config, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
     if rank == 0:
-        _prepare_folders(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
+        prepare = _preparation(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
+        if resume or not last.is_file():
+            prepare()
+        else:  # until there is a checkpoint of the new run, the old one stays whole
+            checkpoints.before_first = prepare
         console.print(_describe(scene, val, root), markup=False)
     callbacks = [ProgressBar(), ImageLog(), checkpoints, Interrupt(folders.checkpoints, resumed=resume)]
     with warnings.catch_warnings():
@@ -167,8 +172,15 @@ def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
     _compare(stored_config(content, last), system.config, last)
-    system.resume_from(content)
-    checkpoints.best = content.get("best_psnr", checkpoints.best)
+    best = content.get("best_psnr", checkpoints.best)
+    try:
+        if not (content["global_step"] >= 0 and math.isfinite(content["train_seconds"]) and best == float(best)):
+            raise ValueError("a number that cannot be")
+        system.resume_from(content)
+    except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{last} cannot be resumed, it is damaged ({told}): start again with --overwrite") from error
+    checkpoints.best = best
     if system.finished:
         remedy = "give a larger --max_steps, --seconds or --num_epochs"
         raise UserError(f"{last} is finished, at step {system.step}: {remedy}")
@@ -183,14 +195,18 @@ def _compare(stored: Config, asked: Config, last: Path) -> None:
         raise UserError(f"--{name} {now}: {last} was trained with {value}; leave the option out")
 
 
-def _prepare_folders(folders: RunFolders, settings: dict, resume: bool) -> None:
-    """Write the settings. If the run is not resumed, remove what an earlier run of the name left. Its last.ckpt stays
-    until it is replaced."""
-    with atomic_write(folders.settings) as path:
-        path.write_text(json.dumps(settings, indent=2) + "\n")
-    if not resume:
-        for old in (folders.checkpoints / "best.ckpt", *folders.logs.glob("events.out.tfevents.*")):
-            old.unlink(missing_ok=True)
+def _preparation(folders: RunFolders, settings: dict[str, object], resume: bool) -> Callable[[], None]:
+    """What writes the settings and, unless the run is resumed, removes what an earlier run of the name left. Its
+    last.ckpt stays until it is replaced."""
+    old = [] if resume else [folders.checkpoints / "best.ckpt", *folders.logs.glob("events.out.tfevents.*")]
+
+    def prepare() -> None:
+        with atomic_write(folders.settings) as path:
+            path.write_text(json.dumps(settings, indent=2) + "\n")
+        for file in old:
+            file.unlink(missing_ok=True)
+
+    return prepare
 
 
 def devices_of(config: Config) -> tuple[str, int]:

@@ -123,7 +123,11 @@ class NeRFSystem(L.LightningModule):
         optimizer = self.model.make_optimizer(self.config.optim)
         if self._optimizer_state is not None:
             asked = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-            optimizer.load_state_dict(self._optimizer_state)
+            try:
+                optimizer.load_state_dict(self._optimizer_state)
+            except (TypeError, ValueError, KeyError, IndexError) as error:
+                told = "the checkpoint cannot be resumed, the state of its optimizer is damaged"
+                raise UserError(f"{told}: start again with --overwrite") from error
             for group, settings in zip(optimizer.param_groups, asked, strict=True):
                 group.update(settings)  # a resumed run may be given another weight decay, say
         return optimizer

@@ -10,9 +10,9 @@ from nerf_pl.options.ranges import SHAPES_PART, SHAPES_WEIGHTS, SHARE, Range, at
 
 @dataclass(frozen=True)
 class NeRFOptions:
-    N_samples: Annotated[int, at_least(2)] = 64
+    N_samples: Annotated[int, between(2, 2**16)] = 64
     """Samples per ray of the coarse pass."""
-    N_importance: Annotated[int, at_least(0), SHAPES_PART] = 128
+    N_importance: Annotated[int, between(0, 2**16), SHAPES_PART] = 128
     """Further samples per ray, drawn by the weights of the coarse pass. 0 trains the coarse network alone."""
     use_disp: bool = False
     """Space the coarse samples evenly in disparity (1/depth) instead of depth."""
@@ -20,10 +20,12 @@ class NeRFOptions:
     """How far samples are jittered inside their interval while training, 0 to 1."""
     noise_std: Annotated[float, at_least(0)] = 1.0
     """Standard deviation of the noise added to the raw density while training."""
-    net_depth: Annotated[int, at_least(2), SHAPES_WEIGHTS] = 8
+    net_depth: Annotated[int, between(2, 64), SHAPES_WEIGHTS] = 8
     """Layers of the density network. The encoded position enters layer net_skip once more."""
     net_width: Annotated[
-        int, Range(lambda value: value >= 32 and value % 32 == 0, "give a multiple of 32"), SHAPES_WEIGHTS
+        int,
+        Range(lambda value: 32 <= value <= 4096 and value % 32 == 0, "give a multiple of 32, up to 4096"),
+        SHAPES_WEIGHTS,
     ] = 256
     """Width of the density network: a multiple of 32."""
     net_skip: Annotated[int, at_least(1), SHAPES_WEIGHTS] = 4
