@@ -32,6 +32,9 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
 
 
 def _run(command: Command) -> None:
+    # Threads that wait for each other spin for this long, then sleep. By default they spin a hundred times longer, and
+    # beside another program training can be tens of times slower (docs/log.md). Read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # imported after parsing, so that --help and a misspelt option answer at once
     import torch
 
