@@ -261,3 +261,10 @@ def test_a_bad_file_is_named(tmp_path, content, told):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*gone\.json"):
         read_keyframes(tmp_path / "gone.json", LIKE)
+
+
+def test_a_file_that_is_not_text_is_named_with_what_to_do(tmp_path):
+    path = tmp_path / "path.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"path\.json is not a text file: .*another camera path"):
+        read_keyframes(path, LIKE)

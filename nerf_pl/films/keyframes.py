@@ -1,6 +1,5 @@
 """Camera paths through keyframes: views in time order, joined smoothly, and the files that hold them."""
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras
 from nerf_pl.errors import UserError
 from nerf_pl.films.paths import UP, framed, look_at
+from nerf_pl.scenes.pictures import read_json
 from nerf_pl.scenes.values import number, optional_number, pose_matrix, positive, vector
 
 
@@ -167,13 +167,7 @@ def read_keyframes(path: Path, like: Cameras) -> Keyframes:
     seconds, by default one for each. fov: vertical, in degrees; by default that of the first of the cameras `like`.
     Or a camera_path.json of nerfstudio, of which every camera is a frame. Raises UserError that names what is wrong.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; give the file of a camera path") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}; correct it") from error
-    values = values if isinstance(values, dict) else {}
+    values = read_json(path, "correct it, or give another camera path")
     foreign = "camera_path" in values
     name = "camera_path" if foreign else "keyframes"
     entries = values.get(name)

@@ -31,17 +31,20 @@ SOURCE = "nerf_pl source"  # key of the text in a resized picture that says what
 Size = tuple[int, int]  # width, height
 
 
-def read_json(path: Path) -> dict[str, object]:
-    """The object in a JSON file; an empty one where something else stands. Raises UserError if it cannot be read."""
+def read_json(path: Path, remedy: str = "restore it from the data set") -> dict[str, object]:
+    """The object in a JSON file; an empty one where something else stands.
+
+    Raises UserError if it cannot be read; the message ends with the remedy, what the user can do about a damaged file.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"cannot read {path}: {error.strerror}; {remedy}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file: restore it from the data set") from error
+        raise UserError(f"{path} is not a text file: {remedy}") from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise UserError(f"{path} is not valid JSON ({where}): restore it from the data set") from error
+        raise UserError(f"{path} is not valid JSON ({where}): {remedy}") from error
     return values if isinstance(values, dict) else {}
 
 
