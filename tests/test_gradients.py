@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from tiny import batches, config, make
+from tiny import CPU, batches, config, make, with_model
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nerf_pl.methods.nerf.model import NeRF
 from nerf_pl.methods.nerf.options import NeRFOptions
@@ -153,6 +154,38 @@ def test_ngp_learns(scene_dir):
         gradients.error.zero_()
     assert sum(errors[-16:]) < 0.6 * sum(errors[:16])
     assert float(optimizer.skipped) == 0
+
+
+class SumsByChance(TorchDispatchMode):
+    """Notes sums whose order, and so whose last bits, several threads of a CPU decide anew each time."""
+
+    found = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        accumulates = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | (kwargs or {})
+        self.found |= "index_put" in func.name() and bool(accumulates.get("accumulate"))
+        return func(*args, **(kwargs or {}))
+
+
+def test_sums_by_chance_are_noted():
+    values = torch.ones(3, requires_grad=True)
+    with SumsByChance() as sums:
+        values[torch.tensor([0, 0])].sum().backward()
+    assert sums.found
+
+
+@pytest.mark.parametrize("method", ["nerf", "ngp"])
+def test_a_step_repeats_itself(scene_dir, method):
+    """On a CPU, with all losses: else neither a run nor its resumption could be had twice."""
+    losses = {"distortion": 0.1, "smoothness": 0.1} if method == "ngp" else {}
+    scene, model = load_scene(scene_dir), make(with_model(config(method), **losses), CPU).train()
+    model.fit(scene)
+    gradients = Gradients(model, batches(model, scene, 256))
+    model.before_step(0)
+    with SumsByChance() as sums:
+        gradients()
+    assert all(p.grad.any() for p in model.parameters())
+    assert not sums.found
 
 
 def test_a_graph_for_each_number_of_rays(scene_dir):

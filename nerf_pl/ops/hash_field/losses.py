@@ -38,7 +38,8 @@ def distortion(weights: Float[Tensor, "N"], samples: Samples, target: Target) ->
     w, s, ids = weights[:last], target.place[:last], samples.ray_ids[:last]
     first = samples.offsets[ids]
     nearer, nearer_s = (F.pad(v.cumsum(0), (1, 0)) for v in (w, w * s))
-    pairs = w * (s * (nearer[:-1] - nearer[first]) - (nearer_s[:-1] - nearer_s[first]))
+    before, before_s = nearer.index_select(0, first), nearer_s.index_select(0, first)  # repeats itself bit for bit
+    pairs = w * (s * (nearer[:-1] - before) - (nearer_s[:-1] - before_s))
     return target.distortion * (2 * pairs.sum() + target.width / 3 * (w * w).sum()) / n
 
 
@@ -49,7 +50,7 @@ def smoothness(entries: Int[Tensor, "L N 8"], table: Float[Tensor, "E F"], weigh
 
     v is the mean of the eight entries v_c around the point on level l. entries: from `reference.vertices`.
     """
-    held = table[entries.long()]  # (L, N, 8, F)
+    held = table.index_select(0, entries.flatten().long()).unflatten(0, entries.shape)  # (L, N, 8, F)
     return weight * (0.5 * ((held - held.mean(2, keepdim=True)) ** 2).sum() / max(entries.shape[1], 1))
 
 

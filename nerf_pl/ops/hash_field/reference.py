@@ -107,7 +107,8 @@ def field(
     sigma = out[:, 0].clamp(max=MAX_RAW).exp()
     if view is None or ray_ids is None:
         return sigma, None
-    h = F.relu(F.linear(out, p["colour_0"]) + F.linear(view, p["view"])[ray_ids])
+    of_rays = F.linear(view, p["view"]).index_select(0, ray_ids)  # indexing would add up gradients in chance order
+    h = F.relu(F.linear(out, p["colour_0"]) + of_rays)
     return sigma, torch.sigmoid(F.linear(F.relu(F.linear(h, p["colour_1"])), p["colour_2"]))
 
 

@@ -45,10 +45,11 @@ def transmittance(tau: Tensor, samples: Samples) -> Tensor:
     if samples.per_ray is not None:
         return (-F.pad(tau.view(n_rays, samples.per_ray).cumsum(1), (1, 0))[:, :-1]).exp().reshape(-1)
     # one ray per row of a padded grid: a running sum over all rays at once would lose the small terms of late rays
-    counts = samples.offsets.diff()
+    width = int(samples.offsets.diff().max()) if n_rays else 0
     slots = torch.arange(tau.shape[0], device=tau.device) - samples.offsets[samples.ray_ids]
-    grid = tau.new_zeros(n_rays, int(counts.max()) if n_rays else 0).index_put((samples.ray_ids, slots), tau)
-    return (-F.pad(grid.cumsum(1), (1, 0))[samples.ray_ids, slots]).exp()
+    places = samples.ray_ids * width + slots
+    grid = tau.new_zeros(n_rays * width).index_copy(0, places, tau).view(n_rays, width)
+    return (-F.pad(grid.cumsum(1), (1, 0))[:, :-1]).exp().reshape(-1).index_select(0, places)
 
 
 def resample(t: Tensor, weights: Tensor, u: Tensor) -> Tensor:
