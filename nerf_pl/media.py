@@ -223,6 +223,18 @@ def write_films(film: Path, columns: Sequence[Sequence[Path]], fps: float, gif: 
     return written
 
 
+def film_size(film: Path) -> tuple[int, int]:
+    """Width and height of the frames of a film on the disk."""
+    if film.suffix == ".gif":
+        with Image.open(film) as picture:
+            return picture.size
+    import av
+
+    with av.open(str(film)) as opened:
+        stream = opened.streams.video[0]
+        return stream.width, stream.height
+
+
 def _joined(columns: Sequence[Sequence[Path]]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     for pictures in zip(*map(read_pictures, columns), strict=True):
         yield side_by_side(*pictures)

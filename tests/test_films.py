@@ -1,6 +1,7 @@
 """Films: what comes out, that an interrupted one goes on, and which path a scene gets."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -18,7 +19,7 @@ from nerf_pl.cameras import Cameras, View
 from nerf_pl.checkpoints import open_run
 from nerf_pl.errors import UserError
 from nerf_pl.films import film as films
-from nerf_pl.films.film import Take, film, film_cameras, views_of
+from nerf_pl.films.film import Film, Take, film, film_cameras, tell, views_of
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.films.paths import look_at, turntable
 from nerf_pl.media import write_films
@@ -70,7 +71,7 @@ def decoded(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in film.decode(film.streams.video[0])]
 
 
-def shoot(model: Grey, path: Scene, out: Path, stop: int | None = None, stamp: str = "a", **options) -> list[Path]:
+def shoot(model: Grey, path: Scene, out: Path, stop: int | None = None, stamp: str = "a", **options) -> list[Film]:
     """Film the cameras of a path. stop: Ctrl-C comes after so many frames."""
     model.path, model.done, model.stop = views_of(path, path.cameras), [], stop
     return film(model, Take(model.path, 30, stamp, **options), out, 1024)
@@ -84,7 +85,7 @@ def test_a_film_has_its_frames_and_nothing_else_is_left(tmp_path, model):
     written = shoot(model, path_of(5), tmp_path / "a" / "turn")
     assert model.done == [0, 1, 2, 3, 4]
     assert files(tmp_path) == ["a/turn.gif", "a/turn.mp4", "a/turn_depth.mp4"]
-    assert [path.name for path in written] == ["turn.gif", "turn.mp4", "turn_depth.mp4"]
+    assert [film.file.name for film in written] == ["turn.gif", "turn.mp4", "turn_depth.mp4"]
     frames = decoded(tmp_path / "a" / "turn.mp4")
     assert [frame.shape for frame in frames] == [(12, 16, 3)] * 5
     assert [frame.mean() for frame in frames] == pytest.approx([20, 40, 60, 80, 100], abs=3)
@@ -104,13 +105,36 @@ def test_views_of_several_sizes_make_one_film(tmp_path):
 
 def test_depth_beside_the_colours_or_none_at_all(tmp_path, model):
     path = path_of(2)
-    assert [file.name for file in shoot(model, path, tmp_path / "side", depth="side")] == ["side.gif", "side.mp4"]
+    side = shoot(model, path, tmp_path / "side", depth="side")
+    assert [film.file.name for film in side] == ["side.gif", "side.mp4"]
     frame = decoded(tmp_path / "side.mp4")[1]
     assert frame.shape == (12, 32, 3)
     colour = media.depth_colours(np.full((1, 1), 3.0, np.float32), 2, 6)[0, 0]
     np.testing.assert_allclose(frame[:, 18:].mean((0, 1)), colour, atol=6)
     np.testing.assert_allclose(frame[:, :14].mean(), 40, atol=3)
-    assert [file.name for file in shoot(model, path, tmp_path / "none", depth="none")] == ["none.gif", "none.mp4"]
+    none = shoot(model, path, tmp_path / "none", depth="none")
+    assert [film.file.name for film in none] == ["none.gif", "none.mp4"]
+
+
+def test_the_line_about_a_film_has_the_size_of_each_file(tmp_path, model, capsys):
+    """As written: side by side is twice as wide, a GIF is smaller, and an MP4 has even sizes."""
+    path = replace(path_of(2), cameras=path_of(2).cameras.resized(500, 375))
+    take = Take(views_of(path, path.cameras), 30, "a", "side")
+    for replaces in ("", "replaces "):
+        model.path, model.done = list(take.views), []
+        tell(film(model, take, tmp_path / "side", 1 << 20), take, "a turn, ")
+        gif, mp4 = (re.escape(f"{replaces}{tmp_path}/side.{kind}") for kind in ("gif", "mp4"))
+        told = rf"a turn, 2 frames: {gif} \(480x180, \d+\.\d kB\), {mp4} \(1000x376, \d+\.\d kB\)"
+        assert re.fullmatch(told, capsys.readouterr().out.strip())
+
+
+@pytest.mark.parametrize(("size", "shown"), [(0, "0.0 kB"), (1234, "1.2 kB"), (999_949, "999.9 kB"), (1e6, "1.0 MB")])
+def test_a_small_film_is_measured_in_kilobytes(tmp_path, monkeypatch, capsys, size, shown):
+    file = tmp_path / "turn.mp4"
+    file.write_bytes(bytes(int(size)))
+    monkeypatch.setattr(media, "film_size", lambda path: (16, 12))
+    tell([Film(file, False)], Take([], 30, "a"))
+    assert capsys.readouterr().out == f"0 frames: {file} (16x12, {shown})\n"
 
 
 @pytest.mark.parametrize("depth", ["separate", "none"])
@@ -271,7 +295,7 @@ def test_a_render_that_was_interrupted_goes_on(run, monkeypatch, capsys):
     nerf(*words, "--fps", 10)  # which is no matter of the frames
     out = capsys.readouterr().out
     assert "resuming at frame 3 of 3" in out
-    assert "3 frames of 6x6: runs/tiny/renders/360.gif (0.0 MB)" in out
+    assert "3 frames: runs/tiny/renders/360.gif (6x6, " in out
     assert not (run / "renders/360").exists()
 
 
@@ -280,6 +304,25 @@ def test_a_bad_path_file_is_one_line(run, capsys):
     assert "bad.json: keyframes 0 has no 4x4 c2w" in refused(capsys, "render", run, "--path", "bad.json")
     assert "--every 9: the scene has 4 views" in refused(capsys, "render", run, "--path", "interpolate", "--every", 9)
     assert "--path spyral cannot work: give auto, 360" in refused(capsys, "render", run, "--path", "spyral")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--path test --frames 5", "--frames 5 cannot work: --path test has a frame for each test view; leave it out"),
+        (
+            "--path spiral --radius 2",
+            "--radius 2.0 cannot work: it is for --path 360, and this film has the path spiral",
+        ),
+        ("--path interpolate --elevation 0", "--elevation 0.0 cannot work: it is for --path 360"),
+        ("--path pan.json --every 2", "--every 2 cannot work: it is for --path interpolate"),
+        ("--loop", "--loop True cannot work: it is for --path interpolate, and this film has the path 360"),
+    ],
+)
+def test_an_option_that_the_path_would_ignore_is_refused(run, capsys, words, told):
+    Path("pan.json").write_text('{"keyframes": [{"position": [3, 0, 1], "look_at": [0, 0, 0]}]}')
+    assert f"nerf: {told}" in refused(capsys, "render", run, *words.split())
+    assert not (run / "renders").exists()
 
 
 def test_the_classic_eval_films_llff(run, scene_dir, monkeypatch):

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.films import paths
 from nerf_pl.films.keyframes import Keyframes, read_keyframes, through_views
 from nerf_pl.films.options import FPS, FRAMES, FilmOptions
+from nerf_pl.options.ranges import check_options
 from nerf_pl.rendering import Renderer, render_view
 from nerf_pl.scenes import Scene
 
@@ -37,6 +38,14 @@ class Take:
     depth: Literal["separate", "side", "none"] = "separate"
     keep_frames: bool = False
     depth_files: media.DepthFiles | None = None
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film on the disk. replaces: whether an earlier file had its name."""
+
+    file: Path
+    replaces: bool
 
 
 def film_scene(options: FilmOptions, scene: Scene, stamp: str) -> tuple[str, Take]:
@@ -63,6 +72,7 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
     frames, fps = o.frames or FRAMES, o.fps or FPS
     views = paths.framed(views, *views.size(0))
     kind = _fitting(scene) if o.path == "auto" else o.path
+    check_options(replace(o, path=kind))  # once more, with the path that was left to the scene
     if kind == "test":
         return kind, views, fps
     if kind == "360":
@@ -109,7 +119,7 @@ def _spiral(n: int, views: Cameras, scene: Scene) -> Cameras:
     return paths.spiral(n, views, pose, float(ahead))
 
 
-def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Path]:
+def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
     """Film the views of `take`: OUT.mp4, OUT.gif and OUT_depth.mp4. Returns the films. chunk: rays at a time.
 
     Frames stay in OUT/frames until the films are written. If an interrupted film has the same views, size and weights,
@@ -135,7 +145,8 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Path]:
                     media.write_png(depths[i], media.depth_colours(image.depth, *span, image.opacity))
                 if take.depth_files:
                     take.depth_files.write(i, image.depth)
-        written = _encode(out, pictures, depths, take)
+        before = set(out.parent.glob("*"))
+        written = [Film(file, file in before) for file in _encode(out, pictures, depths, take)]
     except KeyboardInterrupt:
         there = _count(pictures, pictures)
         raise KeyboardInterrupt(f"{there} of {n} frames are in {folder}: the same command goes on") from None
@@ -146,11 +157,16 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Path]:
     return written
 
 
-def tell(written: Sequence[Path], take: Take, what: str = "") -> None:
+def tell(written: Sequence[Film], take: Take, what: str = "") -> None:
     """Print the names and sizes of the films."""
-    width, height = take.views[0].size
-    sizes = ", ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in written)
-    console.print(f"{what}{len(take.views)} frames of {width}x{height}: {sizes}", markup=False)
+    console.print(f"{what}{len(take.views)} frames: {', '.join(map(_described, written))}", markup=False)
+
+
+def _described(film: Film) -> str:
+    width, height = media.film_size(film.file)
+    size = film.file.stat().st_size
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+    return f"{'replaces ' if film.replaces else ''}{film.file} ({width}x{height}, {shown})"
 
 
 def _encode(out: Path, pictures: Sequence[Path], depths: Sequence[Path], take: Take) -> list[Path]:

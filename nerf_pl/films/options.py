@@ -9,6 +9,7 @@ from nerf_pl.options.ranges import Range, at_least, between
 
 PATHS = ("auto", "360", "spiral", "interpolate", "test")
 FRAMES, FPS = 120, 30.0
+OF_ONE_PATH = {"elevation": "360", "radius": "360", "every": "interpolate", "loop": "interpolate"}
 
 
 def _is_path(path: str) -> bool:
@@ -25,7 +26,7 @@ class FilmOptions:
     """360: a turn around the scene. spiral: a spiral among the training views. interpolate: a path through them. test:
     the test views. FILE.json: keyframes, or a path of nerfstudio. auto: spiral for photos from one side, else 360."""
     frames: Annotated[int | None, between(1, 10**6)] = None
-    """Frames of the film. By default 120, or as many as a file needs."""
+    """Frames of the film. By default 120, or as many as a file needs. The path test has a frame for each view."""
     fps: Annotated[float | None, between(0.01, 1000)] = None
     """Frames per second. By default 30, or the value in a file."""
     elevation: Annotated[float | None, Range(lambda v: -90 < v < 90, "give degrees between -90 and 90")] = None
@@ -47,4 +48,8 @@ class FilmOptions:
     """Width and height of the film, of any aspect ratio. By default those of the first training image."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from ()
+        if self.path == "test" and self.frames is not None:
+            yield "frames", "--path test has a frame for each test view; leave it out"
+        for name, path in OF_ONE_PATH.items():
+            if self.path not in (path, "auto") and getattr(self, name) != getattr(FilmOptions, name):
+                yield name, f"it is for --path {path}, and this film has the path {self.path}; leave it out"
