@@ -1,5 +1,6 @@
 """The one place where the program prints: results to stdout, warnings to stderr."""
 
+import time
 from collections.abc import Generator, Iterable
 from threading import Lock
 from typing import TypeVar
@@ -9,6 +10,7 @@ from rich.progress import MofNCompleteColumn, Progress
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+QUIET_SECONDS = 10  # between two lines of progress if there is no terminal
 _warned: set[str] = set()
 _lock = Lock()
 
@@ -25,9 +27,9 @@ def warn(line: str) -> None:
 
 
 def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Generator[Item, None, None]:
-    """The items. A terminal shows a progress bar, which starts at `done` of `total`."""
+    """The items. A terminal shows a progress bar, which starts at `done` of `total`; elsewhere lines are printed."""
     if not console.is_terminal:
-        yield from items
+        yield from progress_lines(items, total, title, done)
         return
     columns = [*Progress.get_default_columns(), MofNCompleteColumn()]
     with Progress(*columns, console=console, transient=True) as bar:
@@ -35,3 +37,14 @@ def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Ge
         for item in items:
             yield item
             bar.advance(task)
+
+
+def progress_lines(items: Iterable[Item], total: int, title: str, done: int = 0) -> Generator[Item, None, None]:
+    """The items. Now and then a line says how many of them are done, also on a terminal. A bar would draw itself while
+    the items are timed."""
+    last = time.monotonic()
+    for i, item in enumerate(items):
+        if i and time.monotonic() - last >= QUIET_SECONDS:
+            console.print(f"{title}: {done + i} of {total}", markup=False)
+            last = time.monotonic()
+        yield item

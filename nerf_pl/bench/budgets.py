@@ -12,7 +12,7 @@ from nerf_pl import media, metrics
 from nerf_pl.bench.tables import markdown, show
 from nerf_pl.bench.timing import Trainer, device_and_name, kernel_times, view_seconds
 from nerf_pl.checkpoints import load_model, load_split, read_checkpoint
-from nerf_pl.console import console
+from nerf_pl.console import console, progress_lines
 from nerf_pl.evaluation.views import WINDOW
 from nerf_pl.methods import method_of
 from nerf_pl.methods.model import Model
@@ -22,6 +22,7 @@ from nerf_pl.scenes import Scene
 from nerf_pl.training.run import train
 
 WARM_UP, STEPS, PROFILED = 1000, 500, 64  # steps before, in and after the timing of a step
+PART = 50  # steps of the warm-up between two looks at the clock
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def bench_budgets(
 def measure_step(model: Model, config: Config, scene: Scene, device: torch.device) -> Step:
     """Time a training step, with the optimizer and the work that is due between steps."""
     trainer = Trainer(model, config, scene, device)
-    trainer.seconds(WARM_UP)
+    for start in progress_lines(range(0, WARM_UP, PART), WARM_UP // PART, f"  parts of the warm-up, {PART} steps each"):
+        trainer.seconds(min(PART, WARM_UP - start))
     seconds = trainer.seconds(STEPS)
     peak = trainer.peak_mib()
     kernels = kernel_times(lambda: trainer.seconds(PROFILED), PROFILED) if device.type == "cuda" else {}
@@ -115,13 +117,14 @@ def _measure_budget(
 
 def _measure_views(model: Model, scene: Scene, chunk: int) -> Views:
     psnr, ssim = [], []
-    for i in range(len(scene)):
+    n = len(scene)
+    for i in progress_lines(range(n), n, "  views scored"):
         rgb = torch.from_numpy(media.to_uint8(render_view(model, scene.view(i), chunk).rgb)).float() / 255
         psnr.append(float(metrics.psnr(rgb, scene.image(i), scene.mask(i))))
         if min(rgb.shape[:2]) >= WINDOW:
             ssim.append(float(metrics.ssim(rgb, scene.image(i), scene.mask(i))))
     # once more, now that everything is compiled
-    times = [view_seconds(model, scene.view(i), chunk) for i in range(len(scene))]
+    times = [view_seconds(model, scene.view(i), chunk) for i in progress_lines(range(n), n, "  views timed")]
     mean_ssim = statistics.mean(ssim) if ssim else float("nan")
     speed = 1 / statistics.mean(times), 1 / max(times)
     return Views(model.rays_per_pixel, statistics.mean(psnr), mean_ssim, *speed)

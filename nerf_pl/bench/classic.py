@@ -12,7 +12,7 @@ import torch
 from nerf_pl import metrics
 from nerf_pl.bench.tables import markdown, number, show
 from nerf_pl.bench.timing import Trainer, device_and_name, view_seconds
-from nerf_pl.console import console
+from nerf_pl.console import console, progress_lines
 from nerf_pl.media import atomic_write
 from nerf_pl.methods import CLASSIC, method_of
 from nerf_pl.ops import choose, describe
@@ -74,11 +74,13 @@ def _measure(
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     trainer = Trainer(method_of(config.method).make(config, device), config, train, device)
     n = min(WINDOW, steps)
-    windows = [trainer.seconds(n) * 1000 for _ in range(max(steps // WINDOW, 1))]
+    parts = progress_lines(range(steps // n), steps // n, f"  {precision}, windows of {n} steps")
+    windows = [trainer.seconds(n) * 1000 for _ in parts]
     peak, counted = trainer.peak_mib(), windows[len(windows) // 10 :]
     chunk = options.chunk
     picture = render_view(trainer.model, val.view(0), chunk).rgb
     psnr = float(metrics.psnr(picture.cpu(), val.image(0)))
     large = replace(val.view(0), camera=val.view(0).camera.resized(size, size))
-    seconds = statistics.median(view_seconds(trainer.model, large, chunk) for _ in range(3))
+    renderings = progress_lines(range(3), 3, f"  {precision}, renderings of a view of {size}x{size}")
+    seconds = statistics.median(view_seconds(trainer.model, large, chunk) for _ in renderings)
     return Result(precision, windows[0], statistics.median(counted), max(counted), peak, seconds, psnr)

@@ -33,13 +33,15 @@ class Prepare:
         source = self.source.resolve()
         out = self.out or Path("data") / (source.stem if source.is_file() else source.name)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with Progress(*columns, console=console) as bar:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
 
             def step(title: str, done: int, total: int) -> None:
                 if not bar.tasks or bar.tasks[-1].description != title:
                     for task in bar.tasks:  # those before are through
                         bar.update(task.id, completed=task.total)
                     bar.add_task(title, total=total)
+                    if not console.is_terminal:
+                        console.print(title, markup=False)
                 bar.update(bar.tasks[-1].id, completed=done)
 
             how = {"max_size": self.max_size, "frames": self.frames, "matcher": self.matcher}

@@ -13,13 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from nerf_pl.checkpoints.files import duplicate
-from nerf_pl.console import console
+from nerf_pl.console import QUIET_SECONDS, console
 from nerf_pl.errors import Interrupted
 from nerf_pl.media import depth_colours, depth_span, side_by_side
 from nerf_pl.rendering import Image
 from nerf_pl.training.system import NeRFSystem
-
-QUIET_SECONDS = 10  # between two lines if there is no terminal
 
 
 class ProgressBar(Callback):
