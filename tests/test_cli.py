@@ -13,9 +13,11 @@ from tiny import FLAGS, content, nerf, refused
 from nerf_pl import cli
 from nerf_pl.bench import budgets, classic
 from nerf_pl.checkpoints import load_model, read_checkpoint
+from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
 from nerf_pl.options import Config
 from nerf_pl.scenes import demo
+from nerf_pl.training import run as training
 from nerf_pl.training.callbacks import clock_time, short_number
 
 CLASSIC_TRAIN = """--dataset_name blender --root_dir SCENE --N_importance 64 --img_wh 12 12 --noise_std 0
@@ -204,6 +206,17 @@ def test_demo(scene_dir, monkeypatch):
     nerf("demo", "--seconds", 0.1, "--num_gpus", 0)
     assert json.loads(Path("runs/demo/metrics.json").read_text())["psnr"] > 3
     assert {"360.mp4", "test/index.html"} <= set(files("runs/demo/renders"))
+
+
+def test_a_demo_is_named_after_its_folder_however_that_is_typed(scene_dir, monkeypatch, capsys):
+    def stop(config, *_, **__):
+        raise UserError(config.train.exp_name)
+
+    monkeypatch.setattr(demo, "make_demo", lambda root: scene_dir)
+    monkeypatch.setattr(training, "train", stop)
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    assert refused(capsys, "demo", "--out", ".", "--num_gpus", 0) == "nerf: here"
 
 
 def test_bench(scene_dir, capsys, monkeypatch):

@@ -40,9 +40,10 @@ SAY_NERF = ("nerf_pl/cli/__init__.py", "nerf_pl/cli/parse.py")  # the command's 
 
 def project_files() -> Iterator[Path]:
     """Every file that git does not ignore, found without git so that it works in an unpacked archive."""
-    ignored = [line.strip("/") for line in (PROJECT / ".gitignore").read_text().split() if not line.startswith("#")]
+    lines = (PROJECT / ".gitignore").read_text().split()
+    ignored = [".git", *(line.strip("/") for line in lines if not line.startswith("#"))]  # a file in a worktree
     for folder, folders, files in os.walk(PROJECT):
-        skip = [name for name in folders if name == ".git" or any(fnmatch.fnmatch(name, p) for p in ignored)]
+        skip = [name for name in folders if any(fnmatch.fnmatch(name, p) for p in ignored)]
         folders[:] = sorted(set(folders) - set(skip))
         yield from (Path(folder) / name for name in sorted(files) if not any(fnmatch.fnmatch(name, p) for p in ignored))
 

@@ -154,6 +154,28 @@ def test_numbers_that_cannot_work(scene_dir, capsys, option, value):
     assert re.fullmatch(rf"nerf: --{option} {value}(\.0)? cannot work: .+", told)
 
 
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "a\\b", "..", " . ", "/elsewhere", "a\tb", "a\0b", "x" * 201])
+def test_a_name_cannot_lead_to_another_folder(scene_dir, run, capsys, name):
+    last = run / "checkpoints" / "last.ckpt"
+    before = sorted(Path().rglob("*"))
+    for words, program in (
+        (["train", scene_dir, *TRAIN, "--exp_name", name], "nerf"),
+        (["--root_dir", scene_dir, "--img_wh", 16, 16, "--exp_name", name], "train.py"),
+        (["--root_dir", scene_dir, "--img_wh", 16, 16, "--ckpt_path", last, "--scene_name", name], "eval.py"),
+    ):
+        told = refused(capsys, *words, program=program)
+        assert told.startswith(f"{program}: {words[-2]} ")
+        assert told.endswith("cannot work: give a name of up to 200 characters, without slashes")
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", [["--rays_per_pixel", 0], ["--rays_per_pixel", 65], ["--chunk", 0]])
+def test_ways_to_render_that_cannot_work(run, capsys, words):
+    for command in ("eval", "render"):
+        told = refused(capsys, command, run, *words)
+        assert told.startswith(f"nerf: {words[0]} {words[1]} cannot work: give 1 ")
+
+
 def test_films_that_cannot_be(run, capsys):
     cases = {"frames": 0, "fps": 0, "elevation": 90, "radius": 0, "every": 0, "path": "sprial"}
     for option, value in cases.items():

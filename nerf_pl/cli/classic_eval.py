@@ -1,13 +1,16 @@
 """eval.py, with the classic options"""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from nerf_pl.cli.flags import Plain, device_of
 from nerf_pl.cli.trained import stamp_of
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.methods import CLASSIC
+from nerf_pl.options.ranges import check_options
+from nerf_pl.options.shared import NAME
 
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
@@ -24,7 +27,7 @@ class ClassicEval:
     """Checkpoint: ours, nerf_pl's or nerf-pytorch's."""
     dataset_name: Literal["blender", "llff"] = "blender"
     """Layout of the scene folder."""
-    scene_name: str = "test"
+    scene_name: Annotated[str, NAME] = "test"
     """Names the folder of the results."""
     split: Literal["train", "val", "test", "test_train"] = "test"
     """Which views. test_train: the training views. test of llff: a film of new views, as llff has no test views."""
@@ -47,6 +50,9 @@ class ClassicEval:
     num_gpus: Literal[0, 1] = 1
     """0 means the CPU."""
 
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from ()
+
     @property
     def folder(self) -> Path:
         return Path("results") / self.dataset_name / self.scene_name
@@ -55,6 +61,7 @@ class ClassicEval:
         from nerf_pl.checkpoints import load_model
         from nerf_pl.media import DepthFiles
 
+        check_options(self)
         asked = {name: getattr(self, name) for name in ("N_samples", "N_importance", "use_disp")}
         model = replace(CLASSIC.model, perturb=0.0, noise_std=0.0, **asked)
         data = replace(CLASSIC.data, dataset_name=self.dataset_name, img_wh=self.img_wh, spheric=self.spheric)

@@ -7,6 +7,7 @@ from typing import Literal
 from nerf_pl.cli.eval import Eval
 from nerf_pl.cli.flags import RUNS, device_of
 from nerf_pl.cli.render import Render
+from nerf_pl.cli.trained import Trained
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.methods import DEFAULT, METHODS
 from nerf_pl.options import RunFolders
@@ -35,9 +36,10 @@ class Demo:
         root = make_demo(self.scene)
         seconds = SECONDS[device_of(self.num_gpus).type] if self.seconds is None else self.seconds
         config = METHODS[DEFAULT].preset
-        settings = {"seconds": seconds, "num_gpus": self.num_gpus, "exp_name": self.out.name, "val_views": 2}
+        settings = {"seconds": seconds, "num_gpus": self.num_gpus, "exp_name": self.out.resolve().name, "val_views": 2}
         config = replace(config, train=replace(config.train, **settings))
         console.print(f"scene {root}", markup=False)
         train(config, root, RunFolders.modern(self.out), overwrite=True)
-        Eval(self.out, num_gpus=self.num_gpus).run()
-        Render(self.out, FilmOptions(frames=36, fps=18), num_gpus=self.num_gpus).run()
+        trained = Trained(self.out, num_gpus=self.num_gpus)
+        Eval(trained).run()
+        Render(trained, FilmOptions(frames=36, fps=18)).run()

@@ -1,42 +1,64 @@
-"""Functions that the commands for a trained run share."""
+"""What the commands for a trained run share."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from nerf_pl.cli.flags import device_of
+from nerf_pl.cli.flags import Position, device_of
 from nerf_pl.errors import UserError
 from nerf_pl.options import MOST_RAYS
-from nerf_pl.options.ranges import check_options
+from nerf_pl.options.ranges import between, check_options
+from nerf_pl.options.shared import SIZE
 
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
 
 
-def open_trained(
-    path: Path, which: str, scene: Path | None, num_gpus: int, *, rays_per_pixel: int | None, chunk: int | None
-) -> "Run":
-    """The run that a command names, with the folder of its scene. Raises UserError if there is none."""
-    from nerf_pl.checkpoints import open_run
+@dataclass(frozen=True)
+class Trained:
+    """Which run, and how it is rendered."""
 
-    run = open_run(path, device_of(num_gpus), which)
-    if scene is None and not (run.root and run.root.is_dir()):
-        told = f"the scene of run {path}, {run.root}, is gone" if run.root else f"run {path} does not know its scene"
-        raise UserError(f"{told}: add --scene FOLDER")
-    if rays_per_pixel is not None:
-        if not 1 <= rays_per_pixel <= MOST_RAYS:
-            raise UserError(f"--rays_per_pixel {rays_per_pixel} cannot work: give 1 to {MOST_RAYS}")
-        run.model.rays_per_pixel = rays_per_pixel
-    config = run.config
-    if chunk is not None:
-        config = replace(config, train=replace(config.train, chunk=chunk))
-        check_options(config.train)
-    return replace(run, root=scene or run.root, config=config)
+    folder: Position
+    """Folder of the run, runs/NAME."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights; best is by PSNR on the validation split."""
+    rays_per_pixel: Annotated[int | None, between(1, MOST_RAYS)] = None
+    """Rays whose mean is a pixel with an edge; one is fastest. By default the value of the run."""
+    chunk: Annotated[int | None, SIZE] = None
+    """Rays rendered at once. Lower it if memory runs out. By default as in training."""
+    scene: Path | None = None
+    """Folder of the scene, if it has moved."""
+    num_gpus: Literal[0, 1] = 1
+    """0 means the CPU."""
 
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from ()
 
-def folder_of(run: Path) -> Path:
-    """The folder for the results of a run. run: its folder or one of its checkpoints."""
-    return run if run.is_dir() else run.parent.parent if run.parent.name == "checkpoints" else run.parent
+    def open(self) -> tuple["Run", Path]:
+        """The run, and the folder of its scene. Raises UserError if there is none."""
+        from nerf_pl.checkpoints import open_run
+
+        check_options(self)
+        run = open_run(self.folder, device_of(self.num_gpus), self.checkpoint)
+        root = self.scene or run.root
+        if root is None or (self.scene is None and not root.is_dir()):
+            told = (
+                f"the scene of run {self.folder}, {root}, is gone"
+                if root
+                else f"run {self.folder} does not know its scene"
+            )
+            raise UserError(f"{told}: add --scene FOLDER")
+        if self.rays_per_pixel is not None:
+            run.model.rays_per_pixel = self.rays_per_pixel
+        train = run.config.train if self.chunk is None else replace(run.config.train, chunk=self.chunk)
+        return replace(run, root=root, config=replace(run.config, train=train)), root
+
+    @property
+    def results(self) -> Path:
+        """The folder for the results: that of the run, also if one of its checkpoints is given."""
+        path = self.folder
+        return path if path.is_dir() else path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
 def stamp_of(checkpoint: Path) -> str:

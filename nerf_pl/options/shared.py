@@ -12,7 +12,7 @@ def _is_size(size: tuple[int, int]) -> bool:
 
 
 def _is_name(name: str) -> bool:
-    return bool(name.strip(". ")) and not set(name) & set("/\\") and len(name) <= 200
+    return bool(name.strip(". ")) and not set(name) & set("/\\") and name.isprintable() and len(name) <= 200
 
 
 EPOCHS = 16.0  # that schedules count, if seconds or steps set the length of a training
@@ -21,6 +21,8 @@ MOST_RAYS = 64  # of a pixel
 
 # of rays at once: so that the memory they need is not mistyped by orders of magnitude
 SIZE = Range(lambda value: 1 <= value <= 2**26, f"give 1 or more, up to {2**26}")
+NAME = Range(_is_name, "give a name of up to 200 characters, without slashes")
+"""Of a folder for results: the name cannot lead out of the folder that holds all of them."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class TrainOptions:
     """Start from the weights of this checkpoint: ours, nerf_pl's (.ckpt) or nerf-pytorch's (.tar)."""
     prefixes_to_ignore: tuple[str, ...] = ("loss",)
     """Do not load weights of ckpt_path whose names start with one of these."""
-    exp_name: Annotated[str, Range(_is_name, "give a name of up to 200 characters, without slashes")] = "exp"
+    exp_name: Annotated[str, NAME] = "exp"
     """Name of the run."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
