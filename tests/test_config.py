@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from nerf_pl.checkpoints import stored_config
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC, METHODS, from_dict, read_settings
 from nerf_pl.methods.nerf.options import NeRFOptions
@@ -85,8 +87,14 @@ def test_settings_file(tmp_path):
         assert str(path) in message(read_settings, path)
 
 
+def test_stored_options_are_checked_with_the_sizes_that_are_not_stored():
+    checkpoint = {"config": {"method": "ngp", "model": {"samples": 150}}}
+    told = message(stored_config, checkpoint, Path("some.ckpt"))
+    assert told.startswith("checkpoint some.ckpt: --samples 150 cannot work: give more than --march_steps, ")
+
+
 BAD = {
-    "data": {"downscale": 0, "img_wh": (0, 4)},
+    "data": {"downscale": 0, "img_wh": (0, 4), "test_every": 1},
     "nerf": {
         "N_samples": 1, "N_importance": -1, "perturb": 1.5, "noise_std": -1.0, "net_depth": 1, "net_skip": 8,
         "net_width": 48, "grad_share": 0.0,

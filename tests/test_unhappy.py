@@ -1,5 +1,6 @@
 """What can go wrong, and the one line that says so."""
 
+import json
 import os
 import re
 import resource
@@ -152,6 +153,37 @@ def test_resuming_what_cannot_be_resumed(scene, run, capsys):
 def test_numbers_that_cannot_work(scene_dir, capsys, option, value):
     told = refused(capsys, "train", scene_dir, "--method", "nerf", f"--{option}", value)
     assert re.fullmatch(rf"nerf: --{option} {value}(\.0)? cannot work: .+", told)
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value", "told"),
+    [
+        ("optim", "lr", -1.0, "--lr -1.0 cannot work: give a positive number"),
+        ("model", "N_samples", 2, "--N_samples 2 cannot work: give 3 or more, or --N_importance 0"),
+        ("data", "test_every", 1, "--test_every 1 cannot work: give 2 or more, or 0 to hold out none"),
+        ("model", "N_smaples", 8, "unknown option 'N_smaples' in the stored settings: made by another version?"),
+        ("train", "seconds", "long", "--seconds 'long' in the stored settings is no possible value: correct it there"),
+    ],
+)
+def test_stored_options_that_cannot_work_are_those_of_a_file(scene, run, capsys, section, option, value, told):
+    last, settings = Path("runs/tiny/checkpoints/last.ckpt"), Path("runs/tiny/settings.json")
+    where = f"nerf: checkpoint {last}: {told}"
+    stored = content(run)
+    stored["config"][section][option] = value
+    torch.save(stored, last)
+    assert refused(capsys, "eval", "runs/tiny") == where
+    assert refused(capsys, "render", last) == where
+    resumed = ["train", scene, "--exp_name", "tiny", "--resume", "--max_steps", 20]
+    assert refused(capsys, *resumed) == where
+    wrong = json.loads(settings.read_text())
+    wrong[section][option] = value
+    settings.write_text(json.dumps(wrong))
+    assert refused(capsys, *resumed) == f"nerf: {settings}: {told}"
+    classic = Path("logs/tiny/settings.json")
+    classic.parent.mkdir(parents=True)
+    shutil.copy(settings, classic)
+    words = ["--root_dir", scene, "--exp_name", "tiny", "--resume"]
+    assert refused(capsys, *words, program="train.py") == f"train.py: {classic}: {told}"
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "a\\b", "..", " . ", "/elsewhere", "a\tb", "a\0b", "x" * 201])

@@ -158,10 +158,12 @@ def stored_config(checkpoint: Mapping[str, Any], path: Path) -> Config:
     try:
         config = from_dict(checkpoint["config"])
         config.check()
+        # a training stores every size; if one is missing, the shapes of the weights will not fit
+        config = method_of(config.method).complete(config, "cpu")
+        config.check()
+        return config
     except UserError as error:
         raise UserError(f"checkpoint {path}: {error}") from error
-    # a training stores every size; if one is missing, the shapes of the weights will not fit
-    return method_of(config.method).complete(config, "cpu")
 
 
 def _own_weights(checkpoint: Mapping[str, Any]) -> dict[str, object]:

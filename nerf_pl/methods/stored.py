@@ -35,9 +35,12 @@ def from_dict(values: object) -> Config:
 
 
 def read_settings(path: Path) -> Config:
-    """The options that a run was started with, from its settings.json. Raises UserError if they cannot be read."""
+    """The options that a run was started with, from its settings.json. Raises UserError if they cannot be read, or
+    cannot work."""
     try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+        config = from_dict(json.loads(path.read_text(encoding="utf-8")))
+        config.check()
+        return config
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): start again with --overwrite") from error
     except UserError as error:

@@ -15,6 +15,10 @@ def _is_name(name: str) -> bool:
     return bool(name.strip(". ")) and not set(name) & set("/\\") and name.isprintable() and len(name) <= 200
 
 
+def _holds_out(every: int) -> bool:
+    return every == 0 or every >= 2
+
+
 EPOCHS = 16.0  # that schedules count, if seconds or steps set the length of a training
 MOST_RAYS = 64  # of a pixel
 
@@ -35,7 +39,7 @@ class DataOptions:
     """Train and evaluate at this width and height instead of the pictures' own. It must keep the aspect ratio."""
     downscale: Annotated[int, at_least(1)] = 1
     """Divide the pictures' width and height by this. Give either this or img_wh."""
-    test_every: int = 8
+    test_every: Annotated[int, Range(_holds_out, "give 2 or more, or 0 to hold out none")] = 8
     """If the scene has no splits of its own, hold out every n-th view for validation and test. 0 trains on all views;
     for llff, 0 holds out the most central view for validation."""
     spheric: bool = False
