@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import config, make, with_model
 
-from nerf_pl.checkpoints import read_checkpoint
+from nerf_pl.checkpoints import load_weights, read_checkpoint
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC
 from nerf_pl.methods.nerf.foreign import ForeignModel, fit
@@ -294,6 +295,36 @@ def test_tar_with_an_optimizer(tmp_path, new_format):
     checkpoint = nerf_pytorch_checkpoint() | {"optimizer_state_dict": optimizer.state_dict()}
     torch.save(checkpoint, tmp_path / "200000.tar", _use_new_zipfile_serialization=new_format)
     assert foreign_layers(read_checkpoint(tmp_path / "200000.tar")) is not None
+
+
+def pytorch_networks(*levels: str) -> dict:
+    """Networks of the sizes in `tiny.MODEL`."""
+    keys = {"coarse": "network_fn_state_dict", "fine": "network_fine_state_dict"}
+    return {keys[level]: random_network(nerf_pytorch_name, 2, 32, 1) for level in levels}
+
+
+@pytest.mark.parametrize(
+    ("whole", "coarse", "name"),
+    [
+        (nerf_pl_state(2, 32, 1), nerf_pl_state(2, 32, 1, ("coarse",)), "nerf_fine"),
+        (pytorch_networks("coarse", "fine"), pytorch_networks("coarse"), "network_fine_state_dict"),
+    ],
+)
+def test_a_training_starts_from_all_networks_or_says_which_it_does_not(tmp_path, whole, coarse, name):
+    both, one = config(), with_model(config(), N_importance=0)
+    told = {
+        "has no NAME: give another checkpoint, or name these weights in --prefixes_to_ignore": (coarse, both),
+        "has NAME, which this model lacks: give another checkpoint, or name these": (whole, one),
+    }
+    for what, (content, options) in told.items():
+        path = tmp_path / "theirs.ckpt"
+        torch.save(content, path)
+        with pytest.raises(UserError) as error:
+            load_weights(make(options), options, path, ("loss",))
+        assert str(error.value).startswith(f"--ckpt_path {path} {what.replace('NAME', name)}")
+        for prefix in (name, f"{name}."):
+            load_weights(make(options), options, path, ("loss", prefix))
+    load_weights(make(both), both, path, ("loss",))
 
 
 def test_options_follow_the_networks():

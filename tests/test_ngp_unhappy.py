@@ -56,6 +56,16 @@ def test_marks_of_another_run_do_not_count(trained_ngp):
     assert torch.equal(model.occupancy.density, content(trained_ngp)["state_dict"]["model.occupancy.density"])
 
 
+def test_no_prefix_excuses_a_missing_box(trained_ngp, scene_dir, capsys):
+    source, path = content(trained_ngp), Path("source.ckpt")
+    for name in ("occupancy.aabb", "occupancy.seen"):  # the second is a matter of each run
+        del source["state_dict"][f"model.{name}"]
+    torch.save(source, path)
+    words = [*NGP_FLAGS, "--ckpt_path", path, "--prefixes_to_ignore", "occupancy"]
+    told = refused(capsys, "train", scene_dir, *words)
+    assert told == f"nerf: checkpoint {path} has no occupancy.aabb: it is incomplete, give another"
+
+
 def test_weights_of_another_method(trained_ngp, trained, scene_dir, capsys):
     theirs, ours = trained / "checkpoints" / "last.ckpt", trained_ngp / "checkpoints" / "last.ckpt"
     told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ckpt_path", theirs)

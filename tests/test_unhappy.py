@@ -114,6 +114,32 @@ def test_checkpoints_of_something_else(scene, run, capsys):
     assert "N_samples" in refused(capsys, "eval", run)
 
 
+def test_weights_that_are_missing_or_left_over_are_named(scene, run, capsys):
+    """A training that starts from a part of the weights says so, unless it is asked to."""
+    stored, part, more = content(run), Path("part.ckpt"), Path("more.ckpt")
+    fine = stored["state_dict"].pop("model.fine.params")
+    torch.save(stored, part)
+    torch.save({"state_dict": stored["state_dict"]}, bare := Path("bare.ckpt"))
+    torch.save({**stored, "state_dict": {**stored["state_dict"], "model.more.a": fine, "model.more.b": fine}}, more)
+    remedy = "give another checkpoint, or name these weights in --prefixes_to_ignore"
+    for path, told in (
+        (part, "has no fine.params"),
+        (bare, "has no fine.params"),
+        (more, "has no fine.params and has more.a, more.b, which this model lacks"),
+    ):
+        for words, program in (
+            (["train", scene, *TRAIN], "nerf"),
+            (["--root_dir", scene, "--img_wh", 16, 16, *TRAIN[2:]], "train.py"),
+        ):
+            found = refused(capsys, *words, "--ckpt_path", path, program=program)
+            assert found == f"{program}: --ckpt_path {path} {told}: {remedy}"
+    assert not Path("ckpts").exists()
+    alone = ["train", scene, *TRAIN, "--N_importance", 0, "--ckpt_path"]
+    assert "has more.a, more.b, which this model lacks" in refused(capsys, *alone, more)
+    nerf(*alone, more, "--prefixes_to_ignore", "more", "--exp_name", "alone")
+    nerf("train", scene, *TRAIN, "--ckpt_path", part, "--prefixes_to_ignore", "fine", "--exp_name", "both")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_more_gpus_than_there_are(scene, capsys):
     assert "--num_gpus 8, but this machine has 0" in refused(capsys, "train", scene, "--num_gpus", 8)

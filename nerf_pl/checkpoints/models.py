@@ -15,6 +15,8 @@ from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
 from nerf_pl.scenes import Request, Scene, detect, load_scene
 
+MOST_NAMES = 5  # of weights in a message
+
 
 @dataclass(frozen=True)
 class Run:
@@ -124,7 +126,7 @@ def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: S
     """Load the weights of a checkpoint into `model`, which was made from `config`.
 
     prefixes_to_ignore: weights whose names start with one of these are left out. Raises UserError if the checkpoint
-    does not fit the model.
+    does not fit the model, or if other weights than these are missing or left over.
     """
     checkpoint = read_checkpoint(path)
     found = _read_foreign(checkpoint, prefixes_to_ignore, path) if "config" not in checkpoint else None
@@ -134,11 +136,32 @@ def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: S
         told = f"--ckpt_path {path} is of the method {theirs}, and this training of {config.method}"
         raise UserError(f"{told}: train with nerf train --method {theirs}, or leave the option out")
     if found:
+        _require_match(*found[0].unmatched(model, found[1]), path)
         found[0].assign(model, found[1], path)
         return
     if stored:
         compare(stored.model, config.model, f"--ckpt_path {path}", parts=False)
+    if _own_weights(checkpoint):
+        _require_match(*_unmatched(model, checkpoint, tuple(prefixes_to_ignore)), path)
     _load_own(model, checkpoint, path, prefixes_to_ignore, model.state_of_a_run)
+
+
+def _unmatched(model: Model, checkpoint: Mapping[str, Any], ignored: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Weights of the model that are missing in a checkpoint of ours, and those that the model has no place for."""
+    ours, theirs = model.state_dict().keys(), _own_weights(checkpoint).keys()
+    optional = model.state_of_a_run | model.essential_state  # the latter are required below, whatever is ignored
+    pairs = (ours - theirs - optional, theirs - ours)
+    missing, surplus = (sorted(name for name in names if not name.startswith(ignored)) for names in pairs)
+    return missing, surplus
+
+
+def _require_match(missing: Sequence[str], surplus: Sequence[str], path: Path) -> None:
+    """Raises UserError if there is one of either. Weights that nobody named would train from nothing, unnoticed."""
+    told = [f"has no {', '.join(missing[:MOST_NAMES])}"] if missing else []
+    told += [f"has {', '.join(surplus[:MOST_NAMES])}, which this model lacks"] if surplus else []
+    if told:
+        remedy = "give another checkpoint, or name these weights in --prefixes_to_ignore"
+        raise UserError(f"--ckpt_path {path} {' and '.join(told)}: {remedy}")
 
 
 def compare(stored: ModelOptions, asked: ModelOptions, source: str, resumed: bool = False, parts: bool = True) -> None:
@@ -189,6 +212,8 @@ def _load_own(
     }
     if not weights.keys() - essential:
         raise UserError(f"checkpoint {path} holds no weights for this model: give one of nerf_pl or nerf-pytorch")
+    if missing := essential - weights.keys():
+        raise UserError(f"checkpoint {path} has no {min(missing)}: it is incomplete, give another")
     for name, value in weights.items():
         if not isinstance(value, Tensor) or own[name].shape != value.shape:
             raise UserError(f"checkpoint {path} has another network size ({name}): set {model.size_options}")

@@ -42,6 +42,11 @@ class Foreign(Protocol):
         """The options for a model of these networks: config, or the classic options, with the sizes of the networks."""
         ...
 
+    def unmatched(self, model: Model, found: Any) -> tuple[list[str], list[str]]:
+        """Networks of the model that are missing in `found`, and those that the model has no place for, each by the
+        prefix of its weights' names. Those to be ignored do not count."""
+        ...
+
     def assign(self, model: Model, found: Any, path: Path) -> None:
         """Copy the networks into a model. Raises UserError if they do not fit."""
         ...

@@ -112,7 +112,7 @@ class TrainOptions:
     ckpt_path: str | None = None
     """Start from the weights of this checkpoint: ours, nerf_pl's (.ckpt) or nerf-pytorch's (.tar)."""
     prefixes_to_ignore: tuple[str, ...] = ("loss",)
-    """Do not load weights of ckpt_path whose names start with one of these."""
+    """Do not load weights of ckpt_path whose names start with one of these. Others must be there, and fit."""
     exp_name: Annotated[str, NAME] = "exp"
     """Name of the run."""
 

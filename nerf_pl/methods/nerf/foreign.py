@@ -1,6 +1,6 @@
 """Weights of other implementations: checkpoints of nerf_pl's earlier versions and of nerf-pytorch.
 
-`read`, `fit` and `assign` are what `methods.Foreign` asks for.
+`read`, `fit`, `unmatched` and `assign` are what `methods.Foreign` asks for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +31,7 @@ class ForeignModel:
     fields: the layers of "coarse" and, if there is one, of "fine", without those to be ignored. Inputs are in the order
     of the paper: density_<net_skip> takes [encoded xyz, hidden], direction takes [feature, encoded direction].
     net_skip: the density layer that takes the encoding again; None if there is none. source: the implementation.
+    ignored: the levels whose networks are to be ignored as a whole.
     """
 
     fields: dict[str, Layers]
@@ -38,8 +39,13 @@ class ForeignModel:
     net_width: int
     net_skip: int | None
     source: str
+    ignored: frozenset[str] = frozenset()
 
 
+_PREFIXES = {
+    "nerf_pl": {"coarse": "nerf_coarse", "fine": "nerf_fine"},
+    "nerf-pytorch": {"coarse": "network_fn_state_dict", "fine": "network_fine_state_dict"},
+}
 # For each source: its name of a density layer, the number of the first one, and its names of the other layers.
 _NAMES = {
     "nerf_pl": (
@@ -86,7 +92,10 @@ def read(
         raise UserError(
             f"{path}: coarse and fine differ in depth, width or skip {sizes}: give one where they are equal"
         )
-    return ForeignModel(fields, *sizes[0], source)
+    ignored = {
+        level for level, prefix in _PREFIXES[source].items() if f"{prefix}.".startswith(tuple(prefixes_to_ignore))
+    }
+    return ForeignModel(fields, *sizes[0], source, frozenset(ignored))
 
 
 def fit(config: Config | None, found: ForeignModel, path: Path) -> Config:
@@ -99,6 +108,15 @@ def fit(config: Config | None, found: ForeignModel, path: Path) -> Config:
     sizes = {"net_depth": found.net_depth, "net_width": found.net_width, "net_skip": found.net_skip}
     importance = asked.N_importance if "fine" in found.fields else 0
     return replace(config, model=replace(asked, N_importance=importance, **sizes))
+
+
+def unmatched(model: Model, found: ForeignModel) -> tuple[list[str], list[str]]:
+    """Networks that the model has and `found` lacks, and the reverse, but for those to be ignored."""
+    assert isinstance(model, NeRF)
+    own = {"coarse"} if model.fine is None else {"coarse", "fine"}
+    pairs = (own - found.fields.keys() - found.ignored, found.fields.keys() - own)
+    missing, surplus = (sorted(_PREFIXES[found.source][level] for level in levels) for levels in pairs)
+    return missing, surplus
 
 
 def assign(model: Model, found: ForeignModel, path: Path) -> None:
@@ -118,7 +136,7 @@ def assign(model: Model, found: ForeignModel, path: Path) -> None:
 def _networks(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, tuple[str, dict[str, Any]]]] | None:
     """The implementation; and for each level the prefix of its names, and the weights by the rest of their names."""
     networks = {}
-    for level, key in (("coarse", "network_fn_state_dict"), ("fine", "network_fine_state_dict")):
+    for level, key in _PREFIXES["nerf-pytorch"].items():
         state = checkpoint.get(key)
         if isinstance(state, Mapping):  # without a fine network there is no such key, or it is None
             networks[level] = (f"{key}.", {_bare(name): value for name, value in state.items()})
@@ -128,8 +146,8 @@ def _networks(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, tuple[str, 
     if not isinstance(state, Mapping):
         return None
     bare = {_bare(name): value for name, value in state.items()}
-    for level in ("coarse", "fine"):
-        prefix = f"nerf_{level}."
+    for level, network in _PREFIXES["nerf_pl"].items():
+        prefix = f"{network}."
         weights = {name.removeprefix(prefix): value for name, value in bare.items() if name.startswith(prefix)}
         if weights:
             networks[level] = (prefix, weights)
