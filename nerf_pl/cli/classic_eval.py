@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
     from nerf_pl.media import DepthFiles
 
+Layout = Literal["blender", "llff"]
+FILMED = "llff"  # a layout without test views; the classic tool films new ones
+
 
 @dataclass(frozen=True)
 class ClassicEval:
@@ -25,7 +28,7 @@ class ClassicEval:
     """Folder of the scene."""
     ckpt_path: Path
     """Checkpoint: ours, nerf_pl's or nerf-pytorch's."""
-    dataset_name: Literal["blender", "llff"] = "blender"
+    dataset_name: Layout = "blender"
     """Layout of the scene folder."""
     scene_name: Annotated[str, NAME] = "test"
     """Names the folder of the results."""
@@ -69,9 +72,7 @@ class ClassicEval:
         config.check()
         run = load_model(self.ckpt_path, device_of(self.num_gpus), config)
         depth = DepthFiles(self.folder, self.depth_format == "bytes") if self.save_depth else None
-        if (
-            self.dataset_name == "llff" and self.split == "test"
-        ):  # it has no such views; the classic tool films new ones
+        if self.dataset_name == FILMED and self.split == "test":
             self._film(run, depth)
         else:
             self._score(run, depth)

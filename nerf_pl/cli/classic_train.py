@@ -1,11 +1,16 @@
 """train.py, with the classic options"""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
+from nerf_pl.cli.classic_eval import FILMED, ClassicEval, Layout
 from nerf_pl.cli.flags import Flags, Plain
+from nerf_pl.cli.trained import split_to_score
 from nerf_pl.methods import CLASSIC
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
+from nerf_pl.options.shared import NAME
 
 
 @dataclass(frozen=True)
@@ -33,4 +38,27 @@ class ClassicTrain:
 
         config = Config(CLASSIC.method, self.model, self.data, self.optim, self.train)
         last = train(config, self.root_dir, self.folders, self.resume, self.overwrite)
-        console.print(f"checkpoints in {last.parent}", markup=False)
+        console.print(f"checkpoints in {last.parent}; next: {self._to_score(last)}", markup=False)
+
+    def _to_score(self, last: Path) -> str:
+        """The command that shows what a checkpoint has learned, with the options of this training.
+
+        eval.py knows the layouts of the classic version alone. nerf eval takes all options from the checkpoint.
+        """
+        from nerf_pl.scenes import detect
+
+        data, name = self.data, self.root_dir.resolve().name
+        layout = detect(self.root_dir, data.spheric) if data.dataset_name == "auto" else data.dataset_name
+        split = split_to_score(self.root_dir, data)
+        if layout not in get_args(Layout) or data.img_wh is None:
+            return f"nerf eval {shlex.join([str(last), *split])}"
+        asked = {name: getattr(self.model, name) for name in ("N_samples", "N_importance", "use_disp")}
+        asked |= {"dataset_name": layout, "img_wh": data.img_wh, "spheric": data.spheric, "chunk": self.train.chunk}
+        words = ["--root_dir", str(self.root_dir), "--ckpt_path", str(last)]
+        words += ["--scene_name", name] if NAME.holds(name) else []
+        words += [] if layout == FILMED else split
+        for option, value in asked.items():
+            if value != getattr(ClassicEval, option):
+                values = value if isinstance(value, tuple) else () if value is True else (value,)
+                words += [f"--{option}", *map(str, values)]
+        return f"python eval.py {shlex.join(words)}"

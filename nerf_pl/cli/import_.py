@@ -1,9 +1,11 @@
 """nerf import"""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nerf_pl.cli.flags import RUNS, Position
+from nerf_pl.cli.trained import split_to_score
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC
 
@@ -42,5 +44,5 @@ class Import:
         asked.check()
         run = load_model(self.file, torch.device("cpu"), asked)
         save_model(target, run.model, run.config, str(self.scene.resolve()) if self.scene else "")
-        told = f"{target}; next: nerf eval {out}{'' if self.scene else ' --scene SCENE_DIR'}"
-        console.print(told, markup=False)
+        more = split_to_score(self.scene, run.config.data) if self.scene else ["--scene", "SCENE_DIR"]
+        console.print(f"{target}; next: nerf eval {shlex.join([str(out), *more])}", markup=False)

@@ -1,5 +1,6 @@
 """nerf prepare"""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -50,5 +51,5 @@ class Prepare:
         console.print(f"{len(found.placed)} of {n} photos placed, mean reprojection error {found.error:.2f} pixels")
         if found.missing:
             console.print(f"not placed: {', '.join(found.missing)}", markup=False)
-        told = f"scene {out}, a map of the cameras {out / 'cameras.png'}; next: nerf train {out}"
+        told = f"scene {out}, a map of the cameras {out / 'cameras.png'}; next: nerf train {shlex.quote(str(out))}"
         console.print(told, markup=False)

@@ -1,6 +1,7 @@
 """nerf train"""
 
 import dataclasses
+import shlex
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from nerf_pl.cli.flags import RUNS, Flags, Plain, Position, with_model
+from nerf_pl.cli.trained import split_to_score
 from nerf_pl.methods import DEFAULT, METHODS
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
 
@@ -47,8 +49,9 @@ class Train:
         options = dataclasses.replace(self.train, exp_name=self.name)
         config = Config(self.method, self.model, self.data, self.optim, options)
         last = train(config, self.scene, self.folders, self.resume, self.overwrite)
-        folder = self.folders.settings.parent
-        told = f"checkpoints in {last.parent}; next: nerf eval {folder}, nerf render {folder}"
+        folder = str(self.folders.settings.parent)
+        scored = shlex.join([folder, *split_to_score(self.scene, self.data)])
+        told = f"checkpoints in {last.parent}; next: nerf eval {scored}, nerf render {shlex.quote(folder)}"
         console.print(told, markup=False)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from nerf_pl.cli.flags import Position, device_of
 from nerf_pl.errors import UserError
-from nerf_pl.options import MOST_RAYS
+from nerf_pl.options import MOST_RAYS, DataOptions
 from nerf_pl.options.ranges import between, check_options
 from nerf_pl.options.shared import SIZE
 
@@ -59,6 +59,14 @@ class Trained:
         """The folder for the results: that of the run, also if one of its checkpoints is given."""
         path = self.folder
         return path if path.is_dir() else path.parent.parent if path.parent.name == "checkpoints" else path.parent
+
+
+def split_to_score(root: Path, data: DataOptions) -> list[str]:
+    """What to add to a command that scores the views of a scene: another split, if it has none for tests."""
+    from nerf_pl.scenes import available_splits
+
+    splits = available_splits(root, data.dataset_name, data.test_every)
+    return ["--split", splits[-1]] if splits and "test" not in splits else []
 
 
 def stamp_of(checkpoint: Path) -> str:
