@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nerf_pl import cli
+from nerf_pl.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -63,7 +64,9 @@ def our_program(words: list[str]) -> tuple[str, list[str]] | None:
 def accepted(program: str, arguments: list[str]) -> bool:
     try:
         cli.parse(arguments, program=program)
-    except SystemExit as stop:  # how an argument parser says no, or answers --help
+    except UserError:
+        return False
+    except SystemExit as stop:  # how an argument parser answers --help
         return not stop.code
     return True
 

@@ -52,7 +52,7 @@ class ClassicTrain:
         split = split_to_score(self.root_dir, data)
         if layout not in get_args(Layout) or data.img_wh is None:
             return f"nerf eval {shlex.join([str(last), *split])}"
-        asked = {name: getattr(self.model, name) for name in ("N_samples", "N_importance", "use_disp")}
+        asked = {option: getattr(self.model, option) for option in ("N_samples", "N_importance", "use_disp")}
         asked |= {"dataset_name": layout, "img_wh": data.img_wh, "spheric": data.spheric, "chunk": self.train.chunk}
         words = ["--root_dir", str(self.root_dir), "--ckpt_path", str(last)]
         words += ["--scene_name", name] if NAME.holds(name) else []

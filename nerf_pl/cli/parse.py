@@ -15,6 +15,7 @@ from nerf_pl.cli.eval import Eval
 from nerf_pl.cli.flags import RUNS, with_model
 from nerf_pl.cli.import_ import Import
 from nerf_pl.cli.prepare import Prepare
+from nerf_pl.cli.refusals import in_one_line
 from nerf_pl.cli.render import Render
 from nerf_pl.cli.train import Train, train_command, train_defaults
 from nerf_pl.errors import UserError
@@ -42,7 +43,7 @@ LENGTHS = ("max_steps", "seconds", "num_epochs")  # options that say how long a 
 
 
 def parse(argv: Sequence[str], program: str = "nerf") -> Command:
-    """The command of a command line. Exits with code 2 and a suggestion for an unknown word.
+    """The command of a command line. Raises UserError with a suggestion for an unknown word. --help exits.
 
     With --resume, an option that is not typed has the value that the run was started with.
     """
@@ -52,9 +53,8 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Command:
         return _resumed(command, program, argv) if isinstance(command, ClassicTrain) else command
     if argv[:1] == ["train"]:
         return _parse_train("nerf train", argv[1:])
-    return tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog=program, args=argv or ["--help"], description=DESCRIPTION, **_settings()
-    )
+    words = {"prog": program, "args": argv or ["--help"], "description": DESCRIPTION, **_settings()}
+    return in_one_line(lambda: tyro.extras.subcommand_cli_from_dict(COMMANDS, **words))
 
 
 def _parse_train(program: str, argv: Sequence[str]) -> Train:
@@ -115,7 +115,7 @@ def _typed(argv: Sequence[str], option: str) -> str | None:
 
 
 def _parse(kind: type, program: str, argv: Sequence[str], default: object = None) -> Any:
-    return tyro.cli(kind, prog=program, args=argv, default=default, **_settings())
+    return in_one_line(lambda: tyro.cli(kind, prog=program, args=argv, default=default, **_settings()))
 
 
 def _settings() -> dict[str, Any]:
