@@ -28,7 +28,11 @@ def smoothness(target: Target, samples: Samples, stride: Stride, options: NGPOpt
     return replace(target, smoothness=known(options.smoothness))
 
 
-LOSSES = (distortion, smoothness)
+def close(target: Target, samples: Samples, stride: Stride, options: NGPOptions) -> Target:
+    return replace(target, close=known(options.close))
+
+
+LOSSES = (distortion, smoothness, close)
 
 
 def noisy(samples: Samples, noise: Float[Tensor, "N"], options: NGPOptions) -> Samples:

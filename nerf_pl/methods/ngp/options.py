@@ -57,6 +57,14 @@ class NGPOptions:
     """In cells that no training view saw, show the content of the nearest cell that one did. By default for photos."""
     distortion: Annotated[float | None, at_least(0)] = None
     """Weight of the distortion loss, which concentrates a ray's weights and removes floaters (Barron et al. 2022)."""
+    close: Annotated[float | None, at_least(0)] = None
+    """Gradients of what is nearer to a camera than this shrink with the square of the distance."""
+    keep: float = 0.0
+    """x"""
+    least: float = 0.125
+    """x"""
+    raw_bias: float | None = None
+    """x"""
     smoothness: Annotated[float | None, at_least(0)] = None
     """Weight of the loss that draws the eight entries around a point together."""
     density_noise: Annotated[float | None, at_least(0)] = None
@@ -112,12 +120,12 @@ PRESET = Config(
 
 GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
-    colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
+    colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, close=0.0, raw_bias=0.0, network_rate=0.3,
     rays_per_pixel=4, seen_detail=2, grad_share=0.2,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
-    colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
+    colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, close=0.0, raw_bias=0.0, network_rate=1.0,
     rays_per_pixel=1, seen_detail=1, grad_share=0.15,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {

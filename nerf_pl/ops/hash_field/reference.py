@@ -104,7 +104,7 @@ def field(
     """
     p = layout.parts(params)
     out = F.linear(F.relu(F.linear(features, p["density_0"])), p["density_1"])
-    sigma = out[:, 0].clamp(max=MAX_RAW).exp()
+    sigma = (out[:, 0] + layout.bias).clamp(max=MAX_RAW).exp()
     if view is None or ray_ids is None:
         return sigma, None
     of_rays = F.linear(view, p["view"]).index_select(0, ray_ids)  # indexing would add up gradients in chance order
@@ -140,6 +140,9 @@ def field_loss(unit: Tensor, view: Tensor, samples: Samples, weights: HashWeight
 
 def pixel_loss(sigma: Tensor, rgb: Tensor, samples: Samples, target: Target) -> Tensor:
     """The terms that follow from density (N,) and colour (N, 3) at the samples. Cells that light reaches are marked."""
+    if target.close:
+        trusted = (samples.t / target.close).clamp(max=1) ** 2
+        sigma, rgb = _scaled_gradient(sigma, trusted), _scaled_gradient(rgb, trusted[:, None])
     pixels = composite(sigma, rgb, samples)
     with torch.no_grad():
         front = transmittance(sigma * samples.dt, samples)
@@ -166,6 +169,11 @@ def listed(sigma: Tensor, d_sigma: Tensor, d_rgb: Tensor, target: Target) -> Lis
     count = torch.tensor([len(order)], device=device)
     target.least.mul_((count / max(target.share * n, 1.0)).clamp(1 / 8, 8)).clamp_(1e-20, 1e20)
     return Listed(order, count, d_sigma[order] * scale, d_rgb[order] * scale[:, None])
+
+
+def _scaled_gradient(values: Tensor, factor: Tensor) -> Tensor:
+    """The values, whose gradient is multiplied by the factor."""
+    return values * factor + (values * (1 - factor)).detach()
 
 
 def gradient_of(term: Tensor) -> Tensor:

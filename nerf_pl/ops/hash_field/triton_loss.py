@@ -47,8 +47,8 @@ def _pixel(
 @triton.jit
 def _list(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, step, least,
-    distortion, width, begin, end, opacity, red, green, blue, placed, spread, g_red, g_green, g_blue, g_opacity,
-    DISTORTION: tl.constexpr, BLOCK: tl.constexpr,
+    distortion, width, close, begin, end, opacity, red, green, blue, placed, spread, g_red, g_green, g_blue, g_opacity,
+    DISTORTION: tl.constexpr, CLOSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """List samples of a ray whose pixel has the gradients g, with their own gradients; see loss_kernel."""
     behind = g_red * red + g_green * green + g_blue * blue + g_opacity * opacity
@@ -58,7 +58,7 @@ def _list(
     for start in range(begin, end, BLOCK):
         i = start + tl.arange(0, BLOCK)
         live = i < end
-        w, _, dt, passed, tau = block_weights(sigma_ptr, t_ptr, dt_ptr, i, begin, live, before)
+        w, t, dt, passed, tau = block_weights(sigma_ptr, t_ptr, dt_ptr, i, begin, live, before)
         before += tau
         q = g_opacity + g_red * channel(rgb_ptr, i, live, 0)
         q += g_green * channel(rgb_ptr, i, live, 1) + g_blue * channel(rgb_ptr, i, live, 2)
@@ -74,6 +74,10 @@ def _list(
         rest = tl.where(i == end - 1, 0.0, behind - tl.cumsum(wq, 0))
         behind -= tl.sum(wq, 0)
         d_sigma = dt * (passed * q - rest)
+        if CLOSE:
+            trusted = tl.minimum(t / close, 1.0)
+            trusted = trusted * trusted
+            d_sigma, w = d_sigma * trusted, w * trusted
         size = tl.abs(d_sigma) * tl.load(sigma_ptr + i, mask=live, other=0.0)
         size += w * (tl.abs(g_red) + tl.abs(g_green) + tl.abs(g_blue))
         u = (mix(mix(i.to(tl.uint32)) ^ step.to(tl.uint32)) >> 8).to(tl.float32) * 5.9604644775390625e-8
@@ -129,8 +133,8 @@ def _ray_gradients(error, opacity, colour, mean, encoded, slope, behind, LEAST: 
 @triton.jit
 def loss_kernel(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
-    least_ptr, place_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width,
-    ALL: tl.constexpr, DISTORTION: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr, LEAST: tl.constexpr,
+    least_ptr, place_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width, close,
+    ALL: tl.constexpr, DISTORTION: tl.constexpr, CLOSE: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr, LEAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One pixel at a time: the mean of its rays in linear light, the squared error, and the gradient of its mean. With
@@ -190,8 +194,8 @@ def loss_kernel(
                 g_opacity = in_red + in_green + in_blue
             _list(
                 sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, step,
-                least, distortion, width, begin, end, sees, red, green, blue, placed, spread, g_red, g_green, g_blue,
-                g_opacity, DISTORTION, BLOCK,
+                least, distortion, width, close, begin, end, sees, red, green, blue, placed, spread, g_red, g_green, g_blue,
+                g_opacity, DISTORTION, CLOSE, BLOCK,
             )  # fmt: skip
     tl.store(errors_ptr + tl.program_id(0), total)
 
@@ -222,7 +226,8 @@ def pixel_loss(sigmas: Tensor, rgbs: Tensor, samples: Samples, target: Target) -
     loss_kernel[(programs,)](
         sigmas, rgbs, samples.t, samples.dt, samples.offsets, target.rgb, target.background.contiguous(), target.kept,
         target.cells, target.seen, target.step, target.least, samples.t if target.place is None else target.place,
-        errors, *listed, target.distortion, target.width, ALL=lists_all, DISTORTION=target.place is not None,
+        errors, *listed, target.distortion, target.width, target.close, ALL=lists_all,
+        DISTORTION=target.place is not None, CLOSE=target.close > 0,
         PER_PIXEL=per_pixel, SEEN=SEEN, LEAST=LEAST_OPACITY, BLOCK=32, num_warps=1,
     )  # fmt: skip
     wanted = max(target.share * n, 1.0)
