@@ -12,6 +12,7 @@ from llff_files import FOCAL, SIZE, around, facing, moved, picture, similarity, 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request, Scene, available_splits, detect, load_scene
 from nerf_pl.scenes.llff import load_llff
 from nerf_pl.scenes.normalize import camera_focus
@@ -190,7 +191,7 @@ def test_spheric_gives_the_rays_of_the_blender_layout(tmp_path):
     held = load_scene(tmp_path / "llff", Request("val", test_every=0, spheric=True))
     pairs = [(scene, k, int(name[4:6]) - 40) for scene in (ours, held) for k, name in enumerate(scene.names)]
     assert sorted(i for *_, i in pairs) == list(range(10))
-    scale = 4 / 3 / 15 * 5  # the file's unit of length is a fifth of the other's
+    scale = float(1 / c2w[:, :, 3].norm(dim=1).quantile(0.9))  # the frame of all scenes without end
     rotation = ours.cameras.c2w[0, :, :3] @ theirs.cameras.c2w[pairs[0][2], :, :3].T
     shift = ours.cameras.c2w[0, :, 3] - scale * rotation @ theirs.cameras.c2w[pairs[0][2], :, 3]
     for scene, k, i in pairs:
@@ -204,21 +205,61 @@ def test_spheric_gives_the_rays_of_the_blender_layout(tmp_path):
     assert ours.target == (0, 0, 0)
     assert ours.ndc is None
     assert ours.unbounded
-    assert ours.near == pytest.approx(4 / 3)
-    assert ours.far == pytest.approx(8 * 4 / 3)
-    assert torch.equal(ours.aabb, held.aabb)
-    low, high = ours.aabb
-    centres = torch.cat([s.cameras.c2w[:, :, 3] for s in (ours, held)])
-    assert (high == high[0]).all()
-    assert torch.equal(low, -high)
-    assert centres.abs().max() == pytest.approx(float(high[0]))
+    assert (ours.near, ours.far) == (0.1, 100)
+    assert ours.aabb.tolist() == held.aabb.tolist() == [[-1] * 3, [1] * 3]
 
 
-def test_the_far_bound_of_a_spheric_scene_may_be_close(tmp_path):
-    write_scene(tmp_path, around(), bounds=(3.0, 6.0))
-    scene = load_llff(tmp_path, Request("train", spheric=True))
-    assert scene.near == pytest.approx(4 / 3)
-    assert scene.far == pytest.approx(6.9 * 4 / 9)  # the bounds of the last view are 0.9 more
+@pytest.mark.parametrize("bounds", [(3.0, 6.0), (1e-3, 1e-2), (0.1, 500.0), (70.0, 1e6)])
+def test_bounds_cut_nothing_of_photos_all_around(tmp_path, bounds):
+    """Sane, tiny and huge ones: near is before all that a camera can show, and far behind it."""
+    write_scene(tmp_path, around(), bounds=bounds)
+    scene = load_llff(tmp_path, Request("train"))
+    assert 0.02 <= scene.near <= 0.1
+    assert scene.far == 100
+
+
+def test_photos_all_around_have_one_frame_in_every_layout(tmp_path):
+    """So that training on them depends neither on the layout nor on the file's unit of length."""
+    c2w = around()
+    for name, unit in (("small", 0.01), ("large", 300.0)):
+        write_scene(tmp_path / name, torch.cat([c2w[:, :, :3], c2w[:, :, 3:] * unit], -1), bounds=(1e-4, 1e5))
+    (tmp_path / "json").mkdir()
+    frames = []
+    for i, pose in enumerate(c2w.tolist()):
+        Image.fromarray(picture(i)).save(tmp_path / "json" / f"{i}.png")
+        frames.append({"file_path": f"{i}.png", "transform_matrix": [*pose, [0, 0, 0, 1]]})
+    facts = {"fl_x": FOCAL, "w": SIZE[0], "h": SIZE[1], "aabb_scale": 16, "frames": frames}
+    (tmp_path / "json" / "transforms.json").write_text(json.dumps(facts))
+    first, *others = (load_scene(tmp_path / name, Request("train")) for name in ("json", "small", "large"))
+    for other in others:
+        torch.testing.assert_close(other.cameras.c2w, first.cameras.c2w, atol=1e-5, rtol=0)
+        torch.testing.assert_close(other.cameras.K, first.cameras.K)
+        assert (other.far, other.unbounded) == (first.far, True)
+        assert other.near <= first.near
+        assert torch.equal(other.aabb, first.aabb)
+
+
+def test_tight_bounds_are_those_of_the_file(tmp_path):
+    """For a method that samples all of the way between them; far is at most 8 near."""
+    for bounds, ratio in (((3.0, 6.0), 2.3), ((3.0, 600.0), 8)):  # the bounds of the last view are 0.9 more
+        write_scene(tmp_path / str(ratio), around(), bounds=bounds)
+        scene = load_llff(tmp_path / str(ratio), Request("train", tight=True))
+        assert scene.far / scene.near == pytest.approx(ratio)
+        distance = scene.cameras.c2w[:, :, 3].norm(dim=1).mean() / around()[:, :, 3].norm(dim=1).mean()
+        assert scene.near == pytest.approx(3 * float(distance), rel=0.02)
+
+
+def test_the_views_tell_whether_they_surround_the_scene(tmp_path, capsys):
+    """The option still decides where it is given."""
+    for name, poses, is_around in (("around", around(), True), ("facing", facing(), False)):
+        write_scene(tmp_path / name, poses)
+        assert load_llff(tmp_path / name, Request()).unbounded == is_around
+        told = capsys.readouterr().err
+        assert ("look in several directions, so they are taken to surround the scene" in told) == is_around
+    assert load_llff(tmp_path / "facing", Request(spheric=True)).unbounded
+    assert not capsys.readouterr().err
+    with pytest.raises(UserError, match="leave out --no_spheric"):
+        load_llff(tmp_path / "around", Request(spheric=False))
 
 
 def test_photos_all_around_with_a_model_are_read_from_it(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from llff_files import around, facing, picture, write_scene
+from llff_files import facing, picture, write_scene
 from PIL import Image
 
 from nerf_pl.errors import UserError
@@ -140,8 +140,3 @@ def test_splits_without_views(tmp_path):
     complaint(tmp_path, "has 1 pictures, none of them for train")
     complaint(tmp_path, "has 1 pictures, none of them for train", test_every=0)
     complaint(tmp_path, "--test_every 0", "--path spiral", split="test", test_every=0)
-
-
-def test_photos_all_around_need_the_option(tmp_path):
-    write_scene(tmp_path, around(), bounds=(3.0, 6.0))
-    complaint(tmp_path, "poses_bounds.npy looks aside or back", "add --spheric")

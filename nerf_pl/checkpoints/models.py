@@ -57,8 +57,9 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
     """One split of the scene in `root`, loaded with the options of a run; see `scenes.load_scene`."""
     d = config.data
     layout = detect(root, d.spheric) if d.dataset_name == "auto" else d.dataset_name
-    offset = method_of(config.method).pixel_offset(layout)
-    request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures, offset)
+    method = method_of(config.method)
+    offset = method.pixel_offset(layout)
+    request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures, offset, method.tight)
     return load_scene(root, request, layout)
 
 

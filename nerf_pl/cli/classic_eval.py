@@ -36,8 +36,8 @@ class ClassicEval:
     """Which views. test_train: the training views. test of llff: a film of new views, as llff has no test views."""
     img_wh: tuple[int, int] = (800, 800)
     """Width and height."""
-    spheric: Plain[bool] = False
-    """The photos surround the scene (llff only)."""
+    spheric: bool | None = None
+    """Whether the photos surround the scene (llff only). By default they do if they do not all look one way."""
     N_samples: int = 64
     """Coarse samples per ray."""
     N_importance: int = 128
@@ -89,11 +89,11 @@ class ClassicEval:
         console.print(told, markup=False)
 
     def _film(self, run: "Run", depth: "DepthFiles | None") -> None:
-        """A spiral, or a turn if the scene is spheric."""
+        """A spiral, or a turn if the photos surround the scene."""
         from nerf_pl.checkpoints import load_split
         from nerf_pl.films.film import Take, film, film_cameras, tell, views_of
 
         scene = load_split(run.config, self.root_dir, "train", pictures=False)
-        name, cameras, fps = film_cameras(FilmOptions("360" if self.spheric else "spiral"), scene)
+        name, cameras, fps = film_cameras(FilmOptions("360" if scene.unbounded else "spiral"), scene)
         take = Take(views_of(scene, cameras), fps, stamp_of(self.ckpt_path), keep_frames=True, depth_files=depth)
         tell(film(run.model, take, self.folder / self.scene_name, self.chunk), take, f"the {name}, ")

@@ -59,6 +59,6 @@ class ClassicTrain:
         words += [] if layout == FILMED else split
         for option, value in asked.items():
             if value != getattr(ClassicEval, option):
-                values = value if isinstance(value, tuple) else () if value is True else (value,)
-                words += [f"--{option}", *map(str, values)]
+                values = value if isinstance(value, tuple) else () if isinstance(value, bool) else (value,)
+                words += [f"--no_{option}" if value is False else f"--{option}", *map(str, values)]
         return f"python eval.py {shlex.join(words)}"

@@ -55,7 +55,8 @@ class Foreign(Protocol):
 @dataclass(frozen=True)
 class Method:
     """options: the class of the method's own options. preset: the defaults of `nerf train`. pixel_offset: where in its
-    pixel a ray passes, for each layout of scenes; 0.5 is the centre. foreign: reads other implementations' weights."""
+    pixel a ray passes, for each layout of scenes; 0.5 is the centre. foreign: reads other implementations' weights.
+    tight: see `scenes.Request`."""
 
     options: type[ModelOptions]
     preset: Config
@@ -63,3 +64,4 @@ class Method:
     make: Make
     pixel_offset: Callable[[str], float] = lambda layout: 0.5
     foreign: Callable[[], Foreign] | None = None
+    tight: bool = False

@@ -147,7 +147,7 @@ class FieldLayout(FlatLayout):
     """The two networks behind a hash grid (Mueller et al. 2022, section 5.4), without biases.
 
     density: inputs -> hidden -> outputs, of which the first is the raw density; colour: those outputs and the encoded
-    direction -> colour_hidden -> colour_hidden -> 3. bias: is added to the raw density.
+    direction -> colour_hidden -> colour_hidden -> 3.
     """
 
     inputs: int = 32
@@ -155,7 +155,6 @@ class FieldLayout(FlatLayout):
     outputs: int = 16
     view: int = 16
     colour_hidden: int = 64
-    bias: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("hidden", "outputs", "view", "colour_hidden"):

@@ -42,8 +42,8 @@ class DataOptions:
     test_every: Annotated[int, Range(_holds_out, "give 2 or more, or 0 to hold out none")] = 8
     """If the scene has no splits of its own, hold out every n-th view for validation and test. 0 trains on all views;
     for llff, 0 holds out the most central view for validation."""
-    spheric: bool = False
-    """The photos surround the scene (llff only)."""
+    spheric: bool | None = None
+    """Whether the photos surround the scene (llff only). By default they do if they do not all look one way."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.img_wh is not None and self.downscale != 1:

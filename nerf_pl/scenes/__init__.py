@@ -32,7 +32,7 @@ LOADERS: dict[str, Loader] = {
 }
 
 
-def detect(root: Path | str, spheric: bool = False) -> str:
+def detect(root: Path | str, spheric: bool | None = None) -> str:
     """The name of the layout of the scene folder `root`: a key of LOADERS.
 
     Raises UserError if there is no such folder or nothing in it is known.
@@ -75,7 +75,7 @@ def _loader(name: str) -> Loader:
     return LOADERS[name]
 
 
-def _layout(root: Path, spheric: bool = False) -> str | None:
+def _layout(root: Path, spheric: bool | None = None) -> str | None:
     name = next((name for name, loader in LOADERS.items() if loader.recognises(root)), None)
     # a set with photos all around, in both layouts (as those of mip-NeRF 360 are), is better served by its model
     both = name == "llff" and not spheric and colmap.recognises(root)

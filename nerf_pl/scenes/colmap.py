@@ -14,7 +14,7 @@ from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import fits
-from nerf_pl.scenes.normalize import normalize_poses
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, normalize_poses
 from nerf_pl.scenes.pictures import canvas_sizes, list_some, read_headers, read_pictures, target_sizes
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene
@@ -23,7 +23,6 @@ from nerf_pl.scenes.undistort import Project, Size, sampling_grid, undistort, un
 
 FILES = "sparse/0 and images"
 MODEL_PLACES = ("sparse", "colmap/sparse")
-MIN_NEAR, FAR = 0.02, 100.0  # in units of the normalised scene, whose cameras lie within about 1 of its middle
 
 
 def recognises(root: Path) -> bool:
@@ -74,7 +73,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
     return Scene(
         Cameras(c2w[chosen].float(), torch.from_numpy(K).float(), width, height, sizes=canvas_sizes(sizes)),
         images,
-        near=max(0.5 * unit * nearest_depth(model, views), MIN_NEAR),
+        near=max(0.5 * unit * nearest_depth(model, views), LEAST_NEAR),
         far=FAR,
         aabb=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         background=(1.0, 1.0, 1.0) if photos.mode == "RGBA" else None,

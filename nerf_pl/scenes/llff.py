@@ -11,12 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.normalize import normalize_poses
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses
 from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, one_size, read_headers, read_pictures, target_size
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene
 from nerf_pl.scenes.splits import SPLITS, held_out
+from nerf_pl.types import Rays
 
 POSES = "poses_bounds.npy"
 FILES = f"{POSES} and images"
@@ -49,9 +51,9 @@ def load_llff(root: Path, request: Request) -> Scene:
 
     Forward-facing photos (Mildenhall et al. 2019; NeRF 2020, appendix C): the mean pose becomes the origin, lengths
     are scaled so that nothing is nearer than 4/3, and rays live in normalised device coordinates, in the tight box
-    that holds those of all views of all splits. spheric: photos all around something, which becomes the origin, with z
-    up; the scene is unbounded, and its middle the cube that holds the cameras: there photos differ, and what is behind
-    is far. Its near is the nearest bound, 4/3, and its far the farthest one, but not beyond 8 near.
+    that holds those of all views of all splits. Photos all around something: `normalize_poses` gives the world, which
+    is unbounded, with the cube [-1, 1]^3 as its middle. spheric says which of the two they are; if it is None, the
+    viewing directions decide.
 
     Pictures are the smallest stored ones that are not smaller than img_wh or 1 / downscale ask for, resized; those are
     kept for the next time in images_WIDTHxHEIGHT.
@@ -65,7 +67,10 @@ def load_llff(root: Path, request: Request) -> Scene:
         raise UserError(f"{told}: restore the pictures that it was made from, or remove the others")
     chosen = _members(root, c2w, request.split, request.test_every)
     cameras = Cameras(c2w, _intrinsics(hwf, size), *size)
-    place = _surrounding(cameras, bounds) if request.spheric else _forward_facing(root, cameras, bounds)
+    around = request.spheric
+    if around is None and (around := not _looks_one_way(cameras)):
+        warn(f"{root / POSES}: the views look in several directions, so they are taken to surround the scene")
+    place = _surrounding(cameras, bounds, request.tight) if around else _forward_facing(root, cameras, bounds)
     files = [files[i] for i in chosen]
     headers = read_headers(files)
     one_size(files, headers.sizes(upright))
@@ -81,12 +86,18 @@ def load_llff(root: Path, request: Request) -> Scene:
         aabb=place.aabb,
         background=None,
         ndc=place.ndc,
-        unbounded=request.spheric,
+        unbounded=around,
         target=place.target,
         names=tuple(file.stem for file in files),
         root=root,
-        surrounded=request.spheric,
+        surrounded=bool(request.spheric),
     )
+
+
+def _looks_one_way(cameras: Cameras) -> bool:
+    """Whether all rays of all views look forward, seen from the mean of the views, so that NDC can serve them."""
+    recentred = replace(cameras, c2w=_recentred(cameras.c2w, 1.0))
+    return all(_corner_rays(recentred, i).directions[:, 2].max() <= -FORWARD for i in range(len(cameras)))
 
 
 def faces_forward(root: Path) -> bool:
@@ -204,14 +215,20 @@ def _intrinsics(hwf: Float[Tensor, "C 3"], size: Size) -> Float[Tensor, "C 3 3"]
     return K
 
 
-def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> Place:
-    """The origin is in the middle of what the cameras surround."""
-    scale = NEAREST / bounds.min().item()
+def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], tight: bool) -> Place:
+    """The origin is in the middle of what the cameras surround.
+
+    Programs that make poses_bounds.npy disagree on what the bounds mean, and a single wrong point may decide them. So
+    near is at most what other layouts have, and nothing far away is cut. tight: near is the nearest bound and far the
+    farthest one, but not beyond 8 near, as in the classic implementation.
+    """
     c2w, similarity = normalize_poses(cameras.c2w)
-    c2w[:, :, 3] *= scale / similarity[0, :3].norm()  # the unit of length is that of the bounds
-    half = max(float(c2w[:, :, 3].abs().max()), NEAREST)  # the latter for a turn on one spot
-    far = min(8 * NEAREST, scale * bounds.max().item())
-    return Place(replace(cameras, c2w=c2w), NEAREST, far, torch.tensor([[-half] * 3, [half] * 3]))
+    bounds = bounds * similarity[0, :3].norm()
+    nearest = bounds[:, 0].min().item()
+    near, far = min(max(nearest / 2, LEAST_NEAR), NEAR), FAR
+    if tight:
+        near, far = nearest, min(8 * nearest, bounds.max().item())
+    return Place(replace(cameras, c2w=c2w), near, far, torch.tensor([[-1.0] * 3, [1.0] * 3]))
 
 
 def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> Place:
@@ -237,18 +254,23 @@ def _recentred(c2w: Float[Tensor, "C 3 4"], scale: float) -> Float[Tensor, "C 3 
 def _ndc_box(root: Path, cameras: Cameras, ndc: tuple[float, float]) -> Float[Tensor, "2 3"]:
     """The tight box around the rays of all cameras in normalised device coordinates. Straight lines stay straight
     there, so that the rays of a picture lie between those of its corners."""
-    # the pixels of a 2x2 picture that begin at the corners of one of 1x1
-    corners = replace(cameras.resized(1, 1), width=2, height=2, pixel_offset=0.0)
     ends = []
     for i in range(len(cameras)):
-        rays = image_rays(corners, i, 0.0, 1.0)
+        rays = _corner_rays(cameras, i)
         if rays.directions[:, 2].max() > -FORWARD:
             told = f"row {i} of {root / POSES} looks aside or back, seen from the mean of all views"
-            raise UserError(f"{told}: add --spheric, for photos taken all around something")
+            raise UserError(f"{told}: leave out --no_spheric, the photos were taken all around something")
         rays = ndc_rays(rays, ndc)
         ends += [rays.origins, rays.origins + rays.far[:, None] * rays.directions]
     points = torch.cat(ends)
     return torch.stack([points.amin(0), points.amax(0)]).float()
+
+
+def _corner_rays(cameras: Cameras, index: int) -> Rays:
+    """The rays of a view through the corners of its picture."""
+    # the pixels of a 2x2 picture that begin at the corners of one of 1x1
+    corners = replace(cameras.resized(1, 1), width=2, height=2, pixel_offset=0.0)
+    return image_rays(corners, index, 0.0, 1.0)
 
 
 def _middle_depth(bounds: Float[Tensor, "C 2"]) -> float:

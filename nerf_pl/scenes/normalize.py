@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+LEAST_NEAR, NEAR, FAR = 0.02, 0.1, 100.0  # bounds of rays where space is unbounded, in the unit of this frame
 FARTHEST = 0.9  # quantile of the cameras' distances that becomes 1
 CROSSING = math.sin(math.radians(5)) ** 2  # axes closer to parallel than this do not fix a point
 LOOKING_AT = math.cos(math.radians(30))

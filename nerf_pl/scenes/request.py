@@ -9,15 +9,18 @@ class Request:
 
     split: train, val or test. img_wh: width and height to resize the pictures to; None divides theirs by downscale.
     test_every n: where the layout has no splits of its own, every n-th view is held out (0: none). spheric: photos
-    in the LLFF layout were taken all around something; other layouts ignore it. pictures False leaves the pictures
-    black, which is quick: for callers that need the cameras alone. pixel_offset: where in its pixel a ray passes; 0.5
-    is the middle, and 0 the top left corner, as in the classic implementation.
+    in the LLFF layout were taken all around something; None finds out; other layouts ignore it. pictures False leaves
+    the pictures black, which is quick: for callers that need the cameras alone. pixel_offset: where in its pixel a ray
+    passes; 0.5 is the middle, and 0 the top left corner, as in the classic implementation. tight: near and far are the
+    bounds that poses_bounds.npy tells, for a method that samples all of the way between them. Otherwise they leave
+    room: a bound that is wrong must not cut the scene.
     """
 
     split: str = "train"
     img_wh: tuple[int, int] | None = None
     downscale: int = 1
     test_every: int = 8
-    spheric: bool = False
+    spheric: bool | None = None
     pictures: bool = True
     pixel_offset: float = 0.5
+    tight: bool = False

@@ -14,7 +14,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.frames import Frame, missing, read_frames, within
 from nerf_pl.scenes.lenses import Lens, fits, read_lens, told_size
 from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
-from nerf_pl.scenes.normalize import normalize_poses
+from nerf_pl.scenes.normalize import FAR, NEAR, normalize_poses
 from nerf_pl.scenes.pictures import Size, canvas_sizes, read_headers, read_json, read_pictures, target_sizes
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene
@@ -23,7 +23,6 @@ from nerf_pl.scenes.undistort import sampling_grid, undistort, undistorted_camer
 from nerf_pl.scenes.values import number, optional_number, positive, unit_axes, vector
 
 FILE = FILES = "transforms.json"
-NEAR, FAR = 0.1, 100.0  # in units of the normalised scene
 # Instant-NGP's own frame: point * scale + offset lies in the unit cube
 SCALE, OFFSET = 0.33, 0.5
 

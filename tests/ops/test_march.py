@@ -210,28 +210,3 @@ def test_places_on_a_ray():
     t = march(rays, occupied(32, 1.0), CUBE, jitter, OPEN, backend=TWINS).samples.t
     assert torch.allclose(OPEN.place(t).diff(), torch.full_like(t[1:], OPEN.step / 4), rtol=1e-2)
     assert torch.equal(STRIDE.place(t), t / 2)
-
-
-@pytest.mark.parametrize("stride", [STRIDE, OPEN])
-def test_steps_are_kept_by_what_is_expected_there(stride):
-    """The kernel and its twin keep the same steps. Their lengths add up to those of all steps, nearly, and those that
-    light is expected to end in are all there."""
-    n, box = 64, BOX if stride is STRIDE else CUBE
-    rays, jitter, bits = through_the_box(n) if stride is STRIDE else outward(n), uniform(n, seed=5), occupied(32, 0.6)
-    density = uniform(32**3, seed=8) ** 8 * 60
-    found = []
-    for kind, number in ((KERNELS, torch.float32), (TWINS, torch.float32)):
-        active = [torch.full((1,), n, dtype=torch.int32, device=DEVICE) for _ in range(2)]
-        budget = Budget(2**15, *active, visible=bits, density=density.to(number), keep=8.0, least=0.25)
-        samples, unit, cells = march(rays, bits, box, jitter, stride, budget, backend=kind)
-        m = int(samples.offsets[-1])
-        found.append((samples.t[:m], samples.dt[:m], samples.ray_ids[:m], cells[:m]))
-        whole = march(rays, bits, box, jitter, stride, backend=kind).samples
-    places = [(stride.place(t) * stride.side / stride.step * 4).round().long() for t, *_ in found]
-    keys = [set(zip(part[2].tolist(), k.tolist(), strict=True)) for part, k in zip(found, places, strict=True)]
-    # if one step falls to the other side of a border, the rest of its ray is drawn otherwise
-    assert len(keys[0] ^ keys[1]) <= 0.05 * len(keys[0])
-    own, twin = (torch.zeros(n, device=DEVICE).index_add(0, ids.long(), dt) for _, dt, ids, _ in found)
-    assert torch.allclose(own, twin, rtol=1e-2, atol=0.05)
-    assert len(found[1][0]) < 0.7 * len(whole)
-    assert torch.isclose(twin.sum(), whole.dt.sum(), rtol=0.03)

@@ -26,4 +26,4 @@ def _foreign() -> Foreign:
     return foreign
 
 
-NERF = Method(NeRFOptions, PRESET, complete, _make, pixel_offset, _foreign)
+NERF = Method(NeRFOptions, PRESET, complete, _make, pixel_offset, _foreign, tight=True)

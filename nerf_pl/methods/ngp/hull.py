@@ -8,7 +8,6 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras, project
 from nerf_pl.errors import UserError
 
-LEAST_VIEWS = 1
 NEAR = 1 / 8  # of the picture's size; if a cell covers more, it is too near for a mask to exclude it
 
 
@@ -47,7 +46,7 @@ def seen_cells(
     by the size of a cell, so that no cell of the scene is lost.
     """
     points, shrunk = points_of(centres(size, aabb.device), aabb, unbounded)
-    seen = torch.zeros(len(points), dtype=torch.int32, device=points.device)
+    seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     alive = torch.arange(len(points), device=points.device)
     radii = (aabb[1] - aabb[0]).norm() / size / 2 * torch.ones_like(points[:, 0])  # of the ball around each cell
     if unbounded:
@@ -64,7 +63,7 @@ def seen_cells(
         touched = (column > -ball) & (column < width + ball) & (row > -ball) & (row < height + ball)
         touched = torch.where(ahead, touched, depth > -radius)
         if masks is None:
-            seen[alive] += touched.int()
+            seen[alive] |= touched
             continue
         # a mask does not judge cells so near that they cover much of the picture
         judged = ahead & touched & (ball < max(width, height) * NEAR)
@@ -72,13 +71,13 @@ def seen_cells(
         if bool(judged.any()):
             place = row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()
             hit = ~judged | _near_mask(masks[camera], *place, int(ball[judged].max().ceil()))
-        seen[alive] += (touched & hit).int()
+        seen[alive] |= touched & hit
         # if the border cuts a cell, its other part may lie in the mask of another view
         inside = (column > ball) & (column < width - ball) & (row > ball) & (row < height - ball)
         alive = alive[hit | ~inside]
-    held = torch.zeros_like(seen, dtype=torch.bool)
+    held = torch.zeros_like(seen)
     held[alive] = True
-    return (held & (seen >= min(LEAST_VIEWS, len(cameras)))).view(size, size, size)
+    return (held & seen).view(size, size, size)
 
 
 def _near_mask(mask: Bool[Tensor, "H W"], row: Int[Tensor, "N"], column: Int[Tensor, "N"], reach: int) -> Tensor:

@@ -28,11 +28,7 @@ def smoothness(target: Target, samples: Samples, stride: Stride, options: NGPOpt
     return replace(target, smoothness=known(options.smoothness))
 
 
-def close(target: Target, samples: Samples, stride: Stride, options: NGPOptions) -> Target:
-    return replace(target, close=known(options.close))
-
-
-LOSSES = (distortion, smoothness, close)
+LOSSES = (distortion, smoothness)
 
 
 def noisy(samples: Samples, noise: Float[Tensor, "N"], options: NGPOptions) -> Samples:

@@ -1,7 +1,6 @@
 """The hash-grid method: a field over a box, and rays that skip empty cells."""
 
 import itertools
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -59,7 +58,7 @@ class NGP(nn.Module):
         self.ndc: tuple[float, float] | None = None
         sizes = known(o.levels), known(o.features), known(o.log2_size)
         layout = GridLayout(*sizes, o.base_resolution, known(o.finest_resolution))
-        networks = FieldLayout(layout.width, o.hidden, o.outputs, 16, known(o.colour_hidden), known(o.raw_bias))
+        networks = FieldLayout(layout.width, o.hidden, o.outputs, 16, known(o.colour_hidden))
         self.field = HashField(layout, networks, backend)
         box = torch.tensor([[0.0] * 3, [1.0] * 3])
         kind = {"unbounded": known(o.unbounded), "extended": known(o.extended), "detail": known(o.seen_detail)}
@@ -135,12 +134,11 @@ class NGP(nn.Module):
         grid, rays, o = self.occupancy, batch.rays, self.options
         jitter = uniform(self.seed, self.step, Stream.JITTER, (len(rays),), backend=self.backend)
         budget = Budget(self.samples, self.active, self.kept, grid.visible, grid.detail)
-        if o.keep:
-            budget = replace(budget, density=grid.density, keep=o.keep, least=o.least)
         found = grid.march(rays, self.stride, jitter, budget)
         samples = found.samples
         mark = self.kept, found.cells, grid.seen, self.step
-        target = Target(batch.rgb, batch.background, *mark, self.least, known(o.grad_share))
+        shares = known(o.grad_share), known(o.close_range)
+        target = Target(batch.rgb, batch.background, *mark, self.least, *shares)
         for add in LOSSES:
             target = add(target, samples, self.stride, o)
         if o.density_noise:

@@ -15,8 +15,8 @@ from nerf_pl.types import Rays
 THRESHOLD = 0.01  # least share of the light that an occupied cell takes in one step of the march
 PART = {"cuda": 2**19, "cpu": 2**14}  # most cells at which one update asks for the density
 WHOLE = 16  # the first updates, which ask at all cells
+FORMING = 0.3  # share of the mean density that an occupied cell has at least, where space is unbounded (docs/log.md)
 DECAY = 0.95  # of the stored densities, at each update
-MEAN_SHARE = 1.0
 CONE = 1 / 256  # step over distance, where steps of an unbounded space grow (Mueller et al. 2022, appendix E.1)
 
 
@@ -151,10 +151,11 @@ class OccupancyGrid(nn.Module):
         place = torch.stack([cells % size, cells // size % size, cells // size**2], 1)
         xyz, shrunk = points_of((place + uniform(3 * n).view(n, 3)) / size, self.aabb, self.unbounded)
         sigma = density(xyz) * shrunk  # steps are longer there by the same factor
-        self.density[cells] = torch.maximum(self.density[cells] * DECAY ** max(n_parts / 4, 1), sigma)
+        self.density[cells] = torch.maximum(self.density[cells] * DECAY, sigma)
         found = self.density[self._possible_cells()] if n_parts > 1 else self.density[cells]
-        # a field that has not formed yet is thin everywhere, so the threshold is never above the mean
-        least = torch.clamp(MEAN_SHARE * found.mean(), max=THRESHOLD / march_step) if n else self.density.new_zeros(())
+        # a field that has not formed yet is thin everywhere, so the threshold is never above the mean, or a share of it
+        share = FORMING if self.unbounded else 1.0
+        least = torch.clamp(share * found.mean(), max=THRESHOLD / march_step) if n else self.density.new_zeros(())
         occupied = (self.density > least) & self.possible
         self.bits.copy_(pack_bits(occupied))
         seen = (self.seen > since).view(-1, self.detail**3).any(1)

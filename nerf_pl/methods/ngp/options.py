@@ -57,14 +57,9 @@ class NGPOptions:
     """In cells that no training view saw, show the content of the nearest cell that one did. By default for photos."""
     distortion: Annotated[float | None, at_least(0)] = None
     """Weight of the distortion loss, which concentrates a ray's weights and removes floaters (Barron et al. 2022)."""
-    close: Annotated[float | None, at_least(0)] = None
-    """Gradients of what is nearer to a camera than this shrink with the square of the distance."""
-    keep: float = 0.0
-    """x"""
-    least: float = 0.125
-    """x"""
-    raw_bias: float | None = None
-    """x"""
+    close_range: Annotated[float | None, at_least(0)] = None
+    """Distance from a camera up to which gradients grow with its square, so that no fog forms there (Philip and
+    Deschaintre 2023). By default 1, the distance of the outer cameras from the middle, if the scene has no box."""
     smoothness: Annotated[float | None, at_least(0)] = None
     """Weight of the loss that draws the eight entries around a point together."""
     density_noise: Annotated[float | None, at_least(0)] = None
@@ -120,13 +115,13 @@ PRESET = Config(
 
 GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
-    colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, close=0.0, raw_bias=0.0, network_rate=0.3,
-    rays_per_pixel=4, seen_detail=2, grad_share=0.2,
+    colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
+    close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.2,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
-    colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, close=0.0, raw_bias=0.0, network_rate=1.0,
-    rays_per_pixel=1, seen_detail=1, grad_share=0.15,
+    colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
+    close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
@@ -138,6 +133,9 @@ PHOTOS: dict[str, dict[str, float]] = {
     },
 }  # fmt: skip
 """Values that differ for photos: scenes without a box around them."""
+AROUND: dict[str, float] = {"distortion": 1e-3, "close_range": 1.0}
+"""Values that differ further for photos of a space without end. More distortion loss builds walls in front of plain
+surfaces before their place is known (docs/log.md)."""
 ONE_SIDE: dict[str, dict[str, float]] = {"cuda": {"smoothness": 3e-3}, "cpu": {"smoothness": 3e-3, "horizon": 1024}}
 """Values that differ further for photos from one side: few views leave much of the field undetermined."""
 LONG_SECONDS = 120.0
@@ -164,6 +162,7 @@ def complete(config: Config, device_type: str, unbounded: bool = False, ndc: boo
     sizes: dict[str, float | bool] = {f.name: getattr(CPU if device == "cpu" else GPU, f.name) for f in fields(asked)}
     sizes |= {"unbounded": unbounded, "extended": photos}
     sizes |= PHOTOS[device] if photos else {}
+    sizes |= AROUND if unbounded else {}
     sizes |= ONE_SIDE[device] if ndc else {}
     sizes |= LONG if device == "cuda" and (train.seconds or 0) >= LONG_SECONDS and not photos else {}
     sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}

@@ -104,7 +104,7 @@ def field(
     """
     p = layout.parts(params)
     out = F.linear(F.relu(F.linear(features, p["density_0"])), p["density_1"])
-    sigma = (out[:, 0] + layout.bias).clamp(max=MAX_RAW).exp()
+    sigma = out[:, 0].clamp(max=MAX_RAW).exp()
     if view is None or ray_ids is None:
         return sigma, None
     of_rays = F.linear(view, p["view"]).index_select(0, ray_ids)  # indexing would add up gradients in chance order
@@ -140,9 +140,9 @@ def field_loss(unit: Tensor, view: Tensor, samples: Samples, weights: HashWeight
 
 def pixel_loss(sigma: Tensor, rgb: Tensor, samples: Samples, target: Target) -> Tensor:
     """The terms that follow from density (N,) and colour (N, 3) at the samples. Cells that light reaches are marked."""
-    if target.close:
-        trusted = (samples.t / target.close).clamp(max=1) ** 2
-        sigma, rgb = _scaled_gradient(sigma, trusted), _scaled_gradient(rgb, trusted[:, None])
+    if target.close_range:
+        share = (samples.t / target.close_range).clamp(max=1) ** 2
+        sigma, rgb = _scaled_gradient(sigma, share), _scaled_gradient(rgb, share[:, None])
     pixels = composite(sigma, rgb, samples)
     with torch.no_grad():
         front = transmittance(sigma * samples.dt, samples)

@@ -47,8 +47,8 @@ def _pixel(
 @triton.jit
 def _list(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, step, least,
-    distortion, width, close, begin, end, opacity, red, green, blue, placed, spread, g_red, g_green, g_blue, g_opacity,
-    DISTORTION: tl.constexpr, CLOSE: tl.constexpr, BLOCK: tl.constexpr,
+    distortion, width, close_range, begin, end, opacity, red, green, blue, placed, spread, g_red, g_green, g_blue,
+    g_opacity, DISTORTION: tl.constexpr, CLOSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """List samples of a ray whose pixel has the gradients g, with their own gradients; see loss_kernel."""
     behind = g_red * red + g_green * green + g_blue * blue + g_opacity * opacity
@@ -75,9 +75,8 @@ def _list(
         behind -= tl.sum(wq, 0)
         d_sigma = dt * (passed * q - rest)
         if CLOSE:
-            trusted = tl.minimum(t / close, 1.0)
-            trusted = trusted * trusted
-            d_sigma, w = d_sigma * trusted, w * trusted
+            share = tl.minimum(t / close_range, 1.0)
+            d_sigma, w = d_sigma * share * share, w * share * share
         size = tl.abs(d_sigma) * tl.load(sigma_ptr + i, mask=live, other=0.0)
         size += w * (tl.abs(g_red) + tl.abs(g_green) + tl.abs(g_blue))
         u = (mix(mix(i.to(tl.uint32)) ^ step.to(tl.uint32)) >> 8).to(tl.float32) * 5.9604644775390625e-8
@@ -133,9 +132,9 @@ def _ray_gradients(error, opacity, colour, mean, encoded, slope, behind, LEAST: 
 @triton.jit
 def loss_kernel(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
-    least_ptr, place_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width, close,
-    ALL: tl.constexpr, DISTORTION: tl.constexpr, CLOSE: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr, LEAST: tl.constexpr,
-    BLOCK: tl.constexpr,
+    least_ptr, place_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width, close_range,
+    ALL: tl.constexpr, DISTORTION: tl.constexpr, CLOSE: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr,
+    LEAST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One pixel at a time: the mean of its rays in linear light, the squared error, and the gradient of its mean. With
     q_i the gradient of w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g.
@@ -143,6 +142,7 @@ def loss_kernel(
     With DISTORTION q_i has a part  2 (s_i (2 A_i - A) + B - 2 B_i) + 2/3 w_i width  more, A_i and B_i being the sums of
     w_j and w_j s_j in front of the sample, A and B those of the ray.
 
+    CLOSE: gradients of samples nearer than close_range grow with the square of t.
     ALL: every sample that has a gradient is listed; else see `reference.listed`.
     """
     least = 0.0 if ALL else tl.load(least_ptr)
@@ -194,8 +194,8 @@ def loss_kernel(
                 g_opacity = in_red + in_green + in_blue
             _list(
                 sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, step,
-                least, distortion, width, close, begin, end, sees, red, green, blue, placed, spread, g_red, g_green, g_blue,
-                g_opacity, DISTORTION, CLOSE, BLOCK,
+                least, distortion, width, close_range, begin, end, sees, red, green, blue, placed, spread, g_red,
+                g_green, g_blue, g_opacity, DISTORTION, CLOSE, BLOCK,
             )  # fmt: skip
     tl.store(errors_ptr + tl.program_id(0), total)
 
@@ -226,8 +226,8 @@ def pixel_loss(sigmas: Tensor, rgbs: Tensor, samples: Samples, target: Target) -
     loss_kernel[(programs,)](
         sigmas, rgbs, samples.t, samples.dt, samples.offsets, target.rgb, target.background.contiguous(), target.kept,
         target.cells, target.seen, target.step, target.least, samples.t if target.place is None else target.place,
-        errors, *listed, target.distortion, target.width, target.close, ALL=lists_all,
-        DISTORTION=target.place is not None, CLOSE=target.close > 0,
+        errors, *listed, target.distortion, target.width, target.close_range, ALL=lists_all,
+        DISTORTION=target.place is not None, CLOSE=target.close_range > 0,
         PER_PIXEL=per_pixel, SEEN=SEEN, LEAST=LEAST_OPACITY, BLOCK=32, num_warps=1,
     )  # fmt: skip
     wanted = max(target.share * n, 1.0)

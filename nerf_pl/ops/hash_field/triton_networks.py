@@ -40,7 +40,7 @@ def _dot(a, b):
 
 @triton.jit
 def field_kernel(
-    x_ptr, view_ptr, ray_ptr, params_ptr, sigma_ptr, rgb_ptr, count_ptr, n, MAX: tl.constexpr, BIAS: tl.constexpr,
+    x_ptr, view_ptr, ray_ptr, params_ptr, sigma_ptr, rgb_ptr, count_ptr, n, MAX: tl.constexpr,
     INPUTS: tl.constexpr, PADDED: tl.constexpr, HIDDEN: tl.constexpr, OUTPUTS: tl.constexpr, VIEW: tl.constexpr,
     COLOUR: tl.constexpr, AT_D1: tl.constexpr, AT_C0: tl.constexpr, AT_V: tl.constexpr, AT_C1: tl.constexpr,
     AT_C2: tl.constexpr, WITH_COLOUR: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
@@ -61,7 +61,7 @@ def field_kernel(
         x = _rows(x_ptr, rows, live, INPUTS, PADDED)
         h = tl.maximum(_dot(x, tl.trans(d0)), 0.0).to(half)
         out = _dot(h, tl.trans(d1))  # (BLOCK, OUTPUTS)
-        raw = tl.sum(tl.where(tl.arange(0, OUTPUTS)[None, :] == 0, out, 0.0), 1) + BIAS
+        raw = tl.sum(tl.where(tl.arange(0, OUTPUTS)[None, :] == 0, out, 0.0), 1)
         tl.store(sigma_ptr + rows, tl.exp(tl.minimum(raw, MAX)), mask=live)
         if WITH_COLOUR:
             ray = tl.load(ray_ptr + rows, mask=live, other=0)
@@ -76,8 +76,7 @@ def field_kernel(
 @triton.jit
 def field_backward_kernel(
     x_ptr, view_ptr, ray_ptr, params_ptr, order_ptr, d_sigma_ptr, d_rgb_ptr, dx_ptr, parts_ptr, count_ptr, n,
-    MAX: tl.constexpr, BIAS: tl.constexpr, INPUTS: tl.constexpr, PADDED: tl.constexpr, HIDDEN: tl.constexpr,
-    OUTPUTS: tl.constexpr,
+    MAX: tl.constexpr, INPUTS: tl.constexpr, PADDED: tl.constexpr, HIDDEN: tl.constexpr, OUTPUTS: tl.constexpr,
     VIEW: tl.constexpr, COLOUR: tl.constexpr, AT_D1: tl.constexpr, AT_C0: tl.constexpr, AT_V: tl.constexpr,
     AT_C1: tl.constexpr, AT_C2: tl.constexpr, TOTAL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -106,7 +105,7 @@ def field_backward_kernel(
         h = tl.maximum(_dot(x, tl.trans(d0_half)), 0.0).to(half)
         out = _dot(h, tl.trans(d1_half))
         first = tl.arange(0, OUTPUTS)[None, :] == 0
-        raw = tl.sum(tl.where(first, out, 0.0), 1) + BIAS
+        raw = tl.sum(tl.where(first, out, 0.0), 1)
         geo = out.to(half)
         ray = tl.load(ray_ptr + sample, mask=live, other=0)
         view = _rows(view_ptr, ray, live, VIEW, VIEW)
@@ -157,7 +156,7 @@ def _multiprocessors(device: torch.device) -> int:
 def _sizes(layout: FieldLayout) -> dict[str, int]:
     at = layout.offsets
     return {
-        "MAX": MAX_RAW, "BIAS": layout.bias, "INPUTS": layout.inputs, "PADDED": max(triton.next_power_of_2(layout.inputs), 16),
+        "MAX": MAX_RAW, "INPUTS": layout.inputs, "PADDED": max(triton.next_power_of_2(layout.inputs), 16),
         "HIDDEN": layout.hidden, "OUTPUTS": layout.outputs, "VIEW": layout.view, "COLOUR": layout.colour_hidden,
         "AT_D1": at["density_1"], "AT_C0": at["colour_0"], "AT_V": at["view"], "AT_C1": at["colour_1"],
         "AT_C2": at["colour_2"],

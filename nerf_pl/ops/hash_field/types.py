@@ -36,7 +36,7 @@ class Target:
     `step`.
     share: the largest part of the samples that the backward pass visits; 1 visits all. least: a sample with a gradient
     of this size or more is surely visited. It is adapted in place, so that as many are visited as `share` says.
-    close: the gradients of samples nearer to the camera than this shrink with the square of their distance; 0: of none.
+    close_range: gradients of samples nearer to the camera than this are multiplied by (t / close_range)^2; 0: of none.
     distortion, smoothness: weights of the losses of these names. For distortion, place says where on its ray each
     sample lies, and width how long a step is there; both in sides of the unit cube.
     """
@@ -49,7 +49,7 @@ class Target:
     step: Int[Tensor, "1"]
     least: Float[Tensor, "1"]
     share: float = 1.0
-    close: float = 0.0
+    close_range: float = 0.0
     place: Float[Tensor, "N"] | None = None
     width: float = 0.0
     distortion: float = 0.0

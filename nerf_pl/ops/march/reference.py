@@ -9,7 +9,6 @@ from nerf_pl.ops.march.types import Budget, March, Stride, straightened
 from nerf_pl.ops.rays.reference import composite
 from nerf_pl.types import Rays, Samples
 
-SPREAD = 1013.0  # makes of the jitter of a ray another random number
 EXPLORERS = 32  # one ray in so many also marches through cells that no light has reached of late
 
 
@@ -24,37 +23,18 @@ def march(
     words = bits[cells >> 5]
     if budget is not None:
         words = torch.where((rows % EXPLORERS == 0)[:, None], words, budget.visible[cells >> 5])
-    held = (words >> (cells & 31) & 1).bool() & inside
-    chance = None
-    if budget is not None and budget.density is not None:
-        held, chance = _kept(held, cells, jitter[rows], stride, budget)
-    hits = held.nonzero(as_tuple=True)
+    hits = ((words >> (cells & 31) & 1).bool() & inside).nonzero(as_tuple=True)
     t, cells = t[hits], cells[hits].long()
     if budget is not None and budget.detail > 1:
         cells = parts_of(cells, [i[hits] for i in corners], [place[hits] for place in places], budget.detail)
     ray_ids = rows[hits[0]]
     unit, dt = _in_cube(rays, ray_ids, t, aabb, stride)
-    dt = dt if chance is None else dt / chance[hits]
     offsets = F.pad(torch.bincount(ray_ids, minlength=len(rays)).cumsum(0), (1, 0))
     if budget is None:
         return March(Samples(t, dt, ray_ids, offsets), unit, cells)
     room = _fit(offsets, active, budget)
     samples = Samples(t[:room], dt[:room], ray_ids[:room], offsets.clamp(max=room))
     return March(samples, unit[:room], cells[:room])
-
-
-def _kept(
-    held: Tensor, cells: Tensor, jitter: Tensor, stride: Stride, budget: Budget
-) -> tuple[Tensor, Tensor]:
-    """Which steps (rows, S) in occupied cells become samples, and the probability of that; see `Budget`. They are drawn
-    evenly along each ray: one whenever the sum of the probabilities passes the next whole number."""
-    assert budget.density is not None
-    tau = torch.where(held, budget.density[cells] * stride.step, 0)
-    front = tau.cumsum(1) - tau
-    chance = ((-front).exp() * (1 - (-tau).exp()) * budget.keep + budget.least).clamp(max=1)
-    chance = torch.where(held, chance, 0)
-    sums = chance.cumsum(1) + (jitter * SPREAD % 1)[:, None]
-    return held & (sums.floor() > (sums - chance).floor()), chance
 
 
 def _steps(rays: Rays, aabb: Tensor, jitter: Tensor, stride: Stride) -> tuple[Tensor, Tensor, Tensor]:

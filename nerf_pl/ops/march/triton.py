@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nerf_pl.ops.march.reference import EXPLORERS, SPREAD
+from nerf_pl.ops.march.reference import EXPLORERS
 from nerf_pl.ops.march.triton_advance import Advance
 from nerf_pl.ops.march.triton_steps import LANES, PROGRAMS, box_of, ray_of, steps_of
 from nerf_pl.ops.march.types import Budget, March, Stride
@@ -22,9 +22,9 @@ SCAN = 8192  # rays that the scan takes at once
 
 @triton.jit
 def march_kernel(
-    origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, bits_ptr, visible_ptr, density_ptr, aabb_ptr, active_ptr,
-    counts_ptr, offsets_ptr, t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, cells_ptr, step, linear, scale, keep, least, n_rays,
-    THIN: tl.constexpr, SPREAD: tl.constexpr, SIZE: tl.constexpr, OPEN: tl.constexpr, BATCH: tl.constexpr, DETAIL: tl.constexpr, EXPLORERS: tl.constexpr,
+    origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, bits_ptr, visible_ptr, aabb_ptr, active_ptr,
+    counts_ptr, offsets_ptr, t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, cells_ptr, step, linear, scale, n_rays,
+    SIZE: tl.constexpr, OPEN: tl.constexpr, BATCH: tl.constexpr, DETAIL: tl.constexpr, EXPLORERS: tl.constexpr,
     WRITE: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     if BATCH:
@@ -38,9 +38,6 @@ def march_kernel(
         position = tl.load(offsets_ptr + ray).to(tl.int32) if WRITE else 0
         end = tl.load(offsets_ptr + ray + 1).to(tl.int32) if WRITE else 1
         if position < end:
-            front = 0.0
-            sums = jitter * SPREAD
-            sums = sums - tl.floor(sums)
             for k in range(0, n_steps, LANES):
                 lane = k + tl.arange(0, LANES)
                 t, dt, x, y, z, cell, part = steps_of(
@@ -54,22 +51,10 @@ def march_kernel(
                 else:
                     word = tl.load(bits_ptr + (cell >> 5), mask=live, other=0)
                 hit = tl.where(live, (word >> (cell & 31)) & 1, 0)
-                if THIN:
-                    tau = tl.load(density_ptr + cell, mask=hit == 1, other=0.0) * step
-                    before = front + tl.cumsum(tau, 0) - tau
-                    chance = tl.minimum(tl.exp(-before) * (1 - tl.exp(-tau)) * keep + least, 1.0)
-                    chance = tl.where(hit == 1, chance, 0.0)
-                    sum_here = sums + tl.cumsum(chance, 0)
-                    kept = (hit == 1) & (tl.floor(sum_here) > tl.floor(sum_here - chance))
-                    front += tl.sum(tau, 0)
-                    sums += tl.sum(chance, 0)
-                    hit = kept.to(tl.int32)
-                    dt = dt / tl.where(kept, chance, 1.0)
                 n_hit = tl.sum(hit, 0)
                 if WRITE:  # noqa: SIM102, since only this is known when compiling
                     if n_hit > 0:
                         at = position + tl.cumsum(hit, 0) - 1
-                        hit = tl.where(at < end, hit, 0)
                         tl.store(t_ptr + at, t, mask=hit == 1)
                         tl.store(dt_ptr + at, dt, mask=hit == 1)
                         tl.store(ray_ids_ptr + at, tl.zeros((LANES,), tl.int32) + ray, mask=hit == 1)
@@ -78,17 +63,7 @@ def march_kernel(
                         tl.store(unit_ptr + at * 3 + 2, z, mask=hit == 1)
                         tl.store(cells_ptr + at, part, mask=hit == 1)
                 position += n_hit
-        if WRITE:
-            if THIN:  # rounding may let this walk keep a step less than the first one counted
-                for at in range(position, end):
-                    tl.store(t_ptr + at, tl.load(far_ptr + ray))
-                    tl.store(dt_ptr + at, 0.0)
-                    tl.store(ray_ids_ptr + at, ray)
-                    tl.store(unit_ptr + at * 3, 0.5)
-                    tl.store(unit_ptr + at * 3 + 1, 0.5)
-                    tl.store(unit_ptr + at * 3 + 2, 0.5)
-                    tl.store(cells_ptr + at, 0)
-        else:
+        if not WRITE:
             tl.store(counts_ptr + ray, position)
 
 
@@ -128,13 +103,11 @@ def march(
     counts = torch.empty(n, dtype=torch.int32, device=device)
     offsets = torch.zeros(n + 1, dtype=torch.int32, device=device)
     visible, active, kept = (counts,) * 3 if budget is None else (budget.visible, budget.active, budget.kept)
-    given = rays.origins.contiguous(), rays.directions.contiguous(), near, rays.far, jitter, bits, visible
-    thin = budget is not None and budget.density is not None
-    given = *given, budget.density if thin else near, aabb
+    given = rays.origins.contiguous(), rays.directions.contiguous(), near, rays.far, jitter, bits, visible, aabb
     number = active.clone()  # the second walk needs it as it was
-    sizes = stride.step, stride.linear or 0.0, 1 / stride.side, budget.keep if thin else 0.0, budget.least if thin else 0.0, n
+    sizes = stride.step, stride.linear or 0.0, 1 / stride.side, n
     options: dict[str, int] = {
-        "THIN": thin, "SPREAD": SPREAD, "SIZE": stride.size, "OPEN": stride.linear is not None, "BATCH": budget is not None,
+        "SIZE": stride.size, "OPEN": stride.linear is not None, "BATCH": budget is not None,
         "DETAIL": 1 if budget is None else budget.detail, "EXPLORERS": EXPLORERS, "LANES": LANES, "num_warps": 1,
     }  # fmt: skip
     programs = min(n, PROGRAMS)

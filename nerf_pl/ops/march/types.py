@@ -36,13 +36,6 @@ class Budget:
     size: the most samples. active: how many of the rays march; it is set, in place, to the number that would fill the
     budget next time. kept: set to the number of rays that found room.
     visible: bits of the occupied cells that light reached of late. Most rays march through these alone.
-    density, keep, least: which of the steps become samples. A step is kept with the probability
-
-        e = min(1, keep w + least),   w = T (1 - exp(-density step)),   T = exp(-sum of density step in front)
-
-    and stands for 1 / e of its length; density (cells,) is the one that is expected in a step's cell, per world length,
-    where space has shrunk by as much more. So a ray has about `keep` samples and one in 1 / `least` of its steps,
-    however many cells are occupied. density None: every step is a sample.
     detail: each cell is divided in so many parts along each axis, and the cells told of samples are these parts,
     numbered cell by cell, x fastest.
     """
@@ -52,9 +45,6 @@ class Budget:
     kept: Int[Tensor, "1"]
     visible: Int[Tensor, "W"]
     detail: int = 1
-    density: Float[Tensor, "C"] | None = None
-    keep: float = 32.0
-    least: float = 1 / 8
 
 
 class March(NamedTuple):
