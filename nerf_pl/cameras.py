@@ -128,6 +128,7 @@ def ndc_rays(rays: Rays, ndc: tuple[float, float]) -> Rays:
     return Rays(origins, way / far[:, None], rays.viewdirs, torch.zeros_like(far), far)
 
 
+NDC_FAR = 1e4  # a distance in the world that is as good as infinite there
 AHEAD = (0.0, 0.0, -1.0)
 """The direction along which lengths in normalised device coordinates are compared, where none is given."""
 
@@ -150,12 +151,40 @@ def ndc_scale(xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"], ndc: tuple[
 
 
 @dataclass(frozen=True)
+class Crop:
+    """A box in the coordinates of a scene's file. box: its lowest and its highest corner. to_file: the similarity that
+    takes points of the world there."""
+
+    box: Float[Tensor, "2 3"]
+    to_file: Float[Tensor, "4 4"]
+
+    def clip(self, rays: Rays) -> Rays:
+        """World rays with near and far of the part of each that is inside. If none is, near and far are the far end."""
+        to_file, box = self.to_file.to(rays.origins), self.box.to(rays.origins)
+        origins = rays.origins @ to_file[:3, :3].T + to_file[:3, 3]
+        directions = rays.directions @ to_file[:3, :3].T  # longer or shorter than 1: t stays a length of the world
+        inverse = 1 / torch.where(directions.abs() < 1e-9, 1e-9, directions)
+        a, b = (box[0] - origins) * inverse, (box[1] - origins) * inverse
+        near = torch.maximum(rays.near, torch.minimum(a, b).amax(1))
+        far = torch.minimum(rays.far, torch.maximum(a, b).amin(1))
+        return replace(rays, near=torch.where(far > near, near, rays.far), far=torch.where(far > near, far, rays.far))
+
+    def clip_ndc(self, rays: Rays, ndc: tuple[float, float]) -> Rays:
+        """The same of world rays, in normalised device coordinates."""
+        clipped, moved = self.clip(rays), ndc_rays(rays, ndc)
+        ends = [rays.origins + t[:, None] * rays.directions for t in (clipped.near, clipped.far)]
+        near, far = (((ndc_points(end, ndc) - moved.origins) * moved.directions).sum(1) for end in ends)
+        near, is_inside = near.clamp(min=0), clipped.far > clipped.near
+        return replace(moved, near=near, far=torch.where(is_inside, torch.maximum(near, far), near))
+
+
+@dataclass(frozen=True)
 class View:
     """What it takes to render one picture.
 
     camera: one camera, with the size of the picture. near, far: bounds of t, as distances. ndc: if it is not None, the
     model lives in normalised device coordinates, see `ndc_rays`. background: the colour where the scene is transparent;
-    None is black.
+    None is black. crop: nothing outside is shown.
     """
 
     camera: Cameras
@@ -163,6 +192,7 @@ class View:
     far: float
     ndc: tuple[float, float] | None = None
     background: Background = None
+    crop: Crop | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -181,8 +211,12 @@ class View:
 
         within: offset of each ray from the usual place in its pixel, in columns and rows.
         """
-        rays = image_rays(self.camera, 0, self.near, self.far, within, pixels)
-        return rays if self.ndc is None else ndc_rays(rays, self.ndc)
+        # in normalised device coordinates near and far are not those of the world, where a crop is
+        bounds = (0.0, NDC_FAR) if self.ndc and self.crop else (self.near, self.far)
+        rays = image_rays(self.camera, 0, *bounds, within, pixels)
+        if self.crop is None:
+            return rays if self.ndc is None else ndc_rays(rays, self.ndc)
+        return self.crop.clip(rays) if self.ndc is None else self.crop.clip_ndc(rays, self.ndc)
 
 
 def project(

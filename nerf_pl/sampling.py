@@ -21,8 +21,9 @@ def pixel_places(n: int) -> list[tuple[float, float]]:
 
 
 def with_intervals(t: Float[Tensor, "R S"]) -> Samples:
-    """Samples at the left edges t of their intervals. An interval ends at the next sample, the last one at FAR_AWAY."""
-    last = torch.full_like(t[:, :1], FAR_AWAY)
+    """Samples at the left edges t of their intervals. An interval ends at the next sample, the last one at FAR_AWAY. A
+    ray all of whose samples are in one place has no length, and sees nothing."""
+    last = (t[:, -1:] > t[:, :1] * (1 + 1e-5)) * FAR_AWAY
     return Samples.dense(t, torch.cat([t[:, 1:] - t[:, :-1], last], 1))
 
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from tiny import CPU, nerf, refused
 
-from nerf_pl import checkpoints, media
+from nerf_pl import media
 from nerf_pl.cameras import Cameras, View
-from nerf_pl.checkpoints import open_run
+from nerf_pl.checkpoints import models, open_run
 from nerf_pl.errors import UserError
 from nerf_pl.films import film as films
 from nerf_pl.films.film import Film, Take, film, film_cameras, tell, views_of
@@ -273,7 +273,8 @@ def test_render_with_every_path(run):
     nerf("render", run, "--path", "test", "--img_wh", 8, 16, "--keep_frames")
     found = {name for name in files(run / "renders") if "/" not in name}
     films_of = {f"{name}.{kind}" for name in ("spiral", "interpolate", "pan", "test") for kind in ("mp4", "gif")}
-    assert found == films_of | {"test_depth.mp4"}
+    cameras = {f"{name}_cameras.json" for name in ("spiral", "interpolate", "pan", "test")}
+    assert found == films_of | {"test_depth.mp4"} | cameras
     assert [frame.shape for frame in decoded(run / "renders" / "pan.mp4")] == [(14, 60, 3)] * 3
     assert len(list((run / "renders/test/frames").glob("*.png"))) == 4
 
@@ -329,7 +330,7 @@ def test_the_classic_eval_films_llff(run, scene_dir, monkeypatch):
     """What it does of such a scene with the views of another one, which is turned to have no test views."""
     checkpoint = run / "checkpoints" / "last.ckpt"
     forward = replace(open_run(run, CPU).scene("train"), ndc=(2.0, 2.0))
-    monkeypatch.setattr(checkpoints, "load_split", lambda config, root, split, pictures: {"train": forward}[split])
+    monkeypatch.setattr(models, "load_split", lambda config, root, split, pictures: {"train": forward}[split])
     monkeypatch.setattr(films, "FRAMES", 2)
     words = ("--root_dir", scene_dir, "--dataset_name", "llff", "--scene_name", "toys", "--ckpt_path", checkpoint)
     nerf(*words, "--img_wh", 16, 16, "--num_gpus", 0, program="eval.py")

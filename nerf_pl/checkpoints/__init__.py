@@ -6,15 +6,17 @@ from nerf_pl.checkpoints.models import (
     compare,
     facts,
     find_checkpoint,
+    frame_in,
     load_model,
     load_split,
     load_weights,
     open_run,
+    require_frame,
     save_model,
     stored_config,
 )
 
 __all__ = [
-    "Run", "compare", "facts", "find_checkpoint", "load_model", "load_split", "load_weights", "open_run",
-    "read_checkpoint", "read_own_checkpoint", "save_model", "stored_config", "write_checkpoint",
+    "Run", "compare", "facts", "find_checkpoint", "frame_in", "load_model", "load_split", "load_weights", "open_run",
+    "read_checkpoint", "read_own_checkpoint", "require_frame", "save_model", "stored_config", "write_checkpoint",
 ]  # fmt: skip

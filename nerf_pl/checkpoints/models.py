@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.checkpoints.files import read_checkpoint, write_checkpoint
@@ -13,26 +14,33 @@ from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
-from nerf_pl.scenes import Request, Scene, detect, load_scene
+from nerf_pl.scenes import Request, Scene, detect, frame_of, load_scene
 
 MOST_NAMES = 5  # of weights in a message
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model, ready to render. root: the folder of its scene at training time; None if it is not known."""
+    """A trained model, ready to render. root: the folder of its scene at training time; None if it is not known. frame:
+    `Scene.frame` of the training views, the identity in place of None; None if it is not known."""
 
     model: Model
     config: Config
     root: Path | None
+    frame: Float[Tensor, "4 4"] | None = None
 
-    def scene(self, split: str = "test", root: Path | None = None) -> Scene:
+    def scene(self, split: str = "test", root: Path | None = None, pictures: bool = True) -> Scene:
         """A split of the scene, loaded with the options of the run. root: the folder of the scene, if it has moved.
-        Raises UserError if there is no such split."""
+        pictures False leaves the pictures black. Raises UserError if there is no such split, or if the scene has
+        other poses than it had in training."""
         root = root or self.root
         if root is None:
             raise UserError("the run does not know its scene: give the scene's folder")
-        scene = load_split(self.config, root, split)
+        scene = load_split(self.config, root, split, pictures)
+        if self.frame is None and self.root is not None and scene.unbounded and self.config.data.spheric:
+            told = "was trained by version 0.1.0, which placed photos all around something in another way"
+            raise UserError(f"{root}: the run {told}: train it again")
+        require_frame(self.frame, scene, "the run was trained on")
         self.model.ndc = scene.ndc  # which a checkpoint of version 0.1.0 does not store
         return scene
 
@@ -79,7 +87,8 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
         scene = Path(scene)
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise UserError(f"checkpoint {path} is damaged, it has ndc {ndc!r}, scene {scene!r}: give another") from error
-    return Run(model.to(device).eval(), config, scene if checkpoint.get("scene") else None)
+    frame = frame_in(checkpoint, path)
+    return Run(model.to(device).eval(), config, scene if checkpoint.get("scene") else None, frame)
 
 
 def _own_model(
@@ -223,12 +232,36 @@ def _load_own(
     model.load_state_dict(weights, strict=False)
 
 
+def frame_in(checkpoint: Mapping[str, Any], path: Path) -> Float[Tensor, "4 4"] | None:
+    """`Run.frame` in a checkpoint. Raises UserError if it is damaged."""
+    found = checkpoint.get("frame")
+    if found is None:
+        return None
+    try:
+        frame = torch.tensor(found, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        frame = torch.empty(0)
+    if frame.shape != (4, 4) or not frame.isfinite().all():
+        raise UserError(f"checkpoint {path} is damaged, it has frame {found!r:.60}: give another")
+    return frame
+
+
+def require_frame(frame: Float[Tensor, "4 4"] | None, scene: Scene, what: str) -> None:
+    """Raises UserError if a scene lies in its world otherwise than `frame` says: pictures would be shifted, unnoticed.
+    what: whose frame it is, for the message."""
+    if frame is not None and not torch.allclose(frame, frame_of(scene), atol=1e-4, rtol=1e-4):
+        told = f"{scene.root}: its cameras are not those that {what}"
+        raise UserError(f"{told}: give the folder as it was, with all of its pictures, or train again")
+
+
 def save_model(path: Path, model: Model, config: Config, scene: str = "") -> None:
     """Write a checkpoint that holds a model and its options, as training does, without the state of an optimizer."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     write_checkpoint({"state_dict": state, "global_step": 0, **facts(model, config, scene)}, path)
 
 
-def facts(model: Model, config: Config, scene: str) -> dict[str, object]:
-    """What a checkpoint holds beside weights: all options, the folder of the scene, and the model's `ndc`."""
-    return {"config": to_dict(config), "scene": scene, "ndc": model.ndc}
+def facts(model: Model, config: Config, root: str, scene: Scene | None = None) -> dict[str, object]:
+    """What a checkpoint holds beside weights: all options, the folder of the scene, its frame, and the model's `ndc`.
+    root: the folder of the scene."""
+    frame = None if scene is None else frame_of(scene).tolist()
+    return {"config": to_dict(config), "scene": root, "frame": frame, "ndc": model.ndc}

@@ -90,10 +90,9 @@ class ClassicEval:
 
     def _film(self, run: "Run", depth: "DepthFiles | None") -> None:
         """A spiral, or a turn if the photos surround the scene."""
-        from nerf_pl.checkpoints import load_split
         from nerf_pl.films.film import Take, film, film_cameras, tell, views_of
 
-        scene = load_split(run.config, self.root_dir, "train", pictures=False)
+        scene = run.scene("train", self.root_dir, pictures=False)
         name, cameras, fps = film_cameras(FilmOptions("360" if scene.unbounded else "spiral"), scene)
         take = Take(views_of(scene, cameras), fps, stamp_of(self.ckpt_path), keep_frames=True, depth_files=depth)
         tell(film(run.model, take, self.folder / self.scene_name, self.chunk), take, f"the {name}, ")

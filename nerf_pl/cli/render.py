@@ -16,7 +16,7 @@ class Render:
     film: Flags[FilmOptions] = field(default_factory=FilmOptions)
 
     def run(self) -> None:
-        from nerf_pl.checkpoints import find_checkpoint, load_split
+        from nerf_pl.checkpoints import find_checkpoint
         from nerf_pl.films.film import film, film_scene, tell
 
         check_options(self.film)
@@ -24,6 +24,6 @@ class Render:
         checkpoint = find_checkpoint(self.trained.folder, self.trained.checkpoint)
         stamp = f"{stamp_of(checkpoint)} {run.model.rays_per_pixel}"
         # only the cameras matter
-        scene = load_split(run.config, root, "test" if self.film.path == "test" else "train", pictures=False)
+        scene = run.scene("test" if self.film.path == "test" else "train", root, pictures=False)
         name, take = film_scene(self.film, scene, stamp)
         tell(film(run.model, take, self.trained.results / "renders" / name, run.config.train.chunk), take)

@@ -12,15 +12,15 @@ from typing import Literal
 import torch
 
 from nerf_pl import media
-from nerf_pl.cameras import Cameras, View
+from nerf_pl.cameras import Cameras, Crop, View
 from nerf_pl.console import console, progress
 from nerf_pl.errors import UserError
 from nerf_pl.films import paths
-from nerf_pl.films.keyframes import Keyframes, read_keyframes, through_views
+from nerf_pl.films.keyframes import Keyframes, keyframes_in_file, read_keyframes, through_views
 from nerf_pl.films.options import FPS, FRAMES, FilmOptions
 from nerf_pl.options.ranges import check_options
 from nerf_pl.rendering import Renderer, render_view
-from nerf_pl.scenes import Scene
+from nerf_pl.scenes import Scene, frame_of
 
 SHARE = 10  # frames per view of an interpolation
 
@@ -29,7 +29,8 @@ SHARE = 10  # frames per view of an interpolation
 class Take:
     """A film to be made. depth: in a film of its own (separate), beside the colours (side), or none.
 
-    depth_files: writes depth in full precision. stamp: identifies the weights.
+    depth_files: writes depth in full precision. stamp: identifies the weights. keyframes: what is written beside the
+    film, see `keyframes.keyframes_in_file`.
     """
 
     views: Sequence[View]
@@ -38,6 +39,7 @@ class Take:
     depth: Literal["separate", "side", "none"] = "separate"
     keep_frames: bool = False
     depth_files: media.DepthFiles | None = None
+    keyframes: dict[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,13 @@ def film_scene(options: FilmOptions, scene: Scene, stamp: str) -> tuple[str, Tak
     name, cameras, fps = film_cameras(options, scene)
     width, height = options.img_wh or (cameras.width, cameras.height)
     cameras = paths.framed(cameras, width, height)
-    return name, Take(views_of(scene, cameras), fps, stamp, options.depth, options.keep_frames)
+    views = views_of(scene, cameras)
+    if options.crop is not None:
+        to_file = torch.linalg.inv(frame_of(scene)).float()
+        crop = Crop(torch.tensor(options.crop).view(2, 3), to_file)
+        views = [replace(view, crop=crop) for view in views]
+    take = Take(views, fps, stamp, options.depth, options.keep_frames)
+    return name, replace(take, keyframes=keyframes_in_file(cameras, fps, frame_of(scene)))
 
 
 def views_of(scene: Scene, cameras: Cameras) -> list[View]:
@@ -86,7 +94,7 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
         if o.every is not None and o.every > len(views):
             raise UserError(f"--every {o.every}: the scene has {len(views)} views; give fewer")
         return kind, through_views(views, max(frames // SHARE, 2), o.every, o.loop).film(frames), fps
-    keyframes: Keyframes = read_keyframes(Path(kind), views)
+    keyframes: Keyframes = read_keyframes(Path(kind), views, frame_of(scene))
     fps = o.fps or keyframes.fps or FPS
     return Path(kind).stem, keyframes.film(o.frames or keyframes.frames(fps)), fps
 
@@ -120,7 +128,8 @@ def _spiral(n: int, views: Cameras, scene: Scene) -> Cameras:
 
 
 def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
-    """Film the views of `take`: OUT.mp4, OUT.gif and OUT_depth.mp4. Returns the films. chunk: rays at a time.
+    """Film the views of `take`: OUT.mp4, OUT.gif and OUT_depth.mp4, and its cameras, OUT_cameras.json. Returns the
+    films. chunk: rays at a time.
 
     Frames stay in OUT/frames until the films are written. If an interrupted film has the same views, size and weights,
     its frames are reused.
@@ -139,7 +148,7 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
                 image = render_view(model, view, chunk).cpu()
                 if span is None:
                     span = media.depth_span(image.depth, image.opacity, view.near, view.far)
-                    _write_manifest(folder, {**_identity(out, take), "span": span})
+                    _write_json(folder / "film.json", {**_identity(out, take), "span": span})
                 media.write_png(pictures[i], image.rgb)
                 if take.depth != "none":
                     media.write_png(depths[i], media.depth_colours(image.depth, *span, image.opacity))
@@ -150,6 +159,8 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
     except KeyboardInterrupt:
         there = _count(pictures, pictures)
         raise KeyboardInterrupt(f"{there} of {n} frames are in {folder}: the same command goes on") from None
+    if take.keyframes is not None:
+        _write_json(out.with_name(f"{out.name}_cameras.json"), take.keyframes)
     if not take.keep_frames:
         shutil.rmtree(folder)
         if not any(out.iterdir()):
@@ -185,7 +196,8 @@ def _identity(out: Path, take: Take) -> dict[str, object]:
     for view in take.views:
         camera = view.camera
         digest.update(repr((view.size, camera.pixel_offset, view.near, view.far, view.ndc, view.background)).encode())
-        for tensor in (camera.c2w, camera.K):
+        crop = () if view.crop is None else (view.crop.box, view.crop.to_file)
+        for tensor in (camera.c2w, camera.K, *crop):
             digest.update(tensor.double().cpu().numpy().tobytes())
     kept = "none" if take.depth_files is None else "bytes" if take.depth_files.as_bytes else "pfm"
     identity = {"film": out.name, "cameras": digest.hexdigest(), "depth": take.depth != "none"}
@@ -214,6 +226,6 @@ def _count(pictures: Sequence[Path], depths: Sequence[Path]) -> int:
     return next((i for i, (a, b) in enumerate(pairs) if not (a.is_file() and b.is_file())), len(pictures))
 
 
-def _write_manifest(folder: Path, content: dict[str, object]) -> None:
-    with media.atomic_write(folder / "film.json") as temporary:
+def _write_json(file: Path, content: dict[str, object]) -> None:
+    with media.atomic_write(file) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -159,12 +159,29 @@ def _length(far: Float[Tensor, "C C"], order: Tensor) -> float:
     return float(far[order[:-1], order[1:]].sum())
 
 
-def read_keyframes(path: Path, like: Cameras) -> Keyframes:
-    """The keyframes in a JSON file; poses are in the scene's own coordinates.
+def keyframes_in_file(cameras: Cameras, fps: float, frame: Float[Tensor, "4 4"]) -> dict[str, object]:
+    """The content of a JSON file that `read_keyframes` reads as these cameras, one a frame of a film. frame: takes
+    points of the scene's own file to the world; the poses are in the coordinates of the file."""
+    scale = frame[0, :3].norm()
+    back = torch.linalg.inv(frame)
+    entries = []
+    for i in range(len(cameras)):
+        c2w = torch.eye(4, dtype=torch.float64)
+        pose = cameras.c2w[i].double().cpu()
+        c2w[:3, :3], c2w[:3, 3] = frame[:3, :3].T @ pose[:, :3] / scale, back[:3, :3] @ pose[:, 3] + back[:3, 3]
+        entries.append({"time": i / fps, "c2w": c2w.tolist(), "K": cameras.K[i].tolist()})
+    size = {"width": cameras.width, "height": cameras.height}
+    return {"coordinates": "file", "file_to_world": frame.tolist(), "fps": fps, **size, "keyframes": entries}
+
+
+def read_keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None = None) -> Keyframes:
+    """The keyframes in a JSON file.
 
     Ours: {"keyframes": [{"time": 0, "position": [x, y, z], "look_at": [x, y, z], "up": [0, 0, 1], "fov": 50}, ...]},
-    with "c2w" (4x4, OpenGL axes) in place of position, look_at and up; optional "loop", "fps", "width", "height". time:
-    seconds, by default one for each. fov: vertical, in degrees; by default that of the first of the cameras `like`.
+    with "c2w" (4x4, OpenGL axes) in place of position, look_at and up; optional "loop", "fps", "width", "height",
+    "coordinates". time: seconds, by default one for each. fov: vertical, in degrees; by default that of the first of
+    the cameras `like`; "K" (3x3) in its place gives all intrinsics, in pixels. coordinates: world, the default, or
+    file, those of the scene's own file; frame: takes these to the world.
     Or a camera_path.json of nerfstudio, of which every camera is a frame. Raises UserError that names what is wrong.
     """
     values = read_json(path, "correct it, or give another camera path")
@@ -195,7 +212,12 @@ def read_keyframes(path: Path, like: Cameras) -> Keyframes:
             raise UserError(f"{where} has time {times[i]:g}, but the one before {times[i - 1]:g}: times must rise")
     span, n = times[-1] - times[0], len(times)
     period = span * n / (n - 1) if values.get("loop") is True and not foreign and n > 1 else None
-    c2w = torch.from_numpy(np.stack(poses)).to(like.c2w)
+    c2w = torch.from_numpy(np.stack(poses)).double()
+    if frame is not None and _are_of_file(path, values):
+        scale = frame[0, :3].norm()
+        centres = c2w[:, :, 3] @ frame[:3, :3].T + frame[:3, 3]
+        c2w = torch.cat([frame[:3, :3] @ c2w[:, :, :3] / scale, centres[:, :, None]], -1)
+    c2w = c2w.to(like.c2w)
     return Keyframes(replace(like, c2w=c2w, K=torch.stack(lenses)), torch.tensor(times).double(), period, fps)
 
 
@@ -213,8 +235,18 @@ def _pose(entry: dict[str, Any], key: str, where: str) -> Float[np.ndarray, "3 4
         raise UserError(f"{where}: {error}; move it, or give another up") from error
 
 
+def _are_of_file(path: Path, values: dict[str, Any]) -> bool:
+    """Whether poses are in the coordinates of the scene's own file, not in those of the world."""
+    told = values.get("coordinates", "world")
+    if told not in ("world", "file"):
+        raise UserError(f"{path}: coordinates is {told!r:.60}; give world, or file for those of the scene's own file")
+    return told == "file"
+
+
 def _lens(entry: dict[str, Any], like: Cameras, where: str) -> Float[Tensor, "3 3"]:
-    """Intrinsics with the field of view of a keyframe, or those of `like`."""
+    """The intrinsics of a keyframe, those with its field of view, or those of `like`."""
+    if "K" in entry:
+        return _intrinsics(entry["K"], like, where)
     fov = optional_number(where, "fov", entry)
     if fov is None:
         return like.K[0]
@@ -222,3 +254,13 @@ def _lens(entry: dict[str, Any], like: Cameras, where: str) -> Float[Tensor, "3 
         raise UserError(f"{where}: fov is {fov:g}; give the vertical field of view in degrees, 0 to 180")
     focal = like.height / 2 / math.tan(math.radians(fov) / 2)
     return like.K.new_tensor([[focal, 0, like.width / 2], [0, focal, like.height / 2], [0, 0, 1]])
+
+
+def _intrinsics(value: object, like: Cameras, where: str) -> Float[Tensor, "3 3"]:
+    try:
+        K = torch.tensor(value, dtype=like.K.dtype)
+    except (TypeError, ValueError, RuntimeError):
+        K = torch.empty(0)
+    if K.shape != (3, 3) or not K.isfinite().all() or min(K[0, 0], K[1, 1]) <= 0:
+        raise UserError(f"{where} has K {value!r:.60}; give a 3x3 matrix of intrinsics in pixels, or fov")
+    return K.to(like.K)

@@ -34,6 +34,7 @@ class Place:
     near: float
     far: float
     aabb: Float[Tensor, "2 3"]
+    frame: Float[Tensor, "4 4"]
     ndc: tuple[float, float] | None = None
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
@@ -91,12 +92,13 @@ def load_llff(root: Path, request: Request) -> Scene:
         names=tuple(file.stem for file in files),
         root=root,
         surrounded=bool(request.spheric),
+        frame=place.frame,
     )
 
 
 def _looks_one_way(cameras: Cameras) -> bool:
     """Whether all rays of all views look forward, seen from the mean of the views, so that NDC can serve them."""
-    recentred = replace(cameras, c2w=_recentred(cameras.c2w, 1.0))
+    recentred = replace(cameras, c2w=_recentred(cameras.c2w, 1.0)[0])
     return all(_corner_rays(recentred, i).directions[:, 2].max() <= -FORWARD for i in range(len(cameras)))
 
 
@@ -222,33 +224,37 @@ def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], tight: bool) ->
     near is at most what other layouts have, and nothing far away is cut. tight: near is the nearest bound and far the
     farthest one, but not beyond 8 near, as in the classic implementation.
     """
-    c2w, similarity = normalize_poses(cameras.c2w)
-    bounds = bounds * similarity[0, :3].norm()
+    c2w, frame = normalize_poses(cameras.c2w)
+    bounds = bounds * frame[0, :3].norm()
     nearest = bounds[:, 0].min().item()
     near, far = min(max(nearest / 2, LEAST_NEAR), NEAR), FAR
     if tight:
         near, far = nearest, min(8 * nearest, bounds.max().item())
-    return Place(replace(cameras, c2w=c2w), near, far, torch.tensor([[-1.0] * 3, [1.0] * 3]))
+    return Place(replace(cameras, c2w=c2w), near, far, torch.tensor([[-1.0] * 3, [1.0] * 3]), frame)
 
 
 def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> Place:
     """The origin is the mean camera; near, far and the box are those of rays in NDC."""
     scale = NEAREST / bounds.min().item()
-    cameras = replace(cameras, c2w=_recentred(cameras.c2w, scale))
+    c2w, frame = _recentred(cameras.c2w, scale)
+    cameras = replace(cameras, c2w=c2w)
     width, height = (2 * cameras.K[:, axis, axis].mean().item() for axis in (0, 1))
     ndc = width / cameras.width, height / cameras.height
     target = (0.0, 0.0, -scale * _middle_depth(bounds))
-    return Place(cameras, 0.0, 1.0, _ndc_box(root, cameras, ndc), ndc, target)
+    return Place(cameras, 0.0, 1.0, _ndc_box(root, cameras, ndc), frame, ndc, target)
 
 
-def _recentred(c2w: Float[Tensor, "C 3 4"], scale: float) -> Float[Tensor, "C 3 4"]:
-    """The poses as seen from their mean, with lengths times `scale`: its centre is the mean centre, its viewing
-    direction the mean one, and it is as upright as the cameras are on average."""
+def _recentred(c2w: Float[Tensor, "C 3 4"], scale: float) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "4 4"]]:
+    """The poses as seen from their mean, with lengths times `scale`, and the similarity that brings them there. The
+    mean pose has the mean centre and the mean viewing direction, and is as upright as the cameras are on average."""
     back = F.normalize(c2w[:, :, 2].sum(0), dim=0)
     right = F.normalize(torch.linalg.cross(c2w[:, :, 1].sum(0), back), dim=0)
     axes = torch.stack([right, torch.linalg.cross(back, right), back])  # (3, 3), one a row
-    centres = (c2w[:, :, 3] - c2w[:, :, 3].mean(0)) @ axes.T
-    return torch.cat([axes @ c2w[:, :, :3], scale * centres[:, :, None]], -1)
+    centre = c2w[:, :, 3].mean(0)
+    centres = (c2w[:, :, 3] - centre) @ axes.T
+    frame = torch.eye(4, dtype=c2w.dtype)
+    frame[:3, :3], frame[:3, 3] = scale * axes, -scale * axes @ centre
+    return torch.cat([axes @ c2w[:, :, :3], scale * centres[:, :, None]], -1), frame
 
 
 def _ndc_box(root: Path, cameras: Cameras, ndc: tuple[float, float]) -> Float[Tensor, "2 3"]:

@@ -21,7 +21,8 @@ class Scene:
     normalised device coordinates, see `cameras.ndc_rays`; the box does then, too. target: what the cameras look at.
     names: one per image, for the files that evaluation writes. orbit: the film that usually shows the scene turns about
     the origin at this distance, in world units, and elevation, in degrees; None says that it follows the cameras.
-    surrounded: the owner says that the photos were taken from all around.
+    surrounded: the owner says that the photos were taken from all around. frame: the similarity that takes points of
+    the scene's own file to the world; None says that both are the same.
     """
 
     cameras: Cameras
@@ -38,6 +39,7 @@ class Scene:
     root: Path | None = None
     orbit: tuple[float, float] | None = None
     surrounded: bool = False
+    frame: Float[Tensor, "4 4"] | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -67,6 +69,11 @@ class Scene:
         width, height = self.cameras.size(index)
         camera = replace(self.cameras[index : index + 1], width=width, height=height, sizes=None)
         return View(camera, self.near, self.far, self.ndc, self.background)
+
+
+def frame_of(scene: Scene) -> Float[Tensor, "4 4"]:
+    """The similarity that takes points of the scene's own file to the world, in float64."""
+    return torch.eye(4, dtype=torch.float64) if scene.frame is None else scene.frame.double()
 
 
 def on_background(pixels: UInt8[Tensor, "*shape ch"], background: Background) -> Float[Tensor, "*shape 3"]:

@@ -57,8 +57,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
     sizes = target_sizes(root, natives, request.img_wh, request.downscale)
     poses = torch.from_numpy(unit_axes(np.stack([frame.c2w for frame in frames])))
     bounded, near, far, aabb = _bounds(path, values, poses)
-    if not bounded:
-        poses, _ = normalize_poses(poses)
+    poses, frame = (poses, None) if bounded else normalize_poses(poses)
     names = _names(root, [frame.file for frame in frames])
 
     chosen = _members(path, values, frames, request)
@@ -93,6 +92,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
         target=(0.0, 0.0, 0.0) if not bounded else tuple(aabb.mean(0).tolist()),
         names=tuple(names[i] for i in chosen),
         root=root,
+        frame=frame,
     )
 
 

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nerf_pl.checkpoints import compare, load_split, load_weights, read_own_checkpoint, stored_config
+from nerf_pl.checkpoints import (
+    compare,
+    frame_in,
+    load_split,
+    load_weights,
+    read_own_checkpoint,
+    require_frame,
+    stored_config,
+)
 from nerf_pl.console import console
 from nerf_pl.errors import UserError
 from nerf_pl.media import atomic_write, write_errors
@@ -172,6 +180,7 @@ def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
     _compare(stored_config(content, last), system.config, last)
+    require_frame(frame_in(content, last), system.scene, f"{last} was trained on")
     best = content.get("best_psnr", checkpoints.best)
     try:
         if not (content["global_step"] >= 0 and math.isfinite(content["train_seconds"]) and best == float(best)):

@@ -287,7 +287,7 @@ class NeRFSystem(L.LightningModule):
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint |= facts(self.model, self.config, self.scene_root)
+        checkpoint |= facts(self.model, self.config, self.scene_root, self.scene)
         checkpoint["global_step"] = self.step
         checkpoint["train_seconds"] = self.train_seconds
         checkpoint["step_seconds"] = self.step_seconds

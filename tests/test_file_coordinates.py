@@ -1,0 +1,185 @@
+"""What comes out in the coordinates of the scene's own file: cameras of films, and what a crop shows."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import colmap_files
+import llff_files
+import pytest
+import torch
+from llff_files import around, facing, moved, picture, similarity
+from PIL import Image
+from tiny import CPU, NGP_FLAGS, config, make, nerf, refused
+
+from nerf_pl.cameras import Cameras, Crop, View, ndc_points
+from nerf_pl.checkpoints import open_run
+from nerf_pl.films.keyframes import keyframes_in_file, read_keyframes
+from nerf_pl.films.paths import look_at
+from nerf_pl.rendering import render_view
+from nerf_pl.scenes import Scene, frame_of, load_scene
+
+
+def write_json(root: Path, name: str, c2w: torch.Tensor, **facts: object) -> None:
+    root.mkdir()
+    frames = []
+    for i, pose in enumerate(c2w.tolist()):
+        Image.fromarray(picture(i)).save(root / f"{i}.png")
+        frames.append({"file_path": f"{i}.png", "transform_matrix": [*pose, [0, 0, 0, 1]]})
+    (root / name).write_text(json.dumps({"frames": frames, **facts}))
+
+
+def scenes(root: Path) -> dict[str, Scene]:
+    """A scene in every layout, whose file has coordinates of its own."""
+    turned = moved(around(), *similarity(3))
+    lens = {"fl_x": 30.0, "w": 24, "h": 16}
+    write_json(root / "blender", "transforms_train.json", around(), camera_angle_x=0.8)
+    write_json(root / "json", "transforms.json", turned, aabb_scale=16, **lens)
+    write_json(root / "boxed", "transforms.json", around(), aabb_scale=1, **lens)
+    llff_files.write_scene(root / "facing", facing())
+    llff_files.write_scene(root / "around", turned)
+    colmap_files.write_scene(root / "colmap")
+    return {folder.name: load_scene(folder) for folder in sorted(root.iterdir())}
+
+
+def poses_in_file(name: str, scene: Scene) -> torch.Tensor:
+    """Camera centres as the file has them, of the training views."""
+    if name == "colmap":
+        return torch.from_numpy(colmap_files.poses())[:, :, 3]
+    found = {"facing": facing(), "around": moved(around(), *similarity(3))}
+    found["json"] = found["around"]
+    return found.get(name, around())[:, :, 3]
+
+
+def test_round_trip_in_every_layout(tmp_path):
+    """Cameras that a film writes are the file's, and come back as the same cameras of the world."""
+    pytest.importorskip("pycolmap")
+    (tmp_path / "scenes").mkdir()
+    for name, scene in scenes(tmp_path / "scenes").items():
+        frame = frame_of(scene)
+        told = keyframes_in_file(scene.cameras, 30.0, frame)
+        (tmp_path / "cameras.json").write_text(json.dumps(told))
+        found = read_keyframes(tmp_path / "cameras.json", scene.cameras, frame).cameras
+        torch.testing.assert_close(found.c2w, scene.cameras.c2w, atol=1e-4, rtol=1e-4, msg=name)
+        torch.testing.assert_close(found.K, scene.cameras.K, msg=name)
+        theirs = poses_in_file(name, scene)
+        written = torch.tensor([entry["c2w"] for entry in told["keyframes"]])[:, :3, 3]
+        away = torch.cdist(written.double(), theirs).amin(1)  # each is one of the file's
+        assert away.max() < 1e-3 * theirs.std(), name
+        turned = torch.tensor([entry["c2w"] for entry in told["keyframes"]])[:, :3, :3]
+        torch.testing.assert_close(turned @ turned.mT, torch.eye(3).expand_as(turned), atol=1e-4, rtol=0, msg=name)
+
+
+def test_coordinates_that_are_neither(tmp_path):
+    path = tmp_path / "path.json"
+    path.write_text(json.dumps({"coordinates": "mine", "keyframes": [{"position": [3, 0, 1], "look_at": [0, 0, 0]}]}))
+    like = Cameras(torch.eye(3, 4)[None], torch.tensor([[[20.0, 0, 8], [0, 20, 6], [0, 0, 1]]]), 16, 12)
+    with pytest.raises(Exception, match="coordinates is 'mine'; give world, or file"):
+        read_keyframes(path, like, torch.eye(4).double())
+    path.write_text(json.dumps({"keyframes": [{"position": [3, 0, 1], "look_at": [0, 0, 0], "K": [[1, 2]]}]}))
+    with pytest.raises(Exception, match="give a 3x3 matrix of intrinsics"):
+        read_keyframes(path, like)
+
+
+def view(crop: Crop | None, ndc: tuple[float, float] | None = None) -> View:
+    K = torch.tensor([[[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]])
+    c2w = look_at(torch.tensor([[0.0, -4, 0.5]])) if ndc is None else torch.eye(3, 4)[None]
+    return View(Cameras(c2w, K, 20, 20), 0.1, 100.0, ndc, None, crop)
+
+
+def test_rays_end_at_the_box():
+    """Against points along each ray, taken to the file one by one; rays that miss it have no length."""
+    scale, rotation, shift = similarity(5, 0.3)
+    frame = torch.eye(4, dtype=torch.float64)
+    frame[:3, :3], frame[:3, 3] = scale * rotation, shift * 0.2
+    to_file, box = torch.linalg.inv(frame).float(), torch.tensor([[-3.0, -2, -1], [2, 3, 4]])
+    whole, cut = view(None).rays(), view(Crop(box, to_file)).rays()
+    t = torch.linspace(0.1, 100, 20001)
+    points = whole.origins[:, None] + t[:, None] * whole.directions[:, None]
+    placed = points @ to_file[:3, :3].T + to_file[:3, 3]
+    inside = ((placed > box[0]) & (placed < box[1])).all(-1)
+    hit = inside.any(1)
+    assert 20 < hit.sum() < 400
+    assert (cut.far[~hit] - cut.near[~hit]).max() < 0.02
+    first, last = inside.int().argmax(1), 20000 - inside.int().flip(1).argmax(1)
+    torch.testing.assert_close(cut.near[hit], t[first[hit]], atol=0.01, rtol=0)
+    torch.testing.assert_close(cut.far[hit], t[last[hit]], atol=0.01, rtol=0)
+
+
+def test_rays_from_one_side_end_at_the_box():
+    ndc = (2.0, 2.0)
+    crop = Crop(torch.tensor([[-1.0, -1, -6], [1, 1, -3]]), torch.eye(4))
+    rays = view(crop, ndc).rays()
+    hit = rays.far > rays.near
+    assert 20 < hit.sum() < 400
+    ends = [rays.origins + t[:, None] * rays.directions for t in (rays.near, rays.far)]
+    z = [2 / (end[hit, 2] - 1) for end in ends]  # the inverse of `ndc_points` along the axis
+    assert z[0].max() <= -3 + 1e-3
+    assert z[1].min() >= -6 - 1e-3
+    middle = ndc_points(torch.tensor([[0.0, 0, -3], [0, 0, -6]]), ndc)[:, 2]
+    assert rays.near[hit].min() == pytest.approx(float(middle[0] + 1), abs=0.05)
+
+
+@pytest.mark.parametrize("method", ["nerf", "ngp"])
+def test_nothing_outside_is_shown(scene_dir, method):
+    scene = load_scene(scene_dir)
+    model = make(config(method), CPU)
+    model.fit(scene)
+    model.eval()
+    whole = render_view(model, scene.view(0))
+    assert whole.opacity.max() > 0.1
+    nowhere = Crop(torch.tensor([[50.0] * 3, [51.0] * 3]), torch.eye(4))
+    empty = render_view(model, replace(scene.view(0), crop=nowhere))
+    assert empty.opacity.max() == 0
+    assert (empty.rgb == 1).all()
+    everywhere = Crop(torch.tensor([[-50.0] * 3, [50.0] * 3]), torch.eye(4))
+    same = render_view(model, replace(scene.view(0), crop=everywhere))
+    torch.testing.assert_close(same.rgb, whole.rgb, atol=1e-4, rtol=0)
+
+
+@pytest.fixture
+def capture(tmp_path, monkeypatch) -> Path:
+    """A run on photos all around, and its scene."""
+    monkeypatch.chdir(tmp_path)
+    llff_files.write_scene(tmp_path / "around", moved(around(), *similarity(3)))
+    nerf("train", "around", "--spheric", *NGP_FLAGS, "--max_steps", 2, "--num_gpus", 0)
+    return Path("runs/around-ngp")
+
+
+def test_a_film_again_from_its_cameras_and_cropped(capture):
+    nerf("render", capture, "--frames", 2, "--img_wh", 12, 8, "--depth", "none", "--keep_frames", "--path", "360")
+    cameras = capture / "renders" / "360_cameras.json"
+    told = json.loads(cameras.read_text())
+    assert (told["coordinates"], len(told["keyframes"])) == ("file", 2)
+    torch.testing.assert_close(torch.tensor(told["file_to_world"]).double(), open_run(capture, CPU).frame)
+    nerf("render", capture, "--path", cameras, "--depth", "none", "--keep_frames")
+    for i in range(2):
+        first, again = (
+            Image.open(capture / "renders" / name / "frames" / f"{i:05}.png") for name in ("360", "360_cameras")
+        )
+        apart = torch.tensor(list(first.tobytes())).float() - torch.tensor(list(again.tobytes())).float()
+        assert apart.abs().mean() < 1
+    x, y, z = torch.tensor(told["keyframes"][0]["c2w"])[
+        :3, 3
+    ].tolist()  # where the first camera stands: it sees nothing
+    box = [x + 1e3, y, z, x + 1e3 + 1, y + 1, z + 1]
+    nerf("render", capture, "--path", cameras, "--depth", "none", "--keep_frames", "--crop", *box)
+    assert not any(Image.open(capture / "renders/360_cameras/frames/00000.png").tobytes())
+
+
+def test_bad_crops(capture, capsys):
+    assert "--crop" in refused(capsys, "render", capture, "--crop", 1, 0, 0, 0, 1, 1)
+
+
+def test_other_poses_than_in_training_are_refused(capture, capsys):
+    """They would shift every picture, without a word."""
+    shutil.copytree("around", "other")
+    llff_files.write_scene(Path("poses"), moved(around(11)[:10], *similarity(4)))
+    shutil.copy("poses/poses_bounds.npy", "other")
+    for words in (("eval", capture), ("render", capture, "--frames", 1)):
+        told = refused(capsys, *words, "--scene", "other", "--num_gpus", 0)
+        assert "other: its cameras are not those that the run was trained on" in told
+    shutil.copy("poses/poses_bounds.npy", "around")
+    told = refused(capsys, "train", "around", "--resume", "--max_steps", 4, "--num_gpus", 0)
+    assert "last.ckpt was trained on" in told
