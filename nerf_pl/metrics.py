@@ -17,6 +17,21 @@ def psnr(
     return -10 * torch.log10(torch.mean((pred - target) ** 2))
 
 
+def fitted(
+    pred: Float[Tensor, "*shape 3"], target: Float[Tensor, "*shape 3"], mask: Bool[Tensor, "*shape"] | None = None
+) -> Float[Tensor, "*shape 3"]:
+    """The picture with the affine change of its colours, the same for all pixels, that brings it nearest to the target:
+    what is left is not a matter of exposure or white balance. mask: only these pixels count for the fit."""
+    ones = torch.ones_like(pred[..., :1])
+    given = torch.cat([pred, ones], -1).double()
+    rows, wanted = (given.view(-1, 4), target.reshape(-1, 3)) if mask is None else (given[mask], target[mask])
+    # a little is added for pictures of one colour, whose equations have many solutions
+    squares = rows.T @ rows + 1e-6 * max(len(rows), 1) * torch.eye(4, dtype=rows.dtype, device=rows.device)
+    start = torch.eye(4, 3, dtype=rows.dtype, device=rows.device)  # no change: the fit says how far to go from there
+    change = torch.linalg.solve(squares, rows.T @ (wanted.double() - rows @ start))
+    return (given @ (start + change)).clamp(0, 1).to(pred.dtype)
+
+
 def ssim(
     pred: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], mask: Bool[Tensor, "H W"] | None = None
 ) -> Float[Tensor, ""]:

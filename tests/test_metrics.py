@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nerf_pl.metrics import psnr, ssim
+from nerf_pl.metrics import fitted, psnr, ssim
 
 
 def test_psnr_of_a_constant_error():
@@ -52,6 +52,23 @@ def test_ssim_of_a_picture_smaller_than_its_window_is_refused():
     assert torch.isfinite(ssim(torch.rand(11, 11, 3), torch.rand(11, 11, 3)))
     with pytest.raises(ValueError, match="11x11"):
         ssim(torch.rand(10, 30, 3), torch.rand(10, 30, 3))
+
+
+def test_a_change_of_exposure_is_fitted_away():
+    """And of white balance, also where only some pixels count; nothing else is."""
+    torch.manual_seed(0)
+    photo = torch.rand(16, 16, 3) * 0.6 + 0.1
+    changed = photo * torch.tensor([0.8, 1.1, 1.0]) + 0.05
+    assert psnr(fitted(changed, photo), photo) > 60 > 30 > psnr(changed, photo)
+    mask = torch.zeros(16, 16, dtype=torch.bool)
+    mask[4:, :9] = True
+    broken = torch.where(mask[..., None], changed, torch.rand(16, 16, 3))
+    assert psnr(fitted(broken, photo, mask), photo, mask) > 60
+    assert psnr(fitted(photo, photo.flip(0)), photo.flip(0)) < 25
+    grey = torch.full_like(photo, 0.5)  # of one colour: the fit has many solutions, and gives the mean of the photo
+    assert psnr(fitted(grey, photo), photo) == pytest.approx(
+        float(psnr(photo.mean((0, 1)).expand_as(photo), photo)), abs=0.1
+    )
 
 
 def test_masks_leave_the_rest_out():

@@ -23,6 +23,7 @@ class Eval:
         from nerf_pl.console import console
         from nerf_pl.evaluation import Output, evaluate
         from nerf_pl.media import DepthFiles
+        from nerf_pl.methods import method_of
 
         run, _ = self.trained.open()
         folder = self.trained.results
@@ -31,5 +32,8 @@ class Eval:
         name = scene.root.name if scene.root else ""
         facts = {"split": self.split, "checkpoint": self.trained.checkpoint, "scene": name, "method": run.config.method}
         depth = DepthFiles(out, self.depth_format == "bytes") if self.save_depth else None
-        evaluate(run.model, scene, Output(out, metrics, self.split, depth), run.config.train.chunk, facts)
+        # a method that samples all of the way between near and far has its last sample stand for all that is beyond
+        floaters = not method_of(run.config.method).tight
+        to = Output(out, metrics, self.split, depth, floaters)
+        evaluate(run.model, scene, to, run.config.train.chunk, facts)
         console.print(f"scores {metrics}, pictures {out}, page {out / 'index.html'}", markup=False)

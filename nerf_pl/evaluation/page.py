@@ -20,11 +20,17 @@ figcaption { font-size: 13px; color: #555 }
 
 @dataclass(frozen=True)
 class ViewScore:
-    """PSNR in dB and SSIM of the picture of a view, against the photograph."""
+    """PSNR in dB and SSIM of the picture of a view, against the photograph.
+
+    psnr_fitted: PSNR after an affine fit of the picture's colours, see `metrics.fitted`. floaters: the share of light
+    from too near, see `floaters.floater_shares`; None if it was not measured.
+    """
 
     name: str
     psnr: float
     ssim: float
+    psnr_fitted: float
+    floaters: float | None = None
 
 
 def write_page(path: Path, title: str, facts: Mapping[str, object], views: Sequence[ViewScore]) -> None:

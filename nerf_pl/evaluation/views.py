@@ -1,8 +1,9 @@
 """Rendering the views of a split, with their scores."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +11,30 @@ import torch
 from jaxtyping import UInt8
 
 from nerf_pl import media, metrics
-from nerf_pl.console import console, progress
+from nerf_pl.console import console, progress, warn
 from nerf_pl.errors import UserError
+from nerf_pl.evaluation.floaters import floater_shares, nearest_depth
 from nerf_pl.evaluation.page import ViewScore, write_page
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import Image, render_view
 from nerf_pl.scenes import Scene
+from nerf_pl.scenes.pictures import list_some
 
 WINDOW = 11  # pixels, of SSIM
+SCORES = [field.name for field in fields(ViewScore) if field.name != "name"]
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where an evaluation writes. folder: pictures and page. metrics: the file of scores. title: names the films."""
+    """Where an evaluation writes, and what. folder: pictures and page. metrics: the file of scores. title: names the
+    films. floaters: measure them, too, if the scene has no box.
+    """
 
     folder: Path
     metrics: Path
     title: str
     depth: media.DepthFiles | None = None
+    floaters: bool = False
 
 
 def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping[str, object]) -> dict[str, object]:
@@ -35,13 +42,14 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
 
     Scores are computed from the 8-bit pictures that are written. If there are masks, only the pixels in them count.
     Files: NNN.png, NNN_depth.png, NNN_target.png, TITLE.gif, TITLE.mp4, index.html, and the metrics. The metrics have
-    the means as psnr and ssim, then the scores of each view. facts: further entries of the metrics and the page.
+    the means as psnr, ssim, psnr_fitted and floaters, then the scores of each view; see `ViewScore`. facts: further
+    entries of the metrics and the page.
     Returns the metrics.
     """
     if min(scene.cameras.width, scene.cameras.height) < WINDOW:
         size = f"{scene.cameras.width}x{scene.cameras.height}"
         raise UserError(f"{scene.root}: views of {size} pixels are too small for SSIM, whose window has 11x11")
-    views, frames = [], []
+    views, frames, nearest = [], [], []
     for i in progress(range(len(scene)), len(scene), f"rendering {out.title}"):
         image = render_view(model, scene.view(i), chunk).cpu()
         rgb = media.to_uint8(image.rgb)
@@ -49,18 +57,45 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
         stored, target, mask = torch.from_numpy(rgb).float() / 255, scene.image(i), scene.mask(i)
         name = scene.names[i] if scene.names else f"{i:03d}"
         scores = float(metrics.psnr(stored, target, mask)), float(metrics.ssim(stored, target, mask))
-        views.append(ViewScore(name, *scores))
+        fitted = float(metrics.psnr(metrics.fitted(stored, target, mask), target, mask))
+        views.append(ViewScore(name, *scores, fitted))
+        nearest.append(nearest_depth(image))
         frames.append(out.folder / f"{i:03d}.png")
         console.print(f"{name:>12}  {_scores(*scores)}", markup=False)
-    means = [float(np.mean([getattr(view, score) for view in views])) for score in ("psnr", "ssim")]
-    told = {"psnr": means[0], "ssim": means[1], **facts}
-    result = {**told, "views": [asdict(view) for view in views]}
+    if out.floaters and scene.unbounded:
+        shares = floater_shares(model, scene, nearest, chunk)
+        views = [replace(view, floaters=share) for view, share in zip(views, shares, strict=True)]
+    means = {name: _mean([getattr(view, name) for view in views]) for name in SCORES}
+    told = {**{name: mean for name, mean in means.items() if mean is not None}, **facts}
+    if unscored := [view.name for view in views if not math.isfinite(view.psnr)]:
+        warn(f"left out of the means, as nothing in them can be scored: {list_some(unscored)}")
+    result = {**told, "views": [{key: _in_json(value) for key, value in asdict(view).items()} for view in views]}
     with media.atomic_write(out.metrics) as path:
         path.write_text(json.dumps(result, indent=2) + "\n")
     write_page(out.folder / "index.html", out.title, told, views)
-    console.print(f"{'mean':>12}  {_scores(*means)}  ({len(views)} views)")
+    _tell(means, len(views))
     media.write_films(out.folder / out.title, [frames], fps=10)  # last: a film that fails takes no score with it
     return result
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are numbers: a mask may leave no pixel to score, and a picture may equal its photograph."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _in_json(value: object) -> object:
+    """JSON has neither nan nor inf."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _tell(means: Mapping[str, float | None], count: int) -> None:
+    psnr, ssim, fitted, floaters = (means[name] for name in ("psnr", "ssim", "psnr_fitted", "floaters"))
+    also = [f"{count} views"]
+    also += [] if fitted is None else [f"{fitted:.2f} dB after a fit of colours"]
+    also += [] if floaters is None else [f"floaters {floaters:.1%}"]
+    scores = _scores(math.nan if psnr is None else psnr, math.nan if ssim is None else ssim)
+    console.print(f"{'mean':>12}  {scores}  ({'; '.join(also)})", markup=False)
 
 
 def _scores(psnr: float, ssim: float) -> str:
