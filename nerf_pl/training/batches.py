@@ -14,6 +14,7 @@ from nerf_pl.ops import Backend, Draw, Pictures, draw_pixels
 from nerf_pl.randomness import Stream, uniform
 from nerf_pl.sampling import LATTICE
 from nerf_pl.scenes import Scene
+from nerf_pl.training.colours import ColourFit
 from nerf_pl.types import Batch, Rays
 
 
@@ -25,7 +26,8 @@ class PixelBatches(nn.Module):
     more of the middle, and a network that first sees little but white may learn to be empty and never recover.
 
     One ray passes through the middle of a pixel. Several rays pass through places spread over it.
-    limit: the most rays that the next step can use, see `methods.model.Model.batch_limit`.
+    limit: the most rays that the next step can use, see `methods.model.Model.batch_limit`. fit_colours: even out the
+    exposure of photos, see `ColourFit`; pictures with alpha are left as they are.
     """
 
     images: Tensor
@@ -48,11 +50,14 @@ class PixelBatches(nn.Module):
         precrop_steps: int = 0,
         random_background: bool = False,
         limit: Callable[[], int | None] = lambda: None,
+        fit_colours: bool = False,
     ):
         super().__init__()
         self.backend, self.limit, self.random_background = backend, limit, random_background
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
         self.pixel_offset, self.ndc = scene.cameras.pixel_offset, scene.ndc
+        is_fitted = fit_colours and scene.images.shape[-1] == 3
+        self.colours = ColourFit(len(scene)) if is_fitted else None
         # buffers, so that they follow the module to its device; not persistent, a checkpoint holds no images
         self.register_buffer("images", scene.images, persistent=False)
         self.register_buffer("c2w", scene.cameras.c2w.contiguous(), persistent=False)
@@ -82,7 +87,9 @@ class PixelBatches(nn.Module):
         background, within = self._background(step, n // rays_per_pixel), self._within(step, n, rays_per_pixel)
         pictures = Pictures(self.images, self.c2w, self.K, self.sizes, self.allowed, self.pixel_offset)
         draw = Draw(self.seed, step, int(Stream.PIXELS), self.precrop_steps)
-        origins, directions, rgb = draw_pixels(pictures, background, draw, within, backend=self.backend)
+        origins, directions, rgb, numbers = draw_pixels(pictures, background, draw, within, backend=self.backend)
+        if self.colours is not None:
+            rgb = self.colours(rgb, numbers)
         rays = Rays(origins, directions, directions, self.near[:n], self.far[:n])
         return Batch(rays if self.ndc is None else ndc_rays(rays, self.ndc), rgb, background)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from nerf_pl.errors import UserError
 from nerf_pl.methods.model import Model
 from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.colours import ColourFit
 
 
 class Gradients:
@@ -36,6 +37,8 @@ class Gradients:
         for p in self.model.parameters():
             p.grad = None
         loss.backward()
+        if self.batches.colours is not None:
+            self.batches.colours.adapt()
         self.error += error
         self.model.step += 1
 
@@ -45,7 +48,7 @@ class Gradients:
 
     def capture(self, rays_per_pixel: int = 1) -> float:
         """Compile the kernels and, on a GPU, record the graph. Returns the seconds of a call. No weight moves."""
-        with untouched(self.model):
+        with untouched(self.model, self.batches.colours):
             self(rays_per_pixel)
             if self.error.is_cuda and self.model.can_be_captured:
                 self._record(rays_per_pixel)
@@ -94,14 +97,16 @@ def take_steps(
 
 
 @contextmanager
-def untouched(model: Model) -> Iterator[None]:
-    """Restores the model's buffers at the end, so that a call that only compiles kernels leaves no trace."""
-    before = {name: value.clone() for name, value in model.named_buffers()}
+def untouched(model: Model, colours: ColourFit | None = None) -> Iterator[None]:
+    """Restores buffers at the end, so that a call that only compiles kernels leaves no trace."""
+    buffers = [value for _, value in model.named_buffers()] + ([] if colours is None else list(colours.buffers()))
+    before = [value.detach().clone() for value in buffers]
     try:
         yield
     finally:
-        for name, value in model.named_buffers():
-            value.copy_(before[name])
+        with torch.no_grad():
+            for value, old in zip(buffers, before, strict=True):
+                value.copy_(old)
 
 
 @contextmanager

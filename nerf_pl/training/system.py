@@ -46,6 +46,7 @@ class NeRFSystem(L.LightningModule):
             self.max_steps = math.ceil(self.num_epochs * self.steps_per_epoch)
         precrop = model.precrop_steps if self.max_steps is None else min(model.precrop_steps, self.max_steps // 4)
         draw = {"precrop_steps": precrop, "random_background": model.random_background, "limit": model.batch_limit}
+        draw["fit_colours"] = bool(config.train.fit_colours) and world == 1  # several processes would differ
         self.batches = PixelBatches(scene, config.train.batch_size, model.seed, backend=model.backend, **draw)
         self.step = 0  # of the run, those before a resume included
         self.train_seconds = 0.0
@@ -295,7 +296,9 @@ class NeRFSystem(L.LightningModule):
     def resume_from(self, checkpoint: dict[str, Any]) -> None:
         """Continue the run that wrote this checkpoint. It holds all that a step depends on: the weights, the state of
         the optimizer, the number of the step (all random numbers follow from it) and the time spent."""
-        self.load_state_dict(checkpoint["state_dict"])
+        missing, surplus = self.load_state_dict(checkpoint["state_dict"], strict=False)
+        if lacking := [name for name in [*missing, *surplus] if not name.startswith("batches.colours.")]:
+            raise KeyError(lacking[0])  # version 0.1.0 had no changes of colours
         self.model.ndc = self.scene.ndc
         self._optimizer_state = checkpoint["optimizer_states"][0]
         self.step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]

@@ -42,17 +42,19 @@ def test_the_kernel_and_its_twin(counts, per_pixel, distortion, close_range):
         if distortion:
             target = replace(target, place=place.to(number), width=0.05, distortion=distortion)
         if number == torch.float32:
-            loss, listed = triton_loss.pixel_loss(*(value.detach() for value in given), samples, target)
+            d_target = torch.zeros_like(target.rgb)
+            loss, listed = triton_loss.pixel_loss(*(value.detach() for value in given), samples, target, d_target)
             grads = torch.zeros(n, device=DEVICE), torch.zeros(n, 3, device=DEVICE)
             rows = listed.order[: int(listed.count)].long()
             assert len(set(rows.tolist())) == len(rows)
             grads[0][rows], grads[1][rows] = listed.d_sigma[: len(rows)], listed.d_rgb[: len(rows)]
         else:
-            loss = reference.pixel_loss(*given, samples, target)
+            wanted = target.rgb.detach().requires_grad_()
+            loss = reference.pixel_loss(*given, samples, replace(target, rgb=wanted))
             loss.backward()
-            grads = [value.grad for value in given]
+            grads, d_target = [value.grad for value in given], wanted.grad
         last = int(offsets[int(kept) // per_pixel * per_pixel])
-        results.append([loss.detach().double(), *(g[:last].double() for g in grads)])
+        results.append([loss.detach().double(), d_target.double(), *(g[:last].double() for g in grads)])
         depths = [x.cumsum(0) - x for x in (sigma * dt).split(counts)]  # in front of each sample
         front = torch.exp(-torch.cat(depths))
         reached = set(cells[(front > reference.SEEN) & (torch.arange(n, device=DEVICE) < last)].tolist())

@@ -40,7 +40,7 @@ def test_draw_pixels(kind, step, per_pixel, n):
     behind, within = uniform(pixels, 3), uniform(n, 2, seed=1) - 0.5 if per_pixel else None
     given = pictures(kind), behind, draw(step), within
     drawn, truth = draw_pixels(*given, backend=KERNELS), draw_pixels(*given, backend=TWINS)
-    assert [len(part) for part in drawn] == [n, n, pixels]
+    assert [len(part) for part in drawn] == [n, n, pixels, pixels]
     for own, other in zip(drawn, truth, strict=True):
         assert torch.allclose(own, other, atol=1e-5)
 
@@ -55,8 +55,9 @@ def test_rays_are_those_of_the_cameras(kind):
     within = uniform(300, 2, seed=1) - 0.5
     behind = torch.zeros(100, 3, device=DEVICE)
     for step in (0, 30):
-        origins, directions, rgb = draw_pixels(given, behind, draw(step), within, backend=TWINS)
+        origins, directions, rgb, numbers = draw_pixels(given, behind, draw(step), within, backend=TWINS)
         image, row, column = (rgb * 255).round().long().unbind(1)
+        assert torch.equal(numbers, image)
         wide, high = torch.full_like(row, WIDTH), torch.full_like(row, HEIGHT)
         if given.sizes is not None:
             wide, high = given.sizes[image].unbind(1)
@@ -75,7 +76,7 @@ def test_rays_are_those_of_the_cameras(kind):
 def test_colours_and_masks():
     given, behind = pictures("alpha"), uniform(500, 3)
     allowed = torch.tensor([5, 200, 419], device=DEVICE)
-    *_, rgb = draw_pixels(replace(given, allowed=allowed), behind, replace(draw(0), precrop=0), None, backend=TWINS)
+    *_, rgb, _ = draw_pixels(replace(given, allowed=allowed), behind, replace(draw(0), precrop=0), None, backend=TWINS)
     values = given.images.view(-1, 4)[allowed].float() / 255  # (3, 4)
     expected = values[:, None, :3] * values[:, None, 3:] + (1 - values[:, None, 3:]) * behind
     own = (rgb - expected).abs().amax(2) < 1e-6  # which of the three each one is

@@ -56,9 +56,10 @@ CORNER_LAYOUTS = ("blender", "llff")
 
 def complete(config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
     """See `methods.method.Complete`. Only the length of the training can be left open."""
-    if config.train.num_epochs is not None:
-        return config
-    return replace(config, train=replace(config.train, num_epochs=EPOCHS))
+    train = config.train
+    return replace(
+        config, train=replace(train, num_epochs=train.num_epochs or EPOCHS, fit_colours=bool(train.fit_colours))
+    )
 
 
 def pixel_offset(layout: str) -> float:

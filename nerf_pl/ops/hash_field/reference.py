@@ -3,6 +3,8 @@
 What each computes stands in its public op, of the same name; the terms of the loss are in `losses`.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -129,7 +131,7 @@ def hash_density(unit: Tensor, weights: HashWeights) -> Tensor:
 def field_loss(unit: Tensor, view: Tensor, samples: Samples, weights: HashWeights, target: Target) -> Tensor:
     if target.share < 1 and len(samples):
         given = unit, view, samples, weights, target
-        return _Visited.apply(weights.table, weights.params, *given)  # pyright: ignore[reportReturnType]
+        return _Visited.apply(weights.table, weights.params, target.rgb, *given)  # pyright: ignore[reportReturnType]
     sigma, rgb = hash_field(unit, view, samples.ray_ids, weights)
     loss = pixel_loss(sigma, rgb, samples, target)
     if target.smoothness:
@@ -186,14 +188,14 @@ class _Visited(torch.autograd.Function):
     that are smoothed."""
 
     @staticmethod
-    def forward(ctx, table, params, unit, view, samples, weights, target):
+    def forward(ctx, table, params, rgb_target, unit, view, samples, weights, target):
         entries, shares = vertices(unit, weights.grid)
         sigma, rgb = field(interpolate(entries, shares, table), view, samples.ray_ids, params, weights.networks)
         assert rgb is not None
         with torch.enable_grad():
-            leaves = sigma.requires_grad_(), rgb.requires_grad_()
-            loss = pixel_loss(*leaves, samples, target)
-            d_sigma, d_rgb = torch.autograd.grad(loss, leaves)
+            leaves = sigma.requires_grad_(), rgb.requires_grad_(), rgb_target.detach().requires_grad_()
+            loss = pixel_loss(*leaves[:2], samples, replace(target, rgb=leaves[2]))
+            d_sigma, d_rgb, ctx.d_target = torch.autograd.grad(loss, leaves)
         rows, _, *grads = listed(sigma.detach(), d_sigma, d_rgb, target)
         ctx.save_for_backward(table, params, entries[:, rows], shares[:, rows], view, samples.ray_ids[rows], *grads)
         ctx.networks, ctx.smoothness = weights.networks, target.smoothness
@@ -211,4 +213,4 @@ class _Visited(torch.autograd.Function):
                 outputs.append(losses.smoothness(entries, table, ctx.smoothness))
                 grads.append(torch.ones_like(outputs[-1]))
             d_table, d_params = torch.autograd.grad(outputs, (table, params), grads)
-        return d_table, d_params, None, None, None, None, None
+        return d_table, d_params, ctx.d_target, None, None, None, None, None

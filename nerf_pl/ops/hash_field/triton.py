@@ -66,7 +66,9 @@ def hash_density(unit: Tensor, weights: HashWeights) -> Tensor:
 
 
 def field_loss(unit: Tensor, view: Tensor, samples: Samples, weights: HashWeights, target: Target) -> Tensor:
-    return _FieldLoss.apply(weights.table, weights.params, unit.contiguous(), view, samples, weights, target)
+    return _FieldLoss.apply(
+        weights.table, weights.params, target.rgb, unit.contiguous(), view, samples, weights, target
+    )  # fmt: skip
 
 
 def read(weights: HashWeights) -> Tensor:
@@ -78,14 +80,16 @@ def read(weights: HashWeights) -> Tensor:
 
 class _FieldLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, table, params, unit, view, samples, weights, target):
+    def forward(ctx, table, params, rgb_target, unit, view, samples, weights, target):
         count, grid, networks, values = samples.offsets[-1:], weights.grid, weights.networks, read(weights)
         features = triton_grid.encode(unit, values, grid, count)
         view = view.to(features.dtype)
         sigma, rgb = triton_networks.forward(features, view, samples.ray_ids, params, networks, count)
-        loss, listed = triton_loss.pixel_loss(sigma, rgb, samples, target)
+        d_target = torch.zeros_like(rgb_target) if ctx.needs_input_grad[2] else None
+        loss, listed = triton_loss.pixel_loss(sigma, rgb, samples, target, d_target)
         ctx.save_for_backward(unit, features, view, samples.ray_ids, params, *listed)
         ctx.grid, ctx.networks, ctx.values, ctx.smoothness = grid, networks, values, target.smoothness
+        ctx.d_target = d_target
         return loss
 
     @staticmethod
@@ -97,4 +101,4 @@ class _FieldLoss(torch.autograd.Function):
         d_table = triton_grid.encode_backward(
             unit, listed.order, d_features, ctx.grid, listed.count, ctx.values, ctx.smoothness
         )
-        return d_table, d_params, None, None, None, None, None
+        return d_table, d_params, ctx.d_target, None, None, None, None, None

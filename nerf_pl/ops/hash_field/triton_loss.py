@@ -132,9 +132,9 @@ def _ray_gradients(error, opacity, colour, mean, encoded, slope, behind, LEAST: 
 @triton.jit
 def loss_kernel(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
-    least_ptr, place_ptr, errors_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width, close_range,
-    ALL: tl.constexpr, DISTORTION: tl.constexpr, CLOSE: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr,
-    LEAST: tl.constexpr, BLOCK: tl.constexpr,
+    least_ptr, place_ptr, errors_ptr, d_target_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width,
+    close_range, ALL: tl.constexpr, DISTORTION: tl.constexpr, CLOSE: tl.constexpr, PER_PIXEL: tl.constexpr,
+    SEEN: tl.constexpr, LEAST: tl.constexpr, TARGET: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One pixel at a time: the mean of its rays in linear light, the squared error, and the gradient of its mean. With
     q_i the gradient of w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g.
@@ -143,6 +143,7 @@ def loss_kernel(
     w_j and w_j s_j in front of the sample, A and B those of the ray.
 
     CLOSE: gradients of samples nearer than close_range grow with the square of t.
+    TARGET: the gradient of the pixels' target is written, too.
     ALL: every sample that has a gradient is listed; else see `reference.listed`.
     """
     least = 0.0 if ALL else tl.load(least_ptr)
@@ -179,6 +180,10 @@ def loss_kernel(
         e_blue = blue + (1 - opacity) * b_blue - tl.load(target_ptr + pixel * 3 + 2)
         total += e_red * e_red + e_green * e_green + e_blue * e_blue
         e_red, e_green, e_blue = e_red * scale, e_green * scale, e_blue * scale
+        if TARGET:
+            tl.store(d_target_ptr + pixel * 3, -e_red * PER_PIXEL)
+            tl.store(d_target_ptr + pixel * 3 + 1, -e_green * PER_PIXEL)
+            tl.store(d_target_ptr + pixel * 3 + 2, -e_blue * PER_PIXEL)
         g_red, g_green, g_blue = e_red, e_green, e_blue
         g_opacity = -(g_red * b_red + g_green * b_green + g_blue * b_blue)
         for ray in range(first, first + PER_PIXEL):
@@ -216,8 +221,10 @@ def sum_kernel(
         tl.store(least_ptr, tl.minimum(tl.maximum(least, 1e-20), 1e20))
 
 
-def pixel_loss(sigmas: Tensor, rgbs: Tensor, samples: Samples, target: Target) -> tuple[Tensor, Listed]:
-    """The loss, and the samples to go back to."""
+def pixel_loss(
+    sigmas: Tensor, rgbs: Tensor, samples: Samples, target: Target, d_target: Tensor | None = None
+) -> tuple[Tensor, Listed]:
+    """The loss, and the samples to go back to. d_target: zeros, to take the gradient of the colours in `target`."""
     n, programs = len(samples), max(min(target.rgb.shape[0], PROGRAMS), 1)
     device, per_pixel, lists_all = sigmas.device, target.rays_per_pixel(samples), target.share >= 1
     errors, loss = torch.empty(programs, device=device), torch.empty((), device=device)
@@ -226,8 +233,8 @@ def pixel_loss(sigmas: Tensor, rgbs: Tensor, samples: Samples, target: Target) -
     loss_kernel[(programs,)](
         sigmas, rgbs, samples.t, samples.dt, samples.offsets, target.rgb, target.background.contiguous(), target.kept,
         target.cells, target.seen, target.step, target.least, samples.t if target.place is None else target.place,
-        errors, *listed, target.distortion, target.width, target.close_range, ALL=lists_all,
-        DISTORTION=target.place is not None, CLOSE=target.close_range > 0,
+        errors, errors if d_target is None else d_target, *listed, target.distortion, target.width, target.close_range,
+        ALL=lists_all, DISTORTION=target.place is not None, CLOSE=target.close_range > 0, TARGET=d_target is not None,
         PER_PIXEL=per_pixel, SEEN=SEEN, LEAST=LEAST_OPACITY, BLOCK=32, num_warps=1,
     )  # fmt: skip
     wanted = max(target.share * n, 1.0)

@@ -10,13 +10,14 @@ from nerf_pl.ops.rays.reference import random_bits
 
 def draw_pixels(
     pictures: Pictures, background: Tensor, draw: Draw, within: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     image, row, column = _places(pictures, draw, len(background))
     channels = pictures.images[image, row, column].to(torch.float32) / 255
     rgb = channels[:, :3]
     if channels.shape[1] == 4:
         alpha = channels[:, 3:]
         rgb = rgb * alpha + (1 - alpha) * background
+    of_pixels = image
     x, y = column + pictures.offset, row + pictures.offset
     if within is not None:
         k = len(within) // max(len(background), 1)
@@ -25,7 +26,7 @@ def draw_pixels(
     K, c2w = pictures.K[image], pictures.c2w[image]
     u, v = (x - K[:, 0, 2]) / K[:, 0, 0], -(y - K[:, 1, 2]) / K[:, 1, 1]
     directions = u[:, None] * c2w[:, :, 0] + v[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
-    return c2w[:, :, 3], F.normalize(directions, dim=-1), rgb
+    return c2w[:, :, 3], F.normalize(directions, dim=-1), rgb, of_pixels
 
 
 def _places(pictures: Pictures, draw: Draw, n: int) -> tuple[Tensor, Tensor, Tensor]:

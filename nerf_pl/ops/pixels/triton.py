@@ -12,8 +12,9 @@ from nerf_pl.ops.rays.triton import signed, words
 @triton.jit(do_not_specialize=["seed", "stream", "precrop", "n_pixels", "height", "width"])
 def draw_kernel(
     step_ptr, images_ptr, c2w_ptr, k_ptr, sizes_ptr, allowed_ptr, background_ptr, within_ptr, origins_ptr,
-    directions_ptr, target_ptr, seed, stream, n_pixels, height, width, offset, precrop, n, SIZES: tl.constexpr,
-    ALLOWED: tl.constexpr, WITHIN: tl.constexpr, PER_PIXEL: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
+    directions_ptr, target_ptr, number_ptr, seed, stream, n_pixels, height, width, offset, precrop, n,
+    SIZES: tl.constexpr, ALLOWED: tl.constexpr, WITHIN: tl.constexpr, PER_PIXEL: tl.constexpr, CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = i < n
@@ -45,6 +46,8 @@ def draw_kernel(
     u, v = (x - cx) / fx, -(y - cy) / fy
     norm = 1 / tl.sqrt(u * u + v * v + 1)
     at = (image * per_image + row * width + column) * CHANNELS
+    is_first = live & (i % PER_PIXEL == 0)
+    tl.store(number_ptr + i // PER_PIXEL, image, mask=is_first)
     alpha = tl.full((BLOCK,), 1.0, tl.float32)
     if CHANNELS == 4:
         alpha = tl.load(images_ptr + at + 3, mask=live, other=0).to(tl.float32) / 255
@@ -57,24 +60,25 @@ def draw_kernel(
         colour = tl.load(images_ptr + at + axis, mask=live, other=0).to(tl.float32) / 255
         place = i // PER_PIXEL * 3 + axis
         behind = tl.load(background_ptr + place, mask=live)
-        tl.store(target_ptr + place, colour * alpha + (1 - alpha) * behind, mask=live & (i % PER_PIXEL == 0))
+        tl.store(target_ptr + place, colour * alpha + (1 - alpha) * behind, mask=is_first)
 
 
 def draw_pixels(
     pictures: Pictures, background: Tensor, draw: Draw, within: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     images, sizes, allowed, step = pictures.images, pictures.sizes, pictures.allowed, draw.step
     pixels = background.shape[0]
     n = pixels if within is None else within.shape[0]
     (count, height, width, channels) = images.shape
     target = torch.empty(pixels, 3, device=background.device)
+    numbers = torch.empty(pixels, dtype=torch.int64, device=background.device)
     origins, directions = (torch.empty(n, 3, device=background.device) for _ in range(2))
     n_pixels = count * height * width if allowed is None else len(allowed)
     draw_kernel[(triton.cdiv(n, 128),)](
         step, images, pictures.c2w, pictures.K, step if sizes is None else sizes, step if allowed is None else allowed,
-        background.contiguous(), background if within is None else within, origins, directions, target,
+        background.contiguous(), background if within is None else within, origins, directions, target, numbers,
         signed(draw.seed), draw.stream, n_pixels, height, width, pictures.offset, draw.precrop, n,
         SIZES=sizes is not None, ALLOWED=allowed is not None, WITHIN=within is not None,
         PER_PIXEL=n // max(pixels, 1), CHANNELS=channels, BLOCK=128, num_warps=4,
     )  # fmt: skip
-    return origins, directions, target
+    return origins, directions, target, numbers

@@ -1,0 +1,80 @@
+"""Exposure and white balance of photos: learned beside the model, and nothing is left of them in it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import llff_files
+import pytest
+import torch
+from llff_files import around
+from tiny import config, content, equal
+
+from nerf_pl.options import RunFolders
+from nerf_pl.training.callbacks import ImageLog
+from nerf_pl.training.colours import ColourFit
+from nerf_pl.training.run import train
+
+
+def test_other_exposures_are_found():
+    """Of four photos of one thing, of which one is much brighter and one much bluer."""
+    torch.manual_seed(0)
+    thing = torch.rand(4, 50, 3) * 0.5
+    gains = torch.tensor([[1.0, 1, 1], [1.5, 1.5, 1.5], [0.8, 0.8, 1.1], [0.8, 0.8, 0.8]])
+    photos = (thing[:1] * gains[:, None]).reshape(-1, 3)
+    numbers = torch.arange(4).repeat_interleave(50)
+    fit, mean = ColourFit(4), (thing[0] * gains.mean(0)).repeat(4, 1)
+    start = torch.mean((fit(photos, numbers) - mean) ** 2)
+    assert torch.equal(fit(photos, numbers), photos)
+    for _ in range(4000):
+        torch.mean((fit(photos, numbers) - mean) ** 2).backward()
+        fit.adapt()
+    assert fit.change.grad is None
+    assert torch.mean((fit(photos, numbers) - mean) ** 2) < start / 20
+    assert torch.count_nonzero(fit.change) == fit.change.numel()
+
+
+def test_a_change_that_all_photos_share_is_none():
+    fit, rgb = ColourFit(3), torch.rand(6, 3)
+    with torch.no_grad():
+        fit.change += 0.3
+    torch.testing.assert_close(fit(rgb, torch.tensor([0, 0, 1, 1, 2, 2])), rgb)
+
+
+@pytest.fixture
+def options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    llff_files.write_scene(tmp_path / "photos", around())
+    return config("ngp", max_steps=8, val_every=4, fit_colours=True)
+
+
+def test_training_learns_them_and_goes_on_with_them(options, monkeypatch):
+    whole, parts = Path("whole"), Path("parts")
+    train(options, Path("photos"), RunFolders.modern(whole))
+    assert content(whole)["state_dict"]["batches.colours.change"].abs().max() > 0
+
+    class CrashError(Exception):
+        pass
+
+    def crash(self, trainer, system):
+        if system.step > 4:
+            raise CrashError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageLog, "on_validation_start", crash, raising=False)
+        with pytest.raises(CrashError):
+            train(options, Path("photos"), RunFolders.modern(parts))
+    train(options, Path("photos"), RunFolders.modern(parts), resume=True)
+    assert equal(content(whole)["state_dict"], content(parts)["state_dict"])
+
+
+def test_it_can_be_left_out(options):
+    train(
+        replace(options, train=replace(options.train, fit_colours=False)), Path("photos"), RunFolders.modern(Path("a"))
+    )
+    assert not any("colours" in name for name in content(Path("a"))["state_dict"])
+
+
+def test_pictures_with_alpha_are_left_as_they_are(scene_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(config("ngp", max_steps=2, fit_colours=True), scene_dir, RunFolders.modern(Path("a")))
+    assert not any("colours" in name for name in content(Path("a"))["state_dict"])
