@@ -33,6 +33,15 @@ def test_other_exposures_are_found():
     assert torch.count_nonzero(fit.change) == fit.change.numel()
 
 
+def test_it_can_move():
+    """To another device, or type: what is learned stays what gradients are kept for."""
+    fit = ColourFit(2).to(torch.float64)
+    fit(torch.rand(4, 3).double(), torch.tensor([0, 0, 1, 1])).sum().backward()
+    assert fit.change.is_leaf
+    fit.adapt()
+    assert fit.change.abs().max() > 0
+
+
 def test_a_change_that_all_photos_share_is_none():
     fit, rgb = ColourFit(3), torch.rand(6, 3)
     with torch.no_grad():

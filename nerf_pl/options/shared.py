@@ -103,9 +103,9 @@ class TrainOptions:
     On a GPU ngp runs kernels in half precision with auto and bf16, and plain PyTorch with fp32 and tf32."""
     seed: Annotated[int, Range(lambda value: 0 <= value < 2**63, "give 0 or more, less than 2^63")] = 0
     """Random seed. The same seed gives the same pixels and samples on any device."""
-    fit_colours: bool | None = None
-    """Learn a change of brightness and colours for each training photo, so that automatic exposure does no harm. By
-    default for photos with ngp. With several GPUs it is left out."""
+    fit_colours: bool = False
+    """Learn a change of brightness and colours for each training photo, for photos taken with automatic exposure.
+    Renders have the mean exposure. With several GPUs, and for pictures with alpha, it is left out."""
     val_every: Annotated[int | None, at_least(1)] = None
     """Steps between validations. By default a run validates ten times, and nerf also after every epoch. A run that ends
     by seconds validates up to four times."""

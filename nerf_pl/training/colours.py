@@ -17,14 +17,13 @@ class ColourFit(nn.Module):
     average over the photos always. They have an Adam of their own, which a CUDA graph can hold (docs/log.md).
     """
 
-    change: Tensor
     first: Tensor
     second: Tensor
     count: Tensor
 
     def __init__(self, n: int):
         super().__init__()
-        self.register_buffer("change", torch.zeros(n, 4, 3).requires_grad_())
+        self.change = nn.Parameter(torch.zeros(n, 4, 3))  # a parameter stays a leaf when the module moves to a GPU
         self.register_buffer("first", torch.zeros(n, 4, 3))
         self.register_buffer("second", torch.zeros(n, 4, 3))
         self.register_buffer("count", torch.zeros(()))

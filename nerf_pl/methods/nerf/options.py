@@ -56,10 +56,9 @@ CORNER_LAYOUTS = ("blender", "llff")
 
 def complete(config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
     """See `methods.method.Complete`. Only the length of the training can be left open."""
-    train = config.train
-    return replace(
-        config, train=replace(train, num_epochs=train.num_epochs or EPOCHS, fit_colours=bool(train.fit_colours))
-    )
+    if config.train.num_epochs is not None:
+        return config
+    return replace(config, train=replace(config.train, num_epochs=EPOCHS))
 
 
 def pixel_offset(layout: str) -> float:

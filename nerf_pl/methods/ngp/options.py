@@ -170,8 +170,6 @@ def complete(config: Config, device_type: str, unbounded: bool = False, ndc: boo
     if train.num_epochs is None:
         seconds = (ONE_SIDE_SECONDS if ndc else SECONDS) if train.max_steps is None else None
         train = replace(train, num_epochs=EPOCHS, seconds=train.seconds or seconds)
-    if train.fit_colours is None:
-        train = replace(train, fit_colours=photos)
     return replace(config, model=replace(asked, **missing), train=train)
 
 
