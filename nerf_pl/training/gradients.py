@@ -99,7 +99,8 @@ def take_steps(
 @contextmanager
 def untouched(model: Model, colours: ColourFit | None = None) -> Iterator[None]:
     """Restores buffers at the end, so that a call that only compiles kernels leaves no trace."""
-    buffers = list(model.buffers()) + ([] if colours is None else [*colours.parameters(), *colours.buffers()])
+    buffers = [value for _, value in model.named_buffers()]
+    buffers += [] if colours is None else [*colours.parameters(), *colours.buffers()]
     before = [value.detach().clone() for value in buffers]
     try:
         yield
