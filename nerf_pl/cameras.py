@@ -178,6 +178,11 @@ class Crop:
         return replace(moved, near=near, far=torch.where(is_inside, torch.maximum(near, far), near))
 
 
+def corners_of(box: Float[Tensor, "2 3"]) -> Float[Tensor, "8 3"]:
+    """The corners of a box that is given by its lowest and its highest."""
+    return torch.cartesian_prod(*box.T)
+
+
 @dataclass(frozen=True)
 class View:
     """What it takes to render one picture.

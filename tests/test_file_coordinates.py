@@ -19,6 +19,7 @@ from nerf_pl.films.keyframes import keyframes_in_file, read_keyframes
 from nerf_pl.films.paths import look_at
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene, frame_of, load_scene
+from nerf_pl.scenes.crop import cropped
 
 
 def write_json(root: Path, name: str, c2w: torch.Tensor, **facts: object) -> None:
@@ -183,3 +184,32 @@ def test_other_poses_than_in_training_are_refused(capture, capsys):
     shutil.copy("poses/poses_bounds.npy", "around")
     told = refused(capsys, "train", "around", "--resume", "--max_steps", 4, "--num_gpus", 0)
     assert "last.ckpt was trained on" in told
+
+
+def test_training_in_a_box_of_the_file(tmp_path, capsys):
+    """The world's box holds the file's, whose corners are all that it takes; pixels that miss it do not count."""
+    llff_files.write_scene(tmp_path / "around", moved(around(), *similarity(3)))
+    scene = load_scene(tmp_path / "around")
+    scale, _, shift = similarity(3)
+    low, high = (shift - 0.2 * scale).tolist(), (shift + 0.2 * scale).tolist()  # about what the cameras look at
+    boxed = cropped(scene, [*low, *high])
+    assert not boxed.unbounded
+    assert boxed.aabb[0].max() < 0 < boxed.aabb[1].min()
+    assert 0 < boxed.near < boxed.far < 3
+    assert (boxed.aabb[1] - boxed.aabb[0]).max() < 0.4  # the cameras are about 1 away
+    assert 0.01 < boxed.masks.float().mean() < 0.5
+    assert boxed.masks[:, 8, 12].all()  # the middle of each picture
+    assert not boxed.masks[:, 0, 0].any()
+    nerf("train", tmp_path / "around", *NGP_FLAGS, "--max_steps", 2, "--num_gpus", 0, "--aabb", *low, *high)
+
+
+def test_boxes_that_cannot_be_trained_in(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    llff_files.write_scene(tmp_path / "around", around())
+    llff_files.write_scene(tmp_path / "facing", facing())
+    short = ("--max_steps", 2, "--num_gpus", 0)
+    told = refused(capsys, "train", "around", *short, "--spheric", "--aabb", 900, 900, 900, 901, 901, 901)
+    assert "--aabb 900 900 900 901 901 901: no view of around sees this box" in told
+    told = refused(capsys, "train", "facing", *short, "--aabb", 0, 0, 0, 1, 1, 1)
+    assert "photos from one side" in told
+    assert "lowest" in refused(capsys, "train", "around", *short, "--aabb", 0, 0, 0, 1, 1, 0)

@@ -345,3 +345,19 @@ def test_the_classic_eval_scores_the_training_views(run, scene_dir):
     words = ("--root_dir", scene_dir, "--img_wh", 16, 16, "--ckpt_path", run / "checkpoints" / "last.ckpt")
     nerf(*words, "--split", "test_train", "--num_gpus", 0, program="eval.py")
     assert len(json.loads(Path("results/blender/test/metrics.json").read_text())["views"]) == 4
+
+
+@pytest.mark.parametrize("n", [1, 6])
+def test_cameras_in_one_spot(n):
+    """As of a panorama, or of one photo alone: by default the film passes them, and no path ends in a traceback."""
+    scene = path_of(n)
+    c2w = torch.cat([scene.cameras.c2w[:, :, :3], torch.zeros(n, 3, 1)], -1)
+    scene = replace(scene, cameras=replace(scene.cameras, c2w=c2w), unbounded=True)
+    name, cameras, _ = film_cameras(FilmOptions(frames=4), scene)
+    assert (name, len(cameras)) == ("interpolate", 4)
+    assert not cameras.c2w[:, :, 3].any()
+    with pytest.raises(UserError, match="all in one spot; give interpolate"):
+        film_cameras(FilmOptions("spiral"), scene)
+    with pytest.raises(UserError, match="give --radius, or interpolate"):
+        film_cameras(FilmOptions("360"), scene)
+    assert len(film_cameras(FilmOptions("360", frames=3, radius=2.0), scene)[1]) == 3

@@ -15,6 +15,7 @@ from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
 from nerf_pl.scenes import Request, Scene, detect, frame_of, load_scene
+from nerf_pl.scenes.crop import cropped
 
 MOST_NAMES = 5  # of weights in a message
 
@@ -68,7 +69,8 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
     method = method_of(config.method)
     offset = method.pixel_offset(layout)
     request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures, offset, method.tight)
-    return load_scene(root, request, layout)
+    scene = load_scene(root, request, layout)
+    return scene if d.aabb is None else cropped(scene, d.aabb, pictures)
 
 
 def load_model(path: Path, device: torch.device, config: Config | None = None) -> Run:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from nerf_pl import media
-from nerf_pl.cameras import Cameras, Crop, View
+from nerf_pl.cameras import Cameras, View
 from nerf_pl.console import console, progress
 from nerf_pl.errors import UserError
 from nerf_pl.films import paths
@@ -21,7 +21,9 @@ from nerf_pl.films.options import FPS, FRAMES, FilmOptions
 from nerf_pl.options.ranges import check_options
 from nerf_pl.rendering import Renderer, render_view
 from nerf_pl.scenes import Scene, frame_of
+from nerf_pl.scenes.crop import crop_of
 
+SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
 SHARE = 10  # frames per view of an interpolation
 
 
@@ -61,9 +63,7 @@ def film_scene(options: FilmOptions, scene: Scene, stamp: str) -> tuple[str, Tak
     cameras = paths.framed(cameras, width, height)
     views = views_of(scene, cameras)
     if options.crop is not None:
-        to_file = torch.linalg.inv(frame_of(scene)).float()
-        crop = Crop(torch.tensor(options.crop).view(2, 3), to_file)
-        views = [replace(view, crop=crop) for view in views]
+        views = [replace(view, crop=crop_of(scene, options.crop)) for view in views]
     take = Take(views, fps, stamp, options.depth, options.keep_frames)
     return name, replace(take, keyframes=keyframes_in_file(cameras, fps, frame_of(scene)))
 
@@ -87,6 +87,10 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
         radius, elevation, up = (*scene.orbit, paths.UP) if scene.orbit else paths.fit_turn(views.c2w, scene.target)
         radius = radius if o.radius is None else o.radius
         elevation = elevation if o.elevation is None else o.elevation
+        if radius < SPOT:
+            raise UserError(
+                "--path 360: the cameras stand where the turn would be about; give --radius, or interpolate"
+            )
         return kind, paths.turntable(frames, views, radius, elevation, scene.target, up), fps
     if kind == "spiral":
         return kind, _spiral(frames, views, scene), fps
@@ -103,6 +107,8 @@ def _fitting(scene: Scene) -> str:
     """The path that shows a scene best: 360 if the views surround the scene, else among the views."""
     if scene.ndc is not None:
         return "spiral"
+    if _in_one_spot(scene.cameras):
+        return "interpolate"
     if scene.orbit or scene.surrounded or paths.surrounds(scene.cameras.c2w, scene.target):
         return "360"
     try:
@@ -112,9 +118,17 @@ def _fitting(scene: Scene) -> str:
     return "spiral"
 
 
+def _in_one_spot(cameras: Cameras) -> bool:
+    """As a panorama is taken, or if there is one camera alone: no path leads among them."""
+    centres = cameras.c2w[:, :, 3]
+    return float((centres - centres[0]).norm(dim=1).max()) < SPOT
+
+
 def _spiral(n: int, views: Cameras, scene: Scene) -> Cameras:
     if scene.ndc is not None:  # the loader turned its views to look along -z
         return paths.spiral(n, views)
+    if _in_one_spot(views):
+        raise UserError("--path spiral: the cameras are all in one spot; give interpolate")
     try:
         pose = paths.mean_pose(views.c2w)
     except ValueError as error:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from nerf_pl.options.ranges import Range, at_least, between
+from nerf_pl.options.ranges import BOX, Corners, Range, at_least, between
 
-Corners = tuple[float, float, float, float, float, float]
 PATHS = ("auto", "360", "spiral", "interpolate", "test")
 FRAMES, FPS = 120, 30.0
 OF_ONE_PATH = {"elevation": "360", "radius": "360", "every": "interpolate", "loop": "interpolate"}
@@ -15,10 +14,6 @@ OF_ONE_PATH = {"elevation": "360", "radius": "360", "every": "interpolate", "loo
 
 def _is_path(path: str) -> bool:
     return path in PATHS or path.endswith(".json") or Path(path).is_file()
-
-
-def _is_box(box: Corners) -> bool:
-    return all(low < high for low, high in zip(box[:3], box[3:], strict=True))
 
 
 def _is_size(size: tuple[int, int]) -> bool:
@@ -43,9 +38,7 @@ class FilmOptions:
     """interpolate: pass every n-th training view. By default the path passes one view in ten frames."""
     loop: bool = False
     """interpolate: return to the first view."""
-    crop: Annotated[Corners | None, Range(_is_box, "give the x y z of its lowest and then of its highest corner")] = (
-        None
-    )
+    crop: Annotated[Corners | None, BOX] = None
     """Show only what is in this box, in the coordinates of the scene's own file."""
     depth: Literal["separate", "side", "none"] = "separate"
     """Depth as a film of its own, side by side with the colours in one film, or not at all."""

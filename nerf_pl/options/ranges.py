@@ -29,6 +29,14 @@ class Range:
     remedy: str
 
 
+Corners = tuple[float, float, float, float, float, float]
+"""x y z of the lowest and then of the highest corner of a box."""
+
+
+def _is_box(box: Corners) -> bool:
+    return all(-math.inf < low < high < math.inf for low, high in zip(box[:3], box[3:], strict=True))
+
+
 def at_least(low: float) -> Range:
     return Range(lambda value: low <= value < math.inf, f"give {low} or more")
 
@@ -37,6 +45,7 @@ def between(low: float, high: float) -> Range:
     return Range(lambda value: low <= value <= high, f"give {low} to {high}")
 
 
+BOX = Range(_is_box, "give the x y z of its lowest and then of its highest corner")
 POSITIVE = Range(lambda value: 0 < value < math.inf, "give a positive number")
 SHARE = Range(lambda value: 0 < value <= 1, "give more than 0, up to 1")
 POWER_OF_TWO = Range(lambda value: value in (16, 32, 64, 128, 256), "give a power of two, 16 to 256")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from nerf_pl.options.ranges import FIXED_IN_A_RUN, POSITIVE, Range, at_least, between
+from nerf_pl.options.ranges import BOX, FIXED_IN_A_RUN, POSITIVE, Corners, Range, at_least, between
 
 
 def _is_size(size: tuple[int, int]) -> bool:
@@ -44,6 +44,10 @@ class DataOptions:
     for llff, 0 holds out the most central view for validation."""
     spheric: bool | None = None
     """Whether the photos surround the scene (llff only). By default they do if they do not all look one way."""
+
+    aabb: Annotated[Corners | None, BOX] = None
+    """Learn only what is in this box: x y z of its lowest and of its highest corner, in the coordinates of the scene's
+    own file. Photos from one side have no box."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.img_wh is not None and self.downscale != 1:

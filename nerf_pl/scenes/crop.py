@@ -1,0 +1,56 @@
+"""A part of a scene: what lies in a box that is given in the coordinates of the scene's own file."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from nerf_pl.cameras import Crop, corners_of
+from nerf_pl.errors import UserError
+from nerf_pl.scenes.normalize import LEAST_NEAR
+from nerf_pl.scenes.scene import Scene, frame_of
+
+
+def crop_of(scene: Scene, box: Sequence[float]) -> Crop:
+    """A box, x y z of its lowest and of its highest corner, as rays of the scene's world meet it."""
+    return Crop(torch.tensor(box).view(2, 3), torch.linalg.inv(frame_of(scene)).float())
+
+
+def cropped(scene: Scene, box: Sequence[float], pictures: bool = True) -> Scene:
+    """The scene as one with a box: the axis-aligned one of its world around the given box.
+
+    Pixels whose rays miss the given box do not count; without pictures that is not looked for. Raises UserError for
+    photos from one side, or if no view sees the box.
+    """
+    told = f"--aabb {' '.join(f'{value:g}' for value in box)}"
+    if scene.ndc is not None:
+        raise UserError(f"{told}: {scene.root} has photos from one side, whose space has no box; leave the option out")
+    frame = frame_of(scene).float()
+    corners = corners_of(torch.tensor(box).view(2, 3)) @ frame[:3, :3].T + frame[:3, 3]
+    centres = scene.cameras.c2w[:, :, 3]
+    away = torch.cdist(centres, corners)
+    aabb = torch.stack([corners.amin(0), corners.amax(0)])
+    outside = torch.maximum(aabb[0] - centres, centres - aabb[1]).clamp(min=0).norm(dim=1)
+    # where cameras stand close to the box, or in it, the scene's own near still holds
+    near, far = max(float(outside.min()), min(scene.near, LEAST_NEAR)), float(away.max())
+    scene = replace(scene, near=near, far=far, aabb=aabb, unbounded=False, target=tuple(corners.mean(0).tolist()))
+    if not pictures:
+        return scene
+    masks = _seen(scene, crop_of(scene, box))
+    if not masks.any():
+        raise UserError(
+            f"{told}: no view of {scene.root} sees this box; give it in the coordinates of the scene's file"
+        )
+    return replace(scene, masks=masks if scene.masks is None else masks & scene.masks)
+
+
+def _seen(scene: Scene, crop: Crop) -> Bool[Tensor, "C H W"]:
+    """The pixels whose rays meet the box."""
+    masks = torch.zeros(scene.images.shape[:3], dtype=torch.bool)
+    for i in range(len(scene)):
+        view = replace(scene.view(i), crop=crop)
+        (width, height), rays = view.size, view.rays()
+        masks[i, :height, :width] = (rays.far > rays.near).view(height, width)
+    return masks
