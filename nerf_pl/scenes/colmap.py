@@ -15,9 +15,9 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, normalize_poses
-from nerf_pl.scenes.pictures import canvas_sizes, list_some, read_headers, read_pictures, target_sizes
+from nerf_pl.scenes.pictures import canvas_sizes, cut_out, list_some, read_headers, read_pictures, target_sizes
 from nerf_pl.scenes.request import Request
-from nerf_pl.scenes.scene import Scene
+from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.splits import held_out, rule_splits
 from nerf_pl.scenes.undistort import Project, Size, sampling_grid, undistort, undistorted_camera
 
@@ -37,10 +37,10 @@ def load_colmap(root: Path, request: Request) -> Scene:
     """The photos in root/images that a COLMAP model has placed, sorted by name and split by `held_out`.
 
     The model lies in root/sparse/0, sparse/N, sparse or colmap/sparse/...; of several the one with the most photos is
-    taken. Lenses are undone by resampling; any perspective camera that COLMAP knows will do. Photos in images_K serve
-    for downscale K if they have the right size. The scene is normalised, see `normalize_poses`, and unbounded; near is
-    half the depth of what stands closest to a camera. Raises UserError for whatever is missing, damaged or
-    contradictory.
+    taken. Lenses are undone by resampling; any perspective camera that COLMAP knows will do. Photos in images_K
+    serve for downscale K if they have the right size. The scene is normalised, see `normalize_poses`, and
+    unbounded, unless the photos' background was removed; near is half the depth of what stands closest to a camera.
+    Raises UserError for whatever is missing, damaged or contradictory.
     """
     model = _largest_model(root)
     views = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda view: view.name)
@@ -70,7 +70,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
         sampling_grid.cache_clear()
     K = np.stack([_resized(lens, size) for lens, size in zip(shots, sizes, strict=True)])
     height, width = images.shape[1:3]
-    return Scene(
+    scene = Scene(
         Cameras(c2w[chosen].float(), torch.from_numpy(K).float(), width, height, sizes=canvas_sizes(sizes)),
         images,
         near=max(0.5 * unit * nearest_depth(model, views), LEAST_NEAR),
@@ -82,6 +82,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
         root=root,
         frame=frame,
     )
+    return as_object(scene) if photos.mode == "RGBA" and cut_out(photos.files) else scene
 
 
 def import_pycolmap(wanted_by: object) -> Any:

@@ -88,3 +88,12 @@ def on_background(pixels: UInt8[Tensor, "*shape ch"], background: Background) ->
     if all(b == 1 for b in background):
         return rgb * alpha + (1 - alpha)
     return rgb * alpha + (1 - alpha) * torch.tensor(background, device=pixels.device)
+
+
+def as_object(scene: Scene) -> Scene:
+    """A scene without end as one of an object on nothing, between the cameras: its middle becomes its box."""
+    centres, (low, high) = scene.cameras.c2w[:, :, 3], scene.aabb
+    outside = torch.maximum(low - centres, centres - high).clamp(min=0).norm(dim=-1)
+    across = torch.maximum((centres - low).abs(), (centres - high).abs()).norm(dim=-1)
+    near = max(scene.near, float(outside.min()))
+    return replace(scene, unbounded=False, near=near, far=max(float(across.max()), 2 * near))

@@ -15,9 +15,9 @@ from nerf_pl.scenes.frames import Frame, missing, read_frames, within
 from nerf_pl.scenes.lenses import Lens, fits, read_lens, told_size
 from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
 from nerf_pl.scenes.normalize import FAR, NEAR, normalize_poses
-from nerf_pl.scenes.pictures import Size, canvas_sizes, read_headers, read_json, read_pictures, target_sizes
+from nerf_pl.scenes.pictures import Size, canvas_sizes, cut_out, read_headers, read_json, read_pictures, target_sizes
 from nerf_pl.scenes.request import Request
-from nerf_pl.scenes.scene import Scene
+from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.splits import held_out, listed, rule_splits
 from nerf_pl.scenes.undistort import sampling_grid, undistort, undistorted_camera
 from nerf_pl.scenes.values import number, optional_number, positive, unit_axes, vector
@@ -46,9 +46,9 @@ def load_transforms(root: Path, request: Request) -> Scene:
     white where pictures have alpha, or else None.
 
     aabb_scale 1 says that the scene lies in Instant-NGP's unit cube, which becomes the box: world and poses stay as
-    they are, near and far enclose the box. Otherwise it is unbounded: `normalize_poses` of all frames, whatever the
-    split, gives the world, with the cube [-1, 1]^3 as its middle. Raises UserError for whatever is damaged or
-    contradictory.
+    they are, near and far enclose the box. Otherwise `normalize_poses` of all frames, whatever the split, gives the
+    world, which is unbounded, or has the box [-1, 1]^3 if the pictures' background was removed. Raises UserError for
+    whatever is damaged or contradictory.
     """
     path = root / FILE
     values = read_json(path)
@@ -58,8 +58,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
     poses = torch.from_numpy(unit_axes(np.stack([frame.c2w for frame in frames])))
     bounded, near, far, aabb = _bounds(path, values, poses)
     poses, frame = (poses, None) if bounded else normalize_poses(poses)
-    names = _names(root, [frame.file for frame in frames])
-
+    names, on_nothing = _names(root, [frame.file for frame in frames]), _shows_an_object(frames, mode, bounded)
     chosen = _members(path, values, frames, request)
     frames, natives, sizes = [frames[i] for i in chosen], [natives[i] for i in chosen], [sizes[i] for i in chosen]
     lenses = [read_lens(frame.where, frame.values, native) for frame, native in zip(frames, natives, strict=True)]
@@ -80,7 +79,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
     finally:
         sampling_grid.cache_clear()
     height, width = images.shape[1:3]
-    return Scene(
+    scene = Scene(
         Cameras(poses[chosen].float(), torch.from_numpy(K).float(), width, height, sizes=canvas_sizes(sizes)),
         images,
         near=near,
@@ -94,6 +93,12 @@ def load_transforms(root: Path, request: Request) -> Scene:
         root=root,
         frame=frame,
     )
+    return as_object(scene) if on_nothing else scene
+
+
+def _shows_an_object(frames: Sequence[Frame], mode: str, bounded: bool) -> bool:
+    """Whether the pictures show an object whose background was removed."""
+    return not bounded and mode == "RGBA" and cut_out([frame.file for frame in frames])
 
 
 def _frames_with_pictures(path: Path, values: dict[str, object]) -> list[Frame]:
