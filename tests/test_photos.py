@@ -272,6 +272,7 @@ def test_eight_real_photos_and_one_of_something_else(data_dir, tmp_path, monkeyp
     assert missing == "not placed: other"
     assert then.endswith("next: nerf train data/photos")
     assert sorted(path.name for path in out.iterdir()) == ["cameras.png", "images", "transforms.json"]
+    assert 0.05 < json.loads((out / "transforms.json").read_text())["clear_distance"] < 1  # the cameras are 1 away
     with Image.open(out / "cameras.png") as picture:
         assert picture.size == (800, 800)
     scene = load_scene(out, Request(test_every=0))

@@ -176,6 +176,19 @@ def test_unbounded_scenes(tmp_path, aabb_scale):
     assert centres.norm(dim=-1).quantile(0.9) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_distance_that_is_clear(tmp_path):
+    """In the file's unit of length, which the cameras' normalisation changes."""
+    write(tmp_path, K, [{}] * 9, {"clear_distance": 0.5})
+    scene = load_transforms(tmp_path, Request("train"))
+    unit = float(scene.frame[0, :3].norm())
+    assert scene.near == pytest.approx(0.5 * unit)
+    edit(tmp_path, {**read(tmp_path), "clear_distance": 1e-9})
+    assert load_transforms(tmp_path, Request("train")).near == 0.02
+    edit(tmp_path, {**read(tmp_path), "clear_distance": -1})
+    with pytest.raises(UserError, match="clear_distance is -1"):
+        load_transforms(tmp_path, Request("train"))
+
+
 def test_bounded_scenes(tmp_path):
     write(tmp_path, K, [{}] * 9, {"aabb_scale": 1, "scale": 0.1, "offset": [0.3, 0.4, 0.8]})
     scene = load_transforms(tmp_path, Request("train", test_every=0))

@@ -14,7 +14,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.frames import Frame, missing, read_frames, within
 from nerf_pl.scenes.lenses import Lens, fits, read_lens, told_size
 from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
-from nerf_pl.scenes.normalize import FAR, NEAR, normalize_poses
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses
 from nerf_pl.scenes.pictures import Size, canvas_sizes, cut_out, read_headers, read_json, read_pictures, target_sizes
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
@@ -58,6 +58,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
     poses = torch.from_numpy(unit_axes(np.stack([frame.c2w for frame in frames])))
     bounded, near, far, aabb = _bounds(path, values, poses)
     poses, frame = (poses, None) if bounded else normalize_poses(poses)
+    near = near if frame is None else _told_near(path, values, float(frame[0, :3].norm()))
     names, on_nothing = _names(root, [frame.file for frame in frames]), _shows_an_object(frames, mode, bounded)
     chosen = _members(path, values, frames, request)
     frames, natives, sizes = [frames[i] for i in chosen], [natives[i] for i in chosen], [sizes[i] for i in chosen]
@@ -160,6 +161,13 @@ def _bounds(
     outside = torch.maximum(aabb[0] - centres, centres - aabb[1]).clamp(min=0).norm(dim=-1)
     across = torch.maximum((centres - aabb[0]).abs(), (centres - aabb[1]).abs()).norm(dim=-1)
     return True, max(NEAR, outside.min().item()), across.max().item(), aabb
+
+
+def _told_near(path: Path, values: dict[str, object], unit: float) -> float:
+    """Near of a scene without end. The file may say, in its own unit of length, in front of which distance from every
+    camera there is nothing, as `nerf prepare` does. unit: of the file, in the world."""
+    told = values.get("clear_distance")
+    return NEAR if told is None else max(positive(str(path), "clear_distance", told) * unit, LEAST_NEAR)
 
 
 def _unit_cube(path: Path, values: dict[str, object]) -> Float[Tensor, "2 3"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from nerf_pl.media import write_png
-from nerf_pl.scenes.colmap import Pinhole, camera_to_world, pinhole_of
+from nerf_pl.scenes.colmap import Pinhole, camera_to_world, nearest_depth, pinhole_of
 from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.scenes.prepare.mapping import Step
 from nerf_pl.scenes.prepare.top_view import top_view
@@ -20,6 +20,7 @@ from nerf_pl.scenes.undistort import sampling_grid, undistort
 
 AABB_SCALE = 16  # for Instant-NGP: the photos show what is far, too
 QUALITY = 98  # JPEG
+CLEAR = 0.5  # of the distance to the nearest points that were found; in front of that there is nothing
 
 
 def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, step: Step) -> None:
@@ -45,6 +46,8 @@ def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, st
     normalised, similarity = normalize_poses(torch.from_numpy(camera_to_world(w2c)))
     poses = normalised.numpy()
     values = transforms([Path(view.name).stem for view in views], [pinholes[view.camera_id] for view in views], poses)
+    if nearest := nearest_depth(model, views):
+        values["clear_distance"] = CLEAR * nearest * float(similarity[0, :3].norm())
     (work / "transforms.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
     xyz = np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3)
     write_png(work / "cameras.png", top_view(poses, xyz @ similarity[:3, :3].numpy().T + similarity[:3, 3].numpy()))
