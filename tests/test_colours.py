@@ -87,3 +87,11 @@ def test_pictures_with_alpha_are_left_as_they_are(scene_dir, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     train(config("ngp", max_steps=2, fit_colours=True), scene_dir, RunFolders.modern(Path("a")))
     assert not any("colours" in name for name in content(Path("a"))["state_dict"])
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing():
+    fit = ColourFit(2)
+    fit.change.grad = torch.full_like(fit.change, torch.nan)
+    fit.adapt()
+    assert not fit.change.any()
+    assert not fit.second.any()

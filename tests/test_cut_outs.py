@@ -15,7 +15,8 @@ from nerf_pl.scenes.pictures import cut_out
 def pixels(seed: int, least_alpha: int) -> np.ndarray:
     found = np.random.default_rng(seed).integers(1, 256, (16, 24, 4), np.uint8)
     found[:, :, 3] = 255
-    found[:3, :, 3] = least_alpha
+    for side in (found[:3], found[-1:], found[:, :1]):
+        side[..., 3] = least_alpha
     return found
 
 
@@ -52,6 +53,20 @@ def test_they_have_a_box(tmp_path, write, pictures):
     centres = cut.cameras.c2w[:, :, 3]
     assert cut.far >= float((centres.norm(dim=1)).max())  # what is in the middle is in front of far
     assert cut.background == (1, 1, 1)
+
+
+def test_corners_without_a_photo_are_no_background(tmp_path):
+    """As undoing a lens leaves them; or a sky that was cut out."""
+    for name, rows in (("corner", 4), ("sky", 16)):
+        picture = pixels(0, 255)
+        picture[: 4 if name == "sky" else rows, : 4 if name == "corner" else None, 3] = 0
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        assert not cut_out([tmp_path / f"{name}.png"])
+
+
+def test_who_asks_for_no_end_gets_none(tmp_path):
+    write_json(tmp_path / "cut", 0)
+    assert load_scene(tmp_path / "cut", Request(objects=False)).unbounded
 
 
 def test_one_whole_photo_is_enough_to_doubt_it(tmp_path):

@@ -186,8 +186,9 @@ def test_other_poses_than_in_training_are_refused(capture, capsys):
     assert "last.ckpt was trained on" in told
 
 
-def test_training_in_a_box_of_the_file(tmp_path, capsys):
+def test_training_in_a_box_of_the_file(tmp_path, monkeypatch):
     """The world's box holds the file's, whose corners are all that it takes; pixels that miss it do not count."""
+    monkeypatch.chdir(tmp_path)
     llff_files.write_scene(tmp_path / "around", moved(around(), *similarity(3)))
     scene = load_scene(tmp_path / "around")
     scale, _, shift = similarity(3)
@@ -213,3 +214,26 @@ def test_boxes_that_cannot_be_trained_in(tmp_path, capsys, monkeypatch):
     told = refused(capsys, "train", "facing", *short, "--aabb", 0, 0, 0, 1, 1, 1)
     assert "photos from one side" in told
     assert "lowest" in refused(capsys, "train", "around", *short, "--aabb", 0, 0, 0, 1, 1, 0)
+
+
+def test_a_resumed_training_keeps_its_box(capture, capsys):
+    told = refused(capsys, "train", "around", "--resume", "--max_steps", 4, "--num_gpus", 0, "--aabb", 0, 0, 0, 1, 1, 1)
+    assert "--aabb" in told
+    told = refused(capsys, "train", "around", "--resume", "--max_steps", 4, "--num_gpus", 0, "--fit_colours")
+    assert "--fit_colours True" in told
+
+
+def test_runs_of_the_first_version_on_photos_all_around_are_refused(capture, capsys):
+    """Their world had another unit of length."""
+    path = capture / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    del content["frame"]
+    torch.save(content, path)
+    for words in (("eval", capture), ("train", "around", "--resume", "--max_steps", 4)):
+        assert "version 0.1.0 placed its photos in another way" in refused(capsys, *words, "--num_gpus", 0)
+
+
+def test_crops_need_rays_that_end(tmp_path, monkeypatch, capsys, trained):
+    monkeypatch.chdir(tmp_path)
+    told = refused(capsys, "render", trained, "--num_gpus", 0, "--crop", -1, -1, -1, 1, 1, 1)
+    assert "--crop cannot be used with --method nerf" in told

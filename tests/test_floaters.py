@@ -77,5 +77,6 @@ def test_views_that_cannot_be_scored(tmp_path, capsys):
     assert found["psnr"] == first["psnr"]
     assert found["floaters"] == pytest.approx(0.125, abs=0.04)
     out, err = capsys.readouterr()
-    assert "left out of the means, as nothing in them can be scored: b, c" in err
+    assert "left out of the mean PSNR, as nothing in them counts: b" in err
+    assert "left out of the mean PSNR, as they equal their photographs: c" in err
     assert f"PSNR {first['psnr']:6.2f} dB" in out.splitlines()[-1]

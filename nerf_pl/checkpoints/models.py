@@ -14,7 +14,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
-from nerf_pl.scenes import Request, Scene, detect, frame_of, load_scene
+from nerf_pl.scenes import LOADERS, Request, Scene, detect, frame_of, load_scene
 from nerf_pl.scenes.crop import cropped
 
 MOST_NAMES = 5  # of weights in a message
@@ -38,10 +38,8 @@ class Run:
         if root is None:
             raise UserError("the run does not know its scene: give the scene's folder")
         scene = load_split(self.config, root, split, pictures)
-        if self.frame is None and self.root is not None and scene.unbounded and self.config.data.spheric:
-            told = "was trained by version 0.1.0, which placed photos all around something in another way"
-            raise UserError(f"{root}: the run {told}: train it again")
-        require_frame(self.frame, scene, "the run was trained on")
+        if self.root is not None:  # weights of others know no scene
+            require_frame(self.frame, scene, self.config, "the run was trained on")
         self.model.ndc = scene.ndc  # which a checkpoint of version 0.1.0 does not store
         return scene
 
@@ -69,8 +67,10 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
     method = method_of(config.method)
     offset = method.pixel_offset(layout)
     request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures, offset, method.tight)
+    if getattr(config.model, "unbounded", None):  # asked for, or trained before such pictures made a box
+        request = replace(request, objects=False)
     scene = load_scene(root, request, layout)
-    return scene if d.aabb is None else cropped(scene, d.aabb, pictures)
+    return scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")
 
 
 def load_model(path: Path, device: torch.device, config: Config | None = None) -> Run:
@@ -248,9 +248,13 @@ def frame_in(checkpoint: Mapping[str, Any], path: Path) -> Float[Tensor, "4 4"] 
     return frame
 
 
-def require_frame(frame: Float[Tensor, "4 4"] | None, scene: Scene, what: str) -> None:
+def require_frame(frame: Float[Tensor, "4 4"] | None, scene: Scene, config: Config, what: str) -> None:
     """Raises UserError if a scene lies in its world otherwise than `frame` says: pictures would be shifted, unnoticed.
-    what: whose frame it is, for the message."""
+    config: how the scene was loaded. what: whose frame it is, for the message. Version 0.1.0 did not store a frame."""
+    spheric = config.data.spheric and config.data.dataset_name in ("auto", "llff")
+    if frame is None and spheric and scene.root and LOADERS["llff"].recognises(scene.root):
+        told = "version 0.1.0 placed its photos in another way"
+        raise UserError(f"{scene.root}: {told}, and a run of that version cannot go on with them: train it again")
     if frame is not None and not torch.allclose(frame, frame_of(scene), atol=1e-4, rtol=1e-4):
         told = f"{scene.root}: its cameras are not those that {what}"
         raise UserError(f"{told}: give the folder as it was, with all of its pictures, or train again")

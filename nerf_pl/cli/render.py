@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from nerf_pl.cli.flags import Flags
 from nerf_pl.cli.trained import Trained, stamp_of
+from nerf_pl.errors import UserError
 from nerf_pl.films.options import FilmOptions
+from nerf_pl.methods import method_of
 from nerf_pl.options.ranges import check_options
 
 
@@ -21,6 +23,9 @@ class Render:
 
         check_options(self.film)
         run, root = self.trained.open()
+        if self.film.crop is not None and method_of(run.config.method).tight:
+            told = "its last sample on a ray stands for all that is beyond, so the box would be closed behind"
+            raise UserError(f"--crop cannot be used with --method {run.config.method}: {told}; leave it out")
         checkpoint = find_checkpoint(self.trained.folder, self.trained.checkpoint)
         stamp = f"{stamp_of(checkpoint)} {run.model.rays_per_pixel}"
         # only the cameras matter

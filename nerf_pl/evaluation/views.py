@@ -66,9 +66,10 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
         shares = floater_shares(model, scene, nearest, chunk)
         views = [replace(view, floaters=share) for view, share in zip(views, shares, strict=True)]
     means = {name: _mean([getattr(view, name) for view in views]) for name in SCORES}
-    told = {**{name: mean for name, mean in means.items() if mean is not None}, **facts}
-    if unscored := [view.name for view in views if not math.isfinite(view.psnr)]:
-        warn(f"left out of the means, as nothing in them can be scored: {list_some(unscored)}")
+    told = {**{name: mean for name, mean in means.items() if mean is not None or name in ("psnr", "ssim")}, **facts}
+    for told_of, why in ((math.isnan, "nothing in them counts"), (math.isinf, "they equal their photographs")):
+        if left_out := [view.name for view in views if told_of(view.psnr)]:
+            warn(f"left out of the mean PSNR, as {why}: {list_some(left_out)}")
     result = {**told, "views": [{key: _in_json(value) for key, value in asdict(view).items()} for view in views]}
     with media.atomic_write(out.metrics) as path:
         path.write_text(json.dumps(result, indent=2) + "\n")

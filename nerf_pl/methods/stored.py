@@ -27,7 +27,9 @@ def from_dict(values: object) -> Config:
         raise UserError(f"--method {name!r} in the stored settings is no possible value: correct it there")
     return Config(
         name,
-        _options(METHODS[name].options, _of_method(values, METHODS[name].options)),
+        _options(
+            METHODS[name].options, _with_earlier(METHODS[name].options, _of_method(values, METHODS[name].options))
+        ),
         _options(DataOptions, _section(values, "data")),
         _options(OptimOptions, _section(values, "optim")),
         _options(TrainOptions, _section(values, "train")),
@@ -63,6 +65,12 @@ def _of_method(values: Values, options: type) -> Values:
     own = {field.name for field in fields(options)}
     known = {field.name for method in METHODS.values() for field in fields(method.options)}
     return {key: value for key, value in stored.items() if key in own or key not in known}
+
+
+def _with_earlier(options: type, stored: Values) -> Values:
+    """The stored options of a method, with what options that came later were before them: so a run goes on as it
+    began."""
+    return {**getattr(options, "EARLIER", {}), **stored} if stored else stored
 
 
 Made = TypeVar("Made")

@@ -7,10 +7,11 @@ from pathlib import Path
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import blender, colmap, llff, transforms
 from nerf_pl.scenes.request import Request
-from nerf_pl.scenes.scene import Scene, frame_of, on_background
+from nerf_pl.scenes.scene import Scene, frame_of, on_background, with_pixels
 
 __all__ = [
     "LOADERS", "Loader", "Request", "Scene", "available_splits", "detect", "frame_of", "load_scene", "on_background",
+    "with_pixels",
 ]  # fmt: skip
 
 

@@ -82,7 +82,8 @@ def load_colmap(root: Path, request: Request) -> Scene:
         root=root,
         frame=frame,
     )
-    return as_object(scene) if photos.mode == "RGBA" and cut_out(photos.files) else scene
+    on_nothing = request.objects and photos.mode == "RGBA" and cut_out(photos.files)
+    return as_object(scene) if on_nothing else scene
 
 
 def import_pycolmap(wanted_by: object) -> Any:

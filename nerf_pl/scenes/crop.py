@@ -18,11 +18,11 @@ def crop_of(scene: Scene, box: Sequence[float]) -> Crop:
     return Crop(torch.tensor(box).view(2, 3), torch.linalg.inv(frame_of(scene)).float())
 
 
-def cropped(scene: Scene, box: Sequence[float], pictures: bool = True) -> Scene:
+def cropped(scene: Scene, box: Sequence[float], pictures: bool = True, is_needed: bool = True) -> Scene:
     """The scene as one with a box: the axis-aligned one of its world around the given box.
 
     Pixels whose rays miss the given box do not count; without pictures that is not looked for. Raises UserError for
-    photos from one side, or if no view sees the box.
+    photos from one side, or if the views are needed and none sees the box.
     """
     told = f"--aabb {' '.join(f'{value:g}' for value in box)}"
     if scene.ndc is not None:
@@ -39,7 +39,7 @@ def cropped(scene: Scene, box: Sequence[float], pictures: bool = True) -> Scene:
     if not pictures:
         return scene
     masks = _seen(scene, crop_of(scene, box))
-    if not masks.any():
+    if is_needed and not masks.any():
         raise UserError(
             f"{told}: no view of {scene.root} sees this box; give it in the coordinates of the scene's file"
         )

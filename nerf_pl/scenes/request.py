@@ -13,7 +13,8 @@ class Request:
     the pictures black, which is quick: for callers that need the cameras alone. pixel_offset: where in its pixel a ray
     passes; 0.5 is the middle, and 0 the top left corner, as in the classic implementation. tight: near and far are the
     bounds that poses_bounds.npy tells, for a method that samples all of the way between them. Otherwise they leave
-    room: a bound that is wrong must not cut the scene.
+    room: a bound that is wrong must not cut the scene. objects: pictures whose background was removed make a scene
+    with a box.
     """
 
     split: str = "train"
@@ -24,3 +25,4 @@ class Request:
     pictures: bool = True
     pixel_offset: float = 0.5
     tight: bool = False
+    objects: bool = True

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, View
+from nerf_pl.console import warn
 from nerf_pl.types import Background
 
 
@@ -71,6 +72,18 @@ class Scene:
         return View(camera, self.near, self.far, self.ndc, self.background)
 
 
+def with_pixels(scene: Scene) -> Scene | None:
+    """The views that have pixels that count. None if none has."""
+    if scene.masks is None:
+        return scene
+    kept = scene.masks.flatten(1).any(1)
+    if bool(kept.all()):
+        return scene
+    names = tuple(name for name, keep in zip(scene.names, kept.tolist(), strict=True) if keep)
+    parts = {"cameras": scene.cameras[kept], "images": scene.images[kept], "masks": scene.masks[kept], "names": names}
+    return replace(scene, **parts) if bool(kept.any()) else None
+
+
 def frame_of(scene: Scene) -> Float[Tensor, "4 4"]:
     """The similarity that takes points of the scene's own file to the world, in float64."""
     return torch.eye(4, dtype=torch.float64) if scene.frame is None else scene.frame.double()
@@ -96,4 +109,5 @@ def as_object(scene: Scene) -> Scene:
     outside = torch.maximum(low - centres, centres - high).clamp(min=0).norm(dim=-1)
     across = torch.maximum((centres - low).abs(), (centres - high).abs()).norm(dim=-1)
     near = max(scene.near, float(outside.min()))
+    warn(f"{scene.root}: the background of the pictures was removed, so they are taken to show an object on nothing")
     return replace(scene, unbounded=False, near=near, far=max(float(across.max()), 2 * near))

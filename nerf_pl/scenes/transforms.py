@@ -57,9 +57,9 @@ def load_transforms(root: Path, request: Request) -> Scene:
     sizes = target_sizes(root, natives, request.img_wh, request.downscale)
     poses = torch.from_numpy(unit_axes(np.stack([frame.c2w for frame in frames])))
     bounded, near, far, aabb = _bounds(path, values, poses)
-    poses, frame = (poses, None) if bounded else normalize_poses(poses)
-    near = near if frame is None else _told_near(path, values, float(frame[0, :3].norm()))
-    names, on_nothing = _names(root, [frame.file for frame in frames]), _shows_an_object(frames, mode, bounded)
+    poses, frame, near = (poses, None, near) if bounded else _normalized(path, values, poses)
+    on_nothing = _shows_an_object(frames, mode, bounded or not request.objects)
+    names = _names(root, [frame.file for frame in frames])
     chosen = _members(path, values, frames, request)
     frames, natives, sizes = [frames[i] for i in chosen], [natives[i] for i in chosen], [sizes[i] for i in chosen]
     lenses = [read_lens(frame.where, frame.values, native) for frame, native in zip(frames, natives, strict=True)]
@@ -97,9 +97,9 @@ def load_transforms(root: Path, request: Request) -> Scene:
     return as_object(scene) if on_nothing else scene
 
 
-def _shows_an_object(frames: Sequence[Frame], mode: str, bounded: bool) -> bool:
-    """Whether the pictures show an object whose background was removed."""
-    return not bounded and mode == "RGBA" and cut_out([frame.file for frame in frames])
+def _shows_an_object(frames: Sequence[Frame], mode: str, settled: bool) -> bool:
+    """Whether the pictures show an object whose background was removed, unless something else has settled that."""
+    return not settled and mode == "RGBA" and cut_out([frame.file for frame in frames])
 
 
 def _frames_with_pictures(path: Path, values: dict[str, object]) -> list[Frame]:
@@ -163,11 +163,16 @@ def _bounds(
     return True, max(NEAR, outside.min().item()), across.max().item(), aabb
 
 
-def _told_near(path: Path, values: dict[str, object], unit: float) -> float:
-    """Near of a scene without end. The file may say, in its own unit of length, in front of which distance from every
-    camera there is nothing, as `nerf prepare` does. unit: of the file, in the world."""
+def _normalized(
+    path: Path, values: dict[str, object], poses: Float[Tensor, "C 3 4"]
+) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "4 4"], float]:
+    """Poses, frame and near of a scene without end. The file may say, in its own unit of length, in front of which
+    distance from every camera there is nothing, as `nerf prepare` does."""
+    poses, frame = normalize_poses(poses)
     told = values.get("clear_distance")
-    return NEAR if told is None else max(positive(str(path), "clear_distance", told) * unit, LEAST_NEAR)
+    if told is None:
+        return poses, frame, NEAR
+    return poses, frame, max(positive(str(path), "clear_distance", told) * float(frame[0, :3].norm()), LEAST_NEAR)
 
 
 def _unit_cube(path: Path, values: dict[str, object]) -> Float[Tensor, "2 3"]:

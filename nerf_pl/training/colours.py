@@ -39,6 +39,7 @@ class ColourFit(nn.Module):
         grad = self.change.grad
         if grad is None:
             return
+        grad = torch.where(grad.isfinite().all(), grad, 0)  # as a model's optimizer, pass over what is not finite
         self.count += 1
         self.first.lerp_(grad, 1 - BETAS[0])
         self.second.lerp_(grad * grad, 1 - BETAS[1])

@@ -34,7 +34,7 @@ from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.methods import method_of
 from nerf_pl.ops import FAMILIES, choose
 from nerf_pl.options import Config, RunFolders, differing, to_dict
-from nerf_pl.scenes import Scene, available_splits
+from nerf_pl.scenes import Scene, available_splits, with_pixels
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
     import lightning as L
@@ -59,7 +59,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
         scene = load_split(config, root, "train")
         splits = available_splits(root, config.data.dataset_name, config.data.test_every)
-        val = load_split(config, root, "val") if "val" in splits else None
+        val = with_pixels(load_split(config, root, "val")) if "val" in splits else None
         for work in ready:
             work.result()
     from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
@@ -180,7 +180,7 @@ def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
     _compare(stored_config(content, last), system.config, last)
-    require_frame(frame_in(content, last), system.scene, f"{last} was trained on")
+    require_frame(frame_in(content, last), system.scene, system.config, f"{last} was trained on")
     best = content.get("best_psnr", checkpoints.best)
     try:
         if not (content["global_step"] >= 0 and math.isfinite(content["train_seconds"]) and best == float(best)):
@@ -200,6 +200,13 @@ def _compare(stored: Config, asked: Config, last: Path) -> None:
     if stored.method != asked.method:
         raise UserError(f"--method {asked.method}: {last} was trained with {stored.method}; leave the option out")
     compare(stored.model, asked.model, str(last), resumed=True)
+    fixed: dict[str, tuple[object, object]] = {
+        "aabb": (stored.data.aabb, asked.data.aabb),
+        "fit_colours": (stored.train.fit_colours, asked.train.fit_colours),
+    }
+    for name, (value, now) in fixed.items():
+        if value != now:
+            raise UserError(f"--{name} {now}: {last} was trained with {value}; give the same, or start anew")
     for name, (value, now) in differing(stored.optim, asked.optim, resumed=True).items():
         raise UserError(f"--{name} {now}: {last} was trained with {value}; leave the option out")
 

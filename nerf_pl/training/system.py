@@ -276,6 +276,8 @@ class NeRFSystem(L.LightningModule):
         view, chunk = views[slot % len(views)], self.config.train.chunk
         target, mask = scene.image(view).to(self.device), scene.mask(view)
         mask = None if mask is None else mask.to(self.device)
+        if mask is not None and not bool(lattice(mask, every).any()):
+            every = 1  # the few pixels that count lie between those of the lattice
         if every == 1:
             image = render_view(self.model, scene.view(view), chunk)
         else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from nerf_pl.options import EPOCHS, MOST_RAYS, Config, OptimOptions, Options, TrainOptions
 from nerf_pl.options.ranges import (
@@ -23,7 +23,9 @@ MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
 
 @dataclass(frozen=True)
 class NGPOptions:
-    """If an option is None, its value follows from the device and the kind of scene."""
+    """If an option is None, its value follows from the device and the kind of scene. EARLIER: see `methods.stored`."""
+
+    EARLIER: ClassVar[dict[str, float]] = {"close_range": 0.0}
 
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS] = None
     """Levels of the hash grid."""
