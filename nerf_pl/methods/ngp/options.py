@@ -135,7 +135,10 @@ PHOTOS: dict[str, dict[str, float]] = {
     },
 }  # fmt: skip
 """Values that differ for photos: scenes without a box around them."""
-AROUND: dict[str, float] = {"distortion": 1e-3, "close_range": 1.0}
+AROUND: dict[str, dict[str, float]] = {
+    "cuda": {"distortion": 1e-3, "close_range": 1.0},
+    "cpu": {"distortion": 1e-3, "close_range": 1.0, "smoothness": 3e-3},
+}
 """Values that differ further for photos of a space without end. More distortion loss builds walls in front of plain
 surfaces before their place is known (docs/log.md)."""
 ONE_SIDE: dict[str, dict[str, float]] = {"cuda": {"smoothness": 3e-3}, "cpu": {"smoothness": 3e-3, "horizon": 1024}}
@@ -164,7 +167,7 @@ def complete(config: Config, device_type: str, unbounded: bool = False, ndc: boo
     sizes: dict[str, float | bool] = {f.name: getattr(CPU if device == "cpu" else GPU, f.name) for f in fields(asked)}
     sizes |= {"unbounded": unbounded, "extended": photos}
     sizes |= PHOTOS[device] if photos else {}
-    sizes |= AROUND if unbounded else {}
+    sizes |= AROUND[device] if unbounded else {}
     sizes |= ONE_SIDE[device] if ndc else {}
     sizes |= LONG if device == "cuda" and (train.seconds or 0) >= LONG_SECONDS and not photos else {}
     sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}
