@@ -9,7 +9,7 @@ import torch
 
 from nerf_pl.cameras import Cameras
 from nerf_pl.evaluation import Output, evaluate
-from nerf_pl.evaluation.floaters import floater_shares, nearest_depth
+from nerf_pl.evaluation.floaters import floater_shares, usual_depth
 from nerf_pl.films.paths import turntable
 from nerf_pl.rendering import Image
 from nerf_pl.scenes import Scene
@@ -51,11 +51,11 @@ def test_views_without_others_tell_nothing():
     assert all(map(math.isnan, floater_shares(Fog(), scene_of(2), [math.nan, math.nan], 1000)))
 
 
-def test_how_close_a_scene_comes():
+def test_the_usual_depth():
     depth = torch.linspace(1, 2, 100).view(10, 10)
     image = Image(torch.zeros(10, 10, 3), depth, torch.ones(10, 10))
-    assert nearest_depth(image) == pytest.approx(1.05, abs=0.01)
-    assert math.isnan(nearest_depth(replace(image, opacity=torch.zeros(10, 10))))
+    assert usual_depth(image) == pytest.approx(1.5, abs=0.01)
+    assert math.isnan(usual_depth(replace(image, opacity=torch.zeros(10, 10))))
 
 
 def test_views_that_cannot_be_scored(tmp_path, capsys):

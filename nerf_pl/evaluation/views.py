@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from nerf_pl import media, metrics
 from nerf_pl.console import console, progress, warn
 from nerf_pl.errors import UserError
-from nerf_pl.evaluation.floaters import floater_shares, nearest_depth
+from nerf_pl.evaluation.floaters import floater_shares, usual_depth
 from nerf_pl.evaluation.page import ViewScore, write_page
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import Image, render_view
@@ -49,7 +49,7 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
     if min(scene.cameras.width, scene.cameras.height) < WINDOW:
         size = f"{scene.cameras.width}x{scene.cameras.height}"
         raise UserError(f"{scene.root}: views of {size} pixels are too small for SSIM, whose window has 11x11")
-    views, frames, nearest = [], [], []
+    views, frames, usual = [], [], []
     for i in progress(range(len(scene)), len(scene), f"rendering {out.title}"):
         image = render_view(model, scene.view(i), chunk).cpu()
         rgb = media.to_uint8(image.rgb)
@@ -59,11 +59,11 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
         scores = float(metrics.psnr(stored, target, mask)), float(metrics.ssim(stored, target, mask))
         fitted = float(metrics.psnr(metrics.fitted(stored, target, mask), target, mask))
         views.append(ViewScore(name, *scores, fitted))
-        nearest.append(nearest_depth(image))
+        usual.append(usual_depth(image))
         frames.append(out.folder / f"{i:03d}.png")
         console.print(f"{name:>12}  {_scores(*scores)}", markup=False)
     if out.floaters and scene.unbounded:
-        shares = floater_shares(model, scene, nearest, chunk)
+        shares = floater_shares(model, scene, usual, chunk)
         views = [replace(view, floaters=share) for view, share in zip(views, shares, strict=True)]
     means = {name: _mean([getattr(view, name) for view in views]) for name in SCORES}
     told = {**{name: mean for name, mean in means.items() if mean is not None or name in ("psnr", "ssim")}, **facts}
