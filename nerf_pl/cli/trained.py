@@ -43,12 +43,8 @@ class Trained:
         run = open_run(self.folder, device_of(self.num_gpus), self.checkpoint)
         root = self.scene or run.root
         if root is None or (self.scene is None and not root.is_dir()):
-            told = (
-                f"the scene of run {self.folder}, {root}, is gone"
-                if root
-                else f"run {self.folder} does not know its scene"
-            )
-            raise UserError(f"{told}: add --scene FOLDER")
+            told = "does not know its scene" if root is None else f"was trained on {root}, which is gone"
+            raise UserError(f"run {self.folder} {told}: add --scene FOLDER")
         if self.rays_per_pixel is not None:
             run.model.rays_per_pixel = self.rays_per_pixel
         train = run.config.train if self.chunk is None else replace(run.config.train, chunk=self.chunk)

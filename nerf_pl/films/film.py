@@ -88,9 +88,7 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
         radius = radius if o.radius is None else o.radius
         elevation = elevation if o.elevation is None else o.elevation
         if radius < SPOT:
-            raise UserError(
-                "--path 360: the cameras stand where the turn would be about; give --radius, or interpolate"
-            )
+            raise UserError("--path 360: the cameras stand in the middle of the turn; give --radius, or interpolate")
         return kind, paths.turntable(frames, views, radius, elevation, scene.target, up), fps
     if kind == "spiral":
         return kind, _spiral(frames, views, scene), fps

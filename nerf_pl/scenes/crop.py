@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nerf_pl.cameras import Crop, corners_of
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.normalize import LEAST_NEAR
+from nerf_pl.scenes.normalize import LEAST_NEAR, reach
 from nerf_pl.scenes.scene import Scene, frame_of
 
 
@@ -29,12 +29,9 @@ def cropped(scene: Scene, box: Sequence[float], pictures: bool = True, is_needed
         raise UserError(f"{told}: {scene.root} has photos from one side, whose space has no box; leave the option out")
     frame = frame_of(scene).float()
     corners = corners_of(torch.tensor(box).view(2, 3)) @ frame[:3, :3].T + frame[:3, 3]
-    centres = scene.cameras.c2w[:, :, 3]
-    away = torch.cdist(centres, corners)
     aabb = torch.stack([corners.amin(0), corners.amax(0)])
-    outside = torch.maximum(aabb[0] - centres, centres - aabb[1]).clamp(min=0).norm(dim=1)
-    # where cameras stand close to the box, or in it, the scene's own near still holds
-    near, far = max(float(outside.min()), min(scene.near, LEAST_NEAR)), float(away.max())
+    nearest, far = reach(scene.cameras.c2w[:, :, 3], aabb)
+    near = max(nearest, min(scene.near, LEAST_NEAR))  # cameras may stand close to the box, or in it
     scene = replace(scene, near=near, far=far, aabb=aabb, unbounded=False, target=tuple(corners.mean(0).tolist()))
     if not pictures:
         return scene

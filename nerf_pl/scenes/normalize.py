@@ -34,6 +34,13 @@ def normalize_poses(c2w: Float[Tensor, "C 3 4"]) -> tuple[Float[Tensor, "C 3 4"]
     return torch.cat([rotation @ poses[:, :, :3], placed[:, :, None]], -1).to(c2w.dtype), transform.to(c2w.dtype)
 
 
+def reach(centres: Float[Tensor, "C 3"], aabb: Float[Tensor, "2 3"]) -> tuple[float, float]:
+    """The least distance from a camera to a box, 0 if one is inside, and the greatest to one of its corners."""
+    outside = torch.maximum(aabb[0] - centres, centres - aabb[1]).clamp(min=0).norm(dim=-1)
+    across = torch.maximum((centres - aabb[0]).abs(), (centres - aabb[1]).abs()).norm(dim=-1)
+    return outside.min().item(), across.max().item()
+
+
 def camera_focus(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3"]:
     """The point nearest to all optical axes, by least squares; for parallel ones, a point ahead of the cameras."""
     centres, axes = c2w[:, :, 3].double(), -torch.nn.functional.normalize(c2w[:, :, 2].double(), dim=-1)

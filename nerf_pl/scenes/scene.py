@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nerf_pl.cameras import Cameras, View
 from nerf_pl.console import warn
+from nerf_pl.scenes.normalize import reach
 from nerf_pl.types import Background
 
 
@@ -105,9 +106,7 @@ def on_background(pixels: UInt8[Tensor, "*shape ch"], background: Background) ->
 
 def as_object(scene: Scene) -> Scene:
     """A scene without end as one of an object on nothing, between the cameras: its middle becomes its box."""
-    centres, (low, high) = scene.cameras.c2w[:, :, 3], scene.aabb
-    outside = torch.maximum(low - centres, centres - high).clamp(min=0).norm(dim=-1)
-    across = torch.maximum((centres - low).abs(), (centres - high).abs()).norm(dim=-1)
-    near = max(scene.near, float(outside.min()))
+    nearest, farthest = reach(scene.cameras.c2w[:, :, 3], scene.aabb)
+    near = max(scene.near, nearest)
     warn(f"{scene.root}: the background of the pictures was removed, so they are taken to show an object on nothing")
-    return replace(scene, unbounded=False, near=near, far=max(float(across.max()), 2 * near))
+    return replace(scene, unbounded=False, near=near, far=max(farthest, 2 * near))

@@ -14,7 +14,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.frames import Frame, missing, read_frames, within
 from nerf_pl.scenes.lenses import Lens, fits, read_lens, told_size
 from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses, reach
 from nerf_pl.scenes.pictures import Size, canvas_sizes, cut_out, read_headers, read_json, read_pictures, target_sizes
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
@@ -157,10 +157,8 @@ def _bounds(
     if size != 1:
         return False, NEAR, FAR, torch.tensor([[-1.0] * 3, [1.0] * 3])
     aabb = _unit_cube(path, values)
-    centres = c2w[:, :, 3].float()
-    outside = torch.maximum(aabb[0] - centres, centres - aabb[1]).clamp(min=0).norm(dim=-1)
-    across = torch.maximum((centres - aabb[0]).abs(), (centres - aabb[1]).abs()).norm(dim=-1)
-    return True, max(NEAR, outside.min().item()), across.max().item(), aabb
+    nearest, farthest = reach(c2w[:, :, 3].float(), aabb)
+    return True, max(NEAR, nearest), farthest, aabb
 
 
 def _normalized(
