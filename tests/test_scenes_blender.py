@@ -134,12 +134,8 @@ def test_missing_folder_and_file(tmp_path):
     ("text", "part"),
     [
         ('{"camera_angle_x": 0.8, "frames": [', "line 1"),
-        ("[]", "camera_angle_x is missing"),
-        ('{"frames": []}', "camera_angle_x is missing"),
-        ('{"camera_angle_x": "wide", "frames": []}', "'wide'"),
-        ('{"camera_angle_x": 40.0, "frames": []}', "is 40;"),
-        ('{"camera_angle_x": NaN, "frames": []}', "nan"),
-        ('{"camera_angle_x": true, "frames": []}', "True"),
+        ("[]", "frames is missing"),
+        ('{"frames": []}', "frames is empty"),
         ('{"camera_angle_x": 0.8}', "frames is missing"),
         ('{"camera_angle_x": 0.8, "frames": []}', "frames is empty"),
         ('{"camera_angle_x": 0.8, "frames": [7]}', "frame 0 has no file_path"),
@@ -211,7 +207,7 @@ def test_a_corrupt_picture_is_named(tmp_path):
 def test_pictures_of_different_sizes(tmp_path):
     write_scene(tmp_path)
     Image.fromarray(picture(10, 8)).save(tmp_path / "train" / "r_1.png")
-    complaint(tmp_path, "r_1.png has 10x8 pixels", "12x8", "one size")
+    complaint(tmp_path, "r_1.png has 10x8 pixels", "12x8", "one shape")
 
 
 @pytest.mark.parametrize(

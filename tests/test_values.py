@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.values import number, optional_number, pose_matrix, positive, unit_axes, vector
+from nerf_pl.scenes.values import number, optional_number, pose_matrix, positive, rigid, vector
 
 POSE = [[1.0, 0.0, 0.0, 0.5], [0.0, 0.0, -1.0, -4.0], [0.0, 1.0, 0.0, 0.25], [0.0, 0.0, 0.0, 1.0]]
 
@@ -33,17 +33,36 @@ def test_vectors():
 
 def test_poses():
     expected = np.array(POSE)[:3]
-    scaled = (np.array(POSE)[:3] * [2, 3, 4, 1]).tolist()
+    scaled = (np.array(POSE)[:3] * [3, 3, 3, 1]).tolist()
     for given in (POSE, POSE[:3], [x for row in POSE for x in row], scaled):
         np.testing.assert_allclose(pose_matrix("a.json", "c2w", given), expected, rtol=1e-15)
     rounded = np.array(POSE)[:3] * [1 + 1e-6, 1, 1, 1]
     assert (pose_matrix("a.json", "c2w", rounded.tolist()) == rounded).all()  # to the last bit, as it was told
-    np.testing.assert_allclose(np.linalg.norm(unit_axes(rounded)[:, :3], axis=0), 1, rtol=1e-15)
     for wrong, told in (
         (POSE[:2], r"a\.json has no 4x4 c2w"),
         ([[10**400] * 4] * 3, "4x4"),
         ([[np.inf] * 4] * 3, "not finite"),
-        ([[1.0, 0.1, 0, 0], *POSE[1:]], "no rotation"),
+        ([[np.nan] * 4] * 3, "not finite"),
+        ([[1, 0, 0, 1e200], *POSE[1:]], "not finite"),
+        ([[1.0, 0.1, 0, 0], *POSE[1:]], "no rotation, its axes are not at right angles"),
+        (np.array(POSE)[:3] * [2, 3, 4, 1], "no rotation, its axes have the lengths 2, 3, 4"),
+        (np.array(POSE)[:3] * [-1, 1, 1, 1], "no rotation, its axes are mirrored"),
+        (np.array(POSE)[:3] * [-2, -2, -2, 1], "mirrored"),
+        (np.array(POSE)[:3] * [0, 1, 1, 1], "no rotation"),
+        (np.array(POSE).T, "last row is 0.5 -4 0.25 1"),
     ):
         with pytest.raises(UserError, match=told):
-            pose_matrix("a.json", "c2w", wrong)
+            pose_matrix("a.json", "c2w", np.asarray(wrong).tolist())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_poses_that_are_a_little_off_become_rotations(seed):
+    random = np.random.default_rng(seed)
+    turn = np.linalg.qr(random.normal(size=(3, 3)))[0]
+    pose = np.concatenate([turn * np.linalg.det(turn), [[1.0], [2.0], [3.0]]], 1)
+    off = pose + 1e-3 * random.uniform(-1, 1, (3, 4)) * [1, 1, 1, 0]
+    c2w, wrong = rigid(2 * off * [1, 1, 1, 0.5])
+    assert wrong == ""
+    np.testing.assert_allclose(c2w[:, :3].T @ c2w[:, :3], np.eye(3), atol=1e-14)
+    np.testing.assert_allclose(c2w, pose, atol=3e-3)
+    assert (c2w[:, 3] == pose[:, 3]).all()

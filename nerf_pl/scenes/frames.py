@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.lenses import over
 from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, list_some
-from nerf_pl.scenes.values import pose_matrix
+from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
 
 # of a picture whose suffix is left out: the usual one first
 GUESSES = (".png", *sorted(PICTURE_SUFFIXES - {".png"}))
@@ -17,13 +19,15 @@ GUESSES = (".png", *sorted(PICTURE_SUFFIXES - {".png"}))
 
 @dataclass(frozen=True)
 class Frame:
-    """An entry of frames. where: how messages name it. values: its keys over those that all frames share."""
+    """An entry of frames. where: how messages name it. values: its keys over those that all frames share, see
+    `lenses.over`. own: the names of its keys."""
 
     where: str
     file: Path
     mask: Path | None
     c2w: Float[np.ndarray, "3 4"]
     values: dict[str, object]
+    own: frozenset[str] = frozenset()
 
 
 def read_frames(path: Path, values: dict[str, object]) -> list[Frame]:
@@ -36,7 +40,12 @@ def read_frames(path: Path, values: dict[str, object]) -> list[Frame]:
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: frames {'is empty' if entries == [] else 'is missing'}; list at least one picture")
     shared = {key: value for key, value in values.items() if key != "frames"}
-    return [_read_frame(path, i, entry, shared) for i, entry in enumerate(entries)]
+    frames = [_read_frame(path, i, entry, shared) for i, entry in enumerate(entries)]
+    scales = [axes_scale(entry["transform_matrix"]) for entry in entries]
+    if scaled := [i for i, scale in enumerate(scales) if abs(scale - 1) > ROTATED]:
+        told = f"the axes of {len(scaled)} of {len(frames)} poses are not of length 1 but {scales[scaled[0]]:.4g}"
+        warn(f"{path}: {told}, of frame {scaled[0]} for example; only their directions are taken")
+    return frames
 
 
 def missing(path: Path, frames: Sequence[Frame]) -> tuple[list[Frame], str]:
@@ -60,7 +69,8 @@ def _read_frame(path: Path, index: int, entry: object, shared: dict[str, object]
     if mask is not None and not isinstance(mask, str):
         raise UserError(f"{where} has mask_path {mask!r}; name a picture, or remove it")
     c2w = pose_matrix(where, "transform_matrix", keys.get("transform_matrix"))
-    return Frame(where, _find(path.parent, name), path.parent / mask if mask else None, c2w, {**shared, **keys})
+    file, hidden = _find(path.parent, name), path.parent / mask if mask else None
+    return Frame(where, file, hidden, c2w, over(shared, keys), frozenset(keys))
 
 
 def _find(folder: Path, name: str) -> Path:

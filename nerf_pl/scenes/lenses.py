@@ -1,6 +1,8 @@
-"""Intrinsics and lens distortion as transforms.json tells them."""
+"""Intrinsics and lens distortion as JSON files of scenes tell them: those of Blender, Instant-NGP and nerfstudio."""
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,22 +10,39 @@ from jaxtyping import Float
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.undistort import Project, Size, opencv, opencv_fisheye
-from nerf_pl.scenes.values import optional_number
+from nerf_pl.scenes.values import number, optional_number
 
-PLAIN = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
-FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
-OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")  # keys by which Instant-NGP marks them
+PLAIN = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE")
+FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "FISHEYE", "SIMPLE_FISHEYE")
+FISHEYE_FLAGS = ("is_fisheye", "fisheye")
+# spellings of a focal length along an axis, from the one that counts most; angles are fields of view
+FOCALS = {
+    axis: {f"fl_{axis}": "pixels", f"f{axis}": "pixels", f"{axis}_fov": "degrees", f"camera_angle_{axis}": "radians"}
+    for axis in "xy"
+}
+# spellings whose unit or direction is unknown
+VAGUE = re.compile(r"(camera_)?(intrinsics?|matrix|intrinsic_matrix)|K|focal\w*|f|[xy]?fov\w*|field_of_view\w*", re.I)
+# what would change the rays, and is not understood
+FOREIGN = re.compile(
+    r"ftheta_\w+|latlong|equirectangular|ortho\w*|rolling_shutter\w*|skew|shear|k[07-9]|k\d\d+|p[03-9]|[bs]\d|"
+    r"(lens_)?shift_[xy]|dist\w*_(params|coeff\w*)|distortion|transform_matrix_(start|end)"
+)
+MODELS = ("camera_model", "camera_type", "lens_model", "distortion_model", "projection", "projection_type")
+NARROW, WIDE = 1000.0, 0.03  # focal lengths in picture widths, beyond which they are mistakes
+CLOSE = 5e-3  # two focal lengths that differ by less are rounded
 
 
 @dataclass(frozen=True)
 class Lens:
-    """focal, middle: (x, y) in pixels of the picture. radial: k1 to k4. tangential: p1, p2; a fisheye has none."""
+    """focal, middle: (x, y) in pixels of the picture. radial: k1 to k4; rational: k4 to k6 of a rational lens, whose
+    radial[3] is 0. tangential: p1, p2."""
 
     focal: tuple[float, float]
     middle: tuple[float, float]
     radial: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     tangential: tuple[float, float] = (0.0, 0.0)
     fisheye: bool = False
+    rational: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:
@@ -33,10 +52,21 @@ class Lens:
     @property
     def straight(self) -> bool:
         """Whether this is a pinhole camera as it is."""
-        return not self.fisheye and not any(self.radial + self.tangential)
+        return not self.fisheye and not any(self.radial + self.tangential + self.rational)
 
     def project(self) -> Project:
-        return opencv_fisheye(self.K, self.radial) if self.fisheye else opencv(self.K, self.radial, self.tangential)
+        if self.fisheye:
+            return opencv_fisheye(self.K, self.radial, self.tangential)
+        return opencv(self.K, self.radial, self.tangential, self.rational)
+
+
+def over(shared: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
+    """The values of a frame over those that all frames share. If a frame tells a focal length along an axis, in any
+    spelling, none that is shared counts along that axis; the same goes for the model of the camera."""
+    groups = [lambda key, axis=axis: key in FOCALS[axis] or bool(VAGUE.fullmatch(key)) for axis in "xy"]
+    groups += [lambda key: key in (*MODELS, *FISHEYE_FLAGS)]
+    told = [group for group in groups if any(group(key) and own[key] is not None for key in own)]
+    return {**{key: value for key, value in shared.items() if not any(group(key) for group in told)}, **own}
 
 
 def told_size(where: str, values: dict[str, object]) -> tuple[float, float] | None:
@@ -60,56 +90,144 @@ def fits(told: tuple[float, float] | None, found: Size) -> bool:
 
 
 def read_lens(where: str, values: dict[str, object], size: Size) -> Lens:
-    """The lens in pixels of a picture of this size. values: the keys of a frame over those shared by all.
+    """The lens in pixels of a picture of this size. values: see `over`.
 
-    The focal length is fl_x, fl_y in pixels or camera_angle_x, camera_angle_y in radians; one direction stands for
-    both. cx, cy are in the middle if they are not told. Raises UserError that begins with `where`.
+    The focal length is fl_x, fl_y (or fx, fy) in pixels, x_fov, y_fov in degrees or camera_angle_x, camera_angle_y in
+    radians; the first of these counts, and one direction stands for both. cx, cy are in the middle if they are not
+    told. k4 to k6 are those of OpenCV's rational lens if k5 or k6 is not 0, or if the camera is a FULL_OPENCV;
+    otherwise k4 goes on where k3 ends. Raises UserError that begins with `where`, for what cannot be, and for keys that
+    would change the rays but are not understood.
     """
     fisheye = _is_fisheye(where, values)
-    told = told_size(where, values) or (float(size[0]), float(size[1]))
-    focal_x, focal_y = _focal(where, values, "x", told[0]), _focal(where, values, "y", told[1])
+    _refuse_foreign(where, values)
+    told = told_size(where, values)
+    width, height = told or (float(size[0]), float(size[1]))
+    focal_x, focal_y = _focal(where, values, "x", width), _focal(where, values, "y", height)
     if focal_x is None and focal_y is None:
-        raise UserError(f"{where}: no focal length; give fl_x in pixels or camera_angle_x in radians")
-    cx, cy = (optional_number(where, name, values) for name in ("cx", "cy"))
-    bends = (optional_number(where, name, values) for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
-    k1, k2, k3, k4, p1, p2 = (bend or 0.0 for bend in bends)
-    x, y = size[0] / told[0], size[1] / told[1]
+        vague = [key for key, value in values.items() if VAGUE.fullmatch(key) and value is not None]
+        found = f" (the unit or the direction of {', '.join(vague)} is unknown)" if vague else ""
+        raise UserError(f"{where}: no focal length{found}; give fl_x in pixels or camera_angle_x in radians")
+    middle = _middle(where, values, (width, height), is_told=told is not None)
+    bends = (optional_number(where, name, values) for name in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2"))
+    k1, k2, k3, k4, k5, k6, p1, p2 = (bend or 0.0 for bend in bends)
+    rational = bool(k5 or k6) or str(values.get("camera_model")).upper() == "FULL_OPENCV"
+    if fisheye and (k5 or k6):
+        raise UserError(f"{where}: k{5 if k5 else 6} is {k5 or k6:g}, but fisheye lenses have k1 to k4; remove it")
+    x, y = size[0] / width, size[1] / height
     return Lens(
         (x * (focal_x or focal_y or 0), y * (focal_y or focal_x or 0)),
-        (x * (told[0] / 2 if cx is None else cx), y * (told[1] / 2 if cy is None else cy)),
-        (k1, k2, k3, k4),
-        (p1, p2) if not fisheye else (0.0, 0.0),
+        (x * middle[0], y * middle[1]),
+        (k1, k2, k3, 0.0 if rational else k4),
+        (p1, p2),
         fisheye,
+        (k4, k5, k6) if rational else (0.0, 0.0, 0.0),
     )
 
 
-def field_of_view(where: str, name: str, values: dict[str, object]) -> float | None:
-    """An angle in radians, 0 to pi; None if it is not there."""
-    angle = optional_number(where, name, values)
-    if angle is not None and not 0 < angle < math.pi:
-        raise UserError(f"{where}: {name} is {angle:g}; give the field of view in radians, 0 to pi")
-    return angle
+def contradiction(where: str, values: dict[str, object], size: Size) -> str:
+    """What to say if two spellings of a focal length differ by more than rounding; an empty text if none do."""
+    told = told_size(where, values) or size
+    for axis, length in zip("xy", told, strict=True):
+        found = _focals(where, values, axis, length)
+        for name, focal in list(found.items())[1:]:
+            first = next(iter(found))
+            if abs(focal / found[first] - 1) > CLOSE:
+                made = "" if FOCALS[axis][name] == "pixels" else f" ({number(where, name, values[name]):g})"
+                return f"{first} ({found[first]:.6g}) is taken, though {name}{made} tells {focal:.6g} pixels"
+    return ""
+
+
+def half_view(where: str, values: dict[str, object]) -> float | None:
+    """The tangent of half the horizontal field of view, as far as it is told without the pictures."""
+    size = told_size(where, values)
+    width = size[0] if size else 2 * (optional_number(where, "cx", values) or 0)
+    if found := _focals(where, values, "x", width or 1.0):
+        name, focal = next(iter(found.items()))
+        return 0.5 * width / focal if width else 0.5 / focal if FOCALS["x"][name] != "pixels" else None
+    return None
 
 
 def _is_fisheye(where: str, values: dict[str, object]) -> bool:
-    model = values.get("camera_model") or "OPENCV"
     known = ", ".join(PLAIN + FISHEYE)
-    if not isinstance(model, str) or model.upper() not in PLAIN + FISHEYE:
-        raise UserError(f"{where}: camera_model {model!r} is not supported; undistort the pictures to one of {known}")
-    for name in OTHER_LENSES:
-        if values.get(name):
-            raise UserError(f"{where}: {name} lenses are not supported; undistort the pictures to one of {known}")
-    return model.upper() in FISHEYE or bool(values.get("is_fisheye"))
+    fisheye = None
+    for name in MODELS:
+        model = values.get(name)
+        if model is None or model == "":
+            continue
+        if not isinstance(model, str) or model.upper() not in PLAIN + FISHEYE:
+            raise UserError(f"{where}: {name} {model!r:.60} is not supported; undistort the pictures to one of {known}")
+        if fisheye is not None and fisheye != (model.upper() in FISHEYE):
+            raise UserError(
+                f"{where}: {name} {model!r} contradicts the other model of this camera; correct one of them"
+            )
+        fisheye = model.upper() in FISHEYE
+    for name in FISHEYE_FLAGS:
+        flag = values.get(name)
+        if flag is None:
+            continue
+        if flag not in (0, 1):
+            raise UserError(f"{where}: {name} is {flag!r:.60}; give true or false")
+        if fisheye is not None and fisheye != bool(flag):
+            told = f"{name} {'true' if flag else 'false'} contradicts the model of this camera"
+            raise UserError(f"{where}: {told}; correct one of them")
+        fisheye = bool(flag)
+    return bool(fisheye)
+
+
+def _refuse_foreign(where: str, values: dict[str, object]) -> None:
+    for name, value in values.items():
+        if FOREIGN.fullmatch(name) and not _is_nothing(value):
+            told = f"{name} is {value!r:.60}, which would change the rays and is not supported"
+            raise UserError(f"{where}: {told}; undistort the pictures, or remove it if it means nothing")
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether a value says that something is not there: null, false, zeros."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_nothing, value))
+    return not value
 
 
 def _focal(where: str, values: dict[str, object], axis: str, length: float) -> float | None:
     """In pixels, along x or y, where the picture is `length` pixels long."""
-    focal = optional_number(where, f"fl_{axis}", values)
-    if focal is not None:
-        if focal <= 0:
-            raise UserError(f"{where}: fl_{axis} is {focal:g}; give the focal length in pixels, above 0")
+    for name, focal in _focals(where, values, axis, length).items():
+        if not WIDE * length <= focal <= NARROW * length:
+            told = f"{name} is {values[name]:g}, a focal length of {focal:.3g} pixels for a picture of {length:g}"
+            raise UserError(f"{where}: {told}; correct it, or the size that it belongs to (w, h)")
         return focal
-    angle = field_of_view(where, f"camera_angle_{axis}", values)
-    if angle is None:
-        return None
-    return 0.5 * length / math.tan(0.5 * angle)
+    return None
+
+
+def _focals(where: str, values: dict[str, object], axis: str, length: float) -> dict[str, float]:
+    """Each spelling of the focal length that is there, in pixels."""
+    found = {}
+    for name, unit in FOCALS[axis].items():
+        value = optional_number(where, name, values)
+        if value is None:
+            continue
+        if unit == "pixels":
+            if value <= 0:
+                raise UserError(f"{where}: {name} is {value:g}; give the focal length in pixels, above 0")
+            found[name] = value
+            continue
+        half_turn = math.pi if unit == "radians" else 180.0
+        if not 0 < value < half_turn:
+            limit = "pi" if unit == "radians" else "180"
+            raise UserError(f"{where}: {name} is {value:g}; give the field of view in {unit}, 0 to {limit}")
+        found[name] = 0.5 * length / math.tan(0.5 * value * (math.pi / half_turn))
+    return found
+
+
+def _middle(where: str, values: dict[str, object], size: tuple[float, float], *, is_told: bool) -> tuple[float, float]:
+    """cx, cy in pixels of a picture of this size; is_told: the file tells the size."""
+    middle = []
+    for name, length in zip(("cx", "cy"), size, strict=True):
+        at = optional_number(where, name, values)
+        at = length / 2 if at is None else at
+        # if a file does not tell the size, a middle near the border is that of pictures of another size
+        low, high = (-length, 2 * length) if is_told else (0.05 * length, 0.95 * length)
+        if not low <= at <= high or (0 < at <= 1 and length > 8):
+            remedy = "correct it" if is_told else "give w and h, the size of the pictures that it belongs to"
+            raise UserError(f"{where}: {name} is {at:g}, for pictures of {length:g} pixels; {remedy}")
+        middle.append(at)
+    return middle[0], middle[1]

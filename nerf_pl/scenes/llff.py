@@ -18,6 +18,7 @@ from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, one_size, read_heade
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene
 from nerf_pl.scenes.splits import SPLITS, held_out
+from nerf_pl.scenes.values import FARTHEST, ROTATED, rigid
 from nerf_pl.types import Rays
 
 POSES = "poses_bounds.npy"
@@ -127,19 +128,24 @@ def _read_poses(
     rows = torch.from_numpy(rows.astype(np.float64))
     pose, bounds = rows[:, :15].view(-1, 3, 5), rows[:, 15:]
     c2w = torch.stack([pose[:, :, 1], -pose[:, :, 0], pose[:, :, 2], pose[:, :, 3]], -1)  # from down, right, back
-    turned = c2w[:, :, :3].mT @ c2w[:, :, :3] - torch.eye(3, dtype=torch.float64)
+    rotations = [rigid(matrix) for matrix in c2w.numpy()]
     broken = {
-        "is not finite": ~rows.isfinite().all(1),
-        "has a pose that is no rotation": (turned.abs().amax((1, 2)) > 1e-2) | (torch.linalg.det(c2w[:, :, :3]) < 0),
+        "is not finite": ~(rows.abs() < FARTHEST).all(1),
+        "has a pose that is no rotation": torch.tensor([bool(wrong) for _, wrong in rotations]),
         "has a height, width or focal length that is not positive": (pose[:, :, 4] <= 0).any(1),
         "has bounds that are not 0 < near < far": (bounds[:, 0] <= 0) | (bounds[:, 1] <= bounds[:, 0]),
     }
     for told, rows_so in broken.items():
         if rows_so.any():
             row = int(rows_so.nonzero()[0])
+            told += f": {rotations[row][1]}" if told.endswith("rotation") else ""
             if told.startswith("has bounds"):
                 told += f" but {bounds[row, 0]:g} and {bounds[row, 1]:g}"
             raise UserError(f"{path}: row {row} {told}; correct it, or remove it and its picture")
+    if (scaled := (c2w[:, :, :3].norm(dim=1) - 1).abs().amax(1) > ROTATED).any():
+        told = f"the axes of {int(scaled.sum())} of {len(rows)} poses are not of length 1"
+        warn(f"{path}: {told}; only their directions are taken")
+    c2w = torch.from_numpy(np.stack([matrix for matrix, _ in rotations]))
     return c2w, pose[:, :, 4], bounds
 
 

@@ -22,35 +22,52 @@ BAND = 256  # rows resampled at once: floats of a whole picture, for each of sev
 ROWS = 32  # of a picture at once, so that float64 coordinates stay in the cache
 
 
-def opencv(K: Float[np.ndarray, "3 3"], radial: Radial, tangential: tuple[float, float] = (0.0, 0.0)) -> Project:
+def opencv(
+    K: Float[np.ndarray, "3 3"],
+    radial: Radial,
+    tangential: tuple[float, float] = (0.0, 0.0),
+    rational: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Project:
     """The usual lens: radial k1 to k4, which multiply r^2 to r^8, and tangential p1, p2 (Brown 1966, in the form of
-    OpenCV)."""
-    (k1, k2, k3, k4), (p1, p2) = radial, tangential
+    OpenCV). rational: the coefficients of r^2 to r^6 in a denominator, which OpenCV calls k4 to k6."""
 
     def project(xy: np.ndarray) -> np.ndarray:
-        x, y = xy[:, 0], xy[:, 1]
-        r2 = x * x + y * y
-        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
-        u = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
-        v = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
-        return np.stack([K[0, 0] * u + K[0, 2], K[1, 1] * v + K[1, 2]], -1)
+        return _in_pixels(K, *_bent(xy[:, 0], xy[:, 1], radial, tangential, rational))
 
     return project
 
 
-def opencv_fisheye(K: Float[np.ndarray, "3 3"], radial: Radial) -> Project:
-    """A fisheye lens: the angle to the axis is bent (Kannala and Brandt 2006, in the form of OpenCV)."""
-    k1, k2, k3, k4 = radial
+def opencv_fisheye(
+    K: Float[np.ndarray, "3 3"], radial: Radial, tangential: tuple[float, float] = (0.0, 0.0)
+) -> Project:
+    """A fisheye lens: the angle to the axis is bent (Kannala and Brandt 2006, in the form of OpenCV). tangential: as
+    COLMAP's thin-prism fisheye and nerfstudio have it, after the angle has become a length."""
 
     def project(xy: np.ndarray) -> np.ndarray:
         r = np.linalg.norm(xy, axis=1)
-        theta = np.arctan(r)
-        t2 = theta * theta
-        bent = theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
-        scale = np.where(r > 1e-9, bent / np.maximum(r, 1e-9), 1.0)
-        return np.stack([K[0, 0] * xy[:, 0] * scale + K[0, 2], K[1, 1] * xy[:, 1] * scale + K[1, 2]], -1)
+        shrunk = np.where(r > 1e-9, np.arctan(r) / np.maximum(r, 1e-9), 1.0)
+        return _in_pixels(K, *_bent(xy[:, 0] * shrunk, xy[:, 1] * shrunk, radial, tangential))
 
     return project
+
+
+def _bent(
+    x: np.ndarray,
+    y: np.ndarray,
+    radial: Radial,
+    tangential: tuple[float, float],
+    rational: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> tuple[np.ndarray, np.ndarray]:
+    (k1, k2, k3, k4), (p1, p2), (d1, d2, d3) = radial, tangential, rational
+    r2 = x * x + y * y
+    factor = (1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))) / (1 + r2 * (d1 + r2 * (d2 + r2 * d3)))
+    u = x * factor + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+    v = y * factor + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+    return u, v
+
+
+def _in_pixels(K: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.stack([K[0, 0] * u + K[0, 2], K[1, 1] * v + K[1, 2]], -1)
 
 
 def undistorted_camera(project: Project, K: Float[np.ndarray, "3 3"], size: Size) -> Float[np.ndarray, "3 3"]:

@@ -12,7 +12,8 @@ from nerf_pl.errors import UserError
 
 SHAPES = ((4, 4), (3, 4), (16,), (12,))  # of a pose, row by row
 ROTATED = 1e-2  # how far the products of a rotation's axes may be from those of unit axes at right angles
-UNIT = 1e-4  # lengths of axes that differ less from 1 are those of a rounded rotation
+EXACT = 1e-5  # axes that are off by less are those of a rotation that was rounded: they stay as they are
+FARTHEST = 1e15  # from the origin: squares of more than this would not fit into 32-bit floats
 
 
 def number(where: str, name: str, value: object) -> float:
@@ -49,9 +50,9 @@ def vector(where: str, name: str, value: object) -> tuple[float, float, float]:
 
 
 def pose_matrix(where: str, name: str, value: object) -> Float[np.ndarray, "3 4"]:
-    """Camera to world, from a 4x4 or 3x4 matrix or its numbers row by row.
+    """Camera to world, from a 4x4 or 3x4 matrix or its numbers row by row; see `rigid`.
 
-    Axes that some writers scale get unit length. Refused: axes that are not at right angles, and mirrored ones.
+    Refused: what is no rotation, such as mirrored or sheared axes, and a last row other than 0 0 0 1.
     """
     try:
         matrix = np.array(value, np.float64)
@@ -59,18 +60,46 @@ def pose_matrix(where: str, name: str, value: object) -> Float[np.ndarray, "3 4"
         matrix = np.empty(0)
     if matrix.shape not in SHAPES:
         raise UserError(f"{where} has no 4x4 {name}; give camera to world, row by row")
-    if not np.isfinite(matrix).all():
+    if not (np.abs(matrix) < FARTHEST).all():
         raise UserError(f"{where} has a {name} that is not finite; correct or remove it")
-    c2w = matrix.reshape(-1, 4)[:3]
-    unit = unit_axes(c2w)
-    axes = unit[:, :3]
-    if np.abs(axes.T @ axes - np.eye(3)).max() > ROTATED or np.linalg.det(axes) < 0:
-        raise UserError(f"{where} has a {name} that is no rotation; give camera to world, right-handed")
-    return unit if np.abs(unit - c2w).max() > UNIT else c2w
+    rows = matrix.reshape(-1, 4)
+    c2w, wrong = rigid(rows[:3])
+    if wrong:
+        raise UserError(f"{where} has a {name} that is no rotation, {wrong}; give camera to world, right-handed")
+    if len(rows) == 4 and np.abs(rows[3] - (0, 0, 0, 1)).max() > EXACT:
+        told = " ".join(f"{x:g}" for x in rows[3])
+        raise UserError(f"{where} has a {name} whose last row is {told}, not 0 0 0 1; give camera to world, row by row")
+    return c2w
 
 
-def unit_axes(c2w: Float[np.ndarray, "*C 3 4"]) -> Float[np.ndarray, "*C 3 4"]:
-    """Poses whose axes have unit length."""
-    unit = c2w.copy()
-    unit[..., :3] /= np.maximum(np.linalg.norm(unit[..., :3], axis=-2, keepdims=True), 1e-12)
-    return unit
+def rigid(c2w: Float[np.ndarray, "3 4"]) -> tuple[Float[np.ndarray, "3 4"], str]:
+    """The pose with unit axes at right angles, and what is wrong with it; no text if it is a rotation.
+
+    A uniform scale of the axes means nothing to a camera, so it is taken out. Axes that are off by little get the
+    nearest rotation (Schönemann 1966); those that were only rounded stay as they are.
+    """
+    axes = c2w[:, :3]
+    volume = np.linalg.det(axes)
+    lengths = np.linalg.norm(axes, axis=0)
+    if not lengths.min() > 1e-9:
+        return c2w, "an axis has no length"
+    scale = lengths.prod() ** (1 / 3)
+    if np.abs(lengths / scale - 1).max() > ROTATED:
+        return c2w, f"its axes have the lengths {', '.join(f'{length:.3g}' for length in lengths)}"
+    off = np.abs(axes.T @ axes / scale**2 - np.eye(3)).max()
+    if off > ROTATED:
+        return c2w, "its axes are not at right angles"
+    if volume < 0:
+        return c2w, "its axes are mirrored"
+    if off <= EXACT and abs(scale - 1) <= EXACT:
+        return c2w, ""
+    if off > EXACT:
+        left, _, right = np.linalg.svd(axes)
+        return np.concatenate([left @ right, c2w[:, 3:]], 1), ""
+    return np.concatenate([axes / scale, c2w[:, 3:]], 1), ""
+
+
+def axes_scale(value: object) -> float:
+    """The length of the axes of a pose that `pose_matrix` has taken."""
+    axes = np.array(value, np.float64).reshape(-1, 4)[:3, :3]
+    return float(np.linalg.det(axes)) ** (1 / 3)

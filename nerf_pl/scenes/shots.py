@@ -1,0 +1,157 @@
+"""The pictures of a JSON file's frames, as pinhole cameras would have taken them: one reader for all such layouts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from nerf_pl.cameras import Cameras
+from nerf_pl.console import warn
+from nerf_pl.errors import UserError
+from nerf_pl.scenes.frames import Frame, within
+from nerf_pl.scenes.lenses import FOCALS, Lens, contradiction, fits, read_lens, told_size
+from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
+from nerf_pl.scenes.pictures import Size, canvas_sizes, read_headers, read_pictures
+from nerf_pl.scenes.undistort import sampling_grid, undistort, undistorted_camera
+
+
+@dataclass(frozen=True)
+class Shots:
+    """cameras: of the pictures at the sizes that were asked for. masks: see `Scene`."""
+
+    cameras: Cameras
+    images: UInt8[Tensor, "C H W ch"]
+    masks: Bool[Tensor, "C H W"] | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Pictures as they lie on the disk. upright: whether to turn them as EXIF says; natives: their sizes then; mode:
+    the Pillow mode that holds all of them."""
+
+    upright: bool
+    natives: list[Size]
+    mode: str
+
+
+def stored_pictures(frames: Sequence[Frame], turned_first: bool) -> Stored:
+    """What the frames' pictures are. Raises UserError if w and h do not fit them.
+
+    The poses were made by a program that turned the pictures as EXIF says, or by one that did not: w and h tell.
+    turned_first: pictures are turned if both fit.
+    """
+    told = [told_size(frame.where, frame.values) for frame in frames]
+    headers = read_headers([frame.file for frame in frames])
+    turned = headers.sizes(upright=True)
+    ways = [(True, turned), (False, headers.stored)]
+    for upright, sizes in ways if turned_first else reversed(ways):
+        if all(map(fits, told, sizes)):
+            return Stored(upright, sizes, headers.mode)
+    frame, size, (width, height) = next(
+        trio for trio in zip(frames, told, turned, strict=True) if not fits(trio[1], trio[2])
+    )
+    assert size is not None  # any picture fits if no size is told
+    wrong = f"w {size[0]:g}, h {size[1]:g} has another aspect ratio than the picture, which is {width}x{height}"
+    raise UserError(f"{frame.where}: {wrong}; correct them, or restore the picture")
+
+
+def require_masks(frames: Sequence[Frame]) -> None:
+    """Raises UserError for a mask that is not there."""
+    if absent := [frame for frame in frames if frame.mask and not frame.mask.is_file()]:
+        raise UserError(f"{absent[0].where}: its mask {absent[0].mask} is missing; copy it there, or remove mask_path")
+
+
+def read_shots(
+    frames: Sequence[Frame], stored: Stored, sizes: Sequence[Size], c2w: Float[Tensor, "C 3 4"], pictures: bool
+) -> Shots:
+    """The frames' pictures at `sizes`, without lens distortion. stored: those of these frames alone. pictures: see
+    `Request`. Raises UserError for intrinsics that make no sense or are not understood."""
+    _require_one_shape(frames, stored.natives)
+    pairs = list(zip(frames, stored.natives, strict=True))
+    lenses = [read_lens(frame.where, frame.values, native) for frame, native in pairs]
+    _tell_contradiction(pairs)
+    K, warps = _pinholes(frames, lenses, stored.natives)
+    for matrix, native, size in zip(K, stored.natives, sizes, strict=True):
+        matrix[0] *= size[0] / native[0]
+        matrix[1] *= size[1] / native[1]
+
+    def straighten(index: int, picture: UInt8[np.ndarray, "H W ch"]) -> UInt8[np.ndarray, "H W ch"]:
+        return warps[index](picture, False)
+
+    files, masks, upright = [frame.file for frame in frames], None, stored.upright
+    try:
+        images = read_pictures(files, sizes, stored.mode, upright=upright, change=straighten, pictures=pictures)
+        if pictures:
+            shown, hidden = [frame.mask for frame in frames], [hiding_mask(file) for file in files]
+            masks = read_masks(shown, hidden, stored.natives, sizes, upright=upright, warps=warps)
+    finally:
+        sampling_grid.cache_clear()
+    height, width = images.shape[1:3]
+    cameras = Cameras(c2w.float(), torch.from_numpy(K).float(), width, height, sizes=canvas_sizes(sizes))
+    return Shots(cameras, images, masks)
+
+
+def names_of(root: Path, files: Sequence[Path]) -> list[str]:
+    """The stems of the files or, where two share one, more of their paths."""
+    paths = [within(root, file) for file in files]
+    for spelled in ([path.stem for path in paths], [str(path.with_suffix("")) for path in paths]):
+        if len(set(spelled)) == len(files):
+            return [_flat(name) for name in spelled]
+    return [_flat(str(path)) for path in paths]
+
+
+def _flat(name: str) -> str:
+    """A path as the name of a file."""
+    return name.replace("../", "").strip("/").replace("/", "_")
+
+
+def _require_one_shape(frames: Sequence[Frame], natives: Sequence[Size]) -> None:
+    """Raises UserError if pictures of several shapes share one field of view: it is that of only one shape."""
+    sharing = [
+        (frame, native)
+        for frame, native in zip(frames, natives, strict=True)
+        if not frame.own & {"w", *FOCALS["x"], *FOCALS["y"]}
+        and not any(frame.values.get(name) for axis in "xy" for name in (f"fl_{axis}", f"f{axis}"))
+    ]
+    for frame, native in sharing:
+        (first, known) = sharing[0]
+        if not fits(known, native):
+            told = f"has {native[0]}x{native[1]} pixels but {first.file.name} {known[0]}x{known[1]}"
+            remedy = "pictures with one camera_angle_x must have one shape; give each frame fl_x, w, h"
+            raise UserError(f"{frame.where}: {frame.file.name} {told}: {remedy}")
+
+
+def _tell_contradiction(pairs: Sequence[tuple[Frame, Size]]) -> None:
+    told = [(frame, text) for frame, native in pairs if (text := contradiction(frame.where, frame.values, native))]
+    if told:
+        frame, text = told[0]
+        others = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+        warn(f"{frame.where}{others}: {text}")
+
+
+def _pinholes(
+    frames: Sequence[Frame], lenses: Sequence[Lens], natives: Sequence[Size]
+) -> tuple[Float[np.ndarray, "C 3 3"], list[Warp]]:
+    """Pinhole intrinsics for each picture at its native size, and what makes its pictures fit them: lenses that are the
+    same share both."""
+    known: dict[tuple[Lens, Size], tuple[np.ndarray, Warp]] = {}
+    for frame, lens, native in zip(frames, lenses, natives, strict=True):
+        if (lens, native) not in known:
+            try:
+                known[lens, native] = _pinhole(lens, native)
+            except UserError as error:
+                raise UserError(f"{frame.where}: {error}") from error
+    pairs = [known[key] for key in zip(lenses, natives, strict=True)]
+    return np.stack([K for K, _ in pairs]), [warp for _, warp in pairs]
+
+
+def _pinhole(lens: Lens, native: Size) -> tuple[Float[np.ndarray, "3 3"], Warp]:
+    if lens.straight:
+        return lens.K, lambda picture, _: picture
+    project = lens.project()
+    K = undistorted_camera(project, lens.K, native)
+    return K, lambda picture, nearest: undistort(picture, project, K, native, nearest=nearest)
