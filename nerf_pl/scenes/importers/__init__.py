@@ -1,0 +1,76 @@
+"""Scenes that other programs made: where they placed the pictures becomes a transforms.json beside them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nerf_pl.errors import UserError
+from nerf_pl.scenes.importers import metashape
+from nerf_pl.scenes.importers.found import Found, Source
+from nerf_pl.scenes.importers.writing import write_transforms
+
+__all__ = ["ARCHIVES", "IMPORTERS", "SUFFIXES", "Imported", "Source", "import_scene"]
+
+ARCHIVES = (".zip", ".r3d")
+FEWEST = 2  # pictures; one shows no depth
+
+
+@dataclass(frozen=True)
+class Importer:
+    """How the scenes of one program are read. title: its name; files: what is looked for, for messages; suffixes: of
+    a file that the user may name instead of its folder."""
+
+    title: str
+    files: str
+    suffixes: tuple[str, ...]
+    recognises: Callable[[Source], bool]
+    read: Callable[[Source], Found]
+
+
+IMPORTERS: dict[str, Importer] = {
+    "metashape": Importer("Metashape", metashape.FILES, (".xml",), metashape.recognises, metashape.read),
+}
+SUFFIXES = tuple(suffix for importer in IMPORTERS.values() for suffix in importer.suffixes)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import wrote, and what to say about it."""
+
+    target: Path
+    lines: list[str]
+
+
+def import_scene(source: Source, format: str = "auto", *, overwrite: bool = False) -> Imported:
+    """Write transforms.json for a scene of another program; format: a key of IMPORTERS, or auto for the program whose
+    files are there. Raises UserError for whatever is missing, damaged or contradictory; nothing is written then."""
+    name = _recognised(source) if format == "auto" else format
+    importer = IMPORTERS[name]
+    if format != "auto" and not importer.recognises(source):
+        raise UserError(f"{source.file or source.root} has no files of {importer.title}: {importer.files}")
+    found = importer.read(source)
+    if len(found.photos) < FEWEST:
+        reasons = "; ".join(f"{len(names)} {why}" for why, names in found.left_out.items())
+        told = f"{found.source} places {len(found.photos)} pictures that are there"
+        raise UserError(
+            f"{told}{f' ({reasons})' if reasons else ''}: give --images FOLDER if the pictures are elsewhere"
+        )
+    target, notes = write_transforms(found, source.root, overwrite)
+    return Imported(target, [f"format: {importer.title}", *found.lines(), *notes])
+
+
+def _recognised(source: Source) -> str:
+    names = [name for name, importer in IMPORTERS.items() if _may_read(importer, source)]
+    where = source.file or source.root
+    if len(names) > 1:
+        titles = " and ".join(IMPORTERS[name].title for name in names)
+        raise UserError(f"{where} has files of {titles}: give --format {' or --format '.join(names)}")
+    if not names:
+        known = "; ".join(f"{importer.title} ({importer.files})" for importer in IMPORTERS.values())
+        raise UserError(f"{where} has no files of a program that is known: {known}")
+    return names[0]
+
+
+def _may_read(importer: Importer, source: Source) -> bool:
+    fits = source.file is None or source.file.suffix.lower() in importer.suffixes
+    return fits and importer.recognises(source)

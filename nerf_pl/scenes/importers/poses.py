@@ -1,0 +1,46 @@
+"""Poses and intrinsics of other programs as ours."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from nerf_pl.errors import UserError
+from nerf_pl.scenes.values import pose_matrix
+
+MOST = 1.0  # pixels by which a part of a lens that transforms.json cannot say may move a corner of the picture
+LEAST = 0.05  # pixels that need no mention
+
+
+def opengl(where: str, c2w: Float[np.ndarray, "rows 4"]) -> Float[np.ndarray, "3 4"]:
+    """A pose, camera to world, whose axes are right, down, ahead (OpenCV): as right, up, back (OpenGL). Raises
+    UserError if it is no rotation."""
+    return pose_matrix(where, "pose", (c2w[:3] * np.array([1.0, -1.0, -1.0, 1.0])).tolist())
+
+
+def from_world_to_camera(
+    where: str, rotation: Float[np.ndarray, "3 3"], centre: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3 4"]:
+    """A pose from the rotation of world to camera (axes right, down, ahead) and the camera's centre in the world."""
+    return opengl(where, np.concatenate([rotation.T, centre[:, None]], 1))
+
+
+def check_skew(where: str, skew: float, size: tuple[float, float], focal: float) -> str | None:
+    """What to say about pixels that are not rectangular. skew: the shift to the right, in pixels, per unit of y / z.
+    Raises UserError if that moves a pixel by more than MOST."""
+    return _left_out(where, "a skew", abs(skew) * 0.5 * size[1] / focal)
+
+
+def check_tangential(
+    where: str, tangential: tuple[float, float], size: tuple[float, float], focal: float
+) -> str | None:
+    """What to say about the tangential distortion p1, p2 of a fisheye lens, as `check_skew` does of a skew."""
+    corner = 0.5 * math.hypot(*size) / focal  # radians
+    return _left_out(where, "tangential distortion", 3 * corner**2 * focal * math.hypot(*tangential))
+
+
+def _left_out(where: str, what: str, moved: float) -> str | None:
+    if moved > MOST:
+        told = f"{where} has {what} that moves pixels by {moved:.1f}, which transforms.json cannot say"
+        raise UserError(f"{told}: adjust the cameras without it, or export pictures without distortion")
+    return f"{where}: {what} is left out; it moves pixels by {moved:.2f} at most" if moved > LEAST else None
