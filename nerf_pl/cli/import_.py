@@ -11,7 +11,7 @@ from nerf_pl.cli.trained import split_to_score
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC
 
-Format = Literal["auto", "metashape"]
+Format = Literal["auto", "metashape", "realitycapture", "polycam", "record3d", "nsvf", "neus"]
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers import metashape
+from nerf_pl.scenes.importers import metashape, neus, nsvf, polycam, realitycapture, record3d
 from nerf_pl.scenes.importers.found import Found, Source
 from nerf_pl.scenes.importers.writing import write_transforms
+from nerf_pl.scenes.lenses import fits
+from nerf_pl.scenes.pictures import read_headers
 
 __all__ = ["ARCHIVES", "IMPORTERS", "SUFFIXES", "Imported", "Source", "import_scene"]
 
@@ -29,6 +31,13 @@ class Importer:
 
 IMPORTERS: dict[str, Importer] = {
     "metashape": Importer("Metashape", metashape.FILES, (".xml",), metashape.recognises, metashape.read),
+    "realitycapture": Importer(
+        "RealityCapture", realitycapture.FILES, (".csv",), realitycapture.recognises, realitycapture.read
+    ),
+    "polycam": Importer("Polycam", polycam.FILES, (), polycam.recognises, polycam.read),
+    "record3d": Importer("Record3D", record3d.FILES, (".json",), record3d.recognises, record3d.read),
+    "nsvf": Importer("NSVF", nsvf.FILES, (), nsvf.recognises, nsvf.read),
+    "neus": Importer("NeuS", neus.FILES, (".npz",), neus.recognises, neus.read),
 }
 SUFFIXES = tuple(suffix for importer in IMPORTERS.values() for suffix in importer.suffixes)
 
@@ -55,6 +64,7 @@ def import_scene(source: Source, format: str = "auto", *, overwrite: bool = Fals
         raise UserError(
             f"{told}{f' ({reasons})' if reasons else ''}: give --images FOLDER if the pictures are elsewhere"
         )
+    _check_sizes(found)
     target, notes = write_transforms(found, source.root, overwrite)
     return Imported(target, [f"format: {importer.title}", *found.lines(), *notes])
 
@@ -74,3 +84,15 @@ def _recognised(source: Source) -> str:
 def _may_read(importer: Importer, source: Source) -> bool:
     fits = source.file is None or source.file.suffix.lower() in importer.suffixes
     return fits and importer.recognises(source)
+
+
+def _check_sizes(found: Found) -> None:
+    """Raises UserError if a picture has another shape than its camera, stored or turned as EXIF says."""
+    headers = read_headers([photo.file for photo in found.photos])
+    turned = headers.sizes(upright=True)
+    for photo, *sizes in zip(found.photos, headers.stored, turned, strict=True):
+        told = float(photo.lens["w"]), float(photo.lens["h"])
+        if not any(fits(told, size) for size in sizes):
+            told_size = f"{photo.file} has {sizes[0][0]}x{sizes[0][1]} pixels"
+            camera = f"its camera in {found.source} has {told[0]:g}x{told[1]:g}"
+            raise UserError(f"{told_size}, but {camera}, another aspect ratio: restore the picture")

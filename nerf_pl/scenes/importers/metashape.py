@@ -15,9 +15,10 @@ from jaxtyping import Float
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, mask_of, numbers, place, the_file
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
-from nerf_pl.scenes.importers.poses import check_skew, check_tangential, opengl
+from nerf_pl.scenes.importers.poses import check_skew, opengl
 
 FILES = "cameras.xml"
+BEGINNING = 1000  # bytes in which the document is named
 MODELS = {"frame": "OPENCV", "fisheye": "OPENCV_FISHEYE"}
 UNKNOWN = "have sensors of a type that cannot be imported"
 
@@ -29,9 +30,9 @@ def recognises(source: Source) -> bool:
 def read(source: Source) -> Found:
     """The aligned cameras of the chunk that has most of them."""
     file = the_file(_candidates(source), "cameras of Metashape")
-    tree = _parse(file)
-    assert tree is not None  # recognised
-    chunks = sorted(tree.iter("chunk"), key=lambda chunk: -len(_aligned(chunk)))
+    chunks = sorted(_parse(file).iter("chunk"), key=lambda chunk: -len(_aligned(chunk)))
+    if not chunks:
+        raise UserError(f"{file} has no chunk: {REMEDY}")
     chunk, notes = chunks[0], []
     if len(chunks) > 1 and _aligned(chunks[1]):
         notes.append(f"chunk {chunk.get('label')!r} is taken, the one with most cameras of {len(chunks)} chunks")
@@ -56,18 +57,26 @@ def read(source: Source) -> Found:
 def _candidates(source: Source) -> list[Path]:
     """The XML files that hold cameras."""
     files = [source.file] if source.file else sorted(source.root.glob("*.xml"))
-    return [file for file in files if (tree := _parse(file)) is not None and tree.find("chunk/cameras") is not None]
+    return [file for file in files if _is_ours(file)]
 
 
-def _parse(file: Path) -> ElementTree.Element | None:
-    """The document in a file; None if it is another's. Raises UserError if it is damaged."""
+def _is_ours(file: Path) -> bool:
+    """Whether an XML file holds cameras; a damaged one does if it begins as ours, so that `read` says what is wrong."""
     try:
-        tree = ElementTree.parse(file).getroot()
+        content = file.read_bytes()
+    except OSError:
+        return False
+    return b"<document" in content[:BEGINNING] and b"<chunk" in content
+
+
+def _parse(file: Path) -> ElementTree.Element:
+    """The document in a file. Raises UserError if it is damaged."""
+    try:
+        return ElementTree.parse(file).getroot()
     except ElementTree.ParseError as error:
         raise UserError(f"{file} is not valid XML ({error}): {REMEDY}") from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}; {REMEDY}") from error
-    return tree if tree.tag == "document" else None
 
 
 def _aligned(chunk: ElementTree.Element) -> list[ElementTree.Element]:
@@ -181,7 +190,6 @@ def _lens(where: str, sensor: ElementTree.Element, calibration: ElementTree.Elem
         tag = calibration.find(name)
         return 0.0 if tag is None else float(numbers(f"{where}: {name}", tag.text, (1,))[0])
 
-    bends = {name: value(name) for name in ("k1", "k2", "k3", "k4")}
     if calibration.find("f") is not None:
         fl_y = value("f")
         fl_x, skew = fl_y + value("b1"), value("b2")
@@ -192,15 +200,12 @@ def _lens(where: str, sensor: ElementTree.Element, calibration: ElementTree.Elem
         cx, cy, p1, p2 = value("cx"), value("cy"), value("p1"), value("p2")
     if min(fl_x, fl_y) <= 0:
         raise UserError(f"{where} has focal length {min(fl_x, fl_y):g}, which is not above 0: {REMEDY}")
-    kind = sensor.get("type", "frame")
     _refuse(where, {name: value(name) for name in ("p3", "p4")})
-    told = [check_skew(where, skew, (width, height), fl_y)]
-    if kind == "fisheye":
-        told.append(check_tangential(where, (p1, p2), (width, height), fl_y))
-    notes += [note for note in told if note]
-    lens: Lens = {"camera_model": MODELS[kind], "w": width, "h": height, "fl_x": fl_x, "fl_y": fl_y, "cx": cx, "cy": cy}
-    if kind == "frame":
-        bends |= {"p1": p1, "p2": p2}
+    if note := check_skew(where, skew, (width, height), fl_y):
+        notes.append(note)
+    model = MODELS[sensor.get("type", "frame")]
+    lens: Lens = {"camera_model": model, "w": width, "h": height, "fl_x": fl_x, "fl_y": fl_y, "cx": cx, "cy": cy}
+    bends = {**{name: value(name) for name in ("k1", "k2", "k3", "k4")}, "p1": p1, "p2": p2}
     return {**lens, **{name: bend for name, bend in bends.items() if bend}}
 
 

@@ -1,15 +1,13 @@
 """Poses and intrinsics of other programs as ours."""
 
-import math
-
 import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.values import pose_matrix
 
-MOST = 1.0  # pixels by which a part of a lens that transforms.json cannot say may move a corner of the picture
-LEAST = 0.05  # pixels that need no mention
+MOST_SKEW = 1.0  # pixels that a slanted grid of pixels may move a corner of the picture; transforms.json has no skew
+LEAST_SKEW = 0.05  # pixels that need no mention
 
 
 def opengl(where: str, c2w: Float[np.ndarray, "rows 4"]) -> Float[np.ndarray, "3 4"]:
@@ -27,20 +25,9 @@ def from_world_to_camera(
 
 def check_skew(where: str, skew: float, size: tuple[float, float], focal: float) -> str | None:
     """What to say about pixels that are not rectangular. skew: the shift to the right, in pixels, per unit of y / z.
-    Raises UserError if that moves a pixel by more than MOST."""
-    return _left_out(where, "a skew", abs(skew) * 0.5 * size[1] / focal)
-
-
-def check_tangential(
-    where: str, tangential: tuple[float, float], size: tuple[float, float], focal: float
-) -> str | None:
-    """What to say about the tangential distortion p1, p2 of a fisheye lens, as `check_skew` does of a skew."""
-    corner = 0.5 * math.hypot(*size) / focal  # radians
-    return _left_out(where, "tangential distortion", 3 * corner**2 * focal * math.hypot(*tangential))
-
-
-def _left_out(where: str, what: str, moved: float) -> str | None:
-    if moved > MOST:
-        told = f"{where} has {what} that moves pixels by {moved:.1f}, which transforms.json cannot say"
+    Raises UserError if that moves a pixel by more than MOST_SKEW."""
+    moved = abs(skew) * 0.5 * size[1] / focal
+    if moved > MOST_SKEW:
+        told = f"{where} has a skew that moves pixels by {moved:.1f}, which transforms.json cannot say"
         raise UserError(f"{told}: adjust the cameras without it, or export pictures without distortion")
-    return f"{where}: {what} is left out; it moves pixels by {moved:.2f} at most" if moved > LEAST else None
+    return f"{where}: a skew is left out; it moves pixels by {moved:.2f} at most" if moved > LEAST_SKEW else None
