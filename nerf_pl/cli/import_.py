@@ -11,7 +11,7 @@ from nerf_pl.cli.trained import split_to_score
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC
 
-Format = Literal["auto", "metashape", "realitycapture", "polycam", "record3d", "nsvf", "neus"]
+Format = Literal["auto", "metashape", "realitycapture", "polycam", "record3d", "nsvf", "neus", "bundler", "openmvg"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Import:
 
     def _import_scene(self) -> None:
         from nerf_pl.console import console
-        from nerf_pl.scenes import detect
-        from nerf_pl.scenes.importers import Source, import_scene
+        from nerf_pl.scenes import available_splits, detect
+        from nerf_pl.scenes.importers import Source, import_scene, recognised
 
         for path in (self.file, self.images):
             if path is not None and not path.exists():
@@ -67,6 +67,10 @@ class Import:
         folder = self.file.is_dir()
         root = self.file if folder else self.file.parent
         source = Source(root, None if folder else self.file, self.images, self.masks)
+        if self.format == "auto" and folder and not recognised(source) and available_splits(root):
+            raise UserError(
+                f"{root} needs no import, its layout is {detect(root)}: nerf train {shlex.quote(str(root))}"
+            )
         imported = import_scene(source, self.format, overwrite=self.overwrite)
         for line in imported.lines:
             console.print(line, markup=False)

@@ -1,17 +1,18 @@
 """Scenes that other programs made: where they placed the pictures becomes a transforms.json beside them."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers import metashape, neus, nsvf, polycam, realitycapture, record3d
+from nerf_pl.scenes.importers import bundler, metashape, neus, nsvf, openmvg, polycam, realitycapture, record3d
 from nerf_pl.scenes.importers.found import Found, Source
 from nerf_pl.scenes.importers.writing import write_transforms
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.pictures import read_headers
 
-__all__ = ["ARCHIVES", "IMPORTERS", "SUFFIXES", "Imported", "Source", "import_scene"]
+__all__ = ["ARCHIVES", "IMPORTERS", "SUFFIXES", "Imported", "Source", "import_scene", "recognised"]
 
 ARCHIVES = (".zip", ".r3d")
 FEWEST = 2  # pictures; one shows no depth
@@ -38,6 +39,8 @@ IMPORTERS: dict[str, Importer] = {
     "record3d": Importer("Record3D", record3d.FILES, (".json",), record3d.recognises, record3d.read),
     "nsvf": Importer("NSVF", nsvf.FILES, (), nsvf.recognises, nsvf.read),
     "neus": Importer("NeuS", neus.FILES, (".npz",), neus.recognises, neus.read),
+    "bundler": Importer("Bundler", bundler.FILES, (".out",), bundler.recognises, bundler.read),
+    "openmvg": Importer("OpenMVG", openmvg.FILES, (".json",), openmvg.recognises, openmvg.read),
 }
 SUFFIXES = tuple(suffix for importer in IMPORTERS.values() for suffix in importer.suffixes)
 
@@ -53,7 +56,7 @@ class Imported:
 def import_scene(source: Source, format: str = "auto", *, overwrite: bool = False) -> Imported:
     """Write transforms.json for a scene of another program; format: a key of IMPORTERS, or auto for the program whose
     files are there. Raises UserError for whatever is missing, damaged or contradictory; nothing is written then."""
-    name = _recognised(source) if format == "auto" else format
+    name = _the_format(source) if format == "auto" else format
     importer = IMPORTERS[name]
     if format != "auto" and not importer.recognises(source):
         raise UserError(f"{source.file or source.root} has no files of {importer.title}: {importer.files}")
@@ -64,13 +67,18 @@ def import_scene(source: Source, format: str = "auto", *, overwrite: bool = Fals
         raise UserError(
             f"{told}{f' ({reasons})' if reasons else ''}: give --images FOLDER if the pictures are elsewhere"
         )
-    _check_sizes(found)
+    _check_pictures(found)
     target, notes = write_transforms(found, source.root, overwrite)
     return Imported(target, [f"format: {importer.title}", *found.lines(), *notes])
 
 
-def _recognised(source: Source) -> str:
-    names = [name for name, importer in IMPORTERS.items() if _may_read(importer, source)]
+def recognised(source: Source) -> list[str]:
+    """The programs whose files are there, as keys of IMPORTERS."""
+    return [name for name, importer in IMPORTERS.items() if _may_read(importer, source)]
+
+
+def _the_format(source: Source) -> str:
+    names = recognised(source)
     where = source.file or source.root
     if len(names) > 1:
         titles = " and ".join(IMPORTERS[name].title for name in names)
@@ -86,8 +94,14 @@ def _may_read(importer: Importer, source: Source) -> bool:
     return fits and importer.recognises(source)
 
 
-def _check_sizes(found: Found) -> None:
-    """Raises UserError if a picture has another shape than its camera, stored or turned as EXIF says."""
+def _check_pictures(found: Found) -> None:
+    """Raises UserError if a picture belongs to two cameras, or has another shape than its camera, stored or turned as
+    EXIF says."""
+    file, times = Counter(photo.file for photo in found.photos).most_common(1)[0]
+    if times > 1:
+        raise UserError(
+            f"{found.source}: {times} cameras are of the picture {file}: remove all but one, or rename them"
+        )
     headers = read_headers([photo.file for photo in found.photos])
     turned = headers.sizes(upright=True)
     for photo, *sizes in zip(found.photos, headers.stored, turned, strict=True):

@@ -83,6 +83,15 @@ def mask_of(folder: Path, picture: Path) -> Path | None:
     return next((file for file in candidates if file.is_file() and file != picture), None)
 
 
+def holds(file: Path, *marks: bytes) -> bool:
+    """Whether a file contains all of the marks: so an importer recognises its own, damaged or not."""
+    try:
+        content = file.read_bytes()
+    except OSError:  # a folder, for example
+        return False
+    return all(mark in content for mark in marks)
+
+
 def stored_size(file: Path) -> Size:
     """Width and height of a picture as its pixels are stored. Raises UserError for a damaged file."""
     try:

@@ -13,12 +13,11 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, mask_of, numbers, place, the_file
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, mask_of, numbers, place, the_file
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import check_skew, opengl
 
 FILES = "cameras.xml"
-BEGINNING = 1000  # bytes in which the document is named
 MODELS = {"frame": "OPENCV", "fisheye": "OPENCV_FISHEYE"}
 UNKNOWN = "have sensors of a type that cannot be imported"
 
@@ -57,16 +56,7 @@ def read(source: Source) -> Found:
 def _candidates(source: Source) -> list[Path]:
     """The XML files that hold cameras."""
     files = [source.file] if source.file else sorted(source.root.glob("*.xml"))
-    return [file for file in files if _is_ours(file)]
-
-
-def _is_ours(file: Path) -> bool:
-    """Whether an XML file holds cameras; a damaged one does if it begins as ours, so that `read` says what is wrong."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return False
-    return b"<document" in content[:BEGINNING] and b"<chunk" in content
+    return [file for file in files if holds(file, b"<document", b"<chunk")]
 
 
 def _parse(file: Path) -> ElementTree.Element:
@@ -185,6 +175,8 @@ def _lens(where: str, sensor: ElementTree.Element, calibration: ElementTree.Elem
         raise UserError(f"{where} has no resolution: {REMEDY}")
     sides = f"{resolution.get('width')} {resolution.get('height')}"
     width, height = numbers(f"{where}: resolution", sides, (2,)).tolist()
+    if min(width, height) < 1:
+        raise UserError(f"{where} has resolution {width:g}x{height:g}: {REMEDY}")
 
     def value(name: str) -> float:
         tag = calibration.find(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, place
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, place
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.pictures import read_json
 from nerf_pl.scenes.values import number, pose_matrix, positive
@@ -52,7 +52,7 @@ def _folder(root: Path) -> Path | None:
 
 def _has_cameras(folder: Path) -> bool:
     first = next(iter(sorted(folder.glob("*.json"))), None)
-    return first is not None and b'"t_00"' in first.read_bytes()
+    return first is not None and holds(first, b'"t_00"')
 
 
 def _photo(file: Path, picture: Path, depth: Path) -> Photo:

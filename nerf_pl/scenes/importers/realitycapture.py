@@ -13,7 +13,17 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, mask_of, numbers, place, read_text, stored_size, the_file
+from nerf_pl.scenes.importers.files import (
+    REMEDY,
+    Pictures,
+    holds,
+    mask_of,
+    numbers,
+    place,
+    read_text,
+    stored_size,
+    the_file,
+)
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.pictures import Size
 from nerf_pl.scenes.values import pose_matrix
@@ -48,23 +58,25 @@ def read(source: Source) -> Found:
 
 def _candidates(source: Source) -> list[Path]:
     files = [source.file] if source.file else sorted(source.root.glob("*.csv"))
-    return [file for file in files if _header(file) is not None]
+    return [file for file in files if holds(file, b"heading", b"pitch", b"roll")]
 
 
-def _header(file: Path) -> tuple[int, list[str]] | None:
-    """The line that names the columns, and their names; None if the file is another's."""
-    for index, line in enumerate(read_text(file).splitlines()[:5]):
+def _header(file: Path, lines: list[str]) -> tuple[int, list[str]]:
+    """The line that names the columns, and their names."""
+    for index, line in enumerate(lines[:5]):
         names = [name.strip().lstrip("#").strip().lower() for name in line.replace(";", ",").split(",")]
-        if set(NEEDED) <= set(names):
+        if "heading" in names:
+            if missing := [name for name in NEEDED if name not in names]:
+                told = f"{file} has no column {missing[0]}"
+                raise UserError(f"{told}: export it as Internal/External camera parameters, with {', '.join(NEEDED)}")
             return index, names
-    return None
+    raise UserError(f"{file} does not begin with the names of its columns, #name,x,y,alt and so on: {REMEDY}")
 
 
 def _rows(file: Path) -> list[tuple[str, dict[str, str]]]:
     """Where each row stands, and its values by column."""
-    lines, header = read_text(file).splitlines(), _header(file)
-    assert header is not None  # recognised
-    first, names = header
+    lines = read_text(file).splitlines()
+    first, names = _header(file, lines)
     delimiter = "," if "," in lines[first] else ";"
     rows = []
     for number, line in enumerate(lines[first + 1 :], first + 2):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.pictures import read_json
 from nerf_pl.scenes.values import number, pose_matrix, positive
@@ -30,7 +30,7 @@ def read(source: Source) -> Found:
     file = _metadata(source)
     assert file is not None  # recognised
     values, where = read_json(file, REMEDY), str(file)
-    poses = values["poses"]
+    poses = values.get("poses")
     if not isinstance(poses, list) or not poses:
         raise UserError(f"{file}: poses has no entries: {REMEDY}")
     folder = source.images or next((file.parent / n for n in ("rgb", "rgbd") if (file.parent / n).is_dir()), None)
@@ -54,13 +54,13 @@ def read(source: Source) -> Found:
 
 def _metadata(source: Source) -> Path | None:
     files = [source.file] if source.file else [source.root / place / name for place in PLACES for name in NAMES]
-    return next((file for file in files if file.is_file() and {"poses", "K"} <= set(read_json(file, REMEDY))), None)
+    return next((file for file in files if holds(file, b'"poses"', b'"K"')), None)
 
 
 def _lenses(where: str, values: dict[str, object], n: int) -> list[Lens]:
     """The camera of each frame: K of all, or the coefficients fx, fy, cx, cy of each, which follow the focus."""
     size = {"w": positive(where, "w", values.get("w")), "h": positive(where, "h", values.get("h"))}
-    columns = _numbers(f"{where}: K", values["K"], 9)
+    columns = _numbers(f"{where}: K", values.get("K"), 9)
     K = columns.reshape(3, 3).T
     coefficients = [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
     told = values.get("perFrameIntrinsicCoeffs")
