@@ -6,17 +6,18 @@ from nerf_pl.checkpoints.models import (
     compare,
     facts,
     find_checkpoint,
-    frame_in,
+    load_cameras,
     load_model,
     load_split,
     load_weights,
     open_run,
-    require_frame,
     save_model,
     stored_config,
 )
+from nerf_pl.checkpoints.views import frame_in, require_frame, require_same_views
 
 __all__ = [
-    "Run", "compare", "facts", "find_checkpoint", "frame_in", "load_model", "load_split", "load_weights", "open_run",
-    "read_checkpoint", "read_own_checkpoint", "require_frame", "save_model", "stored_config", "write_checkpoint",
+    "Run", "compare", "facts", "find_checkpoint", "frame_in", "load_cameras", "load_model", "load_split",
+    "load_weights", "open_run", "read_checkpoint", "read_own_checkpoint", "require_frame", "require_same_views",
+    "save_model", "stored_config", "write_checkpoint",
 ]  # fmt: skip

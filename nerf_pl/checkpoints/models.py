@@ -1,7 +1,7 @@
 """From checkpoints to models: those of this project, and the weights of other implementations."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.checkpoints.files import read_checkpoint, write_checkpoint
+from nerf_pl.checkpoints.views import frame_in, kept_views, require_frame, require_unseen, views_in
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
-from nerf_pl.scenes import LOADERS, Request, Scene, detect, frame_of, load_scene
+from nerf_pl.scenes import Request, Scene, detect, frame_of, load_scene
 from nerf_pl.scenes.crop import cropped
 
 MOST_NAMES = 5  # of weights in a message
@@ -23,24 +25,34 @@ MOST_NAMES = 5  # of weights in a message
 @dataclass(frozen=True)
 class Run:
     """A trained model, ready to render. root: the folder of its scene at training time; None if it is not known. frame:
-    `Scene.frame` of the training views, the identity in place of None; None if it is not known."""
+    `Scene.frame` of the training views, the identity in place of None; None if it is not known. kept: the splits whose
+    views the checkpoint keeps, with black pictures; none before version 0.2."""
 
     model: Model
     config: Config
     root: Path | None
     frame: Float[Tensor, "4 4"] | None = None
+    kept: Mapping[str, Scene] = field(default_factory=dict)
 
     def scene(self, split: str = "test", root: Path | None = None, pictures: bool = True) -> Scene:
         """A split of the scene, loaded with the options of the run. root: the folder of the scene, if it has moved.
-        pictures False leaves the pictures black. Raises UserError if there is no such split, or if the scene has
-        other poses than it had in training."""
-        root = root or self.root
+        pictures False leaves the pictures black; the folder need not be there then, if the run keeps the views. Raises
+        UserError if there is no such split, or if the scene has other poses than it had in training."""
+        if not pictures and root is None and split in self.kept:
+            scene = self.kept[split]
+        else:
+            scene = self._loaded(split, root or self.root, pictures)
+        self.model.ndc = scene.ndc  # which a checkpoint of version 0.1.0 does not store
+        return scene
+
+    def _loaded(self, split: str, root: Path | None, pictures: bool) -> Scene:
         if root is None:
             raise UserError("the run does not know its scene: give the scene's folder")
         scene = load_split(self.config, root, split, pictures)
         if self.root is not None:  # weights of others know no scene
             require_frame(self.frame, scene, self.config, "the run was trained on")
-        self.model.ndc = scene.ndc  # which a checkpoint of version 0.1.0 does not store
+        if split == "test":
+            require_unseen(self.kept, scene)
         return scene
 
 
@@ -73,6 +85,15 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
     return scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")
 
 
+def load_cameras(config: Config, root: Path, split: str) -> Scene | None:
+    """A split whose pictures nothing needs, to be kept in a checkpoint. None, and a warning, if it cannot be read."""
+    try:
+        return load_split(config, root, split, pictures=False)
+    except UserError as error:
+        warn(f"the run keeps no {split} views: {error}")
+        return None
+
+
 def load_model(path: Path, device: torch.device, config: Config | None = None) -> Run:
     """The model of a checkpoint, ours or another implementation's.
 
@@ -89,8 +110,10 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
         scene = Path(scene)
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise UserError(f"checkpoint {path} is damaged, it has ndc {ndc!r}, scene {scene!r}: give another") from error
-    frame = frame_in(checkpoint, path)
-    return Run(model.to(device).eval(), config, scene if checkpoint.get("scene") else None, frame)
+    root, frame, kept = scene if checkpoint.get("scene") else None, frame_in(checkpoint, path), {}
+    if "config" in checkpoint:
+        kept = views_in(checkpoint, path)
+    return Run(model.to(device).eval(), config, root, frame, kept)
 
 
 def _own_model(
@@ -234,40 +257,17 @@ def _load_own(
     model.load_state_dict(weights, strict=False)
 
 
-def frame_in(checkpoint: Mapping[str, Any], path: Path) -> Float[Tensor, "4 4"] | None:
-    """`Run.frame` in a checkpoint. Raises UserError if it is damaged."""
-    found = checkpoint.get("frame")
-    if found is None:
-        return None
-    try:
-        frame = torch.tensor(found, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        frame = torch.empty(0)
-    if frame.shape != (4, 4) or not frame.isfinite().all():
-        raise UserError(f"checkpoint {path} is damaged, it has frame {found!r:.60}: give another")
-    return frame
-
-
-def require_frame(frame: Float[Tensor, "4 4"] | None, scene: Scene, config: Config, what: str) -> None:
-    """Raises UserError if a scene lies in its world otherwise than `frame` says: pictures would be shifted, unnoticed.
-    config: how the scene was loaded. what: whose frame it is, for the message. Version 0.1.0 did not store a frame."""
-    spheric = config.data.spheric and config.data.dataset_name in ("auto", "llff")
-    if frame is None and spheric and scene.root and LOADERS["llff"].recognises(scene.root):
-        told = "version 0.1.0 placed its photos in another way"
-        raise UserError(f"{scene.root}: {told}, and a run of that version cannot go on with them: train it again")
-    if frame is not None and not torch.allclose(frame, frame_of(scene), atol=1e-4, rtol=1e-4):
-        told = f"{scene.root}: its cameras are not those that {what}"
-        raise UserError(f"{told}: give the folder as it was, with all of its pictures, or train again")
-
-
-def save_model(path: Path, model: Model, config: Config, scene: str = "") -> None:
+def save_model(
+    path: Path, model: Model, config: Config, root: str = "", views: Mapping[str, Scene] | None = None
+) -> None:
     """Write a checkpoint that holds a model and its options, as training does, without the state of an optimizer."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    write_checkpoint({"state_dict": state, "global_step": 0, **facts(model, config, scene)}, path)
+    write_checkpoint({"state_dict": state, "global_step": 0, **facts(model, config, root, views or {})}, path)
 
 
-def facts(model: Model, config: Config, root: str, scene: Scene | None = None) -> dict[str, object]:
-    """What a checkpoint holds beside weights: all options, the folder of the scene, its frame, and the model's `ndc`.
-    root: the folder of the scene."""
-    frame = None if scene is None else frame_of(scene).tolist()
-    return {"config": to_dict(config), "scene": root, "frame": frame, "ndc": model.ndc}
+def facts(model: Model, config: Config, root: str, views: Mapping[str, Scene]) -> dict[str, object]:
+    """What a checkpoint holds beside weights: all options, the folder of the scene, its frame and its views, and the
+    model's `ndc`. root: the folder of the scene. views: by split, see `views.kept_views`."""
+    frame = frame_of(views["train"]).tolist() if "train" in views else None
+    kept = kept_views(views)
+    return {"config": to_dict(config), "scene": root, "frame": frame, "views": kept, "ndc": model.ndc}

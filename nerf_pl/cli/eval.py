@@ -25,10 +25,10 @@ class Eval:
         from nerf_pl.media import DepthFiles
         from nerf_pl.methods import method_of
 
-        run, _ = self.trained.open()
+        run = self.trained.open()
         folder = self.trained.results
         metrics = folder / ("metrics.json" if self.split == "test" else f"metrics_{self.split}.json")
-        scene, out = run.scene(self.split), folder / "renders" / self.split
+        scene, out = self.trained.views(run, self.split), folder / "renders" / self.split
         name = scene.root.name if scene.root else ""
         facts = {"split": self.split, "checkpoint": self.trained.checkpoint, "scene": name, "method": run.config.method}
         depth = DepthFiles(out, self.depth_format == "bytes") if self.save_depth else None

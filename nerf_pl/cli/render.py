@@ -22,13 +22,12 @@ class Render:
         from nerf_pl.films.film import film, film_scene, tell
 
         check_options(self.film)
-        run, root = self.trained.open()
+        run = self.trained.open()
         if self.film.crop is not None and method_of(run.config.method).tight:
             told = "its last sample on a ray stands for all that is beyond, so the box would be closed behind"
             raise UserError(f"--crop cannot be used with --method {run.config.method}: {told}; leave it out")
         checkpoint = find_checkpoint(self.trained.folder, self.trained.checkpoint)
         stamp = f"{stamp_of(checkpoint)} {run.model.rays_per_pixel}"
-        # only the cameras matter
-        scene = run.scene("test" if self.film.path == "test" else "train", root, pictures=False)
+        scene = self.trained.views(run, "test" if self.film.path == "test" else "train", pictures=False)
         name, take = film_scene(self.film, scene, stamp)
         tell(film(run.model, take, self.trained.results / "renders" / name, run.config.train.chunk), take)

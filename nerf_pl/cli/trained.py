@@ -13,6 +13,7 @@ from nerf_pl.options.shared import SIZE
 
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
+    from nerf_pl.scenes import Scene
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,33 @@ class Trained:
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from ()
 
-    def open(self) -> tuple["Run", Path]:
-        """The run, and the folder of its scene. Raises UserError if there is none."""
+    def open(self) -> "Run":
+        """The run, with the options for rendering that are given. Raises UserError if there is none."""
         from nerf_pl.checkpoints import open_run
 
         check_options(self)
         run = open_run(self.folder, device_of(self.num_gpus), self.checkpoint)
+        if self.rays_per_pixel is not None:
+            run.model.rays_per_pixel = self.rays_per_pixel
+        train = run.config.train if self.chunk is None else replace(run.config.train, chunk=self.chunk)
+        return replace(run, config=replace(run.config, train=train))
+
+    def views(self, run: "Run", split: str, pictures: bool = True) -> "Scene":
+        """The views of a split. pictures False: the cameras alone matter, which most runs keep; so they need neither
+        the scene's folder nor its pictures. Raises UserError if what is needed is missing."""
+        from nerf_pl.console import warn
+        from nerf_pl.scenes import detect
+
+        if not pictures and split in run.kept:
+            if self.scene is not None:
+                detect(self.scene)
+                warn(f"--scene {self.scene} is not read: run {self.folder} keeps the cameras that it was trained on")
+            return run.scene(split, pictures=False)
         root = self.scene or run.root
         if root is None or (self.scene is None and not root.is_dir()):
             told = "does not know its scene" if root is None else f"was trained on {root}, which is gone"
             raise UserError(f"run {self.folder} {told}: add --scene FOLDER")
-        if self.rays_per_pixel is not None:
-            run.model.rays_per_pixel = self.rays_per_pixel
-        train = run.config.train if self.chunk is None else replace(run.config.train, chunk=self.chunk)
-        return replace(run, root=root, config=replace(run.config, train=train)), root
+        return run.scene(split, root, pictures)
 
     @property
     def results(self) -> Path:

@@ -22,10 +22,12 @@ import torch
 from nerf_pl.checkpoints import (
     compare,
     frame_in,
+    load_cameras,
     load_split,
     load_weights,
     read_own_checkpoint,
     require_frame,
+    require_same_views,
     stored_config,
 )
 from nerf_pl.console import console
@@ -60,6 +62,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         scene = load_split(config, root, "train")
         splits = available_splits(root, config.data.dataset_name, config.data.test_every)
         val = with_pixels(load_split(config, root, "val")) if "val" in splits else None
+        test = load_cameras(config, root, "test") if "test" in splits else None
         for work in ready:
             work.result()
     from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
@@ -69,6 +72,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     config.check()  # once more, with the sizes that were left to the device and the scene
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)
+    system.kept |= {} if test is None else {"test": test}
     checkpoints = Checkpoints(folders.checkpoints)
     if resume:
         _resume(system, checkpoints, last)
@@ -181,6 +185,7 @@ def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
     _compare(stored_config(content, last), system.config, last)
     require_frame(frame_in(content, last), system.scene, system.config, f"{last} was trained on")
+    require_same_views(content, system.scene, last)
     best = content.get("best_psnr", checkpoints.best)
     try:
         if not (content["global_step"] >= 0 and math.isfinite(content["train_seconds"]) and best == float(best)):

@@ -40,6 +40,7 @@ class NeRFSystem(L.LightningModule):
         self.automatic_optimization = False
         self.config, self.model, self.scene, self.val_scene, self.world = config, model, scene, val_scene, world
         self.scene_root = str(scene.root.resolve()) if scene.root else ""
+        self.kept = {"train": scene}  # splits whose views a checkpoint keeps, without their pictures
         self.steps_per_epoch = max(scene.n_pixels // (config.train.batch_size * world), 1)
         self.max_steps, self.num_epochs = config.train.max_steps, config.train.num_epochs or EPOCHS
         if self.max_steps is None and config.train.seconds is None:
@@ -290,7 +291,7 @@ class NeRFSystem(L.LightningModule):
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint |= facts(self.model, self.config, self.scene_root, self.scene)
+        checkpoint |= facts(self.model, self.config, self.scene_root, self.kept)
         checkpoint["global_step"] = self.step
         checkpoint["train_seconds"] = self.train_seconds
         checkpoint["step_seconds"] = self.step_seconds
