@@ -1,20 +1,38 @@
-"""The one place where the program prints: results to stdout, warnings to stderr."""
+"""The one place where the program prints: results to stdout, warnings to stderr.
 
+Text is shown as it is: brackets and colons in names are neither styles nor emoji.
+"""
+
+import io
+import sys
 import time
 from collections.abc import Generator, Iterable
 from threading import Lock
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 QUIET_SECONDS = 10  # between two lines of progress if there is no terminal
 _warned: set[str] = set()
 _lock = Lock()
 
 Item = TypeVar("Item")
+
+
+def escape_what_is_not_encodable() -> None:
+    """Let stdout and stderr write a character that their encoding lacks as an escape, such as \\u4f60. Otherwise the
+    name of a file can end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def description() -> TextColumn:
+    """The column of a progress bar that says what it is about."""
+    return TextColumn("{task.description}", markup=False)
 
 
 def warn(line: str) -> None:
@@ -23,7 +41,7 @@ def warn(line: str) -> None:
         if line in _warned:
             return
         _warned.add(line)
-    errors.print(line, style="yellow", markup=False)
+    errors.print(line, style="yellow")
 
 
 def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Generator[Item, None, None]:
@@ -31,7 +49,7 @@ def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Ge
     if not console.is_terminal:
         yield from progress_lines(items, total, title, done)
         return
-    columns = [*Progress.get_default_columns(), MofNCompleteColumn()]
+    columns = description(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), MofNCompleteColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=total, completed=done)
         for item in items:
@@ -45,6 +63,6 @@ def progress_lines(items: Iterable[Item], total: int, title: str, done: int = 0)
     last = time.monotonic()
     for i, item in enumerate(items):
         if i and time.monotonic() - last >= QUIET_SECONDS:
-            console.print(f"{title}: {done + i} of {total}", markup=False)
+            console.print(f"{title}: {done + i} of {total}")
             last = time.monotonic()
         yield item

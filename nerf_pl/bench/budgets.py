@@ -73,7 +73,7 @@ def bench_budgets(
     scene = load_split(config, root, "train")
     usual = method_of(config.method).complete(config, device.type, scene.unbounded, scene.ndc is not None)
     model = method_of(config.method).make(usual, device)
-    console.print(f"{name}, torch {torch.__version__}, {model.describe()}; {root.name}", markup=False)
+    console.print(f"{name}, torch {torch.__version__}, {model.describe()}; {root.name}")
     step = measure_step(model, usual, scene, device)
     console.print(f"  {step.ms:.3f} ms a step, {step.rays} rays, {step.samples} samples")
     held_out, results = load_split(config, root, split), []
@@ -151,7 +151,7 @@ def _write(out: Path, title: str, step: Step, results: list[Budget]) -> None:
         kernels = [[kernel, f"{us:.1f}"] for kernel, us in step.kernels_us.items()]
         parts.append(markdown(["kernel", "us a step"], kernels))
     with media.atomic_write(out / "table.md") as path:
-        path.write_text("\n".join(parts))
+        path.write_text("\n".join(parts), encoding="utf-8")
     with media.atomic_write(out / "results.json") as path:
         path.write_text(json.dumps({"step": asdict(step), "budgets": [asdict(b) for b in results]}, indent=2) + "\n")
     if results:

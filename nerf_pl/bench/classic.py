@@ -48,7 +48,7 @@ def bench_classic(
     """Measure each precision and write table.md and results.json into `out`. view: size of the rendered view."""
     device, name = device_and_name()
     path = describe(choose(device), device)
-    console.print(f"{name}, torch {torch.__version__}, {path}; {root.name}, {steps} steps", markup=False)
+    console.print(f"{name}, torch {torch.__version__}, {path}; {root.name}, {steps} steps")
     offset = method_of(CLASSIC.method).pixel_offset("blender")
     requests = (Request(split, (SIZE, SIZE), pixel_offset=offset) for split in ("train", "val"))
     train, val = (load_scene(root, request) for request in requests)
@@ -60,7 +60,7 @@ def bench_classic(
     rows = [[number(value) for value in astuple(result)] for result in results]
     show(f"classic setting on {name}", header, rows)
     with atomic_write(out / "table.md") as path:
-        path.write_text(markdown(header, rows))
+        path.write_text(markdown(header, rows), encoding="utf-8")
     with atomic_write(out / "results.json") as path:
         path.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     return results

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from nerf_pl.cli.parse import Command, parse
+from nerf_pl.console import errors, escape_what_is_not_encodable
 from nerf_pl.errors import Interrupted, UserError
 
 __all__ = ["main", "parse"]
@@ -15,6 +16,7 @@ PATIENCE = 5  # seconds
 
 def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     """Parse and run. A UserError becomes one line and exit code 2. Ctrl-C becomes exit code 130."""
+    escape_what_is_not_encodable()
     try:
         _run(parse(sys.argv[1:] if argv is None else argv, program))
         return
@@ -25,9 +27,7 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     if code == 2 and os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(PATIENCE)  # the first process mostly reports the same error and ends this one
     if code == 2 or os.environ.get("LOCAL_RANK", "0") == "0":  # Ctrl-C reaches all processes; one reports it
-        from nerf_pl.console import errors
-
-        errors.print(f"{program}: {message}", markup=False, style="red" if code == 2 else None)
+        errors.print(f"{program}: {message}", style="red" if code == 2 else None)
     sys.exit(code)
 
 

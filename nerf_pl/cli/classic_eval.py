@@ -86,7 +86,7 @@ class ClassicEval:
         facts = {"split": self.split, "checkpoint": str(self.ckpt_path)}
         evaluate(run.model, scene, Output(folder, folder / "metrics.json", self.scene_name, depth), self.chunk, facts)
         told = f"scores {folder / 'metrics.json'}, pictures {folder}, page {folder / 'index.html'}"
-        console.print(told, markup=False)
+        console.print(told)
 
     def _film(self, run: "Run", depth: "DepthFiles | None") -> None:
         """A spiral, or a turn if the photos surround the scene."""

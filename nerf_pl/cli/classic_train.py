@@ -38,7 +38,7 @@ class ClassicTrain:
 
         config = Config(CLASSIC.method, self.model, self.data, self.optim, self.train)
         last = train(config, self.root_dir, self.folders, self.resume, self.overwrite)
-        console.print(f"checkpoints in {last.parent}; next: {self._to_score(last)}", markup=False)
+        console.print(f"checkpoints in {last.parent}; next: {self._to_score(last)}")
 
     def _to_score(self, last: Path) -> str:
         """The command that shows what a checkpoint has learned, with the options of this training.

@@ -38,7 +38,7 @@ class Demo:
         config = METHODS[DEFAULT].preset
         settings = {"seconds": seconds, "num_gpus": self.num_gpus, "exp_name": self.out.resolve().name, "val_views": 2}
         config = replace(config, train=replace(config.train, **settings))
-        console.print(f"scene {root}", markup=False)
+        console.print(f"scene {root}")
         train(config, root, RunFolders.modern(self.out), overwrite=True)
         trained = Trained(self.out, num_gpus=self.num_gpus)
         Eval(trained).run()

@@ -36,4 +36,4 @@ class Eval:
         floaters = not method_of(run.config.method).tight
         to = Output(out, metrics, self.split, depth, floaters)
         evaluate(run.model, scene, to, run.config.train.chunk, facts)
-        console.print(f"scores {metrics}, pictures {out}, page {out / 'index.html'}", markup=False)
+        console.print(f"scores {metrics}, pictures {out}, page {out / 'index.html'}")

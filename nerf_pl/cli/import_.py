@@ -100,7 +100,7 @@ class Import:
         run = load_model(self.file, torch.device("cpu"), asked)
         save_model(target, run.model, run.config, str(self.scene.resolve()) if self.scene else "", self._views(run))
         more = split_to_score(self.scene, run.config.data) if self.scene else ["--scene", "SCENE_DIR"]
-        console.print(f"{target}; next: nerf eval {shlex.join([str(out), *more])}", markup=False)
+        console.print(f"{target}; next: nerf eval {shlex.join([str(out), *more])}")
 
     def _views(self, run: "Run") -> dict[str, "Scene"]:
         """The views that the run keeps, by split."""

@@ -26,14 +26,14 @@ class Prepare:
     """Replace an earlier scene."""
 
     def run(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-        from nerf_pl.console import console
+        from nerf_pl.console import console, description
         from nerf_pl.scenes.prepare import prepare
 
         source = self.source.resolve()
         out = self.out or Path("data") / (source.stem if source.is_file() else source.name)
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        columns = description(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
 
             def step(title: str, done: int, total: int) -> None:
@@ -42,7 +42,7 @@ class Prepare:
                         bar.update(task.id, completed=task.total)
                     bar.add_task(title, total=total)
                     if not console.is_terminal:
-                        console.print(title, markup=False)
+                        console.print(title)
                 bar.update(bar.tasks[-1].id, completed=done)
 
             how = {"max_size": self.max_size, "frames": self.frames, "matcher": self.matcher}
@@ -50,6 +50,6 @@ class Prepare:
         n = len(found.placed) + len(found.missing)
         console.print(f"{len(found.placed)} of {n} photos placed, mean reprojection error {found.error:.2f} pixels")
         if found.missing:
-            console.print(f"not placed: {', '.join(found.missing)}", markup=False)
+            console.print(f"not placed: {', '.join(found.missing)}")
         told = f"scene {out}, a map of the cameras {out / 'cameras.png'}; next: nerf train {shlex.quote(str(out))}"
-        console.print(told, markup=False)
+        console.print(told)

@@ -14,6 +14,7 @@ from nerf_pl.methods import DEFAULT, METHODS
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
 
 PRESET = METHODS[DEFAULT].preset
+LONGEST_NAME = 150  # characters of a scene's name that a run is named after
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Train:
 
     @property
     def name(self) -> str:
-        return self.train.exp_name or f"{self.scene.resolve().name}-{self.method}"
+        named = "".join(c if c.isprintable() else "_" for c in self.scene.resolve().name)
+        return self.train.exp_name or f"{named[:LONGEST_NAME]}-{self.method}"
 
     @property
     def folders(self) -> RunFolders:
@@ -52,7 +54,7 @@ class Train:
         folder = str(self.folders.settings.parent)
         scored = shlex.join([folder, *split_to_score(self.scene, self.data)])
         told = f"checkpoints in {last.parent}; next: nerf eval {scored}, nerf render {shlex.quote(folder)}"
-        console.print(told, markup=False)
+        console.print(told)
 
 
 @cache

@@ -60,7 +60,7 @@ def write_page(path: Path, title: str, facts: Mapping[str, object], views: Seque
 </body></html>
 """
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _figure(file: str, caption: str) -> str:

@@ -61,7 +61,7 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
         views.append(ViewScore(name, *scores, fitted))
         usual.append(usual_depth(image))
         frames.append(out.folder / f"{i:03d}.png")
-        console.print(f"{name:>12}  {_scores(*scores)}", markup=False)
+        console.print(f"{name:>12}  {_scores(*scores)}")
     if out.floaters and scene.unbounded:
         shares = floater_shares(model, scene, usual, chunk)
         views = [replace(view, floaters=share) for view, share in zip(views, shares, strict=True)]
@@ -96,7 +96,7 @@ def _tell(means: Mapping[str, float | None], count: int) -> None:
     also += [] if fitted is None else [f"{fitted:.2f} dB after a fit of colours"]
     also += [] if floaters is None else [f"floaters {floaters:.1%}"]
     scores = _scores(math.nan if psnr is None else psnr, math.nan if ssim is None else ssim)
-    console.print(f"{'mean':>12}  {scores}  ({'; '.join(also)})", markup=False)
+    console.print(f"{'mean':>12}  {scores}  ({'; '.join(also)})")
 
 
 def _scores(psnr: float, ssim: float) -> str:

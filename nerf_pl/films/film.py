@@ -182,7 +182,7 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
 
 def tell(written: Sequence[Film], take: Take, what: str = "") -> None:
     """Print the names and sizes of the films."""
-    console.print(f"{what}{len(take.views)} frames: {', '.join(map(_described, written))}", markup=False)
+    console.print(f"{what}{len(take.views)} frames: {', '.join(map(_described, written))}")
 
 
 def _described(film: Film) -> str:

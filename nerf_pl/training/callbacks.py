@@ -9,11 +9,11 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn
 from torch import Tensor
 
 from nerf_pl.checkpoints.files import duplicate
-from nerf_pl.console import QUIET_SECONDS, console
+from nerf_pl.console import QUIET_SECONDS, console, description
 from nerf_pl.errors import Interrupted
 from nerf_pl.media import depth_colours, depth_span, side_by_side
 from nerf_pl.rendering import Image
@@ -36,7 +36,7 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         if trainer.is_global_zero and console.is_terminal:
-            columns = (BarColumn(None), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
+            columns = BarColumn(None), TaskProgressColumn(), description()
             self.bar = Progress(*columns, console=console, expand=True, refresh_per_second=4)
             self.task = self.bar.add_task("", total=1.0)
             self.bar.start()

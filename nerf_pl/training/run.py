@@ -84,7 +84,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
             prepare()
         else:  # until there is a checkpoint of the new run, the old one stays whole
             checkpoints.before_first = prepare
-        console.print(_describe(scene, val, root), markup=False)
+        console.print(_describe(scene, val, root))
     callbacks = [ProgressBar(), ImageLog(), checkpoints, Interrupt(folders.checkpoints, resumed=resume)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="GPU available but not used")  # the options say so

@@ -1,0 +1,85 @@
+"""Whatever a terminal can show, and however files are called, a command goes through and shows names as they are."""
+
+import io
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import NGP_FLAGS, nerf
+
+from nerf_pl import console
+from nerf_pl.cli.train import Train
+from nerf_pl.options.shared import NAME
+
+SCENE = "[bold]sc:car:ène 你好 [red]"
+VIEW = "[0] 你好 :car:"
+
+
+@pytest.fixture
+def named_scene(scene_dir, tmp_path, monkeypatch) -> Path:
+    """A scene whose names need all kinds of characters."""
+    monkeypatch.chdir(tmp_path)
+    root = Path(shutil.copytree(scene_dir, SCENE))
+    path = root / "transforms_test.json"
+    values = json.loads(path.read_text())
+    for i, frame in enumerate(values["frames"]):
+        file = root / f"{frame['file_path']}.png"
+        frame["file_path"] = f"./test/{i}{VIEW}"
+        file.rename(root / f"test/{i}{VIEW}.png")
+    path.write_text(json.dumps(values))
+    return root
+
+
+def output(monkeypatch: pytest.MonkeyPatch, encoding: str, terminal: bool) -> io.BytesIO:
+    """What the commands print from now on, as bytes in an encoding."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding, write_through=True))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, encoding=encoding, write_through=True))
+    for shown in (console.console, console.errors):
+        monkeypatch.setattr(shown, "_force_terminal", terminal)
+        monkeypatch.setattr(shown, "_environ", {"TERM": "xterm"})
+        monkeypatch.setattr(shown, "is_interactive", terminal)
+        monkeypatch.setattr(shown, "_width", 300)
+    return written
+
+
+@pytest.mark.parametrize(("encoding", "terminal"), [("ascii", False), ("cp1252", True), ("utf-8", True)])
+def test_names_are_shown_and_end_no_command(named_scene, monkeypatch, encoding, terminal):
+    written = output(monkeypatch, encoding, terminal)
+    monkeypatch.setattr(console, "QUIET_SECONDS", 0)
+    nerf("train", named_scene, *NGP_FLAGS, "--max_steps", 2, "--num_gpus", 0)
+    run = f"runs/{SCENE}-ngp"
+    nerf("eval", run, "--num_gpus", 0)
+    nerf("render", run, "--frames", 2, "--depth", "none", "--num_gpus", 0)
+    with pytest.raises(SystemExit) as stop:
+        nerf("eval", run, "--scene", f"no {SCENE}", "--num_gpus", 0)
+    assert stop.value.code == 2
+    shown = written.getvalue().decode(encoding)
+    for name in (SCENE, f"0{VIEW}", f"runs/{SCENE}-ngp/renders", f"no {SCENE} is"):
+        assert name.encode(encoding, "backslashreplace").decode(encoding) in shown, shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("bar", ["progress", "progress_lines"])
+def test_progress_of_anything(monkeypatch, encoding, bar):
+    written = output(monkeypatch, encoding, bar == "progress")
+    monkeypatch.setattr(console, "QUIET_SECONDS", 0)
+    console.escape_what_is_not_encodable()
+    for i in getattr(console, bar)(range(2), 2, SCENE):
+        time.sleep(0 if i else 0.25)  # a bar draws itself ten times a second
+    assert SCENE.encode(encoding, "backslashreplace") in written.getvalue()
+
+
+def test_a_name_that_is_no_text(monkeypatch):
+    """Bytes that are no UTF-8 come from the file system as surrogates. The run is named without them."""
+    written = output(monkeypatch, "utf-8", False)
+    name = os.fsdecode(b"caf\xe9")
+    with pytest.raises(SystemExit):
+        nerf("train", name)
+    assert b"caf\\udce9 is not a folder" in written.getvalue()
+    assert Train(Path(name)).name == "caf_-ngp"
+    assert NAME.holds(Train(Path("x" * 300)).name)
