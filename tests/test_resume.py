@@ -11,6 +11,7 @@ from tiny import NGP_FLAGS, config, content, make, nerf, refused
 from nerf_pl.errors import Interrupted
 from nerf_pl.options import RunFolders
 from nerf_pl.scenes import load_scene
+from nerf_pl.training import run as training
 from nerf_pl.training import system
 from nerf_pl.training.callbacks import Interrupt
 from nerf_pl.training.run import train
@@ -141,3 +142,58 @@ def test_a_damaged_checkpoint_is_not_shown(run, capsys, monkeypatch, tmp_path, k
     damaged["config"]["method"] = ["ngp"]
     torch.save(damaged, run / "checkpoints" / "last.ckpt")
     assert "--method ['ngp'] in the stored settings" in refused(capsys, "eval", run)
+
+
+@pytest.fixture
+def grid(trained_ngp, tmp_path, monkeypatch) -> Path:
+    """A finished run of the hash grid, of twenty steps."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained_ngp, "runs/grid"))
+
+
+GO_ON = ("--exp_name", "grid", "--resume", "--num_gpus", 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--downscale", 2), ("--img_wh", 8, 8), ("--test_every", 4), ("--seed", 1), ("--spheric",), ("--fit_colours",),
+        ("--aabb", -1.0, -1.0, -1.0, 1.0, 1.0, 1.0), ("--levels", 5), ("--method", "nerf"),
+    ],
+)  # fmt: skip
+def test_a_resumed_run_keeps_what_it_was_begun_with(grid, scene_dir, capsys, words):
+    told = refused(capsys, "train", scene_dir, *GO_ON, "--max_steps", 30, *words)
+    assert " ".join(map(str, words)) in told
+    assert "was trained with" in told
+
+
+def test_a_resumed_run_says_what_is_new(grid, scene_dir, capsys):
+    nerf("train", scene_dir, *GO_ON, "--max_steps", 22, "--lr", 0.001, "--distortion", 0.5)
+    out = capsys.readouterr().out
+    assert "goes on with other options than before: --distortion 0.5 (was 0.0), --lr 0.001 (was 0.01)\n" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--max_steps", 40), "goes on to 40 steps in all, before it was 20 steps: the schedule spans the new length, "
+                              "and the learning rate is at 93% of --lr now"),
+        (("--seconds", 1000), "goes on to 1000 s in all, before it was 20 steps"),
+        (("--num_epochs", 100), "goes on to 100 epochs in all, before it was 20 steps"),
+    ],
+)  # fmt: skip
+def test_a_finished_run_can_be_extended(grid, scene_dir, capsys, monkeypatch, words, told):
+    for more in ((), ("--max_steps", 20), ("--seconds", 0.0001)):
+        assert "is finished, after 20 steps and " in refused(capsys, "train", scene_dir, *GO_ON, *more)
+    monkeypatch.setattr(training, "_fit", lambda *_: None)  # the training itself is tested elsewhere
+    nerf("train", scene_dir, *GO_ON, *words)
+    assert told in capsys.readouterr().out
+
+
+def test_the_learning_rate_of_an_extended_run_follows_the_longer_schedule(grid, scene_dir, capsys):
+    assert content(grid)["optimizer_states"][0]["param_groups"][0]["lr"] < 2e-4
+    nerf("train", scene_dir, *GO_ON, "--max_steps", 22)
+    assert "the learning rate is at 6% of --lr now" in capsys.readouterr().out
+    after = content(grid)
+    assert after["global_step"] == 22
+    assert after["optimizer_states"][0]["param_groups"][0]["lr"] < 2e-4

@@ -160,7 +160,7 @@ def test_resuming_what_cannot_be_resumed(scene, run, capsys):
         return refused(capsys, "train", scene, "--resume", "--exp_name", name, *words)
 
     assert "there is no runs/other" in resume(name="other")
-    assert "is finished, at step 12" in resume()
+    assert "is finished, after 12 steps" in resume()
     told = resume("--max_steps", 20, "--net_width", 64)
     assert "--net_width 64: runs/tiny/checkpoints/last.ckpt was trained with other sizes" in told
     assert told.endswith("give --net_width 32")
@@ -245,8 +245,8 @@ def test_runs_without_a_scene(scene, run, capsys):
     last = run / "checkpoints" / "last.ckpt"
     stored = content(run)
     for root in ("", "/gone"):
-        torch.save({**stored, "scene": root}, last)
-        for command in ("eval", "render"):
+        for command, kept in (("eval", stored["views"]), ("render", {})):  # films need cameras alone
+            torch.save({**stored, "scene": root, "views": kept}, last)
             assert "add --scene FOLDER" in refused(capsys, command, run)
     nerf("eval", run, "--scene", scene)
     assert (run / "metrics.json").is_file()

@@ -77,10 +77,10 @@ class Import:
             )
         imported = import_scene(source, self.format, overwrite=self.overwrite)
         for line in imported.lines:
-            console.print(line, markup=False)
+            console.print(line)
         layout = detect(root)
         more = [] if layout == "transforms" else ["--dataset_name", "transforms"]
-        console.print(f"{imported.target}; next: nerf train {shlex.join([str(root), *more])}", markup=False)
+        console.print(f"{imported.target}; next: nerf train {shlex.join([str(root), *more])}")
 
     def _import_weights(self) -> None:
         import torch

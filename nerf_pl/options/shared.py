@@ -33,19 +33,19 @@ NAME = Range(_is_name, "give a name of up to 200 characters, without slashes")
 class DataOptions:
     dataset_name: Literal["auto", "blender", "llff", "transforms", "colmap"] = "auto"
     """Layout of the scene folder. auto looks at the files in it."""
-    img_wh: Annotated[tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels, up to 65536")] = (
-        None
-    )
+    img_wh: Annotated[
+        tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels, up to 65536"), FIXED_IN_A_RUN
+    ] = None
     """Train and evaluate at this width and height instead of the pictures' own. It must keep the aspect ratio."""
-    downscale: Annotated[int, at_least(1)] = 1
+    downscale: Annotated[int, at_least(1), FIXED_IN_A_RUN] = 1
     """Divide the pictures' width and height by this. Give either this or img_wh."""
-    test_every: Annotated[int, Range(_holds_out, "give 2 or more, or 0 to hold out none")] = 8
+    test_every: Annotated[int, Range(_holds_out, "give 2 or more, or 0 to hold out none"), FIXED_IN_A_RUN] = 8
     """If the scene has no splits of its own, hold out every n-th view for validation and test. 0 trains on all views;
     for llff, 0 holds out the most central view for validation."""
-    spheric: bool | None = None
+    spheric: Annotated[bool | None, FIXED_IN_A_RUN] = None
     """Whether the photos surround the scene (llff only). By default they do if they do not all look one way."""
 
-    aabb: Annotated[Corners | None, BOX] = None
+    aabb: Annotated[Corners | None, BOX, FIXED_IN_A_RUN] = None
     """Learn only what is in this box: x y z of its lowest and of its highest corner, in the coordinates of the scene's
     own file. Photos from one side have no box."""
 
@@ -105,9 +105,9 @@ class TrainOptions:
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Arithmetic of the networks. On a GPU auto means bf16 matrix products with fp32 master weights, on a CPU fp32.
     On a GPU ngp runs kernels in half precision with auto and bf16, and plain PyTorch with fp32 and tf32."""
-    seed: Annotated[int, Range(lambda value: 0 <= value < 2**63, "give 0 or more, less than 2^63")] = 0
+    seed: Annotated[int, Range(lambda value: 0 <= value < 2**63, "give 0 or more, less than 2^63"), FIXED_IN_A_RUN] = 0
     """Random seed. The same seed gives the same pixels and samples on any device."""
-    fit_colours: bool = False
+    fit_colours: Annotated[bool, FIXED_IN_A_RUN] = False
     """Learn a change of brightness and colours for each training photo, for photos taken with automatic exposure.
     Renders have the mean exposure. With several GPUs, and for pictures with alpha, it is left out."""
     val_every: Annotated[int | None, at_least(1)] = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import math
 import os
 import signal
 import sys
@@ -20,28 +19,21 @@ from typing import TYPE_CHECKING
 import torch
 
 from nerf_pl.checkpoints import (
-    compare,
-    frame_in,
     load_cameras,
     load_split,
     load_weights,
-    read_own_checkpoint,
-    require_frame,
-    require_same_views,
-    stored_config,
 )
 from nerf_pl.console import console
 from nerf_pl.errors import UserError
 from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.methods import method_of
 from nerf_pl.ops import FAMILIES, choose
-from nerf_pl.options import Config, RunFolders, differing, to_dict
+from nerf_pl.options import Config, RunFolders, to_dict
 from nerf_pl.scenes import Scene, available_splits, with_pixels
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
     import lightning as L
 
-    from nerf_pl.training.callbacks import Checkpoints
     from nerf_pl.training.system import NeRFSystem
 
 
@@ -66,6 +58,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         for work in ready:
             work.result()
     from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
+    from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
     config = method.complete(config, device.type, scene.unbounded, scene.ndc is not None)
@@ -73,9 +66,9 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)
     system.kept |= {} if test is None else {"test": test}
-    checkpoints = Checkpoints(folders.checkpoints)
+    checkpoints, goes_on = Checkpoints(folders.checkpoints), []
     if resume:
-        _resume(system, checkpoints, last)
+        goes_on = resume_run(system, checkpoints, last)
     elif config.train.ckpt_path:
         load_weights(system.model, config, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
     if rank == 0:
@@ -85,6 +78,8 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         else:  # until there is a checkpoint of the new run, the old one stays whole
             checkpoints.before_first = prepare
         console.print(_describe(scene, val, root))
+        for line in goes_on:
+            console.print(line)
     callbacks = [ProgressBar(), ImageLog(), checkpoints, Interrupt(folders.checkpoints, resumed=resume)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="GPU available but not used")  # the options say so
@@ -176,44 +171,6 @@ def _describe(scene: Scene, val: Scene | None, root: Path) -> str:
     size = f"{scene.cameras.width} x {scene.cameras.height}"
     others = f"{len(val)} for validation" if val else "no val split, so no validation and no best.ckpt"
     return f"{root}: {len(scene)} views of {size} to train on, {others}"
-
-
-def _resume(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> None:
-    """Continue from `last`. Raises UserError if it does not fit, or if its training is finished."""
-    content = read_own_checkpoint(last)
-    if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
-        raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
-    _compare(stored_config(content, last), system.config, last)
-    require_frame(frame_in(content, last), system.scene, system.config, f"{last} was trained on")
-    require_same_views(content, system.scene, last)
-    best = content.get("best_psnr", checkpoints.best)
-    try:
-        if not (content["global_step"] >= 0 and math.isfinite(content["train_seconds"]) and best == float(best)):
-            raise ValueError("a number that cannot be")
-        system.resume_from(content)
-    except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{last} cannot be resumed, it is damaged ({told}): start again with --overwrite") from error
-    checkpoints.best = best
-    if system.finished:
-        remedy = "give a larger --max_steps, --seconds or --num_epochs"
-        raise UserError(f"{last} is finished, at step {system.step}: {remedy}")
-
-
-def _compare(stored: Config, asked: Config, last: Path) -> None:
-    """Raises UserError if the options ask for another model than the one in training."""
-    if stored.method != asked.method:
-        raise UserError(f"--method {asked.method}: {last} was trained with {stored.method}; leave the option out")
-    compare(stored.model, asked.model, str(last), resumed=True)
-    fixed: dict[str, tuple[object, object]] = {
-        "aabb": (stored.data.aabb, asked.data.aabb),
-        "fit_colours": (stored.train.fit_colours, asked.train.fit_colours),
-    }
-    for name, (value, now) in fixed.items():
-        if value != now:
-            raise UserError(f"--{name} {now}: {last} was trained with {value}; give the same, or start anew")
-    for name, (value, now) in differing(stored.optim, asked.optim, resumed=True).items():
-        raise UserError(f"--{name} {now}: {last} was trained with {value}; leave the option out")
 
 
 def _preparation(folders: RunFolders, settings: dict[str, object], resume: bool) -> Callable[[], None]:

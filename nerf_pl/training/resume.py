@@ -1,0 +1,104 @@
+"""A training that goes on: what it must share with the one before, and what it may change."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from nerf_pl.checkpoints import (
+    compare,
+    frame_in,
+    read_own_checkpoint,
+    require_frame,
+    require_same_views,
+    stored_config,
+)
+from nerf_pl.errors import UserError
+from nerf_pl.options import Config, Options, TrainOptions, differing
+from nerf_pl.training.callbacks import Checkpoints
+from nerf_pl.training.schedule import lr_factor
+from nerf_pl.training.system import NeRFSystem
+
+LENGTHS = {"max_steps": "steps", "seconds": "s", "num_epochs": "epochs"}  # options that set the length, the first first
+SAID_ELSEWHERE = {*LENGTHS, "exp_name", "ckpt_path", "prefixes_to_ignore"}  # or without effect on a run that goes on
+
+
+def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list[str]:
+    """Continue from `last`. Returns lines that say what differs from the training before.
+
+    Raises UserError if the checkpoint does not fit the options or the scene, or if its training is finished.
+    """
+    content = read_own_checkpoint(last)
+    if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
+        raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
+    stored, config = stored_config(content, last), system.config
+    _compare(stored, config, last)
+    require_frame(frame_in(content, last), system.scene, config, f"{last} was trained on")
+    require_same_views(content, system.scene, last)
+    _take_over(system, checkpoints, content, last)
+    if system.finished:
+        told = f"{last} is finished, after {system.step} steps and {system.train_seconds:.3g} s"
+        raise UserError(f"{told}: to extend it, give --max_steps or --seconds with more than that, for all of it")
+    return [*_other_options(stored, config), *_other_length(stored, system)]
+
+
+def _take_over(system: NeRFSystem, checkpoints: Checkpoints, content: dict[str, Any], last: Path) -> None:
+    best = content.get("best_psnr", checkpoints.best)
+    try:
+        if not (content["global_step"] >= 0 and math.isfinite(content["train_seconds"]) and best == float(best)):
+            raise ValueError("a number that cannot be")
+        system.resume_from(content)
+    except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{last} cannot be resumed, it is damaged ({told}): start again with --overwrite") from error
+    checkpoints.best = best
+
+
+def _compare(stored: Config, asked: Config, last: Path) -> None:
+    """Raises UserError if the options ask for another training than the one that is to go on."""
+    if stored.method != asked.method:
+        raise UserError(f"--method {asked.method}: {last} was trained with {stored.method}; leave the option out")
+    compare(stored.model, asked.model, str(last), resumed=True)
+    for before, now in _parts(stored, asked):
+        for name, (value, given) in differing(before, now, resumed=True).items():
+            how = "without" if value is None else f"with {_shown(value)}"
+            raise UserError(f"--{name} {_shown(given)}: {last} was trained {how}; leave the option out")
+
+
+def _parts(stored: Config, asked: Config) -> Iterator[tuple[Options, Options]]:
+    yield from ((stored.data, asked.data), (stored.optim, asked.optim), (stored.train, asked.train))
+
+
+def _other_options(stored: Config, asked: Config) -> Iterator[str]:
+    """Options that a run that goes on may be given, and was."""
+    changed = [
+        f"--{field.name} {_shown(getattr(now, field.name))} (was {_shown(getattr(before, field.name))})"
+        for before, now in [(stored.model, asked.model), *_parts(stored, asked)]
+        for field in fields(now)
+        if field.name not in SAID_ELSEWHERE and getattr(before, field.name) != getattr(now, field.name)
+    ]
+    if changed:
+        yield f"goes on with other options than before: {', '.join(changed)}"
+
+
+def _other_length(stored: Config, system: NeRFSystem) -> Iterator[str]:
+    """The schedule spans all of a training. If this becomes longer, the learning rate rises again."""
+    before, now = _length(stored.train), _length(system.config.train)
+    if before != now:
+        o, epochs = system.config.optim, system.num_epochs
+        factor = lr_factor(o, system.progress * epochs, epochs)
+        told = f"goes on to {now} in all, before it was {before}"
+        yield f"{told}: the schedule spans the new length, and the learning rate is at {factor:.0%} of --lr now"
+
+
+def _length(options: TrainOptions) -> str:
+    """Those of the options that set the length of a training; epochs do if nothing else does."""
+    values = {name: getattr(options, name) for name in LENGTHS}
+    if values["max_steps"] is not None or values["seconds"] is not None:
+        del values["num_epochs"]
+    return " or ".join(f"{value:g} {LENGTHS[name]}" for name, value in values.items() if value is not None)
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
