@@ -16,7 +16,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
-from nerf_pl.scenes import Request, Scene, detect, frame_of, load_scene
+from nerf_pl.scenes import Request, Scene, available_splits, detect, frame_of, load_scene
 from nerf_pl.scenes.crop import cropped
 
 MOST_NAMES = 5  # of weights in a message
@@ -85,13 +85,16 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
     return scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")
 
 
-def load_cameras(config: Config, root: Path, split: str) -> Scene | None:
-    """A split whose pictures nothing needs, to be kept in a checkpoint. None, and a warning, if it cannot be read."""
-    try:
-        return load_split(config, root, split, pictures=False)
-    except UserError as error:
-        warn(f"the run keeps no {split} views: {error}")
-        return None
+def load_cameras(config: Config, root: Path, *splits: str) -> dict[str, Scene]:
+    """Those of the splits that a scene has, to be kept in a checkpoint: pictures are black. One that cannot be read is
+    left out, with a warning."""
+    found = {}
+    for split in {*splits} & {*available_splits(root, config.data.dataset_name, config.data.test_every)}:
+        try:
+            found[split] = load_split(config, root, split, pictures=False)
+        except UserError as error:
+            warn(f"the run keeps no {split} views: {error}")
+    return found
 
 
 def load_model(path: Path, device: torch.device, config: Config | None = None) -> Run:

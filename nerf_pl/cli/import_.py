@@ -4,16 +4,12 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from nerf_pl.cli.flags import RUNS, Plain, Position
 from nerf_pl.cli.trained import split_to_score
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC
-
-if TYPE_CHECKING:
-    from nerf_pl.checkpoints import Run
-    from nerf_pl.scenes import Scene
 
 Format = Literal["auto", "metashape", "realitycapture", "polycam", "record3d", "nsvf", "neus", "bundler", "openmvg"]
 
@@ -85,7 +81,7 @@ class Import:
     def _import_weights(self) -> None:
         import torch
 
-        from nerf_pl.checkpoints import load_model, save_model
+        from nerf_pl.checkpoints import load_cameras, load_model, save_model
         from nerf_pl.console import console
         from nerf_pl.methods import METHODS
 
@@ -98,20 +94,10 @@ class Import:
         asked = replace(preset, model=replace(CLASSIC.model, **sampling), data=replace(preset.data, img_wh=self.img_wh))
         asked.check()
         run = load_model(self.file, torch.device("cpu"), asked)
-        save_model(target, run.model, run.config, str(self.scene.resolve()) if self.scene else "", self._views(run))
+        views = load_cameras(run.config, self.scene, "train", "test") if self.scene else {}
+        save_model(target, run.model, run.config, str(self.scene.resolve()) if self.scene else "", views)
         more = split_to_score(self.scene, run.config.data) if self.scene else ["--scene", "SCENE_DIR"]
         console.print(f"{target}; next: nerf eval {shlex.join([str(out), *more])}")
-
-    def _views(self, run: "Run") -> dict[str, "Scene"]:
-        """The views that the run keeps, by split."""
-        from nerf_pl.checkpoints import load_cameras
-        from nerf_pl.scenes import available_splits
-
-        if self.scene is None:
-            return {}
-        splits = [split for split in available_splits(self.scene) if split != "val"]
-        found = {split: load_cameras(run.config, self.scene, split) for split in splits}
-        return {split: scene for split, scene in found.items() if scene is not None}
 
 
 def _refuse(what: str, file: Path, options: Iterator[str]) -> None:

@@ -54,7 +54,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         scene = load_split(config, root, "train")
         splits = available_splits(root, config.data.dataset_name, config.data.test_every)
         val = with_pixels(load_split(config, root, "val")) if "val" in splits else None
-        test = load_cameras(config, root, "test") if "test" in splits else None
+        tested = load_cameras(config, root, "test")
         for work in ready:
             work.result()
     from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
@@ -65,7 +65,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     config.check()  # once more, with the sizes that were left to the device and the scene
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)
-    system.kept |= {} if test is None else {"test": test}
+    system.kept |= tested
     checkpoints, goes_on = Checkpoints(folders.checkpoints), []
     if resume:
         goes_on = resume_run(system, checkpoints, last)
