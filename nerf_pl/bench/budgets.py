@@ -11,7 +11,7 @@ import torch
 from nerf_pl import media, metrics
 from nerf_pl.bench.tables import markdown, show
 from nerf_pl.bench.timing import Trainer, device_and_name, kernel_times, view_seconds
-from nerf_pl.checkpoints import load_model, load_split, read_checkpoint
+from nerf_pl.checkpoints import load_model, load_split, load_training, read_checkpoint
 from nerf_pl.console import console, progress_lines
 from nerf_pl.evaluation.views import WINDOW
 from nerf_pl.methods import method_of
@@ -70,7 +70,7 @@ def bench_budgets(
 ) -> tuple[Step, list[Budget]]:
     """Measure a method with these options, and write results.json, table.md and curve.png into `out`."""
     device, name = device_and_name()
-    scene = load_split(config, root, "train")
+    config, scene = load_training(config, root)
     usual = method_of(config.method).complete(config, device.type, scene.unbounded, scene.ndc is not None)
     model = method_of(config.method).make(usual, device)
     console.print(f"{name}, torch {torch.__version__}, {model.describe()}; {root.name}")

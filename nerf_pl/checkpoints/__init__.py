@@ -9,6 +9,7 @@ from nerf_pl.checkpoints.models import (
     load_cameras,
     load_model,
     load_split,
+    load_training,
     load_weights,
     open_run,
     save_model,
@@ -18,6 +19,6 @@ from nerf_pl.checkpoints.views import frame_in, require_frame, require_same_view
 
 __all__ = [
     "Run", "compare", "facts", "find_checkpoint", "frame_in", "load_cameras", "load_model", "load_split",
-    "load_weights", "open_run", "read_checkpoint", "read_own_checkpoint", "require_frame", "require_same_views",
-    "save_model", "stored_config", "write_checkpoint",
+    "load_training", "load_weights", "open_run", "read_checkpoint", "read_own_checkpoint", "require_frame",
+    "require_same_views", "save_model", "stored_config", "write_checkpoint",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
-from nerf_pl.scenes import Request, Scene, available_splits, detect, frame_of, load_scene
+from nerf_pl.scenes import Request, Scene, available_splits, detect, frame_of, load_scene, name_of
 from nerf_pl.scenes.crop import cropped
 
 MOST_NAMES = 5  # of weights in a message
@@ -72,6 +72,16 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
     return path
 
 
+def load_training(config: Config, root: Path) -> tuple[Config, Scene]:
+    """The training views, and the options with the background that these views show: all later views then have it."""
+    scene = load_split(config, root, "train")
+    asked = config.data.background
+    if asked == "auto":
+        asked = scene.background if scene.plain and scene.background else "none"
+    known = asked if isinstance(asked, str) else name_of(asked) or asked
+    return replace(config, data=replace(config.data, background=known)), scene
+
+
 def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
     """One split of the scene in `root`, loaded with the options of a run; see `scenes.load_scene`."""
     d = config.data
@@ -79,6 +89,7 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
     method = method_of(config.method)
     offset = method.pixel_offset(layout)
     request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures, offset, method.tight)
+    request = replace(request, background=d.background)
     if getattr(config.model, "unbounded", None):  # asked for, or trained before such pictures made a box
         request = replace(request, objects=False)
     scene = load_scene(root, request, layout)
@@ -127,7 +138,8 @@ def _own_model(
         raise UserError(f"checkpoint {path} was trained with the method {config.method}: use nerf eval")
     if asked:
         sizes = sizes_for(asked.model, config.model)
-        config = replace(asked, model=replace(asked.model, **sizes))
+        data = replace(asked.data, background=config.data.background)
+        config = replace(asked, data=data, model=replace(asked.model, **sizes))
     model = method_of(config.method).make(config, device)
     _load_own(model, checkpoint, path)
     if missing := model.state_dict().keys() - model.state_of_a_run - _own_weights(checkpoint).keys():

@@ -30,7 +30,7 @@ def from_dict(values: object) -> Config:
         _options(
             METHODS[name].options, _with_earlier(METHODS[name].options, _of_method(values, METHODS[name].options))
         ),
-        _options(DataOptions, _section(values, "data")),
+        _options(DataOptions, _with_earlier(DataOptions, _section(values, "data"))),
         _options(OptimOptions, _section(values, "optim")),
         _options(TrainOptions, _section(values, "train")),
     )
@@ -68,7 +68,7 @@ def _of_method(values: Values, options: type) -> Values:
 
 
 def _with_earlier(options: type, stored: Values) -> Values:
-    """The stored options of a method, with what options that came later were before them: so a run goes on as it
+    """The stored options of a section, with what options that came later were before them: so a run goes on as it
     began."""
     return {**getattr(options, "EARLIER", {}), **stored} if stored else stored
 

@@ -33,6 +33,10 @@ Corners = tuple[float, float, float, float, float, float]
 """x y z of the lowest and then of the highest corner of a box."""
 
 
+Colour = tuple[float, float, float]
+"""Red, green and blue."""
+
+
 def _is_box(box: Corners) -> bool:
     return all(-math.inf < low < high < math.inf for low, high in zip(box[:3], box[3:], strict=True))
 
@@ -45,6 +49,10 @@ def between(low: float, high: float) -> Range:
     return Range(lambda value: low <= value <= high, f"give {low} to {high}")
 
 
+BACKGROUND = Range(
+    lambda value: isinstance(value, str) or all(0 <= part <= 1 for part in value),
+    "give white, black, auto, none, or red, green and blue from 0 to 1, which is 255 in a picture",
+)
 BOX = Range(_is_box, "give the x y z of its lowest and then of its highest corner")
 POSITIVE = Range(lambda value: 0 < value < math.inf, "give a positive number")
 SHARE = Range(lambda value: 0 < value <= 1, "give more than 0, up to 1")

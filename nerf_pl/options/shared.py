@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from nerf_pl.options.ranges import BOX, FIXED_IN_A_RUN, POSITIVE, Corners, Range, at_least, between
+from nerf_pl.options.ranges import BACKGROUND, BOX, FIXED_IN_A_RUN, POSITIVE, Colour, Corners, Range, at_least, between
 
 
 def _is_size(size: tuple[int, int]) -> bool:
@@ -31,6 +31,10 @@ NAME = Range(_is_name, "give a name of up to 200 characters, without slashes")
 
 @dataclass(frozen=True)
 class DataOptions:
+    """EARLIER: see `methods.stored`."""
+
+    EARLIER: ClassVar[dict[str, object]] = {"background": "none"}
+
     dataset_name: Literal["auto", "blender", "llff", "transforms", "colmap"] = "auto"
     """Layout of the scene folder. auto looks at the files in it."""
     img_wh: Annotated[
@@ -48,6 +52,10 @@ class DataOptions:
     aabb: Annotated[Corners | None, BOX, FIXED_IN_A_RUN] = None
     """Learn only what is in this box: x y z of its lowest and of its highest corner, in the coordinates of the scene's
     own file. Photos from one side have no box."""
+    background: Annotated[Literal["auto", "none", "white", "black"] | Colour, BACKGROUND, FIXED_IN_A_RUN] = "auto"
+    """What is behind the object: white, black, or red, green and blue from 0 to 1. Opaque pictures are taken to show
+    it; transparent ones are composited on it. auto looks for a plain background in opaque pictures, none does not;
+    both show transparent ones on white."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.img_wh is not None and self.downscale != 1:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import blender, colmap, llff, transforms
+from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, frame_of, on_background, with_pixels
 
 __all__ = [
-    "LOADERS", "Loader", "Request", "Scene", "available_splits", "detect", "frame_of", "load_scene", "on_background",
-    "with_pixels",
+    "LOADERS", "Loader", "Request", "Scene", "available_splits", "detect", "frame_of", "load_scene", "name_of",
+    "on_background", "silhouettes", "with_pixels",
 ]  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def load_scene(root: Path | str, request: Request = Request(), dataset_name: str
     if request.test_every < 0 or request.test_every == 1:
         told = f"--test_every {request.test_every} leaves no view to train on"
         raise UserError(f"{told}: give 2 or more, or 0 to hold out none")
-    scene = loader.load(root, request)
+    scene = on_its_background(loader.load(root, request), request)
     return replace(scene, cameras=replace(scene.cameras, pixel_offset=request.pixel_offset))
 
 

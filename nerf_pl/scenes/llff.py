@@ -14,9 +14,9 @@ from nerf_pl.cameras import Cameras, image_rays, ndc_rays
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses
-from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, one_size, read_headers, read_pictures, target_size
+from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, cut_out, one_size, read_headers, read_pictures, target_size
 from nerf_pl.scenes.request import Request
-from nerf_pl.scenes.scene import Scene
+from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.splits import SPLITS, held_out
 from nerf_pl.scenes.values import FARTHEST, ROTATED, rigid
 from nerf_pl.types import Rays
@@ -58,7 +58,8 @@ def load_llff(root: Path, request: Request) -> Scene:
     viewing directions decide.
 
     Pictures are the smallest stored ones that are not smaller than img_wh or 1 / downscale ask for, resized; those are
-    kept for the next time in images_WIDTHxHEIGHT.
+    kept for the next time in images_WIDTHxHEIGHT. Transparent ones are on white and, if the background of photos all
+    around was removed, show an object in a box.
     test_every 0 is the classic rule: the most central view is the split val, all others train. Raises UserError for
     whatever is missing, damaged or contradictory.
     """
@@ -73,20 +74,20 @@ def load_llff(root: Path, request: Request) -> Scene:
     if around is None and (around := not _looks_one_way(cameras)):
         warn(f"{root / POSES}: the views look in several directions, so they are taken to surround the scene")
     place = _surrounding(cameras, bounds, request.tight) if around else _forward_facing(root, cameras, bounds)
-    files = [files[i] for i in chosen]
-    headers = read_headers(files)
+    headers, all_files = read_headers(files), files
     one_size(files, headers.sizes(upright))
+    files = [files[i] for i in chosen]
     one_each = len({file.stem for file in files}) == len(files)  # else two would be kept under one name
     cache = root / f"images_{size[0]}x{size[1]}" if one_each else None
     sizes = [size] * len(files)
     c2w, K = place.cameras.c2w[chosen], place.cameras.K[chosen]
-    return Scene(
+    scene = Scene(
         replace(place.cameras, c2w=c2w.float(), K=K.float()),
         read_pictures(files, sizes, headers.mode, upright=upright, pictures=request.pictures, cache=cache),
         near=place.near,
         far=place.far,
         aabb=place.aabb,
-        background=None,
+        background=(1.0, 1.0, 1.0) if headers.mode == "RGBA" else None,
         ndc=place.ndc,
         unbounded=around,
         target=place.target,
@@ -95,6 +96,8 @@ def load_llff(root: Path, request: Request) -> Scene:
         surrounded=bool(request.spheric),
         frame=place.frame,
     )
+    on_nothing = around and request.objects and headers.mode == "RGBA" and cut_out(all_files)
+    return as_object(scene) if on_nothing else scene
 
 
 def _looks_one_way(cameras: Cameras) -> bool:

@@ -1,6 +1,11 @@
 """What is asked of a loader."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Colour = tuple[float, float, float]
+BACKGROUNDS: dict[Literal["white", "black"], Colour] = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+"""Colours that have a name."""
 
 
 @dataclass(frozen=True)
@@ -13,8 +18,9 @@ class Request:
     the pictures black, which is quick: for callers that need the cameras alone. pixel_offset: where in its pixel a ray
     passes; 0.5 is the middle, and 0 the top left corner, as in the classic implementation. tight: near and far are the
     bounds that poses_bounds.npy tells, for a method that samples all of the way between them. Otherwise they leave
-    room: a bound that is wrong must not cut the scene. objects: pictures whose background was removed make a scene
-    with a box.
+    room: a bound that is wrong must not cut the scene. objects: pictures whose background was removed, or is plain,
+    make a scene with a box. background: what is behind the scene, a colour in [0, 1] or its name; auto looks for a
+    plain one in opaque pictures, none does not. Transparent pictures are on white then.
     """
 
     split: str = "train"
@@ -26,3 +32,4 @@ class Request:
     pixel_offset: float = 0.5
     tight: bool = False
     objects: bool = True
+    background: str | Colour = "auto"

@@ -24,7 +24,8 @@ class Scene:
     names: one per image, for the files that evaluation writes. orbit: the film that usually shows the scene turns about
     the origin at this distance, in world units, and elevation, in degrees; None says that it follows the cameras.
     surrounded: the owner says that the photos were taken from all around. frame: the similarity that takes points of
-    the scene's own file to the world; None says that both are the same.
+    the scene's own file to the world; None says that both are the same. plain: the pictures are opaque, and show the
+    background wherever nothing stands in front of it.
     """
 
     cameras: Cameras
@@ -42,6 +43,7 @@ class Scene:
     orbit: tuple[float, float] | None = None
     surrounded: bool = False
     frame: Float[Tensor, "4 4"] | None = None
+    plain: bool = False
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -104,9 +106,9 @@ def on_background(pixels: UInt8[Tensor, "*shape ch"], background: Background) ->
     return rgb * alpha + (1 - alpha) * torch.tensor(background, device=pixels.device)
 
 
-def as_object(scene: Scene) -> Scene:
+def as_object(scene: Scene, why: str = "the background of the pictures was removed") -> Scene:
     """A scene without end as one of an object on nothing, between the cameras: its middle becomes its box."""
     nearest, farthest = reach(scene.cameras.c2w[:, :, 3], scene.aabb)
     near = max(scene.near, nearest)
-    warn(f"{scene.root}: the background of the pictures was removed, so they are taken to show an object on nothing")
+    warn(f"{scene.root}: {why}, so they are taken to show an object on nothing")
     return replace(scene, unbounded=False, near=near, far=max(farthest, 2 * near))

@@ -53,7 +53,8 @@ class PixelBatches(nn.Module):
         fit_colours: bool = False,
     ):
         super().__init__()
-        self.backend, self.limit, self.random_background = backend, limit, random_background
+        self.backend, self.limit = backend, limit
+        self.random_background = random_background and not scene.plain  # the pictures show a background of their own
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
         self.pixel_offset, self.ndc = scene.cameras.pixel_offset, scene.ndc
         is_fitted = fit_colours and scene.images.shape[-1] == 3

@@ -21,6 +21,7 @@ import torch
 from nerf_pl.checkpoints import (
     load_cameras,
     load_split,
+    load_training,
     load_weights,
 )
 from nerf_pl.console import console
@@ -51,7 +52,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else "cpu")
     with ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
-        scene = load_split(config, root, "train")
+        config, scene = load_training(config, root)
         splits = available_splits(root, config.data.dataset_name, config.data.test_every)
         val = with_pixels(load_split(config, root, "val")) if "val" in splits else None
         tested = load_cameras(config, root, "test")
