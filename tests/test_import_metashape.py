@@ -169,6 +169,19 @@ def test_pictures_elsewhere_and_the_file_by_name(tmp_path, capsys):
     check(tmp_path / "scene")
 
 
+def test_groups_tell_pictures_of_one_name_apart(tmp_path, capsys):
+    rotations, centres = cameras()
+    for i in range(N):
+        shoot(tmp_path / "abcd"[i] / "shot.png", rotations[i], centres[i], frame_lens(BROWN))
+    inside = [camera(i, rotations[i], centres[i], label="shot") for i in range(N)]
+    groups = [f'<group label="{"abcd"[i]}">{inside[i]}</group>' for i in range(N)]
+    write(tmp_path, sensor(calibration(BROWN)), "".join(groups))
+    run_import(capsys, tmp_path)
+    check(tmp_path)
+    write(tmp_path, sensor(calibration(BROWN)), "".join(inside))
+    assert "have several pictures of their name" in refused(capsys, "import", tmp_path, "--overwrite")
+
+
 @pytest.mark.parametrize(
     ("sensors", "told"),
     [
@@ -176,7 +189,8 @@ def test_pictures_elsewhere_and_the_file_by_name(tmp_path, capsys):
         (sensor(calibration({"p3": 0.1})), "p3 0.1, which transforms.json cannot say"),
         (sensor(calibration({"k1": 0.1}, -1)), "focal length -1"),
         (sensor(calibration({})).replace("55.0", "fifty"), "f is 'fifty'"),
-        (sensor(""), "4 have no sensor with a calibration"),
+        (sensor(""), "4 have no sensor with a calibration): align the pictures"),
+        (sensor(calibration({})).replace('"48"', '"0"'), "resolution 0x36"),
     ],
 )
 def test_what_cannot_be_imported_is_one_line(tmp_path, capsys, sensors, told):

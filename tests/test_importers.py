@@ -98,6 +98,20 @@ def test_realitycapture_that_is_damaged(tmp_path, capsys):
     check(tmp_path)
 
 
+def test_realitycapture_in_degrees(tmp_path, capsys):
+    write_csv(tmp_path)
+    file = tmp_path / "cameras.csv"
+    header, *rows = file.read_text().splitlines()
+    for i, row in enumerate(rows):
+        name, x, y, alt, *rest = row.split(",")
+        place = [13.4 + float(x) * 1e-5, 52.5 + float(y) * 1e-5, float(alt)]
+        rows[i] = ",".join([name, *map(repr, place), *rest])
+    file.write_text("\n".join([header, *rows]))
+    assert "look like degrees: choose a local or metric" in refused(capsys, "import", tmp_path)
+    file.write_text("\n".join([header.replace("alt,", ""), *rows]))
+    assert "has no column alt" in refused(capsys, "import", tmp_path)
+
+
 def write_polycam(root: Path, cameras_name: str, images_name: str, wrong: float = 0.0) -> None:
     for i, (rotation, centre) in enumerate(zip(*cameras(), strict=True)):
         shoot(root / images_name / f"10{i}.png", rotation, centre, pinhole)
@@ -221,6 +235,11 @@ def test_nsvf(tmp_path, capsys, tests, intrinsics):
 
 def test_nsvf_that_is_damaged(tmp_path, capsys):
     write_nsvf(tmp_path, ["a", "b", "c"], "16 numbers")
+    (tmp_path / "metadata.json").write_text("{")  # files of others do not matter
+    (tmp_path / "notes.xml").write_text("<chunk")
+    (tmp_path / "notes.csv").write_bytes(b"\xff\xfe heading")
+    (tmp_path / "cameras").mkdir()
+    (tmp_path / "cameras" / "1.json").mkdir()
     (tmp_path / "rgb" / "c.png").unlink()
     lines = run_import(capsys, tmp_path)
     assert f"left out: 1 are not in {tmp_path / 'rgb'} (c)" in lines
@@ -312,5 +331,7 @@ def test_options_that_mean_nothing(tmp_path, capsys, monkeypatch, words, told):
     assert told in refused(capsys, "import", "scene", *words)
     Path("scan.zip").touch()
     assert "unpack it" in refused(capsys, "import", "scan.zip")
+    Path("scan.psx").touch()
+    assert "export its cameras" in refused(capsys, "import", "scan.psx")
     Path("old.ckpt").touch()
     assert "--overwrite: old.ckpt is a checkpoint" in refused(capsys, "import", "old.ckpt", "--overwrite")

@@ -41,10 +41,12 @@ class Import:
     """Of a checkpoint: fine samples per ray."""
 
     def run(self) -> None:
-        from nerf_pl.scenes.importers import ARCHIVES, SUFFIXES
+        from nerf_pl.scenes.importers import ARCHIVES, PROJECTS, SUFFIXES
 
         if self.file.suffix.lower() in ARCHIVES and self.file.is_file():
             raise UserError(f"{self.file} is an archive: unpack it, then give the folder to `nerf import`")
+        if self.file.suffix.lower() in PROJECTS and self.file.is_file():
+            raise UserError(f"{self.file} is a project: export its cameras as docs/importing.md says, and import those")
         if self.file.is_dir() or self.file.suffix.lower() in SUFFIXES:
             _refuse("is a scene", self.file, self._given("out", "scene", "img_wh"))
             self._import_scene()

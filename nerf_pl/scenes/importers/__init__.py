@@ -7,14 +7,16 @@ from pathlib import Path
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.importers import bundler, metashape, neus, nsvf, openmvg, polycam, realitycapture, record3d
+from nerf_pl.scenes.importers.files import REMEDY
 from nerf_pl.scenes.importers.found import Found, Source
 from nerf_pl.scenes.importers.writing import write_transforms
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.pictures import read_headers
 
-__all__ = ["ARCHIVES", "IMPORTERS", "SUFFIXES", "Imported", "Source", "import_scene", "recognised"]
+__all__ = ["ARCHIVES", "IMPORTERS", "PROJECTS", "SUFFIXES", "Imported", "Source", "import_scene", "recognised"]
 
 ARCHIVES = (".zip", ".r3d")
+PROJECTS = (".psx", ".psz", ".rcproj", ".rsproj", ".mg", ".nvm")  # which other programs cannot read
 FEWEST = 2  # pictures; one shows no depth
 
 
@@ -63,10 +65,10 @@ def import_scene(source: Source, format: str = "auto", *, overwrite: bool = Fals
     found = importer.read(source)
     if len(found.photos) < FEWEST:
         reasons = "; ".join(f"{len(names)} {why}" for why, names in found.left_out.items())
-        told = f"{found.source} places {len(found.photos)} pictures that are there"
-        raise UserError(
-            f"{told}{f' ({reasons})' if reasons else ''}: give --images FOLDER if the pictures are elsewhere"
-        )
+        told = f"{found.source} places {len(found.photos)} pictures that are there{f' ({reasons})' if reasons else ''}"
+        lost = any("are not in" in why or "several pictures" in why for why in found.left_out)
+        remedy = "give --images FOLDER, the folder of the pictures" if lost else f"align the pictures, then {REMEDY}"
+        raise UserError(f"{told}: {remedy}")
     _check_pictures(found)
     target, notes = write_transforms(found, source.root, overwrite)
     return Imported(target, [f"format: {importer.title}", *found.lines(), *notes])

@@ -79,7 +79,7 @@ def mask_of(folder: Path, picture: Path) -> Path | None:
     places = [folder / "masks", beside / "masks", beside.parent / "masks", folder / "mask"]
     candidates = [beside / name for name in names if name.lower() != picture.name.lower()]
     candidates = [file for file in candidates if NO_PHOTO.fullmatch(file.stem)]
-    candidates += [place / name for place in places for name in names]
+    candidates += [place / name for place in places for name in (*names, picture.name)]
     return next((file for file in candidates if file.is_file() and file != picture), None)
 
 

@@ -40,13 +40,14 @@ def read(source: Source) -> Found:
     sensors = _sensors(file, chunk, notes)
     frames = _component_frames(file, chunk)
     pictures, photos = Pictures(source.pictures), []
+    groups = {camera: group.get("label") for group in chunk.iter("group") for camera in group.iter("camera")}
     for camera in cameras:
         label, sensor = _label(camera), sensors.get(camera.get("sensor_id", ""))
         if isinstance(sensor, str):
             left_out.setdefault(sensor, []).append(label)
         elif sensor is None:
             left_out.setdefault("have no sensor with a calibration", []).append(label)
-        elif picture := place(pictures, label, left_out):
+        elif picture := place(pictures, f"{groups[camera]}/{label}" if groups.get(camera) else label, left_out):
             c2w = _pose(file, camera, frames)
             mask = mask_of(source.root, picture) if source.masks else None
             photos.append(Photo(picture, c2w, sensor, mask))

@@ -31,6 +31,7 @@ from nerf_pl.scenes.values import pose_matrix
 FILES = "a CSV file that begins with #name,x,y,alt,heading,pitch,roll,f"
 NEEDED = ("name", "x", "y", "alt", "heading", "pitch", "roll", "f")
 BENDS = {"k1": "k1", "k2": "k2", "k3": "k3", "k4": "k4", "t1": "p1", "t2": "p2"}
+DEGREES, STEEP = 0.02, 20.0  # a scene is smaller than this; its heights spread as much as its sides, not so much more
 FILM = 36.0  # millimetres, the longer side of 35-mm film
 
 
@@ -50,6 +51,7 @@ def read(source: Source) -> Found:
             }
             mask = mask_of(source.root, picture) if source.masks else None
             photos.append(Photo(picture, _pose(where, values), _lens(where, values, stored_size(picture)), mask))
+    _refuse_degrees(file, photos)
     named = {photo.file for photo in photos}
     if unplaced := [file.name for file in pictures.files if file not in named]:
         left_out["are not in the CSV file"] = unplaced
@@ -87,6 +89,17 @@ def _rows(file: Path) -> list[tuple[str, dict[str, str]]]:
             raise UserError(f"{file}: line {number} has {len(words)} values, not {len(names)}: {REMEDY}")
         rows.append((f"{file}: line {number} ({words[0]})", dict(zip(names, map(str.strip, words), strict=False))))
     return rows
+
+
+def _refuse_degrees(file: Path, photos: list[Photo]) -> None:
+    """Raises UserError for positions in longitude and latitude: heights in metres then spread far more."""
+    if len(photos) < 2:
+        return
+    low, high = (extreme(np.stack([photo.c2w[:, 3] for photo in photos]), axis=0) for extreme in (np.min, np.max))
+    across, up = max(high[:2] - low[:2]), high[2] - low[2]
+    if across < DEGREES and up > STEEP * across and abs(low[0]) <= 180 and abs(low[1]) <= 90 and abs(low[:2]).max() > 1:
+        told = f"{file}: x and y ({low[0]:.4f}, {low[1]:.4f}) look like degrees"
+        raise UserError(f"{told}: choose a local or metric coordinate system, then {REMEDY}")
 
 
 def _number(where: str, name: str, row: dict[str, str]) -> float:
