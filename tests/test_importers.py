@@ -98,6 +98,37 @@ def test_realitycapture_that_is_damaged(tmp_path, capsys):
     check(tmp_path)
 
 
+def write_xmp(root: Path, model: str = "brown4t2") -> None:
+    for i, (rotation, centre) in enumerate(zip(*cameras(), strict=True)):
+        f, u, v = 40.0 + i, 0.03, -0.02
+        shoot(root / "images" / f"IMG_{i}.png", rotation, centre, film_lens(f, u, v, SIZE))
+        turn, place, bends = (
+            " ".join(map(repr, row))
+            for row in (opencv_axes(rotation).T.ravel().tolist(), centre.tolist(), BROWN.values())
+        )
+        position = "" if i else f"<xcr:Position>{place}</xcr:Position>"  # as an attribute in files of older versions
+        attribute = f'xcr:Position="{place}"' if i else ""
+        (root / "images" / f"IMG_{i}.xmp").write_text(
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            f'<rdf:Description xcr:Version="3" xcr:DistortionModel="{model}" xcr:FocalLength35mm="{f}" xcr:Skew="0" '
+            f'xcr:AspectRatio="1" xcr:PrincipalPointU="{u}" xcr:PrincipalPointV="{v}" {attribute} '
+            'xmlns:xcr="http://www.capturingreality.com/ns/xcr/1.1#">'
+            f"<xcr:Rotation>{turn}</xcr:Rotation>{position}"
+            f"<xcr:DistortionCoeficients>{bends}</xcr:DistortionCoeficients>"
+            "</rdf:Description></rdf:RDF></x:xmpmeta>"
+        )
+
+
+def test_realitycapture_beside_each_picture(tmp_path, capsys):
+    write_xmp(tmp_path)
+    Image.new("RGB", SIZE).save(tmp_path / "images" / "lost.png")
+    lines = run_import(capsys, tmp_path)
+    assert "left out: 1 have no XMP file with a pose (lost.png)" in lines
+    check(tmp_path)
+    write_xmp(tmp_path, "division")
+    assert "distortion model 'division': choose one of the Brown" in refused(capsys, "import", tmp_path, "--overwrite")
+
+
 def test_realitycapture_in_degrees(tmp_path, capsys):
     write_csv(tmp_path)
     file = tmp_path / "cameras.csv"

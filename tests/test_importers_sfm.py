@@ -133,11 +133,12 @@ def test_openmvg_that_is_damaged(tmp_path, capsys):
         assert told in refused(capsys, "import", tmp_path)
 
 
-def test_colmap_models_need_no_import(tmp_path, capsys):
-    """As RealityCapture exports them: text, a camera for each picture, no observations."""
+@pytest.mark.parametrize("place", ["sparse/0", "."])
+def test_colmap_models_need_no_import(tmp_path, capsys, place):
+    """As RealityCapture exports them: text, in one of two places, a camera for each picture, no observations."""
     pytest.importorskip("pycolmap")
-    model = tmp_path / "sparse" / "0"
-    model.mkdir(parents=True)
+    model = tmp_path / place
+    model.mkdir(parents=True, exist_ok=True)
     lines = {"cameras": ["# Camera list with one line of data per camera:"], "images": [], "points3D": []}
     for i, (rotation, centre) in enumerate(zip(*cameras(), strict=True)):
         shoot(tmp_path / "images" / f"IMG_{i}.png", rotation, centre, lambda xy: xy * [F, F] + [24.8, 16.6])

@@ -22,7 +22,7 @@ from nerf_pl.scenes.splits import held_out, rule_splits
 from nerf_pl.scenes.undistort import Project, Size, sampling_grid, undistort, undistorted_camera
 
 FILES = "sparse/0 and images"
-MODEL_PLACES = ("sparse", "colmap/sparse")
+MODEL_PLACES = ("sparse", "colmap/sparse", "")  # the last is the scene's folder itself, where other programs write
 
 
 def recognises(root: Path) -> bool:
@@ -102,7 +102,8 @@ def model_folders(root: Path) -> list[Path]:
     """The folders below `root` that hold a sparse model each; those of the first place that has any."""
     for place in MODEL_PLACES:
         if (base := root / place).is_dir():
-            folders = [base, *sorted(folder for folder in base.iterdir() if folder.is_dir())]
+            inside = sorted(folder for folder in base.iterdir() if folder.is_dir()) if place else []
+            folders = [base, *inside]
             if found := [folder for folder in folders if _file(folder, "cameras") and _file(folder, "images")]:
                 return found
     return []

@@ -25,10 +25,11 @@ from nerf_pl.scenes.importers.files import (
     the_file,
 )
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
+from nerf_pl.scenes.importers.xmp import read_xmp, xmp_files
 from nerf_pl.scenes.pictures import Size
 from nerf_pl.scenes.values import pose_matrix
 
-FILES = "a CSV file that begins with #name,x,y,alt,heading,pitch,roll,f"
+FILES = "a CSV file that begins with #name,x,y,alt,heading,pitch,roll,f, or XMP files beside the pictures"
 NEEDED = ("name", "x", "y", "alt", "heading", "pitch", "roll", "f")
 BENDS = {"k1": "k1", "k2": "k2", "k3": "k3", "k4": "k4", "t1": "p1", "t2": "p2"}
 DEGREES, STEEP = 0.02, 20.0  # a scene is smaller than this; its heights spread as much as its sides, not so much more
@@ -36,11 +37,13 @@ FILM = 36.0  # millimetres, the longer side of 35-mm film
 
 
 def recognises(source: Source) -> bool:
-    return bool(_candidates(source))
+    return bool(_candidates(source)) or bool(xmp_files(source))
 
 
 def read(source: Source) -> Found:
-    """The cameras of the CSV file; those that could not be registered are not in it."""
+    """The cameras of the CSV file, which lacks those that could not be registered; without one, of the XMP files."""
+    if not _candidates(source):
+        return read_xmp(source)
     file = the_file(_candidates(source), "cameras of RealityCapture")
     pictures, photos = Pictures(source.pictures), []
     left_out: dict[str, list[str]] = {}
