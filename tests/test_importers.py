@@ -334,6 +334,9 @@ def test_neus_that_is_damaged(tmp_path, capsys):
     assert "damaged, or holds more than numbers" in refused(capsys, "import", tmp_path)
     np.savez(tmp_path / "cameras_sphere.npz", world_mat_0=np.eye(4))
     assert "has world_mat_0 but no scale_mat_0" in refused(capsys, "import", tmp_path)
+    with (tmp_path / "cameras_sphere.npz").open("wb") as alone:
+        np.save(alone, np.eye(4))
+    assert "damaged" in refused(capsys, "import", tmp_path)
     (tmp_path / "cameras_sphere.npz").write_bytes(b"nothing")
     assert "damaged" in refused(capsys, "import", tmp_path)
 

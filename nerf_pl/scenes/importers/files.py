@@ -15,6 +15,7 @@ ASIDE = {"mask", "masks", "depth", "depths", "confidence", "normals", "normal"} 
 SMALLER = re.compile(r"images_\d+(x\d+)?")  # pictures that were reduced
 NO_PHOTO = re.compile(r"(^dynamic_mask_.*|.*[._-]mask|.*\.mask)", re.IGNORECASE)  # stems
 REMEDY = "export it again"
+HUGE = 1e30
 
 
 class Pictures:
@@ -111,6 +112,11 @@ def read_text(file: Path) -> str:
         raise UserError(f"{file} is not a text file: {REMEDY}") from error
 
 
+def within_reason(values: Float[np.ndarray, "*shape"]) -> bool:
+    """Whether all numbers are finite, and products of them will be."""
+    return bool((np.abs(values) < HUGE).all())
+
+
 def numbers(where: str, text: str | None, counts: tuple[int, ...]) -> Float[np.ndarray, "N"]:
     """The finite numbers in a text, as many as one of the counts. Raises UserError that begins with `where`."""
     wanted = " or ".join(map(str, counts))
@@ -118,7 +124,7 @@ def numbers(where: str, text: str | None, counts: tuple[int, ...]) -> Float[np.n
         found = np.array([float(word) for word in (text or "").replace(",", " ").split()])
     except ValueError as error:
         raise UserError(f"{where} is {text!r:.60}; {wanted} numbers belong there: {REMEDY}") from error
-    if len(found) not in counts or not np.isfinite(found).all():
+    if len(found) not in counts or not within_reason(found):
         raise UserError(f"{where} is {text!r:.60}; {wanted} finite numbers belong there: {REMEDY}")
     return found
 

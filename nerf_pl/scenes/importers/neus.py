@@ -5,14 +5,16 @@ right, down, ahead, and the centre of the first pixel is at 0.
 """
 
 import re
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, stored_size
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, stored_size, within_reason
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import check_skew, from_world_to_camera
 from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size
@@ -20,6 +22,11 @@ from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size
 FILES = "cameras_sphere.npz or cameras.npz, image"
 NAMES = ("cameras_sphere.npz", "cameras_large.npz", "cameras.npz")
 PICTURES = ("image", "images", "rgb")
+# what NumPy and the ZIP archive below raise, depending on where the damage is
+DAMAGED = (
+    OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, SyntaxError, MemoryError, struct.error,
+    zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
 HALF = 0.5  # pixel: our first centre
 SPHERE = np.array([[-1.0] * 3, [1.0] * 3])
 
@@ -59,9 +66,9 @@ def _cameras_file(source: Source) -> Path | None:
 def _matrices(file: Path) -> dict[int, Float[np.ndarray, "4 4"]]:
     """world_mat @ scale_mat by the number of the picture. Raises UserError for a damaged file; runs no code of it."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
             held = {name: np.asarray(arrays[name], np.float64) for name in arrays.files if "_mat_" in name}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise UserError(f"{file} is damaged, or holds more than numbers: restore it from the data set") from error
     found = {}
     for name, matrix in held.items():
@@ -71,7 +78,7 @@ def _matrices(file: Path) -> dict[int, Float[np.ndarray, "4 4"]]:
         if scale is None:
             raise UserError(f"{file} has {name} but no scale_mat_{match[1]}: {REMEDY}")
         for array in (matrix, scale):
-            if array.shape != (4, 4) or not np.isfinite(array).all():
+            if array.shape != (4, 4) or not within_reason(array):
                 raise UserError(f"{file}: {name} or its scale_mat is no 4x4 matrix of finite numbers: {REMEDY}")
         found[int(match[1])] = matrix @ scale
     if not found:

@@ -4,6 +4,7 @@ metadata has a pose for each frame: a quaternion x, y, z, w and a position, came
 is written column by column. Pictures are numbered from 0.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def _numbers(where: str, row: object, n: int) -> Float[np.ndarray, "n"]:
 
 def _pose(where: str, row: object) -> Float[np.ndarray, "3 4"]:
     x, y, z, w, *centre = _numbers(where, row, 7).tolist()
-    length = np.linalg.norm([x, y, z, w])
+    length = math.hypot(x, y, z, w)
     if not 0.9 < length < 1.1:
         raise UserError(f"{where} is no rotation, its quaternion has length {length:.3g}: {REMEDY}")
     x, y, z, w = np.array([x, y, z, w]) / length
