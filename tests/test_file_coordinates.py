@@ -15,7 +15,8 @@ from tiny import CPU, NGP_FLAGS, config, make, nerf, refused
 
 from nerf_pl.cameras import Cameras, Crop, View, ndc_points
 from nerf_pl.checkpoints import open_run
-from nerf_pl.films.keyframes import keyframes_in_file, read_keyframes
+from nerf_pl.films.files import read_keyframes
+from nerf_pl.films.keyframes import keyframes_in_file
 from nerf_pl.films.paths import look_at
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene, frame_of, load_scene

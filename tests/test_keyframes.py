@@ -11,7 +11,8 @@ import torch
 
 from nerf_pl.cameras import Cameras
 from nerf_pl.errors import UserError
-from nerf_pl.films.keyframes import Keyframes, quaternions, read_keyframes, rotation_matrices, spline, through_views
+from nerf_pl.films.files import read_keyframes
+from nerf_pl.films.keyframes import Keyframes, quaternions, rotation_matrices, spline, through_views
 from nerf_pl.films.paths import look_at
 
 LIKE = Cameras(torch.eye(3, 4)[None], torch.tensor([[[50.0, 0, 40], [0, 50, 30], [0, 0, 1]]]), 80, 60)

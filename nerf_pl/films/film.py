@@ -16,8 +16,9 @@ from nerf_pl.cameras import Cameras, View
 from nerf_pl.console import console, progress
 from nerf_pl.errors import UserError
 from nerf_pl.films import paths
-from nerf_pl.films.keyframes import Keyframes, keyframes_in_file, read_keyframes, through_views
-from nerf_pl.films.options import FPS, FRAMES, FilmOptions
+from nerf_pl.films.files import read_keyframes
+from nerf_pl.films.keyframes import Keyframes, keyframes_in_file, through_views
+from nerf_pl.films.options import FPS, FRAMES, MOST_FRAMES, FilmOptions
 from nerf_pl.options.ranges import check_options
 from nerf_pl.rendering import Renderer, render_view
 from nerf_pl.scenes import Scene, frame_of
@@ -98,7 +99,10 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
         return kind, through_views(views, max(frames // SHARE, 2), o.every, o.loop).film(frames), fps
     keyframes: Keyframes = read_keyframes(Path(kind), views, frame_of(scene))
     fps = o.fps or keyframes.fps or FPS
-    return Path(kind).stem, keyframes.film(o.frames or keyframes.frames(fps)), fps
+    frames = o.frames or keyframes.frames(fps)
+    if frames > MOST_FRAMES:
+        raise UserError(f"--path {kind} takes {frames} frames at {fps:g} a second; give --frames, up to {MOST_FRAMES}")
+    return Path(kind).stem, keyframes.film(frames), fps
 
 
 def _fitting(scene: Scene) -> str:

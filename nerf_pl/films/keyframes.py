@@ -1,20 +1,14 @@
-"""Camera paths through keyframes: views in time order, joined smoothly, and the files that hold them."""
+"""Camera paths through keyframes: views in time order, joined smoothly. `films.files` reads them from files."""
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras
-from nerf_pl.errors import UserError
-from nerf_pl.films.paths import UP, framed, look_at
-from nerf_pl.scenes.pictures import read_json
-from nerf_pl.scenes.values import number, optional_number, pose_matrix, positive, vector
+from nerf_pl.films.paths import framed
 
 
 @dataclass(frozen=True)
@@ -160,8 +154,9 @@ def _length(far: Float[Tensor, "C C"], order: Tensor) -> float:
 
 
 def keyframes_in_file(cameras: Cameras, fps: float, frame: Float[Tensor, "4 4"]) -> dict[str, object]:
-    """The content of a JSON file that `read_keyframes` reads as these cameras, one a frame of a film. frame: takes
-    points of the scene's own file to the world; the poses are in the coordinates of the file."""
+    """The content of a JSON file that `files.read_keyframes` reads as these cameras, one a frame of a film.
+
+    frame: takes points of the scene's own file to the world; the poses are in the coordinates of the file."""
     scale = frame[0, :3].norm()
     back = torch.linalg.inv(frame)
     entries = []
@@ -172,95 +167,3 @@ def keyframes_in_file(cameras: Cameras, fps: float, frame: Float[Tensor, "4 4"])
         entries.append({"time": i / fps, "c2w": c2w.tolist(), "K": cameras.K[i].tolist()})
     size = {"width": cameras.width, "height": cameras.height}
     return {"coordinates": "file", "file_to_world": frame.tolist(), "fps": fps, **size, "keyframes": entries}
-
-
-def read_keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None = None) -> Keyframes:
-    """The keyframes in a JSON file.
-
-    Ours: {"keyframes": [{"time": 0, "position": [x, y, z], "look_at": [x, y, z], "up": [0, 0, 1], "fov": 50}, ...]},
-    with "c2w" (4x4, OpenGL axes) in place of position, look_at and up; optional "loop", "fps", "width", "height",
-    "coordinates". time: seconds, by default one for each. fov: vertical, in degrees; by default that of the first of
-    the cameras `like`; "K" (3x3) in its place gives all intrinsics, in pixels. coordinates: world, the default, or
-    file, those of the scene's own file; frame: takes these to the world.
-    Or a camera_path.json of nerfstudio, of which every camera is a frame. Raises UserError that names what is wrong.
-    """
-    values = read_json(path, "correct it, or give another camera path")
-    foreign = "camera_path" in values
-    name = "camera_path" if foreign else "keyframes"
-    entries = values.get(name)
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path} has no cameras: list them under keyframes (or camera_path, as nerfstudio does)")
-    sizes = ("render_width", "render_height") if foreign else ("width", "height")
-    width, height = (
-        positive(f"{path}", key, values.get(key, default)) for key, default in zip(sizes, like.size(0), strict=True)
-    )
-    if width != int(width) or height != int(height):
-        raise UserError(f"{path}: {sizes[0]} {width} and {sizes[1]} {height} must be whole numbers of pixels")
-    like = framed(like[:1], *like.size(0)) if like.sizes is not None else like[:1]
-    like = framed(like, int(width), int(height))
-    fps = positive(f"{path}", "fps", values["fps"]) if "fps" in values else None
-    poses, lenses, times = [], [], []
-    for i, entry in enumerate(entries):
-        where = f"{path}: {name} {i}"
-        entry = entry if isinstance(entry, dict) else {}
-        if entry.get("camera_type", "perspective") != "perspective":
-            raise UserError(f"{where} has camera_type {entry['camera_type']!r}: only perspective can be filmed")
-        poses.append(_pose(entry, "camera_to_world" if foreign else "c2w", where))
-        lenses.append(_lens(entry, like, where))
-        times.append(i / (fps or 30.0) if foreign else number(where, "time", entry.get("time", float(i))))
-        if i and times[i] <= times[i - 1]:
-            raise UserError(f"{where} has time {times[i]:g}, but the one before {times[i - 1]:g}: times must rise")
-    span, n = times[-1] - times[0], len(times)
-    period = span * n / (n - 1) if values.get("loop") is True and not foreign and n > 1 else None
-    c2w = torch.from_numpy(np.stack(poses)).double()
-    if frame is not None and _are_of_file(path, values):
-        scale = frame[0, :3].norm()
-        centres = c2w[:, :, 3] @ frame[:3, :3].T + frame[:3, 3]
-        c2w = torch.cat([frame[:3, :3] @ c2w[:, :, :3] / scale, centres[:, :, None]], -1)
-    c2w = c2w.to(like.c2w)
-    return Keyframes(replace(like, c2w=c2w, K=torch.stack(lenses)), torch.tensor(times).double(), period, fps)
-
-
-def _pose(entry: dict[str, Any], key: str, where: str) -> Float[np.ndarray, "3 4"]:
-    if key in entry:
-        return pose_matrix(where, key, entry[key])
-    if "position" not in entry:
-        remedy = ", or position and look_at" if key == "c2w" else ""
-        raise UserError(f"{where} has no pose; give {key} as a 4x4 matrix of numbers{remedy}")
-    position, target = (vector(where, name, entry.get(name)) for name in ("position", "look_at"))
-    up = vector(where, "up", entry.get("up", UP))
-    try:
-        return look_at(torch.tensor([position]).double(), target, up)[0].numpy()
-    except ValueError as error:
-        raise UserError(f"{where}: {error}; move it, or give another up") from error
-
-
-def _are_of_file(path: Path, values: dict[str, Any]) -> bool:
-    """Whether poses are in the coordinates of the scene's own file, not in those of the world."""
-    told = values.get("coordinates", "world")
-    if told not in ("world", "file"):
-        raise UserError(f"{path}: coordinates is {told!r:.60}; give world, or file for those of the scene's own file")
-    return told == "file"
-
-
-def _lens(entry: dict[str, Any], like: Cameras, where: str) -> Float[Tensor, "3 3"]:
-    """The intrinsics of a keyframe, those with its field of view, or those of `like`."""
-    if "K" in entry:
-        return _intrinsics(entry["K"], like, where)
-    fov = optional_number(where, "fov", entry)
-    if fov is None:
-        return like.K[0]
-    if not 0 < fov < 180:
-        raise UserError(f"{where}: fov is {fov:g}; give the vertical field of view in degrees, 0 to 180")
-    focal = like.height / 2 / math.tan(math.radians(fov) / 2)
-    return like.K.new_tensor([[focal, 0, like.width / 2], [0, focal, like.height / 2], [0, 0, 1]])
-
-
-def _intrinsics(value: object, like: Cameras, where: str) -> Float[Tensor, "3 3"]:
-    try:
-        K = torch.tensor(value, dtype=like.K.dtype)
-    except (TypeError, ValueError, RuntimeError):
-        K = torch.empty(0)
-    if K.shape != (3, 3) or not K.isfinite().all() or min(K[0, 0], K[1, 1]) <= 0:
-        raise UserError(f"{where} has K {value!r:.60}; give a 3x3 matrix of intrinsics in pixels, or fov")
-    return K.to(like.K)

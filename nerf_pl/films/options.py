@@ -9,6 +9,8 @@ from nerf_pl.options.ranges import BOX, Corners, Range, at_least, between
 
 PATHS = ("auto", "360", "spiral", "interpolate", "test")
 FRAMES, FPS = 120, 30.0
+MOST_FRAMES, MOST_SIDE = 10**6, 2**14
+FPS_RANGE = between(0.01, 1000)
 OF_ONE_PATH = {"elevation": "360", "radius": "360", "every": "interpolate", "loop": "interpolate"}
 
 
@@ -17,17 +19,21 @@ def _is_path(path: str) -> bool:
 
 
 def _is_size(size: tuple[int, int]) -> bool:
-    return min(size) >= 1 and max(size) <= 2**14
+    return min(size) >= 1 and max(size) <= MOST_SIDE
+
+
+SIZE_RANGE = Range(_is_size, f"give a width and a height in pixels, up to {MOST_SIDE}")
 
 
 @dataclass(frozen=True)
 class FilmOptions:
     path: Annotated[str, Range(_is_path, f"give {', '.join(PATHS)} or the path of a .json file")] = "auto"
     """360: a turn around the scene. spiral: a spiral among the training views. interpolate: a path through them. test:
-    the test views. FILE.json: keyframes, or a path of nerfstudio. auto: spiral for photos from one side, else 360."""
-    frames: Annotated[int | None, between(1, 10**6)] = None
+    the test views. FILE.json: keyframes, a path of nerfstudio, or the poses of a transforms.json. auto: spiral for
+    photos from one side, else 360."""
+    frames: Annotated[int | None, between(1, MOST_FRAMES)] = None
     """Frames of the film. By default 120, or as many as a file needs. The path test has a frame for each view."""
-    fps: Annotated[float | None, between(0.01, 1000)] = None
+    fps: Annotated[float | None, FPS_RANGE] = None
     """Frames per second. By default 30, or the value in a file."""
     elevation: Annotated[float | None, Range(lambda v: -90 < v < 90, "give degrees between -90 and 90")] = None
     """360: degrees above the horizon. By default 30 for Blender scenes, else that of the training views."""
@@ -44,9 +50,7 @@ class FilmOptions:
     """Depth as a film of its own, side by side with the colours in one film, or not at all."""
     keep_frames: bool = False
     """Keep the frames as PNG files, too."""
-    img_wh: Annotated[tuple[int, int] | None, Range(_is_size, "give a width and a height in pixels, up to 16384")] = (
-        None
-    )
+    img_wh: Annotated[tuple[int, int] | None, SIZE_RANGE] = None
     """Width and height of the film, of any aspect ratio. By default those of the first training image."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,238 @@
+"""Files of camera paths: our keyframes, a camera_path.json of nerfstudio, and the frames of a scene's JSON file."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl.cameras import Cameras
+from nerf_pl.console import warn
+from nerf_pl.errors import UserError
+from nerf_pl.films.keyframes import Keyframes
+from nerf_pl.films.options import FPS, FPS_RANGE, MOST_SIDE
+from nerf_pl.films.paths import UP, framed, look_at
+from nerf_pl.scenes.lenses import FISHEYE, MODELS, PLAIN, over, read_lens, told_size
+from nerf_pl.scenes.pictures import list_some, read_json
+from nerf_pl.scenes.undistort import undistorted_camera
+from nerf_pl.scenes.values import FARTHEST, number, optional_number, pose_matrix, positive, vector
+
+Values = dict[str, Any]
+NAMES = ("camera_path", "keyframes", "frames")  # the key of a file that lists cameras: nerfstudio's, ours, a scene's
+SIZES = {"camera_path": ("render_width", "render_height"), "keyframes": ("width", "height")}
+POSES = {"camera_path": "camera_to_world", "keyframes": "c2w", "frames": "transform_matrix"}
+COMMON = {"fps", "camera_type", "coordinates", "file_to_world"}
+KNOWN = {
+    "keyframes": {"keyframes", "width", "height", "loop", *COMMON},
+    # what nerfstudio's editor remembers is in its camera_path already
+    "camera_path": {
+        "camera_path", "keyframes", "render_width", "render_height", "seconds", "is_cycle", "smoothness_value",
+        "default_fov", "default_transition_sec", "crop", *COMMON,
+    },
+}  # fmt: skip
+KNOWN_OF_CAMERA = {
+    "keyframes": {"time", "position", "look_at", "up", "c2w", "fov", "K", "camera_type", "name"},
+    "camera_path": {"camera_to_world", "fov", "aspect", "camera_type", "render_time"},
+}
+NARROWEST, WIDEST = 0.01, 179.9  # fields of view in degrees
+SAME_ASPECT = 0.01
+
+
+def read_keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None = None) -> Keyframes:
+    """The keyframes in a JSON file.
+
+    Ours: {"keyframes": [{"time": 0, "position": [x, y, z], "look_at": [x, y, z], "up": [0, 0, 1], "fov": 50}, ...]},
+    with "c2w" (4x4, OpenGL axes) in place of position, look_at and up; optional "loop", "fps", "width", "height",
+    "coordinates". time: seconds, by default one for each. fov: vertical, in degrees; by default that of the first of
+    the cameras `like`; "K" (3x3) in its place gives all intrinsics, in pixels. coordinates: world, the default, or
+    file, those of the scene's own file; frame: takes these to the world.
+    Or a camera_path.json of nerfstudio, or a JSON file of a scene, such as transforms_test.json; of both every camera
+    is a frame. Those of a scene are in the coordinates of the file. Raises UserError that names what is wrong, or what
+    would change the picture and is not supported.
+    """
+    values = read_json(path, "correct it, or give another camera path")
+    name = next((name for name in NAMES if name in values), "keyframes")
+    entries = values.get(name)
+    if not isinstance(entries, list) or not entries:
+        told = "list them under keyframes (or camera_path, as nerfstudio does, or frames, as scenes do)"
+        raise UserError(f"{path} has no cameras: {told}")
+    entries = [entry if isinstance(entry, dict) else {} for entry in entries]
+    _refuse_other_cameras(path, name, values, entries)
+    like = framed(like[:1], *like.size(0)) if like.sizes is not None else like[:1]
+    if name == "frames":
+        cameras = _of_scene(path, values, entries, like)
+    else:
+        cameras = _of_path(path, name, values, entries, like)
+    fps = _fps(path, values, len(entries))
+    times = _times(path, name, entries, fps)
+    if frame is not None and _are_of_file(path, values, "file" if name == "frames" else "world"):
+        c2w, scale = cameras.c2w, frame[0, :3].norm()
+        centres = c2w[:, :, 3] @ frame[:3, :3].T + frame[:3, 3]
+        cameras = replace(cameras, c2w=torch.cat([frame[:3, :3] @ c2w[:, :, :3] / scale, centres[:, :, None]], -1))
+    n = len(times)
+    period = (times[-1] - times[0]) * n / (n - 1) if name == "keyframes" and _is_loop(path, values) and n > 1 else None
+    return Keyframes(replace(cameras, c2w=cameras.c2w.to(like.c2w)), torch.tensor(times).double(), period, fps)
+
+
+def _refuse_other_cameras(path: Path, name: str, values: Values, entries: Sequence[Values]) -> None:
+    """Raises UserError for cameras that are filmed as perspective ones only by mistake. Warns of unknown keys."""
+    for where, keys in _each(path, name, values, entries):
+        for key in MODELS:
+            kind = keys.get(key)
+            known = (*PLAIN, *FISHEYE) if name == "frames" else ("PERSPECTIVE",)
+            if kind is not None and str(kind).upper() not in known:
+                raise UserError(f"{where} has {key} {kind!r:.60}: only perspective can be filmed; remove it")
+    if name == "frames":
+        return
+    if values.get("crop") is not None and name == "camera_path":
+        raise UserError(f"{path} has a crop, which is not read; remove it, and give --crop X0 Y0 Z0 X1 Y1 Z1")
+    unknown = {key for entry in entries for key in entry.keys() - KNOWN_OF_CAMERA[name]}
+    if unknown := sorted({*(values.keys() - KNOWN[name]), *unknown}):
+        warn(f"{path}: not understood, and left out: {list_some(unknown, 6)}")
+
+
+def _each(path: Path, name: str, values: Values, entries: Sequence[Values]) -> Iterator[tuple[str, Values]]:
+    yield f"{path}", values
+    yield from ((f"{path}: {name} {i}", entry) for i, entry in enumerate(entries))
+
+
+def _of_path(path: Path, name: str, values: Values, entries: Sequence[Values], like: Cameras) -> Cameras:
+    """The cameras of keyframes, or of a path of nerfstudio."""
+    like = framed(like, *_size(path, name, values, entries[0], like))
+    poses, lenses = [], []
+    for i, entry in enumerate(entries):
+        where = f"{path}: {name} {i}"
+        poses.append(_pose(entry, POSES[name], where))
+        if name == "camera_path" and entry.get("fov") is None:
+            entry = {**entry, "fov": values.get("default_fov")}
+        lenses.append(_lens(entry, like, where))
+        aspect, width, height = optional_number(where, "aspect", entry), like.width, like.height
+        if aspect is not None and abs(aspect * height / width - 1) > max(SAME_ASPECT, 1 / min(width, height)):
+            told = f"aspect is {aspect:g}, but the film has {width}x{height} pixels"
+            raise UserError(f"{where}: {told}; correct it, or {' and '.join(SIZES[name])}")
+    return replace(like, c2w=torch.from_numpy(np.stack(poses)).double(), K=torch.stack(lenses))
+
+
+def _of_scene(path: Path, values: Values, entries: Sequence[Values], like: Cameras) -> Cameras:
+    """The cameras of a scene's frames, in their order. A lens becomes the pinhole that straightens its pictures."""
+    shared = {key: value for key, value in values.items() if key != "frames"}
+    poses, lenses, sizes = [], [], []
+    for i, entry in enumerate(entries):
+        where = f"{path}: frames {i}"
+        poses.append(pose_matrix(where, "transform_matrix", entry.get("transform_matrix")))
+        told = over(shared, entry)
+        width, height = told_size(where, told) or like.size(0)
+        sizes.append(_checked_size(where, ("w", "h"), round(width), round(height)))
+        lens = read_lens(where, told, sizes[-1])
+        lenses.append(lens.K if lens.straight else undistorted_camera(lens.project(), lens.K, sizes[-1]))
+    c2w, K = torch.from_numpy(np.stack(poses)).double(), torch.from_numpy(np.stack(lenses)).to(like.K)
+    width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
+    cameras = replace(like, c2w=c2w, K=K, width=width, height=height, sizes=torch.tensor(sizes))
+    return framed(replace(cameras, sizes=None) if len(set(sizes)) == 1 else cameras, *sizes[0])
+
+
+def _size(path: Path, name: str, values: Values, first: Values, like: Cameras) -> tuple[int, int]:
+    """Width and height of a film. A side that is not told follows from the other and from the aspect ratio."""
+    wide, high = SIZES[name]
+    aspect = first.get("aspect")
+    aspect = like.width / like.height if aspect is None else positive(f"{path}: {name} 0", "aspect", aspect)
+    width, height = (positive(f"{path}", key, values[key]) if key in values else None for key in (wide, high))
+    if height is None:
+        height = like.height if width is None else max(round(width / aspect), 1)
+    if width is None:
+        width = max(round(height * aspect), 1)
+    return _checked_size(f"{path}", SIZES[name], width, height)
+
+
+def _checked_size(where: str, names: tuple[str, str], width: float, height: float) -> tuple[int, int]:
+    told = f"{where}: {names[0]} {width:g} and {names[1]} {height:g} must be"
+    if width != int(width) or height != int(height):
+        raise UserError(f"{told} whole numbers of pixels")
+    if not (1 <= width <= MOST_SIDE and 1 <= height <= MOST_SIDE):
+        raise UserError(f"{told} 1 to {MOST_SIDE} pixels")
+    return int(width), int(height)
+
+
+def _fps(path: Path, values: Values, n: int) -> float | None:
+    """Frames a second that a file asks for. nerfstudio's path of n frames takes `seconds`."""
+    fps = positive(f"{path}", "fps", values["fps"]) if "fps" in values else None
+    if values.get("seconds") is not None and "camera_path" in values:
+        seconds = positive(f"{path}", "seconds", values["seconds"])
+        fps = n / seconds if fps is None or abs(n - fps * seconds) > 1 else fps
+    if fps is not None and not FPS_RANGE.holds(fps):
+        raise UserError(f"{path}: it plays {fps:g} frames a second (fps, seconds); {FPS_RANGE.remedy}")
+    return fps
+
+
+def _times(path: Path, name: str, entries: Sequence[Values], fps: float | None) -> list[float]:
+    if name != "keyframes":
+        return [i / (fps or FPS) for i in range(len(entries))]
+    times = []
+    for i, entry in enumerate(entries):
+        where = f"{path}: {name} {i}"
+        times.append(number(where, "time", entry.get("time", float(i))))
+        if i and times[i] <= times[i - 1]:
+            raise UserError(f"{where} has time {times[i]:g}, but the one before {times[i - 1]:g}: times must rise")
+    return times
+
+
+def _is_loop(path: Path, values: Values) -> bool:
+    loop = values.get("loop", False)
+    if not isinstance(loop, bool):
+        raise UserError(f"{path}: loop is {loop!r:.60}; give true or false")
+    return loop
+
+
+def _pose(entry: Values, key: str, where: str) -> Float[np.ndarray, "3 4"]:
+    if key in entry:
+        return pose_matrix(where, key, entry[key])
+    if "position" not in entry:
+        remedy = ", or position and look_at" if key == "c2w" else ""
+        raise UserError(f"{where} has no pose; give {key} as a 4x4 matrix of numbers{remedy}")
+    position, target = (vector(where, name, entry.get(name)) for name in ("position", "look_at"))
+    up = vector(where, "up", entry.get("up", UP))
+    if max(map(abs, (*position, *target, *up))) > FARTHEST:
+        raise UserError(f"{where}: position, look_at or up is beyond {FARTHEST:g}; give smaller numbers")
+    try:
+        return look_at(torch.tensor([position]).double(), target, up)[0].numpy()
+    except ValueError as error:
+        raise UserError(f"{where}: {error}; move it, or give another up") from error
+
+
+def _are_of_file(path: Path, values: Values, default: str) -> bool:
+    """Whether poses are in the coordinates of the scene's own file, not in those of the world."""
+    told = values.get("coordinates", default)
+    if told not in ("world", "file"):
+        raise UserError(f"{path}: coordinates is {told!r:.60}; give world, or file for those of the scene's own file")
+    return told == "file"
+
+
+def _lens(entry: Values, like: Cameras, where: str) -> Float[Tensor, "3 3"]:
+    """The intrinsics of a keyframe, those with its field of view, or those of `like`."""
+    if "K" in entry:
+        return _intrinsics(entry["K"], like, where)
+    fov = optional_number(where, "fov", entry)
+    if fov is None:
+        return like.K[0]
+    if not NARROWEST <= fov <= WIDEST:
+        remedy = f"give the vertical field of view in degrees, {NARROWEST} to {WIDEST}"
+        raise UserError(f"{where}: fov is {fov:g}; {remedy}")
+    focal = like.height / 2 / math.tan(math.radians(fov) / 2)
+    return like.K.new_tensor([[focal, 0, like.width / 2], [0, focal, like.height / 2], [0, 0, 1]])
+
+
+def _intrinsics(value: object, like: Cameras, where: str) -> Float[Tensor, "3 3"]:
+    try:
+        K = torch.tensor(value, dtype=like.K.dtype)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        K = torch.empty(0)
+    if K.shape != (3, 3) or not K.isfinite().all() or min(K[0, 0], K[1, 1]) <= 0:
+        raise UserError(f"{where} has K {value!r:.60}; give a 3x3 matrix of intrinsics in pixels, or fov")
+    if bool((K[[0, 1, 2, 2], [1, 0, 0, 1]] != 0).any()) or K[2, 2] != 1:
+        raise UserError(f"{where} has K {value!r:.60}, with a skew or a last row other than 0 0 1; leave them out")
+    return K.to(like.K)
