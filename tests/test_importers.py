@@ -188,6 +188,15 @@ def test_polycam_that_is_damaged(tmp_path, capsys):
     assert "images is missing, the pictures of" in refused(capsys, "import", tmp_path)
 
 
+def test_polycam_without_corrected_images(tmp_path, capsys):
+    write_polycam(tmp_path, "corrected_cameras", "images")
+    assert any("corrected_images is missing" in line for line in run_import(capsys, tmp_path))
+    check(tmp_path)
+    write_polycam(tmp_path, "cameras", "images")
+    assert any("has not adjusted them" in line for line in run_import(capsys, tmp_path, "--overwrite"))
+    check(tmp_path)
+
+
 def quaternion(rotation: np.ndarray) -> list[float]:
     """x, y, z, w: the rotation's axis times the sine of half its angle, and the cosine."""
     angles, vectors = np.linalg.eig(rotation)
@@ -220,6 +229,12 @@ def test_record3d(tmp_path, capsys, place, each):
     lines = run_import(capsys, tmp_path)
     assert f"left out: 1 are not in {pictures} (4)" in lines
     assert ("depth maps: 1" in lines) == place.endswith("json")
+    check(tmp_path)
+    for picture in pictures.iterdir():
+        picture.rename(picture.with_name(f"frame_{picture.name}"))
+    assert f"{file} places 0 pictures that are there (4 have no pose" in refused(capsys, "import", tmp_path)
+    file.write_text(json.dumps({key: value[:4] if key[0] == "p" else value for key, value in values.items()}))
+    assert any("poses are theirs in the order" in line for line in run_import(capsys, tmp_path, "--overwrite"))
     check(tmp_path)
     (tmp_path / "transforms.json").unlink()
     file.write_text(json.dumps({**values, "poses": [[0, 0, 0, 0, 1, 2, 3]] * 4}))

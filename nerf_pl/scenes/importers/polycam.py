@@ -15,7 +15,8 @@ from nerf_pl.scenes.pictures import read_json
 from nerf_pl.scenes.values import number, pose_matrix, positive
 
 FILES = "keyframes/corrected_cameras or keyframes/cameras"
-KINDS = (("corrected_cameras", "corrected_images"), ("cameras", "images"))
+# cameras and their pictures, from the best
+KINDS = (("corrected_cameras", "corrected_images"), ("cameras", "images"), ("corrected_cameras", "images"))
 DEPTH_UNIT = 0.001  # metres
 
 
@@ -27,13 +28,18 @@ def read(source: Source) -> Found:
     """The keyframes; those that Polycam adjusted, if it did."""
     base = _folder(source.root)
     assert base is not None  # recognised
-    cameras, images = next((base / c, base / i) for c, i in KINDS if _has_cameras(base / c))
+    pairs = [(base / c, base / i) for c, i in KINDS if _has_cameras(base / c)]
+    cameras, images = next((pair for pair in pairs if pair[1].is_dir()), pairs[0])
     notes = []
     folder = source.images or images
     if not folder.is_dir():
         raise UserError(f"{folder} is missing, the pictures of {cameras}: {REMEDY} as raw data")
     if cameras.name == "cameras":
         notes.append("poses are those of the phone: Polycam has not adjusted them (corrected_cameras)")
+    elif images.name == "images":
+        notes.append(
+            "corrected_images is missing: the poses that Polycam adjusted are taken for the pictures in images"
+        )
     pictures, left_out, photos = Pictures(folder), {}, []
     for file in sorted(cameras.glob("*.json")):
         if picture := place(pictures, file.stem, left_out):

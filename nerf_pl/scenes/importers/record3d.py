@@ -38,19 +38,31 @@ def read(source: Source) -> Found:
     if folder is None:
         raise UserError(f"{file.parent / 'rgb'} is missing, the pictures of {file}: {REMEDY}")
     lenses = _lenses(where, values, len(poses))
-    left_out: dict[str, list[str]] = {}
-    photos = []
-    for picture in sorted(Pictures(folder).files):
-        index = int(picture.stem) if picture.stem.isdecimal() else -1
-        if 0 <= index < len(poses):
-            photos.append(
-                Photo(picture, _pose(f"{file}: pose {index}", poses[index]), lenses[index], None, _depth(picture))
-            )
-        else:
-            left_out.setdefault(f"have no pose of the {len(poses)} in {file.name}", []).append(picture.name)
-    if gone := sorted(set(map(str, range(len(poses)))) - {str(int(photo.file.stem)) for photo in photos}, key=int):
-        left_out[f"are not in {folder}"] = gone
-    return Found(file, photos, left_out)
+    pictures = Pictures(folder).files
+    numbered, notes = _numbered(pictures, len(poses))
+    photos = [
+        Photo(picture, _pose(f"{file}: pose {index}", poses[index]), lenses[index], None, _depth(picture))
+        for index, picture in sorted(numbered.items())
+    ]
+    left_out = {
+        f"have no pose of the {len(poses)} in {file.name}": [
+            picture.name for picture in pictures if picture not in numbered.values()
+        ],
+        f"are not in {folder}": [str(index) for index in range(len(poses)) if index not in numbered],
+    }
+    left_out = {why: names for why, names in left_out.items() if names}
+    return Found(file, photos, left_out, notes=notes)
+
+
+def _numbered(pictures: list[Path], n: int) -> tuple[dict[int, Path], list[str]]:
+    """The picture of each pose, and what to say: by the number that is its name or, if names are others but as many as
+    there are poses, in their order."""
+    found = {int(picture.stem): picture for picture in pictures if picture.stem.isdecimal()}
+    if len(pictures) == n and set(found) != set(range(n)):
+        return dict(enumerate(sorted(pictures))), [
+            "pictures are not numbered from 0: poses are theirs in the order of names"
+        ]
+    return {index: picture for index, picture in found.items() if index < n}, []
 
 
 def _metadata(source: Source) -> Path | None:
