@@ -87,7 +87,9 @@ def _the_format(source: Source) -> str:
         raise UserError(f"{where} has files of {titles}: give --format {' or --format '.join(names)}")
     if not names:
         known = "; ".join(f"{importer.title} ({importer.files})" for importer in IMPORTERS.values())
-        raise UserError(f"{where} has no files of a program that is known: {known}")
+        raise UserError(
+            f"{where} has no files of a program that is known: {known}; for photos alone use `nerf prepare`"
+        )
     return names[0]
 
 
