@@ -8,11 +8,11 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes import blender, colmap, llff, transforms
 from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
 from nerf_pl.scenes.request import Request
-from nerf_pl.scenes.scene import Scene, frame_of, on_background, with_pixels
+from nerf_pl.scenes.scene import Scene, frame_of, on_background, some_views, with_pixels
 
 __all__ = [
     "LOADERS", "Loader", "Request", "Scene", "available_splits", "detect", "frame_of", "load_scene", "name_of",
-    "on_background", "silhouettes", "with_pixels",
+    "on_background", "silhouettes", "some_views", "with_pixels",
 ]  # fmt: skip
 
 

@@ -75,26 +75,36 @@ def plain_colour(scene: Scene) -> Colour | None:
 
 
 def silhouettes(scene: Scene) -> Bool[Tensor, "C H W"] | None:
-    """Pixels that show, at least in part, what is in front of the background. None if nothing tells."""
-    if scene.images.shape[-1] == 4:
-        return scene.images[..., 3] > 0
-    if not scene.plain:
+    """Pixels that may show, at least in part, what is in front of the background: those that do not count, too. None if
+    nothing tells. Of `plain` scenes parts are missing that have the colour of the background."""
+    if scene.images.shape[-1] == 3 and not scene.plain:
         return None
-    return _differs(scene.images, _in_bytes(scene))
+    colour, shown = _in_bytes(scene), torch.zeros(scene.images.shape[:3], dtype=torch.bool)
+    for i, picture in _pictures(scene):
+        height, width, channels = picture.shape
+        part = shown[i, :height, :width]
+        part.copy_(picture[..., 3] > 0 if channels == 4 else _differs(picture, colour))
+        if scene.masks is not None:
+            part |= ~scene.masks[i, :height, :width]
+    return shown
+
+
+def _pictures(scene: Scene) -> Iterator[tuple[int, UInt8[Tensor, "H W ch"]]]:
+    """The number and the pixels of each picture, without those of its canvas."""
+    for i in range(len(scene)):
+        width, height = scene.cameras.size(i)
+        yield i, scene.images[i, :height, :width]
 
 
 def _in_bytes(scene: Scene) -> UInt8[Tensor, "3"]:
     return (torch.tensor(scene.background or (0.0, 0.0, 0.0)) * 255).round().to(torch.uint8)
 
 
-def _differs(images: UInt8[Tensor, "C H W 3"], colour: UInt8[Tensor, "3"]) -> Bool[Tensor, "C H W"]:
-    """Where pictures have another colour, but for specks."""
-    found = torch.zeros(images.shape[:3], dtype=torch.bool)
-    for image, out in zip(images, found, strict=True):
-        other = (~_near(image, colour)).float()[None, None]
-        around = torch.nn.functional.avg_pool2d(other, 3, 1, 1)[0, 0]
-        out.copy_((other[0, 0] > 0) & (around > SPECK - 1e-3))
-    return found
+def _differs(picture: UInt8[Tensor, "H W 3"], colour: UInt8[Tensor, "3"]) -> Bool[Tensor, "H W"]:
+    """Where a picture has another colour, but for specks."""
+    other = (~_near(picture, colour)).float()
+    around = torch.nn.functional.avg_pool2d(other[None, None], 3, 1, 1)[0, 0]
+    return (other > 0) & (around > SPECK - 1e-3)
 
 
 def _near(pixels: UInt8[Tensor, "*shape 3"], colour: UInt8[Tensor, "3"]) -> Bool[Tensor, "*shape"]:
@@ -103,12 +113,11 @@ def _near(pixels: UInt8[Tensor, "*shape 3"], colour: UInt8[Tensor, "3"]) -> Bool
 
 def _borders(scene: Scene) -> Iterator[tuple[UInt8[Tensor, "N 3"], int]]:
     """The outermost pixels of each picture that masks do not leave out, and how many there are with those."""
-    for i in range(len(scene)):
-        width, height = scene.cameras.size(i)
-        inner = torch.ones(height, width, dtype=torch.bool)
+    for i, picture in _pictures(scene):
+        inner = torch.ones(picture.shape[:2], dtype=torch.bool)
         inner[1:-1, 1:-1] = False
         mask = scene.mask(i)
-        yield scene.images[i, :height, :width][inner if mask is None else inner & mask], int(inner.sum())
+        yield picture[inner if mask is None else inner & mask], int(inner.sum())
 
 
 def _is_framed(scene: Scene, colour: UInt8[Tensor, "3"]) -> bool:
@@ -116,8 +125,8 @@ def _is_framed(scene: Scene, colour: UInt8[Tensor, "3"]) -> bool:
     if len(scene) < 2:
         return False
     corners = []
-    for image in scene.images:
-        rows, columns = np.nonzero(~_near(image, colour).numpy())
+    for _, picture in _pictures(scene):
+        rows, columns = np.nonzero(~_near(picture, colour).numpy())
         if not len(rows):
             return False
         corner = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
@@ -131,10 +140,8 @@ def _without_idle_alpha(scene: Scene) -> Scene:
     """Pictures that have alpha and use none of it, as the opaque ones that they are."""
     if scene.images.shape[-1] == 3:
         return scene
-    for i in range(len(scene)):
-        width, height = scene.cameras.size(i)
-        if int(scene.images[i, :height, :width, 3].min()) < 255:
-            return scene
+    if any(int(picture[..., 3].min()) < 255 for _, picture in _pictures(scene)):
+        return scene
     return replace(scene, images=scene.images[..., :3].contiguous())
 
 

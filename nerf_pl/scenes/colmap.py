@@ -14,6 +14,7 @@ from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import fits
+from nerf_pl.scenes.masks import MASKS, folder_masks, read_masks
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, normalize_poses
 from nerf_pl.scenes.pictures import canvas_sizes, cut_out, list_some, read_headers, read_pictures, target_sizes
 from nerf_pl.scenes.request import Request
@@ -36,10 +37,11 @@ def splits(root: Path, test_every: int) -> tuple[str, ...]:
 def load_colmap(root: Path, request: Request) -> Scene:
     """The photos in root/images that a COLMAP model has placed, sorted by name and split by `held_out`.
 
-    The model lies in root/sparse/0, sparse/N, sparse or colmap/sparse/...; of several the one with the most photos is
-    taken. Lenses are undone by resampling; any perspective camera that COLMAP knows will do. Photos in images_K
-    serve for downscale K if they have the right size. The scene is normalised, see `normalize_poses`, and
-    unbounded, unless the photos' background was removed; near is half the depth of what stands closest to a camera.
+    The model lies in root/sparse/0, sparse/N, sparse or colmap/sparse/...; of several the one with the most photos
+    is taken. Lenses are undone by resampling; any perspective camera that COLMAP knows will do. Photos in images_K
+    serve for downscale K if they have the right size. Masks of photos lie in root/masks, see `folder_masks`. The
+    scene is normalised, see `normalize_poses`, and unbounded, unless the photos' background was removed; near is
+    half the depth of what stands closest to a camera.
     Raises UserError for whatever is missing, damaged or contradictory.
     """
     model = _largest_model(root)
@@ -57,15 +59,20 @@ def load_colmap(root: Path, request: Request) -> Scene:
         raise UserError(f"{told}: give another --test_every")
     files, sizes = [photos.files[i] for i in chosen], [photos.sizes[i] for i in chosen]
     shots = [lenses[views[i].camera_id] for i in chosen]
+    warps = [lens.warp for lens in shots]
 
     def straighten(index: int, picture: UInt8[np.ndarray, "H W ch"]) -> UInt8[np.ndarray, "H W ch"]:
-        lens = shots[index]
-        return picture if lens.project is None else undistort(picture, lens.project, lens.K, lens.size)
+        return warps[index](picture, False)
 
+    masks = None
     try:
         images = read_pictures(
             files, sizes, photos.mode, upright=photos.upright, change=straighten, pictures=request.pictures
         )
+        if request.pictures:
+            shown = folder_masks(root / MASKS, [(view.name,) for view in views])
+            shown, natives = [shown[i] for i in chosen], [photos.natives[i] for i in chosen]
+            masks = read_masks(shown, [None] * len(shown), natives, sizes, upright=photos.upright, warps=warps)
     finally:
         sampling_grid.cache_clear()
     K = np.stack([_resized(lens, size) for lens, size in zip(shots, sizes, strict=True)])
@@ -78,6 +85,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
         aabb=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         background=(1.0, 1.0, 1.0) if photos.mode == "RGBA" else None,
         unbounded=True,
+        masks=masks,
         names=tuple(_flat(views[i].name) for i in chosen),
         root=root,
         frame=frame,
@@ -141,13 +149,20 @@ class Pinhole:
     size: Size
     project: Project | None
 
+    def warp(self, picture: UInt8[np.ndarray, "H W ch"], nearest: bool) -> UInt8[np.ndarray, "H W ch"]:
+        """The picture that the pinhole camera would have taken; see `masks.Warp`."""
+        if self.project is None:
+            return picture
+        return undistort(picture, self.project, self.K, self.size, nearest=nearest)
+
 
 @dataclass(frozen=True)
 class _Photos:
-    """Where the pictures of all views lie, the sizes to read them at, and how."""
+    """Where the pictures of all views lie, the sizes to read them at, their own, and how."""
 
     files: list[Path]
     sizes: list[Size]
+    natives: list[Size]
     mode: str
     upright: bool
 
@@ -204,7 +219,7 @@ def _find_photos(root: Path, views: list[Any], img_wh: Size | None, downscale: i
             told = f"{file} has {found[0]}x{found[1]} pixels, but the model has it as {taken[0]}x{taken[1]}"
             raise UserError(f"{told}, another aspect ratio: restore the photos that the model was made from")
     sizes = target_sizes(folder, photos.sizes, img_wh, downscale)
-    return there, _Photos(photos.files, sizes, photos.mode, photos.upright)
+    return there, _Photos(photos.files, sizes, photos.natives, photos.mode, photos.upright)
 
 
 def _stored(folder: Path, views: Sequence[Any]) -> _Photos:
@@ -216,8 +231,8 @@ def _stored(folder: Path, views: Sequence[Any]) -> _Photos:
     if not all(map(fits, taken, stored)):
         turned = headers.sizes(upright=True)
         if all(map(fits, taken, turned)):
-            return _Photos(list(headers.files), turned, headers.mode, upright=True)
-    return _Photos(list(headers.files), stored, headers.mode, upright=False)
+            return _Photos(list(headers.files), turned, turned, headers.mode, upright=True)
+    return _Photos(list(headers.files), stored, stored, headers.mode, upright=False)
 
 
 def _flat(name: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.masks import MASKS, folder_masks, read_masks
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses
 from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, cut_out, one_size, read_headers, read_pictures, target_size
 from nerf_pl.scenes.request import Request
@@ -57,11 +58,11 @@ def load_llff(root: Path, request: Request) -> Scene:
     is unbounded, with the cube [-1, 1]^3 as its middle. spheric says which of the two they are; if it is None, the
     viewing directions decide.
 
-    Pictures are the smallest stored ones that are not smaller than img_wh or 1 / downscale ask for, resized; those are
-    kept for the next time in images_WIDTHxHEIGHT. Transparent ones are on white and, if the background of photos all
-    around was removed, show an object in a box.
-    test_every 0 is the classic rule: the most central view is the split val, all others train. Raises UserError for
-    whatever is missing, damaged or contradictory.
+    Pictures are the smallest stored ones that are not smaller than img_wh or 1 / downscale ask for, resized; those
+    are kept for the next time in images_WIDTHxHEIGHT. Transparent ones are on white and, if the background of
+    photos all around was removed, show an object in a box. Masks lie in root/masks, see `folder_masks`. test_every
+    0 is the classic rule: the most central view is the split val, all others train. Raises UserError for whatever
+    is missing, damaged or contradictory.
     """
     c2w, hwf, bounds = _read_poses(root / POSES)
     files, size, upright = _find_pictures(root, hwf[0], request.img_wh, request.downscale)
@@ -75,12 +76,17 @@ def load_llff(root: Path, request: Request) -> Scene:
         warn(f"{root / POSES}: the views look in several directions, so they are taken to surround the scene")
     place = _surrounding(cameras, bounds, request.tight) if around else _forward_facing(root, cameras, bounds)
     headers, all_files = read_headers(files), files
-    one_size(files, headers.sizes(upright))
+    native = one_size(files, headers.sizes(upright))
+    masked = _masks(root, files)
     files = [files[i] for i in chosen]
     one_each = len({file.stem for file in files}) == len(files)  # else two would be kept under one name
     cache = root / f"images_{size[0]}x{size[1]}" if one_each else None
     sizes = [size] * len(files)
     c2w, K = place.cameras.c2w[chosen], place.cameras.K[chosen]
+    masks, shown = None, [masked[i] for i in chosen]
+    if request.pictures:
+        straight = [lambda picture, _: picture] * len(files)
+        masks = read_masks(shown, [None] * len(files), [native] * len(files), sizes, upright=upright, warps=straight)
     scene = Scene(
         replace(place.cameras, c2w=c2w.float(), K=K.float()),
         read_pictures(files, sizes, headers.mode, upright=upright, pictures=request.pictures, cache=cache),
@@ -90,6 +96,7 @@ def load_llff(root: Path, request: Request) -> Scene:
         background=(1.0, 1.0, 1.0) if headers.mode == "RGBA" else None,
         ndc=place.ndc,
         unbounded=around,
+        masks=masks,
         target=place.target,
         names=tuple(file.stem for file in files),
         root=root,
@@ -194,6 +201,14 @@ def _picture_folders(root: Path) -> dict[int, list[Path]]:
     if not folders:
         raise UserError(f"{root} has no pictures in images, images_4 or so: copy the photos to {root / 'images'}")
     return folders
+
+
+def _masks(root: Path, files: list[Path]) -> list[Path | None]:
+    """The mask of each picture. It has the name of the picture, or of the largest one of the same view."""
+    folders = _picture_folders(root)
+    largest = folders[min(folders)]
+    largest = largest if len(largest) == len(files) else files
+    return folder_masks(root / MASKS, [(file.name, other.name) for file, other in zip(files, largest, strict=True)])
 
 
 def _same_aspect(size: Size, hwf: Float[Tensor, "3"]) -> bool:

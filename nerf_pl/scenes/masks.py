@@ -1,8 +1,8 @@
 """Masks of photos: which pixels are learned from and judged by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -10,10 +10,12 @@ from jaxtyping import Bool
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import fits
-from nerf_pl.scenes.pictures import BROKEN_IMAGE, Size
+from nerf_pl.scenes.pictures import BROKEN_IMAGE, PICTURE_SUFFIXES, Size, list_some
 
+MASKS = "masks"  # the folder beside photos
 Warp = Callable[[np.ndarray, bool], np.ndarray]
 """Straightens a picture (h, w, ch); True takes the nearest pixel instead of blending."""
 
@@ -22,6 +24,34 @@ def hiding_mask(picture: Path) -> Path | None:
     """Instant-NGP's mask of what moves in a picture, beside it: what is not black there does not count."""
     file = picture.with_name(f"dynamic_mask_{picture.stem}.png")
     return file if file.is_file() else None
+
+
+def folder_masks(folder: Path, names: Sequence[Sequence[str]]) -> list[Path | None]:
+    """The mask of each photo in a folder, which has the subfolders of the photos; None for a photo that has none.
+
+    A mask is called NAME.png, or like the photo with .png after its suffix, as COLMAP wants it; any suffix of a picture
+    will do. names: those that each photo goes by, the first one first, with subfolders. Photos without a mask are said.
+    """
+    if not folder.is_dir():
+        return [None] * len(names)
+    there = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
+    there = [file for file in there if not any(part[0] == "." for part in file.relative_to(folder).parts)]
+    there.sort(key=lambda file: file.suffix.lower() != ".png")
+    known: dict[str, Path] = {}
+    for file in there:
+        known.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
+    found = [next((known[key] for key in _mask_names(each) if key in known), None) for each in names]
+    whole = [each[0] for each, mask in zip(names, found, strict=True) if mask is None]
+    if there and whole:
+        told = f"{len(whole)} of {len(names)} photos have no mask ({list_some(whole)})"
+        warn(f"{folder}: {told}, and count whole")
+    return found
+
+
+def _mask_names(names: Sequence[str]) -> Iterator[str]:
+    """What the mask of a photo may be called, without its suffix."""
+    for name in names:
+        yield from (name, PurePosixPath(name).with_suffix("").as_posix())
 
 
 def read_masks(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, View
@@ -79,12 +79,17 @@ def with_pixels(scene: Scene) -> Scene | None:
     """The views that have pixels that count. None if none has."""
     if scene.masks is None:
         return scene
-    kept = scene.masks.flatten(1).any(1)
-    if bool(kept.all()):
+    kept = scene.masks.flatten(1).any(1).nonzero()[:, 0]
+    if len(kept) == len(scene):
         return scene
-    names = tuple(name for name, keep in zip(scene.names, kept.tolist(), strict=True) if keep)
-    parts = {"cameras": scene.cameras[kept], "images": scene.images[kept], "masks": scene.masks[kept], "names": names}
-    return replace(scene, **parts) if bool(kept.any()) else None
+    return some_views(scene, kept) if len(kept) else None
+
+
+def some_views(scene: Scene, kept: Int[Tensor, "n"]) -> Scene:
+    """The views of these numbers."""
+    masks = None if scene.masks is None else scene.masks[kept]
+    names = tuple(scene.names[i] for i in kept.tolist()) if scene.names else ()
+    return replace(scene, cameras=scene.cameras[kept], images=scene.images[kept], masks=masks, names=names)
 
 
 def frame_of(scene: Scene) -> Float[Tensor, "4 4"]:

@@ -8,6 +8,8 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras, project
 from nerf_pl.errors import UserError
 
+MOST = 0.8  # of the views that see a cell
+MARGIN = 1 / 32  # of a picture's size, around what differs from its background
 NEAR = 1 / 8  # of the picture's size; if a cell covers more, it is too near for a mask to exclude it
 
 
@@ -38,12 +40,14 @@ def seen_cells(
     masks: Bool[Tensor, "C H W"] | None,
     aabb: Float[Tensor, "2 3"],
     size: int,
+    *,
     unbounded: bool = False,
+    counted: Bool[Tensor, "C H W"] | None = None,
 ) -> Bool[Tensor, "G G G"]:
     """Possible cells: at least one view sees the cell, and it lies in the mask of every view that sees it.
 
     This is the visual hull (Laurentini 1994). Without masks, every cell that a view sees is possible. Masks are widened
-    by the size of a cell, so that no cell of the scene is lost.
+    by the size of a cell, so that no cell of the scene is lost. counted: views see through these pixels alone.
     """
     points, shrunk = points_of(centres(size, aabb.device), aabb, unbounded)
     seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
@@ -62,15 +66,16 @@ def seen_cells(
         ahead = depth > radius
         touched = (column > -ball) & (column < width + ball) & (row > -ball) & (row < height + ball)
         touched = torch.where(ahead, touched, depth > -radius)
+        # a mask does not judge cells so near that they cover much of the picture
+        judged = ahead & touched & (ball < max(width, height) * NEAR)
+        place = row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()
+        reach = int(ball[judged].max().ceil()) if bool(judged.any()) else 0
+        if counted is not None:
+            touched &= ~judged | _near_mask(counted[camera], *place, reach)
         if masks is None:
             seen[alive] |= touched
             continue
-        # a mask does not judge cells so near that they cover much of the picture
-        judged = ahead & touched & (ball < max(width, height) * NEAR)
-        hit = torch.ones_like(judged)
-        if bool(judged.any()):
-            place = row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()
-            hit = ~judged | _near_mask(masks[camera], *place, int(ball[judged].max().ceil()))
+        hit = ~judged | _near_mask(masks[camera], *place, reach)
         seen[alive] |= touched & hit
         # if the border cuts a cell, its other part may lie in the mask of another view
         inside = (column > ball) & (column < width - ball) & (row > ball) & (row < height - ball)
@@ -98,13 +103,15 @@ def possible_cells(
     masks: Bool[Tensor, "C H W"] | None,
     aabb: Float[Tensor, "2 3"],
     size: int,
+    *,
     unbounded: bool = False,
+    counted: Bool[Tensor, "C H W"] | None = None,
 ) -> Bool[Tensor, "G G G"]:
     """`seen_cells`. Raises UserError if there are none."""
-    possible = seen_cells(cameras, masks, aabb, size, unbounded)
+    possible = seen_cells(cameras, masks, aabb, size, unbounded=unbounded, counted=counted)
     if not bool(possible.any()):
         box = " to ".join("(" + ", ".join(f"{v:.3g}" for v in corner) + ")" for corner in aabb.tolist())
-        is_seen = masks is not None and bool(seen_cells(cameras, None, aabb, size, unbounded).any())
+        is_seen = bool(seen_cells(cameras, None, aabb, size, unbounded=unbounded).any())
         what = "the views' masks leave nothing" if is_seen else "no camera looks"
         raise UserError(f"{what} inside the scene's box, {box}: are the poses and the size of the scene right?")
     return possible
@@ -115,16 +122,48 @@ def scene_box(
     masks: Bool[Tensor, "C H W"] | None,
     aabb: Float[Tensor, "2 3"],
     size: int,
-    unbounded: bool = False,
-) -> tuple[Float[Tensor, "2 3"], Bool[Tensor, "G G G"]]:
-    """The tight box inside `aabb` around the possible cells, and the possible cells of a grid over this box.
+    *,
+    counted: Bool[Tensor, "C H W"] | None = None,
+    vague: bool = False,
+) -> Float[Tensor, "2 3"]:
+    """The tight box inside `aabb` around the possible cells. Without masks it is `aabb`.
 
-    Without masks the box stays as it is. So it does if space is unbounded, because the box is only the middle of the
-    scene then. Raises UserError if no cell is possible.
+    vague: the masks may lack parts of the object. Then it is the box around `likely_cells`, and one cell more. Raises
+    UserError if no cell is possible.
     """
-    if masks is not None and not unbounded:
-        held = possible_cells(cameras, masks, aabb, size).nonzero()  # z, y, x
-        cell = (aabb[1] - aabb[0]) / size
-        low, high = held.amin(0).flip(0), held.amax(0).flip(0) + 1
-        aabb = torch.stack([aabb[0] + low * cell, aabb[0] + high * cell])
-    return aabb, possible_cells(cameras, masks, aabb, size, unbounded)
+    if masks is None:
+        return aabb
+    if vague:
+        held, more = likely_cells(cameras, masks, aabb, size).nonzero(), 1
+    else:
+        held, more = possible_cells(cameras, masks, aabb, size, counted=counted).nonzero(), 0  # z, y, x
+    if not len(held):
+        return aabb
+    cell = (aabb[1] - aabb[0]) / size
+    low, high = (held.amin(0).flip(0) - more).clamp(min=0), (held.amax(0).flip(0) + 1 + more).clamp(max=size)
+    return torch.stack([aabb[0] + low * cell, aabb[0] + high * cell])
+
+
+def likely_cells(
+    cameras: Cameras, masks: Bool[Tensor, "C H W"], aabb: Float[Tensor, "2 3"], size: int
+) -> Bool[Tensor, "G G G"]:
+    """Cells whose middle lies, in most of the views that see it, in the rectangle around the view's mask.
+
+    For masks that may have holes, and lack parts of the object in some views: a white handle in front of white.
+    """
+    points, _ = points_of(centres(size, aabb.device), aabb, False)
+    votes, views = torch.zeros_like(points[:, 0]), torch.zeros_like(points[:, 0])
+    for camera in range(len(cameras)):
+        rows, columns = (masks[camera].any(axis).nonzero()[:, 0] for axis in (1, 0))
+        if not len(rows):
+            continue
+        xy, depth = project(cameras, camera, points)
+        column, row = xy.unbind(-1)
+        width, height = cameras.size(camera)
+        margin = MARGIN * max(width, height)
+        seen = (depth > 0) & (column > 0) & (column < width) & (row > 0) & (row < height)
+        within = (column > columns[0] - margin) & (column < columns[-1] + 1 + margin)
+        within &= (row > rows[0] - margin) & (row < rows[-1] + 1 + margin)
+        votes += seen & within
+        views += seen
+    return ((views > 0) & (votes >= MOST * views)).view(size, size, size)

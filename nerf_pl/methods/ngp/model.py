@@ -20,7 +20,7 @@ from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Target
 from nerf_pl.options import Config, OptimOptions
 from nerf_pl.randomness import Stream, normal, uniform
 from nerf_pl.rendering import over
-from nerf_pl.scenes import Scene
+from nerf_pl.scenes import Scene, silhouettes, some_views, with_pixels
 from nerf_pl.types import Background, Batch, Pixels, Rays
 
 UPDATE_EVERY = 16  # steps between two updates of the occupancy grid
@@ -86,22 +86,25 @@ class NGP(nn.Module):
         self.stride = self.occupancy.stride(float((high - low).norm()) / known(self.options.march_steps))
 
     def fit(self, scene: Scene, keep_box: bool = False) -> None:
-        """Fit the box and the possible cells to the cameras and masks of a scene; see `hull.scene_box`. To save time, a
-        CPU uses only some of the views."""
+        """Fit the box and the possible cells to the cameras, silhouettes and masks of a scene; see `hull.scene_box`. To
+        save time, a CPU uses only some of the views."""
         grid, device = self.occupancy, self.occupancy.aabb.device
         self.ndc = scene.ndc
         if scene.ndc is not None:  # the box is as tight as the cameras' frusta
             grid.aabb.copy_(scene.aabb)
             grid.restrict(torch.ones_like(grid.possible).view(3 * (grid.size,)))
         else:
+            scene = with_pixels(scene) or scene
             every = max(len(scene) // CPU_MASKS, 1) if device.type == "cpu" else 1
-            cameras = scene.cameras[::every].to(device)
-            masks = scene.images[::every, ..., 3].to(device) > 0 if scene.images.shape[-1] == 4 else None
-            if keep_box:
-                possible = possible_cells(cameras, masks, grid.aabb, grid.size, grid.unbounded)
-            else:
-                box, possible = scene_box(cameras, masks, scene.aabb.to(device), grid.size, grid.unbounded)
-                grid.aabb.copy_(box)
+            scene = scene if every == 1 else some_views(scene, torch.arange(0, len(scene), every))
+            cameras, masks = scene.cameras.to(device), silhouettes(scene)
+            masks = None if masks is None else masks.to(device)
+            counted = None if scene.masks is None else scene.masks.to(device)
+            if not keep_box:
+                aabb, shown = scene.aabb.to(device), None if grid.unbounded else masks
+                grid.aabb.copy_(scene_box(cameras, shown, aabb, grid.size, counted=counted, vague=scene.plain))
+            shown = None if scene.plain else masks
+            possible = possible_cells(cameras, shown, grid.aabb, grid.size, unbounded=grid.unbounded, counted=counted)
             grid.restrict(possible)
         self._measure()
 
