@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
+from colmap_files import poses, write_model
 from PIL import Image
 
 from nerf_pl.cli import main
@@ -16,7 +17,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request, load_scene
 from nerf_pl.scenes.colmap import Pinhole
 from nerf_pl.scenes.prepare import photos, prepare
-from nerf_pl.scenes.prepare.folder import transforms
+from nerf_pl.scenes.prepare.folder import transforms, write_scene
 from nerf_pl.scenes.prepare.mapping import OVERLAP, choose_matcher, pairs_by_tile, refine
 from nerf_pl.scenes.prepare.photos import focal_in_pixels
 from nerf_pl.scenes.prepare.top_view import top_view
@@ -75,6 +76,38 @@ def test_photos_are_turned_reduced_and_grouped_by_camera(tmp_path):
     assert told[-1] == ("reading photos", 5, 5)
 
 
+@pytest.mark.parametrize("width", [64, 32])
+@pytest.mark.parametrize("kind", ["RGBA", "P"])
+def test_transparency_stays(tmp_path, width, kind):
+    """In photos that are reduced, in those that are not, and through the lens; alpha that nothing uses does not."""
+    source, stage, work = tmp_path / "photos", tmp_path / "stage", tmp_path / "work"
+    for folder in (source, stage, work):
+        folder.mkdir()
+    pixels = np.full((48, 64, 4), 255, np.uint8)
+    pixels[:, :, 1:3] = 0
+    pixels[:, :32] = (0, 0, 255, 0)  # a colour that is not to be seen
+    Image.fromarray(pixels).convert(kind).save(source / "clear.png")
+    pixels[..., 3] = 255
+    Image.fromarray(pixels).save(source / "whole.png")
+    found = photos.stage_photos(source, tmp_path / "out", width, stage, step=lambda *a: None)
+    with Image.open(stage / "clear.png") as clear, Image.open(stage / "whole.png") as whole:
+        assert (clear.mode, whole.mode) == ("RGBA", "RGB")
+    camera, names = ("SIMPLE_RADIAL", [0.9 * width, width / 2, width * 3 / 8, 0.05]), [photo.name for photo in found]
+    write_model(tmp_path / "model", poses(2), cameras=[(*camera, found[0].size)], name=lambda i: names[i])
+    model = pycolmap.Reconstruction(tmp_path / "model")
+    views = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda view: view.name)
+    write_scene(model, views, stage, work, step=lambda *a: None)
+    frames = json.loads((work / "transforms.json").read_text())["frames"]
+    assert [frame["file_path"] for frame in frames] == ["images/clear.png", "images/whole.jpg"]
+    with Image.open(work / "images" / "clear.png") as picture:
+        stored = np.asarray(picture)
+    assert stored.shape == (width * 3 // 4, width, 4)
+    assert (stored[:, : width // 2 - 3, 3] == 0).all()
+    assert (stored[:, width // 2 + 3 :] == (255, 0, 0, 255)).all()
+    shown = stored[stored[..., 3] > 16]
+    assert (shown[:, 2] < 40).all()  # nothing of the hidden colour
+
+
 def test_focal_lengths_that_mean_nothing():
     assert focal_in_pixels(math.hypot(36, 24), (36, 24)) == pytest.approx(math.hypot(36, 24), rel=1e-3)
     assert focal_in_pixels(0, (36, 24)) is None
@@ -105,11 +138,11 @@ def test_transforms_hold_shared_and_own_intrinsics():
         return Pinhole(np.array([[focal, 0, 12.0], [0, focal + 1, 8.0], [0, 0, 1]]), (24, 16), None)
 
     c2w = np.random.default_rng(0).normal(size=(2, 3, 4))
-    shared = transforms(["a", "b"], [pinhole(20.0)] * 2, c2w)
+    shared = transforms(["a.jpg", "b.jpg"], [pinhole(20.0)] * 2, c2w)
     assert (shared["fl_x"], shared["fl_y"], shared["cx"], shared["cy"], shared["w"]) == (20, 21, 12, 8, 24)
     assert shared["frames"][1]["file_path"] == "images/b.jpg"
     assert (np.array(shared["frames"][1]["transform_matrix"])[:3] == c2w[1]).all()
-    own = transforms(["a", "b"], [pinhole(20.0), pinhole(30.0)], c2w)
+    own = transforms(["a.jpg", "b.jpg"], [pinhole(20.0), pinhole(30.0)], c2w)
     assert "fl_x" not in own
     assert [frame["fl_x"] for frame in own["frames"]] == [20, 30]
     assert own["aabb_scale"] == 16

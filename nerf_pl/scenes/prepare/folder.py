@@ -29,23 +29,27 @@ def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, st
     (work / "images").mkdir()
     pinholes = {view.camera_id: pinhole_of(stage, view.camera) for view in views}
 
-    def straighten(view: Any) -> None:
+    def straighten(view: Any) -> str:
         pinhole = pinholes[view.camera_id]
         with Image.open(stage / view.name) as picture:
             pixels = np.array(picture)
         if pinhole.project is not None:
             pixels = undistort(pixels, pinhole.project, pinhole.K, pinhole.size)
-        target = work / "images" / Path(view.name).with_suffix(".jpg")
+        suffix = ".jpg" if pixels.shape[2] == 3 else ".png"  # JPEG has no alpha
+        target = work / "images" / Path(view.name).with_suffix(suffix)
         Image.fromarray(pixels).save(target, quality=QUALITY, subsampling=0)
+        return target.name
 
+    names = []
     with ThreadPoolExecutor() as pool:
-        for i, _ in enumerate(pool.map(straighten, views)):
-            step("undoing the lens distortion", i + 1, len(views))
+        for name in pool.map(straighten, views):
+            names.append(name)
+            step("undoing the lens distortion", len(names), len(views))
     sampling_grid.cache_clear()
     w2c = np.stack([view.cam_from_world().matrix() for view in views])
     normalised, similarity = normalize_poses(torch.from_numpy(camera_to_world(w2c)))
     poses = normalised.numpy()
-    values = transforms([Path(view.name).stem for view in views], [pinholes[view.camera_id] for view in views], poses)
+    values = transforms(names, [pinholes[view.camera_id] for view in views], poses)
     if nearest := nearest_depth(model, views):
         values["clear_distance"] = CLEAR * nearest * float(similarity[0, :3].norm())
     (work / "transforms.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
@@ -54,7 +58,8 @@ def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, st
 
 
 def transforms(names: Sequence[str], pinholes: Sequence[Pinhole], c2w: Float[np.ndarray, "C 3 4"]) -> dict[str, object]:
-    """The content of transforms.json: the keys of Instant-NGP, with intrinsics where they are shared."""
+    """The content of transforms.json: the keys of Instant-NGP, with intrinsics where they are shared. names: of the
+    pictures in images."""
     lenses = [
         {
             "fl_x": p.K[0, 0], "fl_y": p.K[1, 1], "cx": p.K[0, 2], "cy": p.K[1, 2], "w": p.size[0], "h": p.size[1],
@@ -65,5 +70,5 @@ def transforms(names: Sequence[str], pinholes: Sequence[Pinhole], c2w: Float[np.
     entries = []
     for name, lens, pose in zip(names, lenses, c2w, strict=True):
         matrix = [*pose.tolist(), [0.0, 0.0, 0.0, 1.0]]
-        entries.append({"file_path": f"images/{name}.jpg", **({} if shared else lens), "transform_matrix": matrix})
+        entries.append({"file_path": f"images/{name}", **({} if shared else lens), "transform_matrix": matrix})
     return {"camera_model": "PINHOLE", **shared, "aabb_scale": AABB_SCALE, "frames": entries}

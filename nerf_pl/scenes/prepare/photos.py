@@ -59,13 +59,21 @@ def _stage_photo(file: Path, target: Path, max_size: int, camera: object) -> Pho
             tags = picture.getexif()
             more = tags.get_ifd(EXIF)
             picture.draft(None, (2 * max_size, 2 * max_size))
-            picture = ImageOps.exif_transpose(picture).convert("RGB")
+            picture = _in_colours(ImageOps.exif_transpose(picture))
     except BROKEN_IMAGE as error:
         raise UserError(f"{file} is not a readable photo: remove it, or restore it") from error
     size = _save(picture, target, max_size)
     # zoom and a change of lens make another camera
     key = camera, size, str(tags.get(MODEL)), str(more.get(FOCAL_LENGTH)), str(more.get(FOCAL_LENGTH_35MM))
     return Photo(target.name, size, key, focal_in_pixels(more.get(FOCAL_LENGTH_35MM), size))
+
+
+def _in_colours(picture: Image.Image) -> Image.Image:
+    """The picture in RGB, or in RGBA if a part of it is transparent."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    clear = picture.convert("RGBA")
+    return clear if clear.getchannel("A").getextrema()[0] < 255 else clear.convert("RGB")
 
 
 def stage_film(source: Path, frames: int, max_size: int, stage: Path, *, step: Step) -> list[Photo]:
@@ -79,7 +87,7 @@ def stage_film(source: Path, frames: int, max_size: int, stage: Path, *, step: S
 
 
 def _save(picture: Image.Image, target: Path, max_size: int) -> Size:
-    """Reduced to max_size where it is larger, without loss, as a temporary file."""
+    """Reduced to max_size where it is larger, colours weighed by alpha, without loss, as a temporary file."""
     scale = min(1.0, max_size / max(picture.size))
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     if size != picture.size:
