@@ -73,7 +73,7 @@ def _in_colours(picture: Image.Image) -> Image.Image:
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     clear = picture.convert("RGBA")
-    return clear if clear.getchannel("A").getextrema()[0] < 255 else clear.convert("RGB")
+    return clear if np.asarray(clear.getchannel("A")).min() < 255 else clear.convert("RGB")
 
 
 def stage_film(source: Path, frames: int, max_size: int, stage: Path, *, step: Step) -> list[Photo]:
