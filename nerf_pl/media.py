@@ -113,7 +113,7 @@ def write_depth_bytes(path: Path | str, depth: DepthMap) -> None:
 def read_pictures(files: Iterable[Path]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """RGB pictures from their files, one at a time, so that a film need not fit into memory."""
     for file in files:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=("PNG",)) as picture:
             yield np.asarray(picture.convert("RGB"))
 
 
@@ -226,7 +226,7 @@ def write_films(film: Path, columns: Sequence[Sequence[Path]], fps: float, gif: 
 def film_size(film: Path) -> tuple[int, int]:
     """Width and height of the frames of a film on the disk."""
     if film.suffix == ".gif":
-        with Image.open(film) as picture:
+        with Image.open(film, formats=("GIF",)) as picture:
             return picture.size
     import av
 

@@ -213,8 +213,8 @@ def test_too_few_or_unreadable_photos_leave_nothing_behind(tmp_path, capsys):
     for file in source.iterdir():
         file.unlink()
     complaint(source, "no photos", call=lambda: prepare(source, out))
-    (source / "a.HEIC").write_bytes(b"")
-    complaint("convert them to JPEG", "a.HEIC", call=lambda: prepare(source, out))
+    (source / "a.NEF").write_bytes(b"")
+    complaint("convert them to JPEG", "a.NEF", call=lambda: prepare(source, out))
     assert not out.exists()
     write_photos(source / "more", 2)
     complaint("2 photos", call=lambda: prepare(source, out))

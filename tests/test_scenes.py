@@ -100,5 +100,5 @@ def test_exif_is_found_wherever_it_stands(tmp_path, kind):
         end = start + 12 + int.from_bytes(data[start : start + 4], "big")
         turned.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])  # IEND has 12 bytes
     headers = read_headers([plain, turned])
-    assert headers.sizes(upright=True) == [(6, 4), (4, 6)]
-    assert headers.sizes(upright=False) == [(6, 4), (6, 4)]
+    assert headers.stored == [(6, 4), (6, 4)]
+    assert headers.turns() == [1, 6]

@@ -7,6 +7,7 @@ from pathlib import Path
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import blender, colmap, llff, transforms
 from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
+from nerf_pl.scenes.files import is_junk
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, frame_of, on_background, some_views, with_pixels
 
@@ -46,7 +47,8 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
         raise UserError(f"{root} is not a folder: give the folder of a scene, or make one with `nerf demo`")
     if layout := _layout(root, spheric):
         return layout
-    inside = sorted(folder for folder in root.iterdir() if folder.is_dir() and _layout(folder))
+    folders = (folder for folder in root.iterdir() if folder.is_dir() and not is_junk(folder.name))
+    inside = sorted(folder for folder in folders if _layout(folder))
     known = ", ".join(f"{name} ({loader.files})" for name, loader in LOADERS.items())
     hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}"
     raise UserError(f"{root} is no scene folder: {hint}")

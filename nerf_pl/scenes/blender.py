@@ -44,12 +44,12 @@ def load_blender(root: Path, request: Request) -> Scene:
         remedy = f"splits in that folder: {', '.join(found)}" if found else "no transforms_*.json lies in that folder"
         raise UserError(f"{path} is missing; {remedy}")
     values = read_json(path)
-    frames = read_frames(path, values)
+    frames = read_frames(path, values, request.split)
     gone, told = missing(path, frames)
     if gone:  # scores of a part of a benchmark could not be compared
         raise UserError(f"{told}; copy the pictures there, or correct file_path")
     require_masks(frames)
-    stored = stored_pictures(frames, turned_first=False)
+    stored = stored_pictures(path, frames)
     sizes = target_sizes(root, stored.natives, request.img_wh, request.downscale)
     c2w = torch.from_numpy(np.stack([frame.c2w for frame in frames]))
     shots = read_shots(frames, stored, sizes, c2w, request.pictures)

@@ -1,8 +1,9 @@
 """Scenes reconstructed by COLMAP: a sparse model, binary or text, beside the photos that it was made from."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -13,9 +14,12 @@ from jaxtyping import Float, UInt8
 from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.files import is_junk
+from nerf_pl.scenes.finder import Search
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.masks import MASKS, folder_masks, read_masks
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, normalize_poses
+from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import canvas_sizes, cut_out, list_some, read_headers, read_pictures, target_sizes
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
@@ -58,21 +62,22 @@ def load_colmap(root: Path, request: Request) -> Scene:
         told = f"{root} has {len(views)} photos, none of them for {request.split}"
         raise UserError(f"{told}: give another --test_every")
     files, sizes = [photos.files[i] for i in chosen], [photos.sizes[i] for i in chosen]
-    shots = [lenses[views[i].camera_id] for i in chosen]
+    upright, shots = [photos.upright[i] for i in chosen], [lenses[views[i].camera_id] for i in chosen]
     warps = [lens.warp for lens in shots]
 
     def straighten(index: int, picture: UInt8[np.ndarray, "H W ch"]) -> UInt8[np.ndarray, "H W ch"]:
         return warps[index](picture, False)
 
-    masks = None
+    names = [(view.name, _relative(root, file)) for view, file in zip(views, photos.files, strict=True)]
+    masks, masked = None, folder_masks(root / MASKS, names) if request.pictures else [None] * len(views)
+    shown = [masked[i] for i in chosen]
     try:
         images = read_pictures(
-            files, sizes, photos.mode, upright=photos.upright, change=straighten, pictures=request.pictures
+            files, sizes, photos.mode, upright=upright, change=straighten, pictures=request.pictures, masked=any(shown)
         )
         if request.pictures:
-            shown = folder_masks(root / MASKS, [(view.name,) for view in views])
-            shown, natives = [shown[i] for i in chosen], [photos.natives[i] for i in chosen]
-            masks = read_masks(shown, [None] * len(shown), natives, sizes, upright=photos.upright, warps=warps)
+            natives = [photos.natives[i] for i in chosen]
+            masks = read_masks(shown, [None] * len(shown), natives, sizes, upright=upright, warps=warps)
     finally:
         sampling_grid.cache_clear()
     K = np.stack([_resized(lens, size) for lens, size in zip(shots, sizes, strict=True)])
@@ -110,8 +115,8 @@ def model_folders(root: Path) -> list[Path]:
     """The folders below `root` that hold a sparse model each; those of the first place that has any."""
     for place in MODEL_PLACES:
         if (base := root / place).is_dir():
-            inside = sorted(folder for folder in base.iterdir() if folder.is_dir()) if place else []
-            folders = [base, *inside]
+            folders = sorted(inner for inner in base.iterdir() if inner.is_dir() and not is_junk(inner.name))
+            folders = [base, *(folders if place else [])]
             if found := [folder for folder in folders if _file(folder, "cameras") and _file(folder, "images")]:
                 return found
     return []
@@ -164,7 +169,7 @@ class _Photos:
     sizes: list[Size]
     natives: list[Size]
     mode: str
-    upright: bool
+    upright: list[bool]
 
 
 def pinhole_of(root: Path, camera: Any) -> Pinhole:
@@ -198,46 +203,50 @@ def _resized(lens: Pinhole, size: Size) -> Float[np.ndarray, "3 3"]:
 def _find_photos(root: Path, views: list[Any], img_wh: Size | None, downscale: int) -> tuple[list[Any], _Photos]:
     """The views whose pictures are there, and these: in images_K if all are there in the right size, or in images."""
     folder, small = root / "images", root / f"images_{downscale}"
-    there = [view for view in views if (folder / view.name).is_file()]
-    if img_wh is None and downscale > 1:
-        reduced = [view for view in views if (small / view.name).is_file()]
+    names = [view.name for view in views]
+    files = dict(zip(names, Search(root, [folder, root], root, reduced=False).find(names), strict=True))
+    there = [view for view in views if files[view.name]]
+    if img_wh is None and downscale > 1 and small.is_dir():
+        less = dict(zip(names, Search(small, [small], small).find(names, tell=False), strict=True))
+        reduced = [view for view in views if less[view.name]]
         if reduced and len(reduced) >= len(there):
-            photos = _stored(small, reduced)
+            photos = _stored(small, less, reduced)
             wanted = [(view.camera.width / downscale, view.camera.height / downscale) for view in reduced]
             if all(abs(w - x) < 1 and abs(h - y) < 1 for (w, h), (x, y) in zip(photos.sizes, wanted, strict=True)):
-                there, folder, downscale = reduced, small, 1
+                there, files, folder, downscale = reduced, less, small, 1
     missing = sorted({view.name for view in views} - {view.name for view in there})
     if not there:
         told = f"none of the {len(views)} photos that the model names is in {folder} ({list_some(missing)})"
         raise UserError(f"{root}: {told}; copy them there")
     if missing:
         warn(f"{folder}: {len(missing)} of {len(views)} photos of the model are missing ({list_some(missing)})")
-    photos = _stored(folder, there)
-    for file, found, view in zip(photos.files, photos.sizes, there, strict=True):
-        taken = view.camera.width, view.camera.height
-        if not fits(taken, found):
-            told = f"{file} has {found[0]}x{found[1]} pixels, but the model has it as {taken[0]}x{taken[1]}"
-            raise UserError(f"{told}, another aspect ratio: restore the photos that the model was made from")
+    photos = _stored(folder, files, there)
     sizes = target_sizes(folder, photos.sizes, img_wh, downscale)
     return there, _Photos(photos.files, sizes, photos.natives, photos.mode, photos.upright)
 
 
-def _stored(folder: Path, views: Sequence[Any]) -> _Photos:
-    """The pictures in a folder at their own sizes. COLMAP takes them as stored; only if the model's sizes do not fit
-    then, they are turned as EXIF says."""
-    headers = read_headers([folder / view.name for view in views])
+def _stored(folder: Path, files: Mapping[str, Path | None], views: Sequence[Any]) -> _Photos:
+    """The pictures of views, by their names in the model, at their own sizes; see `orient`."""
+    headers = read_headers([file for view in views if (file := files[view.name])])
     taken = [(view.camera.width, view.camera.height) for view in views]
-    stored = headers.sizes(upright=False)
-    if not all(map(fits, taken, stored)):
-        turned = headers.sizes(upright=True)
-        if all(map(fits, taken, turned)):
-            return _Photos(list(headers.files), turned, turned, headers.mode, upright=True)
-    return _Photos(list(headers.files), stored, stored, headers.mode, upright=False)
+
+    def misfit(i: int, found: Size) -> str:
+        size = f"has {found[0]}x{found[1]} pixels, but the model has it as {taken[i][0]}x{taken[i][1]}"
+        return f"{headers.files[i]} {size}, another aspect ratio: restore the photos that the model was made from"
+
+    found = orient(folder, headers, [partial(fits, size) for size in taken], misfit)
+    return _Photos(list(headers.files), found.sizes, found.sizes, headers.mode, found.upright)
 
 
 def _flat(name: str) -> str:
     """A picture's name in the model, which may begin with folders, as the name of a file without suffix."""
     return str(PurePath(name).with_suffix("")).replace("/", "_")
+
+
+def _relative(root: Path, file: Path) -> str:
+    """The path of a photo as seen from its folder of photos, or its name."""
+    folders = [folder for folder in file.parents if folder.parent == root]
+    return file.relative_to(folders[0]).as_posix() if folders else file.name
 
 
 def _file(folder: Path, part: str) -> Path | None:

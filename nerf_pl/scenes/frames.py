@@ -1,7 +1,8 @@
 """The list `frames` of transforms.json and transforms_train.json: pictures and poses."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,10 @@ from jaxtyping import Float
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.finder import find_named, told_path
 from nerf_pl.scenes.lenses import over
-from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, list_some
+from nerf_pl.scenes.pictures import list_some
 from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
-
-# of a picture whose suffix is left out: the usual one first
-GUESSES = (".png", *sorted(PICTURE_SUFFIXES - {".png"}))
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,12 @@ class Frame:
     own: frozenset[str] = frozenset()
 
 
-def read_frames(path: Path, values: dict[str, object]) -> list[Frame]:
+def read_frames(path: Path, values: dict[str, object], split: str | None = None) -> list[Frame]:
     """The frames in the content of a JSON file, in its order; see `missing` for their pictures.
 
-    file_path is seen from the file's folder and may leave its suffix out. transform_matrix: see `pose_matrix`. Raises
-    UserError for an entry that lacks either, or where there is none at all.
+    file_path and mask_path are seen from the file's folder; `finder.Search` finds what has another name. split: that of
+    all frames in the file, if they have one. transform_matrix: see `pose_matrix`. Raises UserError for an entry that
+    lacks file_path or transform_matrix, or where there is none at all.
     """
     entries = values.get("frames")
     if not isinstance(entries, list) or not entries:
@@ -45,12 +45,12 @@ def read_frames(path: Path, values: dict[str, object]) -> list[Frame]:
     if scaled := [i for i, scale in enumerate(scales) if abs(scale - 1) > ROTATED]:
         told = f"the axes of {len(scaled)} of {len(frames)} poses are not of length 1 but {scales[scaled[0]]:.4g}"
         warn(f"{path}: {told}, of frame {scaled[0]} for example; only their directions are taken")
-    return frames
+    return _found(path, frames, split)
 
 
 def missing(path: Path, frames: Sequence[Frame]) -> tuple[list[Frame], str]:
     """The frames whose pictures are not there, and what to say about them."""
-    gone = [frame for frame in frames if not frame.file.is_file()]
+    gone = [frame for frame in frames if not os.path.isfile(frame.file)]
     names = list_some([within(path.parent, frame.file) for frame in gone])
     return gone, f"{len(gone)} of {len(frames)} pictures named in {path}, which are missing: {names}"
 
@@ -69,14 +69,16 @@ def _read_frame(path: Path, index: int, entry: object, shared: dict[str, object]
     if mask is not None and not isinstance(mask, str):
         raise UserError(f"{where} has mask_path {mask!r}; name a picture, or remove it")
     c2w = pose_matrix(where, "transform_matrix", keys.get("transform_matrix"))
-    file, hidden = _find(path.parent, name), path.parent / mask if mask else None
+    file, hidden = told_path(path.parent, name), path.parent / mask if mask else None
     return Frame(where, file, hidden, c2w, over(shared, keys), frozenset(keys))
 
 
-def _find(folder: Path, name: str) -> Path:
-    """The picture of that name; where its suffix is left out (a stem such as r_0.5 has none), the one that exists."""
-    file = folder / name.replace("\\", "/")
-    if file.suffix.lower() in PICTURE_SUFFIXES:
-        return file
-    candidates = [file.with_name(file.name + suffix) for suffix in (*GUESSES, *map(str.upper, GUESSES))]
-    return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+def _found(path: Path, frames: Sequence[Frame], split: str | None) -> list[Frame]:
+    """The frames with the files that are there, whatever the JSON file calls them."""
+    files = find_named(path, [str(frame.values["file_path"]) for frame in frames], split)
+    masked = [str(frame.values["mask_path"]) for frame in frames if frame.mask]
+    masks = iter(find_named(path, masked, split, masks=True))
+    return [
+        replace(frame, file=file or frame.file, mask=frame.mask and (next(masks) or frame.mask))
+        for frame, file in zip(frames, files, strict=True)
+    ]

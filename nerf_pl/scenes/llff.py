@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.masks import MASKS, folder_masks, read_masks
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses
-from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size, cut_out, one_size, read_headers, read_pictures, target_size
+from nerf_pl.scenes.orientation import orient
+from nerf_pl.scenes.pictures import Size, cut_out, one_size, read_headers, read_pictures, target_size
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.splits import SPLITS, held_out
@@ -65,7 +68,7 @@ def load_llff(root: Path, request: Request) -> Scene:
     is missing, damaged or contradictory.
     """
     c2w, hwf, bounds = _read_poses(root / POSES)
-    files, size, upright = _find_pictures(root, hwf[0], request.img_wh, request.downscale)
+    files, size = _find_pictures(root, hwf[0], request.img_wh, request.downscale)
     if len(files) != len(c2w):
         told = f"{root / POSES} has {len(c2w)} rows but {files[0].parent} {len(files)} pictures"
         raise UserError(f"{told}: restore the pictures that it was made from, or remove the others")
@@ -76,20 +79,23 @@ def load_llff(root: Path, request: Request) -> Scene:
         warn(f"{root / POSES}: the views look in several directions, so they are taken to surround the scene")
     place = _surrounding(cameras, bounds, request.tight) if around else _forward_facing(root, cameras, bounds)
     headers, all_files = read_headers(files), files
-    native = one_size(files, headers.sizes(upright))
+    found = orient(root / POSES, headers, [partial(_same_aspect, hwf=row) for row in hwf])
+    native = one_size(files, found.sizes)
     masked = _masks(root, files)
-    files = [files[i] for i in chosen]
+    files, upright = [files[i] for i in chosen], [found.upright[i] for i in chosen]
     one_each = len({file.stem for file in files}) == len(files)  # else two would be kept under one name
     cache = root / f"images_{size[0]}x{size[1]}" if one_each else None
     sizes = [size] * len(files)
     c2w, K = place.cameras.c2w[chosen], place.cameras.K[chosen]
     masks, shown = None, [masked[i] for i in chosen]
+    how = {"upright": upright, "pictures": request.pictures, "cache": cache, "masked": any(shown)}
+    images = read_pictures(files, sizes, headers.mode, **how)
     if request.pictures:
         straight = [lambda picture, _: picture] * len(files)
         masks = read_masks(shown, [None] * len(files), [native] * len(files), sizes, upright=upright, warps=straight)
     scene = Scene(
         replace(place.cameras, c2w=c2w.float(), K=K.float()),
-        read_pictures(files, sizes, headers.mode, upright=upright, pictures=request.pictures, cache=cache),
+        images,
         near=place.near,
         far=place.far,
         aabb=place.aabb,
@@ -159,34 +165,29 @@ def _read_poses(
     return c2w, pose[:, :, 4], bounds
 
 
-def _find_pictures(
-    root: Path, hwf: Float[Tensor, "3"], img_wh: Size | None, downscale: int
-) -> tuple[list[Path], Size, bool]:
-    """The files of all views, the size to read them at, and whether EXIF turns them.
-
-    Poses are of pictures as stored, unless their height and width are those of the pictures as EXIF turns them.
-    """
+def _find_pictures(root: Path, hwf: Float[Tensor, "3"], img_wh: Size | None, downscale: int) -> tuple[list[Path], Size]:
+    """The files of all views, and the size to read them at. hwf: of the first view."""
     folders = _picture_folders(root)
     first = min(folders)
 
-    def of_first(factor: int, upright: bool) -> Size:
-        return read_headers(folders[factor][:1]).sizes(upright)[0]
+    def of_first(factor: int) -> Size:
+        headers = read_headers(folders[factor][:1])
+        (width, height), turn = headers.stored[0], headers.turns()[0]
+        return (height, width) if turn >= 5 and not _same_aspect((width, height), hwf) else (width, height)
 
-    shape = f"{hwf[1]:.0f}x{hwf[0]:.0f}"
-    upright = not _same_aspect(of_first(first, False), hwf)
-    whole = of_first(first, upright)
+    shape, whole = f"{hwf[1]:.0f}x{hwf[0]:.0f}", of_first(first)
     if not _same_aspect(whole, hwf):
         told = f"{root / POSES} is of pictures of {shape} pixels but {folders[first][0]} has {whole[0]}x{whole[1]}"
         raise UserError(f"{told}, of another shape: restore the pictures that it was made from")
     if img_wh is None and downscale == 1:
-        return folders[first], whole, upright
+        return folders[first], whole
     if img_wh is None and 1 < downscale < first:
         there = f"the largest pictures in {root} are those of images_{first}"
         raise UserError(f"--downscale {downscale}: {there}; give {first} or more, or leave it out")
     size = target_size(root, (whole[0] * first, whole[1] * first), img_wh, downscale)
-    sizes = {factor: of_first(factor, upright) for factor in sorted(folders)}
+    sizes = {factor: of_first(factor) for factor in sorted(folders)}
     enough = [factor for factor, (w, h) in sizes.items() if w >= size[0] and h >= size[1]]
-    return folders[enough[-1] if enough else first], size, upright
+    return folders[enough[-1] if enough else first], size
 
 
 def _picture_folders(root: Path) -> dict[int, list[Path]]:
@@ -194,10 +195,8 @@ def _picture_folders(root: Path) -> dict[int, list[Path]]:
     folders = {}
     for folder in root.iterdir():
         named = re.fullmatch(r"images(?:_([1-9]\d*))?", folder.name)
-        if named and folder.is_dir():
-            files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and f.name[0] != "."]
-            if files:
-                folders[int(named[1] or 1)] = sorted(files)
+        if named and folder.is_dir() and (files := pictures_in(folder)):
+            folders[int(named[1] or 1)] = files
     if not folders:
         raise UserError(f"{root} has no pictures in images, images_4 or so: copy the photos to {root / 'images'}")
     return folders

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.decode import BROKEN_IMAGE, EIGHT_BIT, open_picture
+from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.lenses import fits
-from nerf_pl.scenes.pictures import BROKEN_IMAGE, PICTURE_SUFFIXES, Size, list_some
+from nerf_pl.scenes.pictures import Size, list_some
 
 MASKS = "masks"  # the folder beside photos
 Warp = Callable[[np.ndarray, bool], np.ndarray]
@@ -34,8 +36,7 @@ def folder_masks(folder: Path, names: Sequence[Sequence[str]]) -> list[Path | No
     """
     if not folder.is_dir():
         return [None] * len(names)
-    there = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
-    there = [file for file in there if not any(part[0] == "." for part in file.relative_to(folder).parts)]
+    there = sorted(file for file in files_below(folder) if is_picture(file.name))
     there.sort(key=lambda file: file.suffix.lower() != ".png")
     known: dict[str, Path] = {}
     for file in there:
@@ -60,13 +61,14 @@ def read_masks(
     natives: Sequence[Size],
     sizes: Sequence[Size],
     *,
-    upright: bool,
+    upright: Sequence[bool],
     warps: Sequence[Warp],
 ) -> Bool[Tensor, "C H W"] | None:
     """The pixels that count, picture by picture: where `shown` is not black and `hidden` is; None if there is no mask.
 
     natives: sizes of the pictures, whose shape the masks must have; sizes: those to resize to, on a canvas that holds
-    all; warps: how the pictures are straightened. Raises UserError for a damaged mask, or one of another shape.
+    all; upright: which pictures are turned as EXIF says; warps: how they are straightened. Raises UserError for a
+    damaged mask, or one of another shape.
     """
     if not any(shown) and not any(hidden):
         return None
@@ -77,7 +79,7 @@ def read_masks(
         view = masks[index, :height, :width].fill_(True)
         for file, hides in ((shown[index], False), (hidden[index], True)):
             if file is not None:
-                marked = _decode(file, natives[index], sizes[index], upright)
+                marked = _decode(file, natives[index], sizes[index], upright[index])
                 marked = warps[index](marked[:, :, None].astype(np.uint8), True)[:, :, 0] > 0
                 view &= torch.from_numpy(marked != hides)
 
@@ -87,13 +89,16 @@ def read_masks(
 
 
 def _decode(file: Path, native: Size, size: Size, upright: bool) -> Bool[np.ndarray, "h w"]:
-    """Where a mask is not black."""
+    """Where a mask is not black. It is turned as EXIF says if its picture is, or if it fits only so."""
     try:
-        with Image.open(file) as picture:
-            picture = (ImageOps.exif_transpose(picture) if upright else picture).convert("L")
+        with open_picture(file) as stored:
+            ways = (ImageOps.exif_transpose(stored), stored) if upright else (stored, ImageOps.exif_transpose(stored))
+            mask = next((mask for mask in ways if fits(native, mask.size)), stored)
+            marked = np.asarray(mask.convert("L") if mask.mode in EIGHT_BIT else mask) > 0
     except BROKEN_IMAGE as error:
         raise UserError(f"{file} is damaged or cut short: restore it from the data set") from error
+    picture = Image.fromarray(marked)
     if not fits(native, picture.size):
         found, needed = ("x".join(map(str, size)) for size in (picture.size, native))
         raise UserError(f"{file} is {found} but its picture {needed}: the two must have one aspect ratio")
-    return np.array(picture.resize(size, Image.Resampling.NEAREST)) > 0
+    return np.array(picture.resize(size, Image.Resampling.NEAREST))

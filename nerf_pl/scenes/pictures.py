@@ -1,8 +1,6 @@
 """Reading the pictures of a scene: sizes first, then all of them decoded by several threads into one tensor."""
 
 import json
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,14 +16,16 @@ from torch import Tensor
 
 from nerf_pl import media
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.decode import BROKEN_IMAGE, LINEAR_SUFFIXES, converted, is_transparent, open_picture
+from nerf_pl.scenes.memory import GB, Budget, free_memory, in_gb
+from nerf_pl.scenes.store import MASK, empty_pictures, reduced
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
-ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that rows are stored as columns
-
-# what Pillow raises for damaged files, depending on where the damage is
-BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+ORIENTATION = 0x0112  # EXIF tag, 1 to 8; 5 to 8 mean that rows are stored as columns
 # what a PNG holds that says how the camera was held; Pillow would decode all of it to look
-PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+PNG_TEXT, PNG_EXIF = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"XML:com.adobe.xmp")
+DECODING = 12  # bytes for a pixel: Pillow holds it in 4 as decoded, then as converted or turned, then weighed by alpha
+CHANGING = 24  # bytes for a pixel: floats of it before and after, and where it comes from
+MEMORY, LEAST = 4 * GB, GB // 2  # that is taken to be free where the system does not tell
 SOURCE = "nerf_pl source"  # key of the text in a resized picture that says what it was made from
 
 Size = tuple[int, int]  # width, height
@@ -61,12 +61,9 @@ class Headers:
     stored: list[Size]
     mode: str
 
-    def sizes(self, upright: bool) -> list[Size]:
-        """Width and height of each picture; upright: turned as EXIF says a camera was held."""
-        if not upright:
-            return self.stored
-        pairs = zip(self.files, self.stored, strict=True)
-        return [(height, width) if _is_turned(file) else (width, height) for file, (width, height) in pairs]
+    def turns(self) -> list[int]:
+        """How EXIF says that each picture is turned, 1 to 8; 1 means upright."""
+        return [_turn(file) for file in self.files]
 
 
 def cut_out(files: Sequence[Path]) -> bool:
@@ -74,9 +71,9 @@ def cut_out(files: Sequence[Path]) -> bool:
     transparent. Corners that a lens left empty, or a sky that was cut out, are less."""
     for file in files[:: max(len(files) // LOOKS, 1)]:
         try:
-            with Image.open(file) as picture:
-                alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-        except (OSError, SyntaxError, ValueError):  # whoever reads it for its colours says what is wrong
+            with open_picture(file) as picture:
+                alpha = np.asarray(converted(picture, "RGBA", file).getchannel("A"))
+        except BROKEN_IMAGE:  # whoever reads it for its colours says what is wrong
             return False
         border = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
         if np.mean(border == 0) < MOSTLY:
@@ -89,26 +86,42 @@ def read_headers(files: Sequence[Path]) -> Headers:
     sizes, mode = [], "RGB"
     for file in files:
         try:
-            with Image.open(file) as picture:
+            with open_picture(file) as picture:
                 sizes.append(picture.size)
-                if "A" in picture.getbands() or "transparency" in picture.info:
+                if is_transparent(picture):
                     mode = "RGBA"
         except BROKEN_IMAGE as error:
             raise UserError(_unreadable(file)) from error
     return Headers(files, sizes, mode)
 
 
-def _is_turned(file: Path) -> bool:
-    """Whether EXIF says that a picture's rows are stored as columns."""
+def _turn(file: Path) -> int:
+    """How EXIF says that a picture is turned."""
+    if file.suffix.lower() in LINEAR_SUFFIXES:  # which have no EXIF, and are slow to open
+        return 1
     try:
-        with Image.open(file) as picture:
-            if picture.format == "PNG":
-                content = file.read_bytes()
-                if not any(mark in content for mark in PNG_EXIF):
-                    return False
-            return picture.getexif().get(ORIENTATION, 1) >= 5
+        with open_picture(file) as picture:
+            return 1 if picture.format == "PNG" and not _has_exif(file) else turn_of(picture)
     except BROKEN_IMAGE as error:
         raise UserError(_unreadable(file)) from error
+
+
+def turn_of(picture: Image.Image) -> int:
+    """How EXIF says that an open picture is turned; 1 for values without a meaning."""
+    told = picture.getexif().get(ORIENTATION, 1)
+    return told if isinstance(told, int) and 1 <= told <= 8 else 1
+
+
+def _has_exif(file: Path) -> bool:
+    """Whether a PNG has EXIF data, seen from its chunks: length, kind, content, checksum."""
+    with file.open("rb") as png:
+        png.seek(8)
+        while len(head := png.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind == b"eXIf" or (kind in PNG_TEXT and png.read(length).startswith(PNG_EXIF)):
+                return True
+            png.seek(4 if kind in PNG_TEXT else length + 4, 1)
+    return False
 
 
 def _unreadable(file: Path) -> str:
@@ -157,33 +170,40 @@ def read_pictures(
     sizes: Sequence[Size],
     mode: str,
     *,
-    upright: bool = True,
+    upright: Sequence[bool] | None = None,
     change: Callable[[int, np.ndarray], np.ndarray] | None = None,
     pictures: bool = True,
     cache: Path | None = None,
+    masked: bool = False,
 ) -> UInt8[Tensor, "C H W ch"]:
     """All pictures at `sizes`, resized (Lanczos, colours weighed by alpha) as they are decoded, on one canvas each.
 
-    change(index, picture (h, w, ch)) gives what to store in place of the decoded picture: of the same size. No more
-    than a few pictures are in memory at their full size. pictures=False decodes nothing and returns black pictures that
-    take no memory, for callers that need only cameras. cache: a folder that keeps resized pictures as PNG. They are
-    used while the files are unchanged; a folder that cannot be written is no error. Raises UserError for a damaged
-    file.
+    upright: which are turned as EXIF says; None for none of them. change(index, picture (h, w, ch)) gives what to store
+    in place of the decoded picture: of the same size. No more than a few pictures are in memory at their full size.
+    pictures=False decodes nothing and returns black pictures that take no memory, for callers that need only cameras.
+    cache: a folder that keeps resized pictures as PNG. They are used while the files are unchanged; a folder that
+    cannot be written is no error. masked: there are masks, which take memory beside the pictures. Raises UserError for
+    a damaged file, and if there is too little memory.
     """
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
     if not pictures:
         return torch.zeros(1, dtype=torch.uint8).expand(len(files), height, width, len(mode))
-    images = torch.zeros(len(files), height, width, len(mode), dtype=torch.uint8)
+    images = _empty(files, sizes, mode, masked)
+    budget = free_budget(images.nbytes)
 
     def decode(index: int) -> None:
         (across, down), file = sizes[index], files[index]
         kept = None if cache is None else cache / f"{file.stem}.png"
-        picture = None if kept is None else _kept(kept, file, (across, down), mode)
+        is_upright = upright is not None and upright[index]
+        picture = None if kept is None else _kept(kept, _stamp(file, is_upright), (across, down), mode)
         if picture is None:
-            picture = _resized(file, (across, down), mode, upright=upright, keep=kept)
+            picture = _resized(file, (across, down), mode, upright=is_upright, keep=kept, budget=budget)
         pixels = np.array(picture)
         # torch lets other threads work meanwhile, NumPy would not
-        images[index, :down, :across] = torch.from_numpy(change(index, pixels) if change else pixels)
+        if change:
+            with budget.take(CHANGING * across * down):
+                pixels = change(index, pixels)
+        images[index, :down, :across] = torch.from_numpy(pixels)
 
     with ThreadPoolExecutor() as pool:
         jobs = [pool.submit(decode, index) for index in range(len(files))]
@@ -195,42 +215,68 @@ def read_pictures(
     return images
 
 
-def _resized(file: Path, size: Size, mode: str, *, upright: bool, keep: Path | None) -> Image.Image:
+def _empty(files: Sequence[Path], sizes: Sequence[Size], mode: str, masked: bool) -> UInt8[Tensor, "C H W ch"]:
+    """Where the pictures go."""
+    width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
+    told = f"{files[0].parent}: {len(files)} pictures of {width}x{height} pixels"
+    factor = reduced(files[0], read_headers(files[:1]).stored[0], sizes[0])
+    beside = MASK * len(files) * width * height if masked else 0
+    return empty_pictures((len(files), height, width, len(mode)), told=told, beside=beside, downscale=factor)
+
+
+def _resized(file: Path, size: Size, mode: str, *, upright: bool, keep: Path | None, budget: Budget) -> Image.Image:
     """A picture at a size, kept as that file if it is not its own."""
     try:
-        with Image.open(file) as picture:
-            turned = upright and picture.getexif().get(ORIENTATION, 1) >= 5
+        with open_picture(file) as picture:
             # a JPEG can be decoded at a half, a quarter or an eighth of its size at once
-            picture.draft(None, (2 * max(size), 2 * max(size)) if turned else (2 * size[0], 2 * size[1]))
-            picture = (ImageOps.exif_transpose(picture) if upright else picture).convert(mode)
+            smallest = (2 * max(size), 2 * max(size)) if upright else (2 * size[0], 2 * size[1])
+            picture.draft(None, smallest)
+            with budget.take(decoding_memory(file, picture)):
+                picture = converted(ImageOps.exif_transpose(picture) if upright else picture, mode, file)
+                is_native = size == picture.size
+                picture = picture if is_native else picture.resize(size, Image.Resampling.LANCZOS)
     except BROKEN_IMAGE as error:
         raise UserError(f"{file} is damaged or cut short: restore it from the data set") from error
-    if size == picture.size:
+    if is_native:
         return picture
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
     if keep is not None:
         note = PngInfo()
-        note.add_text(SOURCE, _stamp(file))
+        note.add_text(SOURCE, _stamp(file, upright))
         with suppress(UserError), media.atomic_write(keep) as path:
             picture.save(path, pnginfo=note, compress_level=1)
     return picture
 
 
-def _kept(kept: Path, file: Path, size: Size, mode: str) -> Image.Image | None:
+def free_budget(taken: int = 0) -> Budget:
+    """What threads that decode pictures may take: half of the memory that is free, less what is taken next."""
+    return Budget(max((free_memory() or MEMORY) - taken, LEAST) // 2)
+
+
+def decoding_memory(file: Path, picture: Image.Image) -> int:
+    """Bytes that an open picture takes while it is decoded, converted and resized. Raises UserError if there are not as
+    many."""
+    needed, free = DECODING * picture.width * picture.height, free_memory()
+    if free is not None and needed > free:
+        told = f"{file} has {picture.width}x{picture.height} pixels, which take {in_gb(needed)} to decode"
+        raise UserError(f"{told}, and {in_gb(free)} are free: reduce the picture, or use a machine with more memory")
+    return needed
+
+
+def _kept(kept: Path, stamp: str, size: Size, mode: str) -> Image.Image | None:
     """The resized picture of an earlier run, or None if there is none of just this file."""
     try:
-        with Image.open(kept) as picture:
+        with Image.open(kept, formats=("PNG",)) as picture:
             picture.load()
-            same = picture.info.get(SOURCE) == _stamp(file) and (picture.size, picture.mode) == (size, mode)
+            same = picture.info.get(SOURCE) == stamp and (picture.size, picture.mode) == (size, mode)
             return picture if same else None
     except BROKEN_IMAGE:
         return None
 
 
-def _stamp(file: Path) -> str:
-    """Changes when the file does."""
+def _stamp(file: Path, upright: bool) -> str:
+    """Changes when the file does, and if it is turned."""
     status = file.stat()
-    return f"{file.name} {status.st_size} {status.st_mtime_ns}"
+    return f"{file.name} {status.st_size} {status.st_mtime_ns}{' upright' if upright else ''}"
 
 
 def canvas_sizes(sizes: Sequence[Size]) -> Int[Tensor, "C 2"] | None:

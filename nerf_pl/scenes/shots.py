@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,12 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.frames import Frame, within
 from nerf_pl.scenes.lenses import FOCALS, Lens, contradiction, fits, read_lens, told_size
 from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
+from nerf_pl.scenes.orientation import Fits, orient
 from nerf_pl.scenes.pictures import Size, canvas_sizes, read_headers, read_pictures
 from nerf_pl.scenes.undistort import sampling_grid, undistort, undistorted_camera
+from nerf_pl.scenes.values import optional_number
+
+LONGER = 1.1  # sides that differ by less say nothing about how a picture is held
 
 
 @dataclass(frozen=True)
@@ -30,33 +35,40 @@ class Shots:
 
 @dataclass(frozen=True)
 class Stored:
-    """Pictures as they lie on the disk. upright: whether to turn them as EXIF says; natives: their sizes then; mode:
-    the Pillow mode that holds all of them."""
+    """Pictures as they lie on the disk. upright: which are turned as EXIF says; natives: their sizes then; mode: the
+    Pillow mode that holds all of them."""
 
-    upright: bool
+    upright: list[bool]
     natives: list[Size]
     mode: str
 
 
-def stored_pictures(frames: Sequence[Frame], turned_first: bool) -> Stored:
-    """What the frames' pictures are. Raises UserError if w and h do not fit them.
-
-    The poses were made by a program that turned the pictures as EXIF says, or by one that did not: w and h tell.
-    turned_first: pictures are turned if both fit.
-    """
-    told = [told_size(frame.where, frame.values) for frame in frames]
+def stored_pictures(path: Path, frames: Sequence[Frame]) -> Stored:
+    """What the pictures of the frames of a file are, see `orient`. Raises UserError if w and h do not fit them."""
     headers = read_headers([frame.file for frame in frames])
-    turned = headers.sizes(upright=True)
-    ways = [(True, turned), (False, headers.stored)]
-    for upright, sizes in ways if turned_first else reversed(ways):
-        if all(map(fits, told, sizes)):
-            return Stored(upright, sizes, headers.mode)
-    frame, size, (width, height) = next(
-        trio for trio in zip(frames, told, turned, strict=True) if not fits(trio[1], trio[2])
-    )
-    assert size is not None  # any picture fits if no size is told
-    wrong = f"w {size[0]:g}, h {size[1]:g} has another aspect ratio than the picture, which is {width}x{height}"
-    raise UserError(f"{frame.where}: {wrong}; correct them, or restore the picture")
+    told = [told_size(frame.where, frame.values) for frame in frames]
+
+    def misfit(i: int, found: Size) -> str | None:
+        if (size := told[i]) is None:
+            return None
+        size, shape = f"w {size[0]:g}, h {size[1]:g}", f"{found[0]}x{found[1]}"
+        wrong = f"{size} has another aspect ratio than the picture, which is {shape}"
+        return f"{frames[i].where}: {wrong}; correct them, or restore the picture"
+
+    shapes = [_fits(frame, size) for frame, size in zip(frames, told, strict=True)]
+    found = orient(path, headers, shapes, misfit)
+    return Stored(found.upright, found.sizes, headers.mode)
+
+
+def _fits(frame: Frame, told: tuple[float, float] | None) -> Fits:
+    """Whether a size may be that of a frame's picture. Where w and h are not told, the middle of the picture is near
+    cx, cy; where these are not told, either, any size may be."""
+    if told is not None:
+        return partial(fits, told)
+    cx, cy = (optional_number(frame.where, name, frame.values) for name in ("cx", "cy"))
+    if not cx or not cy or max(cx / cy, cy / cx) < LONGER:
+        return lambda size: True
+    return lambda size: size[0] == size[1] or (size[0] > size[1]) == (cx > cy)
 
 
 def require_masks(frames: Sequence[Frame]) -> None:
@@ -83,10 +95,11 @@ def read_shots(
         return warps[index](picture, False)
 
     files, masks, upright = [frame.file for frame in frames], None, stored.upright
+    shown, hidden = [frame.mask for frame in frames], [hiding_mask(file) for file in files]
+    how = {"upright": upright, "change": straighten, "pictures": pictures, "masked": any(shown) or any(hidden)}
     try:
-        images = read_pictures(files, sizes, stored.mode, upright=upright, change=straighten, pictures=pictures)
+        images = read_pictures(files, sizes, stored.mode, **how)
         if pictures:
-            shown, hidden = [frame.mask for frame in frames], [hiding_mask(file) for file in files]
             masks = read_masks(shown, hidden, stored.natives, sizes, upright=upright, warps=warps)
     finally:
         sampling_grid.cache_clear()

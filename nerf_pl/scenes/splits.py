@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.finder import find_named
 
 SPLITS = ("train", "val", "test")
 
@@ -21,9 +22,9 @@ def held_out(n: int, split: str, test_every: int) -> list[int]:
     return list(range(0, n, test_every)) if test_every else []
 
 
-def listed(lists: dict[str, object], files: Sequence[Path], root: Path, split: str) -> list[int] | None:
-    """Which files belong to a split, if the lists train_filenames, val_filenames and test_filenames say so; None if
-    there are none. They hold paths from `root` on, with or without suffix. Without a list for val, that for test is
+def listed(lists: dict[str, object], files: Sequence[Path], path: Path, split: str) -> list[int] | None:
+    """Which files belong to a split, if the lists train_filenames, val_filenames and test_filenames in the JSON file
+    `path` say so; None if there are none. They name pictures as its frames do. Without a list for val, that for test is
     taken, and the reverse. Raises UserError for a list that is no list of names, or names none of the files.
     """
     names = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
@@ -32,9 +33,9 @@ def listed(lists: dict[str, object], files: Sequence[Path], root: Path, split: s
         return None
     wanted = lists[keys[0]]
     if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
-        raise UserError(f"{root}: {keys[0]} is {wanted!r:.60}; list names of pictures")
-    places = {(root / name).resolve() for name in wanted}
-    found = [i for i, file in enumerate(files) if {file.resolve(), file.resolve().with_suffix("")} & places]
+        raise UserError(f"{path}: {keys[0]} is {wanted!r:.60}; list names of pictures")
+    places = {file.resolve() for file in find_named(path, wanted, tell=False) if file}
+    found = [i for i, file in enumerate(files) if file.resolve() in places]
     if not found:
-        raise UserError(f"{root}: none of the pictures in {keys[0]} is there; correct the names, or remove the list")
+        raise UserError(f"{path}: none of the pictures in {keys[0]} is there; correct the names, or remove the list")
     return found

@@ -38,10 +38,9 @@ def load_transforms(root: Path, request: Request) -> Scene:
 
     If the file lists the pictures of each split, as nerfstudio's may, these lists decide. Otherwise every test_every-th
     picture, in the order of file names and from the first, is held out for val and test. Pictures that are missing are
-    left out, with one warning. Lenses are undone as pictures are read, and EXIF turns are applied (unless w and h fit
-    the pictures only without). A pixel does not count if its mask_path is black there, or if
-    Instant-NGP's dynamic_mask_NAME.png beside the picture is not. Sizes may differ. The background is
-    white where pictures have alpha, or else None.
+    left out, with one warning. Lenses are undone as pictures are read; `orient` says which are turned. A pixel does not
+    count if its mask_path is black there, or if Instant-NGP's dynamic_mask_NAME.png beside the picture is not. Sizes
+    may differ. The background is white where pictures have alpha, or else None.
 
     aabb_scale 1 says that the scene lies in Instant-NGP's unit cube, which becomes the box: world and poses stay as
     they are, near and far enclose the box. Otherwise `normalize_poses` of all frames, whatever the split, gives the
@@ -51,7 +50,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
     path = root / FILE
     values = read_json(path)
     frames = _frames_with_pictures(path, values)
-    stored = stored_pictures(frames, turned_first=True)
+    stored = stored_pictures(path, frames)
     natives, mode = stored.natives, stored.mode
     sizes = target_sizes(root, natives, request.img_wh, request.downscale)
     poses = torch.from_numpy(np.stack([frame.c2w for frame in frames]))
@@ -60,7 +59,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
     on_nothing = _shows_an_object(frames, mode, bounded or not request.objects)
     names = names_of(root, [frame.file for frame in frames])
     chosen = _members(path, values, frames, request)
-    stored = replace(stored, natives=[natives[i] for i in chosen])
+    stored = replace(stored, natives=[natives[i] for i in chosen], upright=[stored.upright[i] for i in chosen])
     frames, sizes = [frames[i] for i in chosen], [sizes[i] for i in chosen]
     shots = read_shots(frames, stored, sizes, poses[chosen], request.pictures)
     scene = Scene(
@@ -100,7 +99,7 @@ def _frames_with_pictures(path: Path, values: dict[str, object]) -> list[Frame]:
 
 def _members(path: Path, values: dict[str, object], frames: Sequence[Frame], request: Request) -> list[int]:
     """Which frames belong to the split: those that the file lists, or every so many."""
-    chosen = listed(values, [frame.file for frame in frames], path.parent, request.split)
+    chosen = listed(values, [frame.file for frame in frames], path, request.split)
     chosen = held_out(len(frames), request.split, request.test_every) if chosen is None else chosen
     if not chosen:
         told = f"--test_every {request.test_every} leaves none of the {len(frames)} pictures in {path}"

@@ -31,6 +31,7 @@ from nerf_pl.methods import method_of
 from nerf_pl.ops import FAMILIES, choose
 from nerf_pl.options import Config, RunFolders, to_dict
 from nerf_pl.scenes import Scene, available_splits, with_pixels
+from nerf_pl.scenes.store import require_gpu_memory
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
     import lightning as L
@@ -58,6 +59,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         tested = load_cameras(config, root, "test")
         for work in ready:
             work.result()
+    _require_gpu_memory(scene, config, root, device)
     from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
@@ -89,6 +91,15 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     if rank > 0:
         sys.exit()  # this process was started to help train; the first process alone goes on
     return last
+
+
+def _require_gpu_memory(scene: Scene, config: Config, root: Path, device: torch.device) -> None:
+    """Raises UserError if a GPU has no room for the pictures."""
+    if device.type == "cuda":
+        told, masked = f"{root}: {len(scene)} pictures", scene.masks is not None
+        downscale = config.data.downscale if config.data.img_wh is None else 1
+        free = torch.cuda.mem_get_info(process())[0]
+        require_gpu_memory(scene.images, free, told=told, masked=masked, downscale=downscale)
 
 
 def _import_lightning() -> None:

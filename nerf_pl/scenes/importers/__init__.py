@@ -107,7 +107,7 @@ def _check_pictures(found: Found) -> None:
             f"{found.source}: {times} cameras are of the picture {file}: remove all but one, or rename them"
         )
     headers = read_headers([photo.file for photo in found.photos])
-    turned = headers.sizes(upright=True)
+    turned = [(h, w) if turn >= 5 else (w, h) for (w, h), turn in zip(headers.stored, headers.turns(), strict=True)]
     for photo, *sizes in zip(found.photos, headers.stored, turned, strict=True):
         told = float(photo.lens["w"]), float(photo.lens["h"])
         if not any(fits(told, size) for size in sizes):

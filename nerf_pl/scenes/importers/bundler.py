@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.importers.files import (
     REMEDY,
     Pictures,
@@ -21,7 +22,6 @@ from nerf_pl.scenes.importers.files import (
     the_file,
 )
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
-from nerf_pl.scenes.pictures import PICTURE_SUFFIXES
 from nerf_pl.scenes.values import pose_matrix
 
 FILES = "bundle.out and a list of pictures, such as list.txt"
@@ -83,7 +83,7 @@ def _listed(path: Path) -> list[str]:
     """The names in a list, which may be followed by numbers; none if it is no list of pictures."""
     lines = [line.strip().strip('"') for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
     names = [re.sub(r"(\s+[-+.\deE]+)+$", "", line) for line in lines if line]
-    return names if all(Path(name.replace("\\", "/")).suffix.lower() in PICTURE_SUFFIXES for name in names) else []
+    return names if all(map(is_picture, names)) else []
 
 
 def _lens(values: list[float], size: tuple[int, int]) -> Lens:

@@ -6,10 +6,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.pictures import BROKEN_IMAGE, PICTURE_SUFFIXES, Size
+from nerf_pl.scenes.decode import BROKEN_IMAGE, open_picture
+from nerf_pl.scenes.files import PICTURE_SUFFIXES, files_below, is_picture
+from nerf_pl.scenes.pictures import Size
 
 ASIDE = {"mask", "masks", "depth", "depths", "confidence", "normals", "normal"}  # folders of what is no photo
 SMALLER = re.compile(r"images_\d+(x\d+)?")  # pictures that were reduced
@@ -23,8 +24,8 @@ class Pictures:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        files = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in PICTURE_SUFFIXES]
-        self.files = [file for file in files if _is_photo(file.relative_to(folder)) and file.is_file()]
+        files = sorted(file for file in files_below(folder) if is_picture(file.name))
+        self.files = [file for file in files if _is_photo(file.relative_to(folder))]
         self._by_name: dict[str, list[Path]] = {}
         for file in self.files:
             for name in {file.name.lower(), file.stem.lower()}:
@@ -46,8 +47,8 @@ class Pictures:
 
 def _is_photo(path: Path) -> bool:
     folders = path.parts[:-1]
-    aside = any(name.startswith((".", "@")) or name.lower() in ASIDE or SMALLER.fullmatch(name) for name in folders)
-    return not aside and not path.name.startswith(".") and not NO_PHOTO.fullmatch(path.stem)
+    aside = any(name.lower() in ASIDE or SMALLER.fullmatch(name) for name in folders)
+    return not aside and not NO_PHOTO.fullmatch(path.stem)
 
 
 def _nearest(files: Sequence[Path], path: PurePosixPath) -> list[Path]:
@@ -96,7 +97,7 @@ def holds(file: Path, *marks: bytes) -> bool:
 def stored_size(file: Path) -> Size:
     """Width and height of a picture as its pixels are stored. Raises UserError for a damaged file."""
     try:
-        with Image.open(file) as picture:
+        with open_picture(file) as picture:
             return picture.size
     except BROKEN_IMAGE as error:
         raise UserError(f"{file} is not a readable picture: restore it") from error

@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, stored_size, within_reason
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import check_skew, from_world_to_camera
-from nerf_pl.scenes.pictures import PICTURE_SUFFIXES, Size
+from nerf_pl.scenes.pictures import Size
 
 FILES = "cameras_sphere.npz or cameras.npz, image"
 NAMES = ("cameras_sphere.npz", "cameras_large.npz", "cameras.npz")
@@ -99,7 +100,7 @@ def _indices(file: Path, matrices: dict[int, Float[np.ndarray, "4 4"]], pictures
 
 def _masks(folder: Path, pictures: list[Path]) -> dict[Path, Path]:
     """The mask of each picture: by name, or in order."""
-    files = [file for file in sorted(folder.glob("*")) if file.suffix.lower() in PICTURE_SUFFIXES]
+    files = pictures_in(folder) if folder.is_dir() else []
     if not files:
         return {}
     by_name = {file.stem: file for file in files}

@@ -12,10 +12,10 @@ import torch
 from nerf_pl.errors import UserError
 from nerf_pl.media import write_errors
 from nerf_pl.scenes.colmap import import_pycolmap
-from nerf_pl.scenes.pictures import PICTURE_SUFFIXES
+from nerf_pl.scenes.files import RAW_SUFFIXES, is_picture
 from nerf_pl.scenes.prepare.folder import write_scene
 from nerf_pl.scenes.prepare.mapping import Step, choose_matcher, reconstruct
-from nerf_pl.scenes.prepare.photos import UNREADABLE, stage_film, stage_photos
+from nerf_pl.scenes.prepare.photos import stage_film, stage_photos
 
 FEWEST = 5  # placed photos; fewer make no scene
 GPU_SIZE, CPU_SIZE = 1600, 800  # pixels: what a training on this machine can make something of
@@ -87,7 +87,7 @@ def prepare(
 def _check_paths(source: Path, out: Path, overwrite: bool) -> None:
     if not source.exists():
         raise UserError(f"{source} does not exist: give a folder of photos, or a film")
-    if source.is_file() and source.suffix.lower() in PICTURE_SUFFIXES | UNREADABLE:
+    if source.is_file() and (is_picture(source.name) or source.suffix.lower() in RAW_SUFFIXES):
         raise UserError(f"{source} is one photo: give the folder of all photos, or a film")
     if source.resolve().is_relative_to(out.resolve()):
         raise UserError(f"--out {out} holds the photos themselves: give a folder of its own")

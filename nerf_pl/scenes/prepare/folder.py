@@ -31,7 +31,7 @@ def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, st
 
     def straighten(view: Any) -> str:
         pinhole = pinholes[view.camera_id]
-        with Image.open(stage / view.name) as picture:
+        with Image.open(stage / view.name, formats=("PNG",)) as picture:
             pixels = np.array(picture)
         if pinhole.project is not None:
             pixels = undistort(pixels, pinhole.project, pinhole.K, pinhole.size)

@@ -11,30 +11,31 @@ from PIL import Image, ImageOps
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.pictures import BROKEN_IMAGE, PICTURE_SUFFIXES, Size, list_some
+from nerf_pl.scenes.decode import BROKEN_IMAGE, converted, open_picture
+from nerf_pl.scenes.files import RAW_SUFFIXES, files_below, is_picture
+from nerf_pl.scenes.memory import Budget
+from nerf_pl.scenes.pictures import Size, decoding_memory, free_budget, list_some
 from nerf_pl.scenes.prepare.mapping import Photo, Step
 from nerf_pl.scenes.prepare.video import sharp_frames
 
-UNREADABLE = {".heic", ".heif", ".dng", ".cr2", ".nef", ".arw"}  # of photos, but not for Pillow
 MODEL, EXIF, FOCAL_LENGTH, FOCAL_LENGTH_35MM = 0x0110, 0x8769, 0x920A, 0xA405  # EXIF tags
 DIAGONAL_35MM = 43.27  # mm
 
 
 def stage_photos(source: Path, out: Path, max_size: int, stage: Path, *, step: Step) -> list[Photo]:
     """All photos below a folder, upright and reduced, as files that COLMAP reads."""
-    found = sorted(file for file in source.rglob("*") if file.is_file() and not file.name.startswith("."))
-    found = [file for file in found if not file.resolve().is_relative_to(out.resolve())]
-    files = [file for file in found if file.suffix.lower() in PICTURE_SUFFIXES]
-    others = [file for file in found if file.suffix.lower() in UNREADABLE]
+    found = sorted(file for file in files_below(source) if not file.resolve().is_relative_to(out.resolve()))
+    files = [file for file in found if is_picture(file.name)]
+    others = [file for file in found if file.suffix.lower() in RAW_SUFFIXES]
     if not files:
         remedy = f"convert them to JPEG ({list_some(others)})" if others else "give a folder of photos, or a film"
         raise UserError(f"{source} has no photos of a known kind, such as JPEG: {remedy}")
     if others:
         warn(f"{source}: {len(others)} photos are left out ({list_some(others)}): convert them to JPEG")
-    photos = []
+    photos, budget = [], free_budget()
     with ThreadPoolExecutor() as pool:
         jobs = [
-            pool.submit(_stage_photo, file, stage / f"{name}.png", max_size, file.parent)
+            pool.submit(_stage_photo, file, stage / f"{name}.png", max_size, budget)
             for file, name in zip(files, _names(source, files), strict=True)
         ]
         try:
@@ -53,27 +54,27 @@ def _names(source: Path, files: Sequence[Path]) -> list[str]:
     return [f"{name}_{file.suffix[1:]}" if times[name] > 1 else name for name, file in zip(flat, files, strict=True)]
 
 
-def _stage_photo(file: Path, target: Path, max_size: int, camera: object) -> Photo:
+def _stage_photo(file: Path, target: Path, max_size: int, budget: Budget) -> Photo:
     try:
-        with Image.open(file) as picture:
+        with open_picture(file) as picture:
             tags = picture.getexif()
             more = tags.get_ifd(EXIF)
             picture.draft(None, (2 * max_size, 2 * max_size))
-            picture = _in_colours(ImageOps.exif_transpose(picture))
+            with budget.take(decoding_memory(file, picture)):
+                size = _save(_in_colours(ImageOps.exif_transpose(picture), file), target, max_size)
     except BROKEN_IMAGE as error:
         raise UserError(f"{file} is not a readable photo: remove it, or restore it") from error
-    size = _save(picture, target, max_size)
     # zoom and a change of lens make another camera
-    key = camera, size, str(tags.get(MODEL)), str(more.get(FOCAL_LENGTH)), str(more.get(FOCAL_LENGTH_35MM))
+    key = file.parent, size, str(tags.get(MODEL)), str(more.get(FOCAL_LENGTH)), str(more.get(FOCAL_LENGTH_35MM))
     return Photo(target.name, size, key, focal_in_pixels(more.get(FOCAL_LENGTH_35MM), size))
 
 
-def _in_colours(picture: Image.Image) -> Image.Image:
+def _in_colours(picture: Image.Image, file: Path) -> Image.Image:
     """The picture in RGB, or in RGBA if a part of it is transparent."""
     if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    clear = picture.convert("RGBA")
-    return clear if np.asarray(clear.getchannel("A")).min() < 255 else clear.convert("RGB")
+        return converted(picture, "RGB", file)
+    clear = converted(picture, "RGBA", file)
+    return clear if np.asarray(clear)[..., 3].min() < 255 else clear.convert("RGB")
 
 
 def stage_film(source: Path, frames: int, max_size: int, stage: Path, *, step: Step) -> list[Photo]:

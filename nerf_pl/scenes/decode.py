@@ -1,0 +1,138 @@
+"""One picture from its file, whatever its format and its kind of pixels, as 8-bit sRGB."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from nerf_pl.errors import UserError
+
+# Pillow tries these alone, whatever the ending of a file: others start programs (EPS), or are no photos. HEIF comes
+# with pillow-heif, AVIF with Pillow 11.3
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "PPM", "AVIF", "HEIF")
+HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
+LINEAR_SUFFIXES = {".exr": "exr_pipe", ".hdr": "hdr_pipe"}  # pictures of linear light, and what FFmpeg calls them
+EIGHT_BIT = {"1", "L", "P", "LA", "La", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}  # Pillow's modes
+SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
+TILED_EXR = 0x200  # in the version of an EXR file
+
+# what is raised for damaged files, depending on where the damage is
+BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+Image.MAX_IMAGE_PIXELS = None  # `memory.Budget` refuses what is too large for this machine
+
+
+@contextmanager
+def open_picture(file: Path) -> Iterator[Image.Image]:
+    """A picture, not decoded yet if its format allows that. Linear light becomes sRGB, brighter than 1 is white.
+
+    Raises UserError for a format that needs a package, and one of BROKEN_IMAGE for a file that is no picture.
+    """
+    if kind := LINEAR_SUFFIXES.get(file.suffix.lower()):
+        with _eight_bit(_linear(file, kind)) as picture:
+            yield picture
+        return
+    formats = _formats(file.suffix.lower())
+    if file.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in formats:
+        raise UserError(f'{file} is a HEIC photo, which needs pillow-heif: pip install "nerf_pl[heic]", or convert it')
+    if file.suffix.lower() == ".avif" and "AVIF" not in formats:
+        raise UserError(f"{file} is an AVIF picture: pip install --upgrade pillow, or convert it to PNG")
+    with Image.open(file, formats=formats) as picture:
+        yield picture
+
+
+def converted(picture: Image.Image, mode: str, file: Path) -> Image.Image:
+    """The decoded picture of a file in Pillow's mode L, RGB or RGBA; 16 bits are rounded to 8.
+
+    Raises UserError for pixels that are no colours, such as depths.
+    """
+    if picture.mode in EIGHT_BIT:
+        return picture.convert(mode)
+    if picture.mode in SIXTEEN_BIT or picture.mode == "I":
+        values = np.asarray(picture)
+        if values.min() >= 0 and values.max() <= 65535:
+            return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert(mode)
+    raise UserError(f"{file} has pixels of the kind {picture.mode}, which are no colours: save it with 8 or 16 bits")
+
+
+def is_transparent(picture: Image.Image) -> bool:
+    """Whether a picture may have transparent pixels, as its header says."""
+    return "A" in picture.getbands() or "transparency" in picture.info
+
+
+@cache
+def _formats(suffix: str) -> tuple[str, ...]:
+    """Those of FORMATS that can be read here."""
+    if suffix in HEIF_SUFFIXES:
+        try:
+            from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports] (an extra)
+        except ImportError:
+            pass
+        else:
+            register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _linear(file: Path, kind: str) -> Float[np.ndarray, "H W ch"]:
+    """The linear colours, and alpha, of an EXR or Radiance HDR picture; grey becomes RGB."""
+    import av
+    from av.error import FFmpegError
+
+    if not file.stat().st_size or (kind == "exr_pipe" and not _is_whole(file.read_bytes())):
+        raise OSError(f"{file} is cut short")
+    try:
+        with file.open("rb") as opened, av.open(opened, "r", format=kind) as film:
+            frame = next(film.decode(video=0))
+    except StopIteration as error:
+        raise OSError(f"{file} holds no picture") from error
+    except FFmpegError as error:
+        if "not yet implemented" in str(error).lower():
+            told = f"{file} has layers or a kind of compression that cannot be read"
+            raise UserError(f"{told}: save it with the channels R, G, B (and A) alone, compressed as ZIP") from error
+        raise OSError(str(error)) from error
+    name = frame.format.name
+    dtype = np.dtype("<f2" if "f16" in name else "<f4")
+    if not (name.startswith(("gbr", "gray")) and ("f16" in name or "f32" in name) and name.endswith("le")):
+        raise UserError(f"{file} has pixels of the kind {name}, which are no colours: save it with floating point")
+    rows = [np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1) for plane in frame.planes]
+    planes = [row[:, : frame.width].astype(np.float32) for row in rows]
+    order = [2, 0, 1, *range(3, len(planes))] if name.startswith("gbr") else [0, 0, 0, *range(1, len(planes))]
+    return np.stack([planes[i] for i in order], -1)
+
+
+def _eight_bit(linear: Float[np.ndarray, "H W ch"]) -> Image.Image:
+    """Linear colours, weighed by alpha if there is one, as an sRGB picture (IEC 61966-2-1)."""
+    linear = np.nan_to_num(linear, nan=0.0, posinf=1.0, neginf=0.0)
+    colours, alpha = linear[..., :3], linear[..., 3:].clip(0, 1)
+    if alpha.shape[-1]:
+        colours = np.where(alpha > 0, colours / np.maximum(alpha, 1e-6), colours)
+    colours = colours.clip(0, 1)
+    curved = np.where(colours <= 0.0031308, 12.92 * colours, 1.055 * colours ** (1 / 2.4) - 0.055)
+    return Image.fromarray(np.round(255 * np.concatenate([curved, alpha], -1)).astype(np.uint8))
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether an EXR file has all of its last chunk; FFmpeg shows black in place of what is missing."""
+    try:
+        magic, version = struct.unpack_from("<II", data)
+        if magic != 20000630:
+            return False
+        place = 8
+        while data[place]:  # attributes: name, type, length, value
+            place = data.index(0, data.index(0, place) + 1) + 1
+            place += 4 + struct.unpack_from("<I", data, place)[0]
+        place += 1
+        offsets = [struct.unpack_from("<Q", data, place)[0]]
+        while place + 8 * len(offsets) < min(offsets):
+            offsets += struct.unpack_from("<Q", data, place + 8 * len(offsets))
+        last = max(offsets) + (16 if version & TILED_EXR else 4)
+        return last + 4 + struct.unpack_from("<I", data, last)[0] <= len(data)
+    except (struct.error, IndexError, ValueError):
+        return False
