@@ -21,7 +21,7 @@ LEVELS = (
     ("cameras", "media", "ops", "options"),
     ("randomness", "sampling", "metrics", "scenes"),
     ("rendering",),
-    ("methods",),
+    ("alignment", "methods"),
     ("checkpoints",),
     ("training", "evaluation", "films"),
     ("bench",),

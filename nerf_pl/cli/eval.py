@@ -34,6 +34,6 @@ class Eval:
         depth = DepthFiles(out, self.depth_format == "bytes") if self.save_depth else None
         # a method that samples all of the way between near and far has its last sample stand for all that is beyond
         floaters = not method_of(run.config.method).tight
-        to = Output(out, metrics, self.split, depth, floaters)
+        to = Output(out, metrics, self.split, depth, floaters, run.config.train.refine_poses)
         evaluate(run.model, scene, to, run.config.train.chunk, facts)
         console.print(f"scores {metrics}, pictures {out}, page {out / 'index.html'}")

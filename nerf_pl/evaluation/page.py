@@ -23,7 +23,8 @@ class ViewScore:
     """PSNR in dB and SSIM of the picture of a view, against the photograph.
 
     psnr_fitted: PSNR after an affine fit of the picture's colours, see `metrics.fitted`. floaters: the share of light
-    from too near, see `floaters.floater_shares`; None if it was not measured.
+    from too near, see `floaters.floater_shares`. psnr_aligned: PSNR after the camera was moved to where the picture
+    fits the photograph, see `alignment.align`. None if it was not measured.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ViewScore:
     ssim: float
     psnr_fitted: float
     floaters: float | None = None
+    psnr_aligned: float | None = None
 
 
 def write_page(path: Path, title: str, facts: Mapping[str, object], views: Sequence[ViewScore]) -> None:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from nerf_pl import media, metrics
+from nerf_pl.alignment import align
 from nerf_pl.console import console, progress, warn
 from nerf_pl.errors import UserError
 from nerf_pl.evaluation.floaters import floater_shares, usual_depth
@@ -21,13 +22,14 @@ from nerf_pl.scenes import Scene
 from nerf_pl.scenes.pictures import list_some
 
 WINDOW = 11  # pixels, of SSIM
+ALIGNING_STEPS = 5
 SCORES = [field.name for field in fields(ViewScore) if field.name != "name"]
 
 
 @dataclass(frozen=True)
 class Output:
     """Where an evaluation writes, and what. folder: pictures and page. metrics: the file of scores. title: names the
-    films. floaters: measure them, too, if the scene has no box.
+    films. floaters: measure them, too, if the scene has no box. aligned: measure PSNR with aligned cameras, too.
     """
 
     folder: Path
@@ -35,6 +37,7 @@ class Output:
     title: str
     depth: media.DepthFiles | None = None
     floaters: bool = False
+    aligned: bool = False
 
 
 def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping[str, object]) -> dict[str, object]:
@@ -42,9 +45,8 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
 
     Scores are computed from the 8-bit pictures that are written. If there are masks, only the pixels in them count.
     Files: NNN.png, NNN_depth.png, NNN_target.png, TITLE.gif, TITLE.mp4, index.html, and the metrics. The metrics have
-    the means as psnr, ssim, psnr_fitted and floaters, then the scores of each view; see `ViewScore`. facts: further
-    entries of the metrics and the page.
-    Returns the metrics.
+    the means as psnr, ssim, psnr_fitted, floaters and psnr_aligned, then the scores of each view; see `ViewScore`.
+    facts: further entries of the metrics and the page. Returns the metrics.
     """
     if min(scene.cameras.width, scene.cameras.height) < WINDOW:
         size = f"{scene.cameras.width}x{scene.cameras.height}"
@@ -58,7 +60,8 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
         name = scene.names[i] if scene.names else f"{i:03d}"
         scores = float(metrics.psnr(stored, target, mask)), float(metrics.ssim(stored, target, mask))
         fitted = float(metrics.psnr(metrics.fitted(stored, target, mask), target, mask))
-        views.append(ViewScore(name, *scores, fitted))
+        aligned = _aligned_psnr(model, scene, i, chunk) if out.aligned else None
+        views.append(ViewScore(name, *scores, fitted, psnr_aligned=aligned))
         usual.append(usual_depth(image))
         frames.append(out.folder / f"{i:03d}.png")
         console.print(f"{name:>12}  {_scores(*scores)}")
@@ -79,6 +82,15 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
     return result
 
 
+def _aligned_psnr(model: Model, scene: Scene, i: int, chunk: int) -> float:
+    """PSNR of a view after its camera was moved to where the picture fits the photograph: a training that refines poses
+    may have moved the scene a little, too."""
+    target, mask = scene.image(i), scene.mask(i)
+    view = align(model, scene.view(i), target, mask, steps=ALIGNING_STEPS, chunk=chunk)
+    stored = torch.from_numpy(media.to_uint8(render_view(model, view, chunk).cpu().rgb)).float() / 255
+    return float(metrics.psnr(stored, target, mask))
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     """Of those that are numbers: a mask may leave no pixel to score, and a picture may equal its photograph."""
     known = [value for value in values if value is not None and math.isfinite(value)]
@@ -91,9 +103,11 @@ def _in_json(value: object) -> object:
 
 
 def _tell(means: Mapping[str, float | None], count: int) -> None:
-    psnr, ssim, fitted, floaters = (means[name] for name in ("psnr", "ssim", "psnr_fitted", "floaters"))
+    names = ("psnr", "ssim", "psnr_fitted", "floaters", "psnr_aligned")
+    psnr, ssim, fitted, floaters, aligned = (means[name] for name in names)
     also = [f"{count} views"]
     also += [] if fitted is None else [f"{fitted:.2f} dB after a fit of colours"]
+    also += [] if aligned is None else [f"{aligned:.2f} dB with aligned cameras"]
     also += [] if floaters is None else [f"floaters {floaters:.1%}"]
     scores = _scores(math.nan if psnr is None else psnr, math.nan if ssim is None else ssim)
     console.print(f"{'mean':>12}  {scores}  ({'; '.join(also)})")

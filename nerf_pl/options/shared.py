@@ -117,7 +117,10 @@ class TrainOptions:
     """Random seed. The same seed gives the same pixels and samples on any device."""
     fit_colours: Annotated[bool, FIXED_IN_A_RUN] = False
     """Learn a change of brightness and colours for each training photo, for photos taken with automatic exposure.
-    Renders have the mean exposure. With several GPUs, and for pictures with alpha, it is left out."""
+    Renders have the mean exposure. For pictures with alpha it is left out."""
+    refine_poses: Annotated[bool, FIXED_IN_A_RUN] = False
+    """Move the cameras of the training photos to where they fit better, eight times in a training, for photos whose
+    poses are somewhat wrong."""
     val_every: Annotated[int | None, at_least(1)] = None
     """Steps between validations. By default a run validates ten times, and nerf also after every epoch. A run that ends
     by seconds validates up to four times."""
@@ -132,4 +135,6 @@ class TrainOptions:
     """Name of the run."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from ()
+        for name in ("fit_colours", "refine_poses"):
+            if getattr(self, name) and self.num_gpus > 1:
+                yield name, "leave it out, or train in one process: it is not for --num_gpus above 1"

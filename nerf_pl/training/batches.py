@@ -61,7 +61,7 @@ class PixelBatches(nn.Module):
         self.colours = ColourFit(len(scene)) if is_fitted else None
         # buffers, so that they follow the module to its device; not persistent, a checkpoint holds no images
         self.register_buffer("images", scene.images, persistent=False)
-        self.register_buffer("c2w", scene.cameras.c2w.contiguous(), persistent=False)
+        self.register_buffer("c2w", scene.cameras.c2w.clone(), persistent=False)  # `poses.refine` moves them
         self.register_buffer("K", scene.cameras.K.contiguous(), persistent=False)
         # masks never allow the empty pixels of a canvas, so sizes do not matter with them
         sizes = scene.cameras.sizes if scene.masks is None else None

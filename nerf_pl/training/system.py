@@ -19,6 +19,7 @@ from nerf_pl.rendering import Image, lattice, render_lattice, render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
 from nerf_pl.training.gradients import Gradients, memory_advice, take_steps, untouched
+from nerf_pl.training.poses import TURNS, refine
 from nerf_pl.training.schedule import lr_factor
 from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 
@@ -47,7 +48,7 @@ class NeRFSystem(L.LightningModule):
             self.max_steps = math.ceil(self.num_epochs * self.steps_per_epoch)
         precrop = model.precrop_steps if self.max_steps is None else min(model.precrop_steps, self.max_steps // 4)
         draw = {"precrop_steps": precrop, "random_background": model.random_background, "limit": model.batch_limit}
-        draw["fit_colours"] = config.train.fit_colours and world == 1  # several processes would differ
+        draw["fit_colours"] = config.train.fit_colours
         self.batches = PixelBatches(scene, config.train.batch_size, model.seed, backend=model.backend, **draw)
         self.step = 0  # of the run, those before a resume included
         self.train_seconds = 0.0
@@ -57,6 +58,7 @@ class NeRFSystem(L.LightningModule):
         self.error, self.is_failing = math.nan, False  # the last finite error; whether the latest is not finite
         self.validation = Plan(())
         self._leaves_out = False  # whether the model leaves out steps without a finite gradient
+        self.pose_turns = 0  # how often poses were refined
         self._optimizer_state: dict[str, Any] | None = None
         self._pass_end, self._pass_chunks = 0.0, 0  # of a pass by the clock: training seconds at its end, its chunks
 
@@ -188,8 +190,12 @@ class NeRFSystem(L.LightningModule):
         return optimizer
 
     def _begin(self, step: int) -> int:
-        """Set the learning rate of a step; returns how many rays make up a pixel in it."""
+        """Set the learning rate of a step, and refine poses if it is time; returns the rays per pixel of the step."""
         self.step = step
+        is_due = self.pose_turns < len(TURNS) and self.progress >= TURNS[self.pose_turns]
+        if self.config.train.refine_poses and is_due:
+            refine(self.model, self.scene, self.batches, self.pose_turns, self.config.train.chunk)
+            self.pose_turns += 1
         lr = self._lr()
         for group in self._optimizer().param_groups:
             group["lr"] = lr
@@ -295,6 +301,8 @@ class NeRFSystem(L.LightningModule):
         checkpoint["global_step"] = self.step
         checkpoint["train_seconds"] = self.train_seconds
         checkpoint["step_seconds"] = self.step_seconds
+        if self.config.train.refine_poses:
+            checkpoint["refined"] = {"turns": self.pose_turns, "c2w": self.batches.c2w.cpu()}
 
     def resume_from(self, checkpoint: dict[str, Any]) -> None:
         """Continue the run that wrote this checkpoint. It holds all that a step depends on: the weights, the state of
@@ -306,6 +314,9 @@ class NeRFSystem(L.LightningModule):
         self._optimizer_state = checkpoint["optimizer_states"][0]
         self.step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
         self.step_seconds = checkpoint.get("step_seconds", 0.0)
+        if refined := checkpoint.get("refined"):
+            self.pose_turns = refined["turns"]
+            self.batches.c2w.copy_(refined["c2w"])
 
     def describe(self) -> str:
         """What runs, in one line."""

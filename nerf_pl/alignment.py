@@ -1,0 +1,154 @@
+"""Moving a camera until the rendered picture fits a photo."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nerf_pl.cameras import View, image_rays
+from nerf_pl.rendering import Image, Renderer, render_view
+
+LEAST_OPACITY = 0.5  # of pixels that count
+LEAST_RESIDUAL = 1e-3  # that is taken for usual
+OUTLIER = 4.0  # a pixel whose residual is more than so many times the usual one counts less
+MOST_MOVE = 3.0  # pixels by which one step moves the picture, on average, at most
+DAMPING = 1e-2  # share of the diagonal that is added to the normal equations
+LEAST_SIDE = 8  # pixels; smaller pictures are not aligned
+PIXELS = 40_000  # that a picture is reduced to, about: enough for a twentieth of a pixel of the whole
+
+
+def align(
+    model: Renderer,
+    view: View,
+    photo: Float[Tensor, "H W 3"],
+    mask: Bool[Tensor, "H W"] | None = None,
+    *,
+    steps: int = 1,
+    pixels: int = PIXELS,
+    chunk: int = 2**15,
+) -> View:
+    """The view, with its camera moved so that the model's picture fits the photo.
+
+    mask: the pixels that count. steps: how often the camera is moved. pixels: size, about, of the reduced pictures that
+    are compared. chunk: rays at a time. A picture of less than 8 pixels in width or height leaves the view as it is.
+    """
+    device = model.step.device
+    less, photo, mask = _reduced(view, photo.to(device), None if mask is None else mask.to(device), pixels)
+    if min(less.size) < LEAST_SIDE:
+        return view
+    c2w = view.camera.c2w[0]
+    for _ in range(steps):
+        less = replace(less, camera=replace(less.camera, c2w=c2w[None])).to(device)
+        move = aligning_move(less, render_view(model, less, chunk), photo, mask)
+        c2w = moved(c2w, move.to(c2w))
+    return replace(view, camera=replace(view.camera, c2w=c2w[None]))
+
+
+def aligning_move(
+    view: View, image: Image, photo: Float[Tensor, "h w 3"], mask: Bool[Tensor, "h w"] | None = None
+) -> Float[Tensor, "6"]:
+    """The small motion of the camera that draws the rendered picture towards the photo: a rotation vector and a shift
+    in world units, both along the axes of the camera.
+
+    One Gauss-Newton step on the difference of the colours (Lucas and Kanade 1981): the depth of a pixel says how a
+    motion moves what it shows, and the slope of the pictures says how its colour then changes. What is seen is taken
+    to look the same from both places. A picture without slopes gives no motion.
+    """
+    columns = _flows(view, image)
+    slopes = [0.5 * (a + b) for a, b in zip(_slopes(image.rgb), _slopes(photo), strict=True)]
+    gradients = [u[..., None] * slopes[0] + v[..., None] * slopes[1] for u, v in columns]
+    jacobian = torch.stack(gradients, -1)  # (h, w, 3, 6)
+    residual = photo - image.rgb
+    weight = _weights(residual, image, mask)
+    J, w = jacobian.flatten(0, 2).double(), weight.flatten().repeat_interleave(3).double()
+    H, g = J.T @ (w[:, None] * J), J.T @ (w * residual.flatten().double())
+    H += DAMPING * torch.diag(H.diagonal()) + 1e-9 * torch.eye(6, device=H.device, dtype=H.dtype)
+    move = -torch.linalg.solve(H, g)
+    flow = torch.stack([torch.stack(column, -1) for column in columns], -1).double() @ move  # (h, w, 2)
+    length = (flow.norm(dim=-1) * weight).sum() / weight.sum().clamp(min=1)
+    move = move * (MOST_MOVE / length.clamp(min=MOST_MOVE))
+    return torch.where(move.isfinite().all(), move, 0).float()
+
+
+def moved(c2w: Float[Tensor, "3 4"], move: Float[Tensor, "6"]) -> Float[Tensor, "3 4"]:
+    """A pose after a motion along its own axes; see `aligning_move`."""
+    x, y, z = move[:3].double().unbind()
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).view(3, 3)
+    axes, place = c2w[:, :3].double(), c2w[:, 3].double()
+    turned = axes @ torch.linalg.matrix_exp(skew)
+    return torch.cat([turned, (place + axes @ move[3:].double())[:, None]], 1).to(c2w)
+
+
+def without_common_motion(poses: Float[Tensor, "C 3 4"], before: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 3 4"]:
+    """Poses less the rigid motion that all of them have made together, on average, since they were `before`."""
+    axes, places = poses[:, :, :3].double(), poses[:, :, 3].double()
+    u, _, vh = torch.linalg.svd((axes @ before[:, :, :3].double().transpose(1, 2)).mean(0))
+    back = (u @ vh).T
+    places = (places - places.mean(0)) @ back.T + before[:, :, 3].double().mean(0)
+    return torch.cat([back @ axes, places[:, :, None]], 2).to(poses)
+
+
+def _reduced(
+    view: View, photo: Tensor, mask: Tensor | None, pixels: int
+) -> tuple[View, Float[Tensor, "h w 3"], Bool[Tensor, "h w"] | None]:
+    """The view, its photo and its mask, at about so many pixels."""
+    width, height = view.size
+    every = max(round((width * height / pixels) ** 0.5), 1)
+    size = max(width // every, 1), max(height // every, 1)
+    camera = replace(view.camera, sizes=None, width=width, height=height).resized(*size)
+    small = F.interpolate(photo.permute(2, 0, 1)[None], size[::-1], mode="area")[0].permute(1, 2, 0)
+    if mask is not None:
+        mask = F.interpolate(mask[None, None].float(), size[::-1], mode="area")[0, 0] == 1
+    return replace(view, camera=camera), small, mask
+
+
+def _flows(view: View, image: Image) -> list[tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]]:
+    """By how many columns and rows a unit of each motion of the camera moves what the pixels show."""
+    camera, (height, width) = view.camera, image.opacity.shape
+    K = camera.K[0].to(image.rgb)
+    columns, rows = (torch.arange(n, device=K.device) + camera.pixel_offset for n in (width, height))
+    x = ((columns - K[0, 2]) / K[0, 0]).expand(height, width)  # (x, y, -1) is the direction of a pixel
+    y = (-(rows - K[1, 2]) / K[1, 1])[:, None].expand(height, width)
+    inverse = (1 + x * x + y * y).sqrt() / _distances(view, image)  # of the depth along the axis
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+
+    def flow(dx: Tensor, dy: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a point that moves by this times its depth, along the axes of the camera."""
+        return K[0, 0] * (dx + x * dz), -K[1, 1] * (dy + y * dz)
+
+    # seen from the camera, a rotation w and a shift s of the camera move a point p by p x w - s
+    turns = [flow(zero, -one, -y), flow(one, zero, x), flow(y, -x, zero)]
+    return [*turns, flow(-inverse, zero, zero), flow(zero, -inverse, zero), flow(zero, zero, -inverse)]
+
+
+def _distances(view: View, image: Image) -> Float[Tensor, "h w"]:
+    """World distances from the camera to what its pixels show."""
+    depth = image.depth / image.opacity.clamp(min=LEAST_OPACITY)
+    if view.ndc is not None:
+        rays, world = view.rays(), image_rays(view.camera, 0, 0.0, 1.0)
+        z = 2 / (rays.origins[:, 2] + depth.flatten() * rays.directions[:, 2] - 1).clamp(max=-1e-6)
+        depth = ((z - world.origins[:, 2]) / world.directions[:, 2]).view_as(depth)
+    return depth.clamp(min=1e-6)
+
+
+def _weights(residual: Tensor, image: Image, mask: Tensor | None) -> Float[Tensor, "h w"]:
+    """How much each pixel counts: not at the border, where slopes are one-sided, and less where it fits badly."""
+    size = residual.abs().amax(2)
+    counts = image.opacity > LEAST_OPACITY
+    counts[[0, -1]] = False
+    counts[:, [0, -1]] = False
+    if mask is not None:
+        counts &= mask
+    usual = size[counts].median() if bool(counts.any()) else size.new_ones(())
+    return (OUTLIER * usual.clamp(min=LEAST_RESIDUAL) / size.clamp(min=1e-6)).clamp(max=1) * counts
+
+
+def _slopes(rgb: Float[Tensor, "h w 3"]) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"]]:
+    """Derivatives of colours along columns and rows."""
+    padded = F.pad(rgb.permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")[0]
+    across = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
+    down = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
+    return across.permute(1, 2, 0), down.permute(1, 2, 0)

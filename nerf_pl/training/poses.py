@@ -1,0 +1,34 @@
+"""Poses of the training photos, refined while a model learns them."""
+
+from dataclasses import replace
+
+import torch
+
+from nerf_pl.alignment import align, without_common_motion
+from nerf_pl.methods.model import Model
+from nerf_pl.scenes import Scene
+from nerf_pl.training.batches import PixelBatches
+
+TURNS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+"""Shares of a training after which poses are refined. Not before the model shows the scene, and not at the end, so that
+the model still learns the details in their right place."""
+PIXELS = (10_000, 10_000, 20_000, 20_000, 40_000, 40_000, 40_000, 40_000)
+"""Size of the pictures that are compared in each turn: small ones at first, where a far way is a short one."""
+
+CPU_FEWER = 8  # times fewer pixels on a CPU, whose rendering is slow
+
+
+@torch.no_grad()
+def refine(model: Model, scene: Scene, batches: PixelBatches, turn: int, chunk: int) -> None:
+    """Move the camera of each training photo to where the model's picture fits the photo better.
+
+    The motion that all cameras share is taken out: it would only move the scene away from the views that are held out.
+    """
+    before, after = batches.c2w.clone(), []
+    pixels = PIXELS[turn] // (CPU_FEWER if before.device.type == "cpu" else 1)
+    for i in range(len(scene)):
+        view = scene.view(i)
+        view = replace(view, camera=replace(view.camera, c2w=before[i : i + 1]))
+        found = align(model, view, scene.image(i), scene.mask(i), pixels=pixels, chunk=chunk)
+        after.append(found.camera.c2w)
+    batches.c2w.copy_(without_common_motion(torch.cat(after), before))
