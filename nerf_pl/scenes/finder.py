@@ -29,7 +29,8 @@ class Search:
     source: the file that names them, for messages. places: folders that names are relative to, the right one first.
     root: the folder of the scene, all of which is searched at last. masks: masks are looked for, not photos. split: the
     one that the file is of, if it is of one: the folders of other splits hold other pictures of the same names.
-    reduced: pictures in images_2 and so on may stand for those that are missing.
+    reduced: pictures in images_2 and so on may stand for those that are missing. above: folders in which a whole path
+    may begin, though not the end of one.
     """
 
     source: Path
@@ -38,6 +39,7 @@ class Search:
     masks: bool = False
     split: str | None = None
     reduced: bool = True
+    above: Sequence[Path] = ()
     _listings: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
     _scene: dict[str, list[Path]] | None = None
 
@@ -85,7 +87,7 @@ class Search:
 
     def _at_the_end(self, parts: Sequence[str]) -> Iterator[list[Path]]:
         """Files at the end of a path, seen from any place, from the whole path on; then those of its name."""
-        yield [file for place in (*self.places, self.root.parent) for file in self._under(place, parts)]
+        yield [file for place in (*self.places, *self.above) for file in self._under(place, parts)]
         for start in range(1, len(parts)):
             ends = [file for place in self.places for file in self._under(place, parts[start:])]
             yield [file for file in ends if self._may_be(file, parts)]
@@ -144,6 +146,7 @@ class Search:
         if other:
             (name, file), what = other[0], "masks" if self.masks else "pictures"
             told = f"{len(other)} of {len(names)} {what} are found under other names or in other folders"
+            name = name if self.places[0] == self.root else _within(self.root, self.places[0] / name)
             warn(f"{self.source}: {told}, such as {_within(self.root, file)} for {name}")
 
 
@@ -154,7 +157,8 @@ def find_named(
     `Search`."""
     root = path.parent
     inner = ["masks"] if masks else [*([split] if split else []), "images"]
-    return Search(path, [root, *(root / name for name in inner)], root, masks, split).find(names, tell)
+    places = [root, *(root / name for name in inner)]
+    return Search(path, places, root, masks, split, above=[root.parent]).find(names, tell)
 
 
 def told_path(root: Path, name: str) -> Path:
