@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from llff_files import facing, write_scene
-from tiny import FLAGS, MODEL, flags, nerf
+from tiny import FLAGS, MODEL, NGP_FLAGS, flags, nerf, refused
 
 from nerf_pl.films import film as films
 
@@ -98,3 +98,16 @@ def test_after_an_import(scene_dir, trained, capsys):
     torch.save(stored, "my old.ckpt")
     nerf("import", "my old.ckpt", "--scene", scene(scene_dir, "blender", ("train",)))
     assert follow(capsys) == ["nerf eval 'runs/my old' --split train"]
+
+
+@pytest.mark.parametrize("layout", ["blender", "transforms", "llff"])
+def test_a_run_without_test_views_names_options_that_the_command_has(scene_dir, capsys, layout):
+    root = scene(scene_dir, layout, ("train",))
+    words = [*NGP_FLAGS, "--max_steps", 1, "--num_gpus", 0, "--exp_name", "run", "--test_every", 0]
+    nerf("train", root, *words)
+    told = refused(capsys, "eval", "runs/run", "--num_gpus", 0)
+    splits = told.rpartition("give --split ")[2].split(" or ")
+    assert splits == (["train", "val"] if layout == "llff" else ["train"])
+    nerf("eval", "runs/run", "--num_gpus", 0, "--split", splits[-1])
+    told = refused(capsys, "render", "runs/run", "--num_gpus", 0, "--path", "test")
+    assert told.endswith("give --path interpolate, 360 or spiral")

@@ -51,7 +51,7 @@ class Trained:
         """The views of a split. pictures False: the cameras alone matter, which most runs keep; so they need neither
         the scene's folder nor its pictures. Raises UserError if what is needed is missing."""
         from nerf_pl.console import warn
-        from nerf_pl.scenes import detect
+        from nerf_pl.scenes import available_splits, detect
 
         if not pictures and split in run.kept:
             if self.scene is not None:
@@ -62,6 +62,11 @@ class Trained:
         if root is None or (self.scene is None and not root.is_dir()):
             told = "does not know its scene" if root is None else f"was trained on {root}, which is gone"
             raise UserError(f"run {self.folder} {told}: add --scene FOLDER")
+        data = run.config.data
+        splits = available_splits(root, data.dataset_name, data.test_every)
+        if splits and split not in splits:
+            remedy = f"give --split {' or '.join(splits)}" if pictures else "give --path interpolate, 360 or spiral"
+            raise UserError(f"run {self.folder} has no {split} views, {root} holds none out: {remedy}")
         return run.scene(split, root, pictures)
 
     @property
