@@ -180,3 +180,10 @@ def test_best_survives_a_resume(trained, scene_dir, tmp_path):
     train(worse, scene_dir, RunFolders.modern(run), resume=True)
     assert content(run)["global_step"] == 14
     assert (folder / "best.ckpt").read_bytes() == before
+
+
+def test_a_view_that_equals_its_photograph_does_not_decide_for_ever(scene_dir, tmp_path, monkeypatch):
+    """As one that shows nothing may: the best weights are still chosen by the other views."""
+    monkeypatch.setattr(system.metrics, "psnr", lambda *_: torch.tensor(float("inf")))
+    train(config(max_steps=2), scene_dir, RunFolders.modern(tmp_path))
+    assert content(tmp_path)["best_psnr"] == 60

@@ -26,6 +26,7 @@ from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 CHUNK_SECONDS = 0.4  # of steps without Lightning; logging, callbacks and the clock come between two chunks
 TIMED_PASSES, PASS_SECONDS = 4, 5.0  # a training that ends by the clock: most validations, least time between two
 LEAST_STEP_SECONDS = 4e-4  # that a step takes; the first ones say little of the later ones
+MOST_PSNR = 60.0  # dB that a validation view counts; pictures that differ by the rounding to 8 bits have 59
 LATE, LATE_STEPS = 0.5, 20_000  # share of a training, and steps; after both a pixel is the mean of several rays
 
 
@@ -290,7 +291,9 @@ class NeRFSystem(L.LightningModule):
         else:
             image = render_lattice(self.model, scene.view(view), every, chunk)
             target, mask = lattice(target, every), None if mask is None else lattice(mask, every)
-        self.log("val/psnr", metrics.psnr(image.rgb, target, mask), batch_size=1, sync_dist=True)
+        # a view that shows nothing may equal its photograph: inf would be the mean, and the best one for ever
+        psnr = metrics.psnr(image.rgb, target, mask).clamp(max=MOST_PSNR)
+        self.log("val/psnr", psnr, batch_size=1, sync_dist=True)
         self.log("step", float(self.step), batch_size=1, sync_dist=True)
         return image, target
 
