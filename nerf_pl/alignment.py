@@ -82,15 +82,6 @@ def moved(c2w: Float[Tensor, "3 4"], move: Float[Tensor, "6"]) -> Float[Tensor, 
     return torch.cat([turned, (place + axes @ move[3:].double())[:, None]], 1).to(c2w)
 
 
-def without_common_motion(poses: Float[Tensor, "C 3 4"], before: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 3 4"]:
-    """Poses less the rigid motion that all of them have made together, on average, since they were `before`."""
-    axes, places = poses[:, :, :3].double(), poses[:, :, 3].double()
-    u, _, vh = torch.linalg.svd((axes @ before[:, :, :3].double().transpose(1, 2)).mean(0))
-    back = (u @ vh).T
-    places = (places - places.mean(0)) @ back.T + before[:, :, 3].double().mean(0)
-    return torch.cat([back @ axes, places[:, :, None]], 2).to(poses)
-
-
 def _reduced(
     view: View, photo: Tensor, mask: Tensor | None, pixels: int
 ) -> tuple[View, Float[Tensor, "h w 3"], Bool[Tensor, "h w"] | None]:

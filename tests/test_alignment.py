@@ -9,7 +9,7 @@ import torch
 from llff_files import around
 from tiny import config, content, equal
 
-from nerf_pl.alignment import align, aligning_move, moved, without_common_motion
+from nerf_pl.alignment import align, aligning_move, moved
 from nerf_pl.cameras import Cameras, View, ndc_points
 from nerf_pl.options import RunFolders
 from nerf_pl.rendering import Image, render_view
@@ -91,19 +91,6 @@ def test_where_nothing_can_be_compared_nothing_moves(view):
     assert aligning_move(view, nothing, torch.rand(160, 200, 3)).abs().max() < 1e-6
     tiny = replace(view, camera=view.camera.resized(5, 4))
     assert align(Hills(), tiny, torch.rand(4, 5, 3)) is tiny
-
-
-def test_a_motion_that_all_share_is_taken_out():
-    gen = torch.Generator().manual_seed(0)
-    poses = torch.stack([moved(torch.eye(4)[:3], torch.randn(6, generator=gen)) for _ in range(5)])
-    together = moved(torch.eye(4)[:3], MOTION)
-    turned = torch.cat([together[:, :3] @ poses[:, :, :3], together[:, :3] @ poses[:, :, 3:] + together[:, 3:]], 2)
-    torch.testing.assert_close(without_common_motion(turned, poses), poses, atol=1e-5, rtol=0)
-    alone = poses.clone()
-    alone[0] = moved(poses[0], MOTION)
-    found = without_common_motion(alone, poses)
-    assert (found[:, :, 3].mean(0) - poses[:, :, 3].mean(0)).abs().max() < 1e-6
-    assert (found[0] - poses[0]).abs().max() > (found[1] - poses[1]).abs().max()
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def depths(root, split, n):
 def test_the_loader_reads_it(root):
     assert available_splits(root) == ("train", "val", "test")
     for split, n in (("train", 4), ("val", 1), ("test", 3)):
-        scene = load_scene(root, Request(split, pixel_offset=0.0))
+        scene = load_scene(root, Request(split))
         assert scene.images.shape == (n, SIZE, SIZE, 4)
         torch.testing.assert_close(scene.cameras.c2w[:, :, 3].norm(dim=-1), torch.full((n,), 4.0))
         assert (scene.cameras.c2w[:, 2, 3] > 0).all()
@@ -41,7 +41,7 @@ def test_the_loader_reads_it(root):
 
 def test_it_lies_inside_its_bounds(root):
     for split, n in (("train", 4), ("test", 3)):
-        scene = load_scene(root, Request(split, pixel_offset=0.0))
+        scene = load_scene(root, Request(split))
         for i, depth in enumerate(depths(root, split, n)):
             rays = image_rays(scene.cameras, i, scene.near, scene.far)
             hit = depth.flatten() > 0
@@ -53,7 +53,7 @@ def test_it_lies_inside_its_bounds(root):
 
 def test_opaque_is_where_rays_hit(root):
     """Rays of the loader meet the solids exactly where pixels are opaque; only pixels at an outline are between."""
-    scene = load_scene(root, Request(pixel_offset=0.0))
+    scene = load_scene(root, Request())
     for image, depth in zip(scene.images, depths(root, "train", 4), strict=True):
         alpha = image[..., 3]
         assert (depth[alpha == 255] > 0).float().mean() > 0.999  # a pixel's corners may hit while its middle misses
@@ -63,7 +63,7 @@ def test_opaque_is_where_rays_hit(root):
 
 @pytest.mark.parametrize("ball", [LACQUER_BALL, STRIPED_BALL, GOLD_BALL])
 def test_depth_of_a_ball_has_a_closed_form(root, ball):
-    scene = load_scene(root, Request(pixel_offset=0.0))
+    scene = load_scene(root, Request())
     center = torch.tensor(ball.center)
     compared = 0
     for i, depth in enumerate(depths(root, "train", 4)):
@@ -82,7 +82,7 @@ def test_depth_of_a_ball_has_a_closed_form(root, ball):
 
 def test_two_views_agree_on_every_point(root):
     """A point that one view sees is seen by another view too, or lies behind what is seen there: never before it."""
-    scene = load_scene(root, Request("test", pixel_offset=0.0))
+    scene = load_scene(root, Request("test"))
     maps = depths(root, "test", 3)
     for a, b in ((0, 1), (1, 2), (2, 0)):
         rays = image_rays(scene.cameras, a, scene.near, scene.far)
@@ -100,7 +100,7 @@ def test_two_views_agree_on_every_point(root):
         # and the stored map of the second view, interpolated between pixels of one smooth surface, says the same
         visible = torch.from_numpy(np.abs(distance.numpy() - seen) < 1e-4)
         xy, _ = project(scene.cameras, b, points[visible])
-        xy = xy - 0.5  # pixel_offset is 0: `project` gives j + 0.5 for what pixel j sees
+        xy = xy - 0.5  # `project` gives j + 0.5 for what pixel j sees
         (column, row), (u, v) = xy.floor().long().unbind(-1), (xy - xy.floor()).unbind(-1)
         corners = torch.stack([maps[b][row + i, column + j] for i in (0, 1) for j in (0, 1)])
         smooth = corners.amax(0) - corners.amin(0) < 0.15
@@ -112,23 +112,23 @@ def test_two_views_agree_on_every_point(root):
 
 
 def test_rays_follow_the_conventions_of_the_loader(root):
-    cameras = load_scene(root, Request("val", pixel_offset=0.0)).cameras
+    cameras = load_scene(root, Request("val")).cameras
     rays = pixel_rays(cameras, torch.zeros(SIZE**2, dtype=torch.long), torch.arange(SIZE**2), 2.0, 6.0)
-    ticks = np.arange(float(SIZE))
+    ticks = np.arange(float(SIZE)) + 0.5
     d = pixel_directions(cameras.c2w[0].double().numpy(), SIZE, demo.CAMERA_ANGLE_X, x=ticks, y=ticks)
     torch.testing.assert_close(rays.directions, torch.from_numpy(d.T).float(), atol=1e-6, rtol=0)
 
 
 def test_pixels_are_centred_on_their_rays():
-    """Coverage has its centre of mass where fine rays have it: pixel j spans j - 1/2 to j + 1/2."""
+    """Coverage has its centre of mass where fine rays have it: pixel j spans j to j + 1."""
     pose = demo.table_poses(1)[0]
     floor = bake_floor(8, samples=2)
     alpha = render_view(pose, 48, demo.CAMERA_ANGLE_X, floor, supersampling=4)[..., 3] / 255
-    fine = np.arange(48 * 8) / 8 - 0.5 + 1 / 16
+    fine = np.arange(48 * 8) / 8 + 1 / 16
     d = pixel_directions(pose, 48, demo.CAMERA_ANGLE_X, x=fine, y=fine)
     hit = np.isfinite(shapes.trace(SOLIDS, pose[:, 3:], d)[0]).reshape(fine.size, fine.size)
     for axis in (0, 1):
-        coarse_mean = (alpha.sum(1 - axis) * np.arange(48)).sum() / alpha.sum()
+        coarse_mean = (alpha.sum(1 - axis) * (np.arange(48) + 0.5)).sum() / alpha.sum()
         assert coarse_mean == pytest.approx((hit.sum(1 - axis) * fine).sum() / hit.sum(), abs=0.02)
 
 
@@ -150,7 +150,7 @@ def test_depth_of_the_board_from_above():
     depth = exact_depth(pose, 9, 0.01)
     assert depth[4, 4] > 0
     top = BOARD.center[2] + BOARD.half_height
-    x, y = np.meshgrid(np.arange(9) - 4.5, np.arange(9) - 4.5)
+    x, y = np.meshgrid(np.arange(9) - 4.0, np.arange(9) - 4.0)
     slant = np.sqrt(1 + (x**2 + y**2) * (math.tan(0.005) / 4.5) ** 2)
     np.testing.assert_allclose(depth, (4 - top) * slant, rtol=1e-6)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from nerf_pl.alignment import align, without_common_motion
+from nerf_pl.alignment import align
 from nerf_pl.methods.model import Model
 from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
@@ -20,15 +20,12 @@ CPU_FEWER = 8  # times fewer pixels on a CPU, whose rendering is slow
 
 @torch.no_grad()
 def refine(model: Model, scene: Scene, batches: PixelBatches, turn: int, chunk: int) -> None:
-    """Move the camera of each training photo to where the model's picture fits the photo better.
-
-    The motion that all cameras share is taken out: it would only move the scene away from the views that are held out.
-    """
-    before, after = batches.c2w.clone(), []
-    pixels = PIXELS[turn] // (CPU_FEWER if before.device.type == "cpu" else 1)
+    """Move the camera of each training photo to where the model's picture fits the photo better."""
+    after = []
+    pixels = PIXELS[turn] // (CPU_FEWER if batches.c2w.device.type == "cpu" else 1)
     for i in range(len(scene)):
         view = scene.view(i)
-        view = replace(view, camera=replace(view.camera, c2w=before[i : i + 1]))
+        view = replace(view, camera=replace(view.camera, c2w=batches.c2w[i : i + 1]))
         found = align(model, view, scene.image(i), scene.mask(i), pixels=pixels, chunk=chunk)
         after.append(found.camera.c2w)
-    batches.c2w.copy_(without_common_motion(torch.cat(after), before))
+    batches.c2w.copy_(torch.cat(after))

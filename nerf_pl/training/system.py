@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -149,7 +150,7 @@ class NeRFSystem(L.LightningModule):
         with memory_advice(self.model):
             if self.step == 0:
                 start = time.perf_counter()
-                self.model.fit(self.scene, keep_box=self.config.train.ckpt_path is not None)
+                self.model.fit(self._fitted_scene, keep_box=self.config.train.ckpt_path is not None)
                 self.train_seconds += self._mean(time.perf_counter() - start)
             self.gradients = Gradients(self.model, self.batches)
             with untouched(self.model):  # before the clock of a time budget starts
@@ -159,6 +160,12 @@ class NeRFSystem(L.LightningModule):
                 # a CPU captures nothing, so it does not run later steps in advance
                 if self.device.type == "cuda" and self.model.rays_per_pixel > 1 and self._gets_late:
                     self.step_seconds = self._mean(self.gradients.capture(self.model.rays_per_pixel))
+
+    @property
+    def _fitted_scene(self) -> Scene:
+        """What the model is fitted to. Outlines seen by cameras that are still to be moved would cut the object away."""
+        scene = self.scene
+        return replace(scene, images=scene.images[..., :3]) if self.config.train.refine_poses else scene
 
     @property
     def _gets_late(self) -> bool:

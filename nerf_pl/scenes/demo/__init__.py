@@ -18,7 +18,7 @@ from nerf_pl.scenes.demo.render import FloorLight, bake_floor, exact_depth, rend
 CAMERA_ANGLE_X = 0.69  # radians
 RADIUS = 4.0
 STAMP = "demo.json"
-VERSION = 1  # raise it when the pictures change
+VERSION = 2  # raise it when the pictures change
 
 
 def make_demo(

@@ -185,7 +185,7 @@ def pixel_directions(
 ) -> Vectors:
     """Unit directions through columns x and rows y of a square picture, row by row, in float64.
 
-    Whole numbers are the rays of cameras whose pixel_offset is 0: the principal point is size / 2.
+    The middle of the first pixel is 0.5, the principal point size / 2: as Blender and Cameras.pixel_offset 0.5 have it.
     """
     focal = 0.5 * size / math.tan(0.5 * angle_x)
     right, down = (w.ravel() for w in np.meshgrid(x - size / 2, y - size / 2))
@@ -197,7 +197,7 @@ def render_view(
     c2w: Float[np.ndarray, "3 4"], size: int, angle_x: float, floor: FloorLight, *, supersampling: int = 2
 ) -> UInt8[np.ndarray, "size size 4"]:
     """RGBA, alpha not premultiplied; each pixel is the mean over a square around its ray, in display colours."""
-    fine = (np.arange(size * supersampling) + 0.5) / supersampling - 0.5
+    fine = (np.arange(size * supersampling) + 0.5) / supersampling
     light_ids = np.arange(fine.size) % supersampling
     keys = key_directions(supersampling**2).astype(np.float32)
     o = c2w[:, 3:].astype(np.float32)
@@ -220,6 +220,6 @@ def render_view(
 
 def exact_depth(c2w: Float[np.ndarray, "3 4"], size: int, angle_x: float) -> Float[np.ndarray, "size size"]:
     """Distance from the camera along the ray of each pixel (float64 inside), 0 where it meets nothing."""
-    ticks = np.arange(float(size))
+    ticks = np.arange(float(size)) + 0.5
     t, ids = trace(SOLIDS, c2w[:, 3:], pixel_directions(c2w, size, angle_x, x=ticks, y=ticks))
     return np.where(ids >= 0, t, 0).astype(np.float32).reshape(size, size)
