@@ -163,7 +163,7 @@ class NeRFSystem(L.LightningModule):
 
     @property
     def _fitted_scene(self) -> Scene:
-        """What the model is fitted to. Outlines seen by cameras that are still to be moved would cut the object away."""
+        """What the model is fitted to. Outlines seen by cameras that are yet to be moved would cut the object away."""
         scene = self.scene
         return replace(scene, images=scene.images[..., :3]) if self.config.train.refine_poses else scene
 
