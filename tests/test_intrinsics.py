@@ -101,14 +101,14 @@ def test_an_angle_of_a_frame_counts_more_than_a_length_of_the_file(tmp_path, lay
             frame["camera_angle_x"] = X
 
     check(load(tmp_path, layout, change))
-    assert capsys.readouterr().err == ""
+    assert "is taken, though" not in capsys.readouterr().err
 
 
 def test_what_differs_is_said_once(tmp_path, layout, capsys):
     write(tmp_path, K, [{}] * 3)
     check(load(tmp_path, layout, lambda values: values.update(camera_angle_x=0.5, camera_angle_y=Y * 1.001)))
     told = capsys.readouterr().err
-    assert told.count("\n") == 1
+    assert told.count("is taken, though") == 1
     assert "frame 0 (images/000.png) (and 2 more): fl_x (60) is taken, though camera_angle_x (0.5) tells 93.9" in told
 
 
@@ -192,7 +192,8 @@ def test_the_rational_lens_of_opencv():
 
 
 def test_a_field_of_view_without_pictures():
-    for values in (K, {"camera_angle_x": X}, {"x_fov": math.degrees(X)}, {"fl_x": 60.0, "cx": 24.0}):
+    spellings: list[dict] = [K, {"camera_angle_x": X}, {"x_fov": math.degrees(X)}, {"fl_x": 60.0, "cx": 24.0}]
+    for values in spellings:
         assert half_view("a.json", values) == pytest.approx(24 / 60)
     assert half_view("a.json", {"fl_x": 60.0}) is None
     assert half_view("a.json", {}) is None

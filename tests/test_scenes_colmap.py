@@ -49,7 +49,7 @@ def test_the_rays_are_those_of_the_same_scene_in_the_blender_layout(tmp_path, pl
     images = write_scene(tmp_path / "colmap", place, text=text)
     write_blender(tmp_path / "blender")
     ours = load(tmp_path / "colmap")
-    other = load_blender(tmp_path / "blender", Request())
+    other = load_blender(tmp_path / "blender", Request(scale=1.0))
     assert (ours.images.numpy() == np.stack(images)).all()
     assert ours.names == tuple(f"view_{i:02d}" for i in range(N))
     cameras = other.cameras  # one similarity takes its world to ours

@@ -149,7 +149,7 @@ def test_the_same_scene_in_blender_layout(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "images").symlink_to(tmp_path / "a" / "images")
     (tmp_path / "b" / "transforms_train.json").write_text(json.dumps(values))
-    ours, other = load_scene(tmp_path / "a", Request(test_every=0)), load_scene(tmp_path / "b")
+    ours, other = load_scene(tmp_path / "a", Request(test_every=0)), load_scene(tmp_path / "b", Request(scale=1.0))
     transform = normalize_poses(c2w)[1].float()
     scale = torch.linalg.det(transform[:3, :3]) ** (1 / 3)
     assert torch.equal(ours.images, other.images)

@@ -18,8 +18,10 @@ from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
 from nerf_pl.scenes import Request, Scene, available_splits, detect, frame_of, load_scene, name_of
 from nerf_pl.scenes.crop import cropped
+from nerf_pl.scenes.placing import bounded
 
 MOST_NAMES = 5  # of weights in a message
+UNMOVED = "blender"  # the layout whose scenes stayed as they were in version 0.1.0, and do so in other implementations
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ class Run:
     def _loaded(self, split: str, root: Path | None, pictures: bool) -> Scene:
         if root is None:
             raise UserError("the run does not know its scene: give the scene's folder")
-        scene = load_split(self.config, root, split, pictures)
+        config = self.config
+        if self.frame is None and config.data.scale is None and _layout(config, root) == UNMOVED:
+            config = replace(config, data=replace(config.data, scale=1.0))
+        scene = load_split(config, root, split, pictures)
         if self.root is not None:  # weights of others know no scene
             require_frame(self.frame, scene, self.config, "the run was trained on")
         if split == "test":
@@ -84,16 +89,21 @@ def load_training(config: Config, root: Path) -> tuple[Config, Scene]:
 
 def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
     """One split of the scene in `root`, loaded with the options of a run; see `scenes.load_scene`."""
-    d = config.data
-    layout = detect(root, d.spheric) if d.dataset_name == "auto" else d.dataset_name
+    d, layout = config.data, _layout(config, root)
     method = method_of(config.method)
     offset = method.pixel_offset(layout)
     request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures, offset, method.tight)
-    request = replace(request, background=d.background)
+    request = replace(request, background=d.background, scale=d.scale)
     if getattr(config.model, "unbounded", None):  # asked for, or trained before such pictures made a box
         request = replace(request, objects=False)
     scene = load_scene(root, request, layout)
-    return scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")
+    scene = scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")
+    return bounded(scene, d.near, d.far)
+
+
+def _layout(config: Config, root: Path) -> str:
+    d = config.data
+    return detect(root, d.spheric) if d.dataset_name == "auto" else d.dataset_name
 
 
 def load_cameras(config: Config, root: Path, *splits: str) -> dict[str, Scene]:

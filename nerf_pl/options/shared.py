@@ -56,10 +56,20 @@ class DataOptions:
     """What is behind the object: white, black, or red, green and blue from 0 to 1. Opaque pictures are taken to show
     it; transparent ones are composited on it. auto looks for a plain background in opaque pictures, none does not;
     both show transparent ones on white."""
+    near: Annotated[float | None, POSITIVE, FIXED_IN_A_RUN] = None
+    """Nothing is nearer to a camera than this, in the unit of length of the scene's own file. By default the cameras
+    decide. Photos from one side have neither near nor far."""
+    far: Annotated[float | None, POSITIVE, FIXED_IN_A_RUN] = None
+    """Nothing is farther from a camera than this, in the same unit."""
+    scale: Annotated[float | None, between(1e-9, 1e9), FIXED_IN_A_RUN] = None
+    """Lengths of the scene's own file times this are lengths of the world. By default the cameras decide. In the
+    Blender layout 1 leaves the scene as it is, in a box of 1.5 about the origin, 2 to 6 from the cameras."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.img_wh is not None and self.downscale != 1:
             yield "downscale", "give it or --img_wh, not both"
+        if self.near is not None and self.far is not None and self.near >= self.far:
+            yield "near", f"give less than --far {self.far:g}"
 
 
 @dataclass(frozen=True)

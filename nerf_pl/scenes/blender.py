@@ -4,18 +4,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.frames import missing, read_frames
+from nerf_pl.scenes.frames import Frame, missing, read_frames
+from nerf_pl.scenes.lenses import half_view
+from nerf_pl.scenes.normalize import moved
 from nerf_pl.scenes.pictures import read_json, target_sizes
+from nerf_pl.scenes.placing import DISTANCE, Place, place, with_views
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene
 from nerf_pl.scenes.shots import names_of, read_shots, require_masks, stored_pictures
 from nerf_pl.scenes.splits import SPLITS
 
 FILES = "transforms_train.json and so on"
-NEAR, FAR = 2.0, 6.0
-HALF_EXTENT = 1.5
 ORBIT = (4.0, 30.0)  # the film that the papers show of these scenes
 
 
@@ -33,8 +37,8 @@ def load_blender(root: Path, request: Request) -> Scene:
 
     Pictures stay 8-bit, RGBA or RGB as stored, and are resized (Lanczos, colours weighed by alpha) as they are
     decoded. Intrinsics, lenses and masks are read as those of transforms.json are. near is 2, far 6, the background
-    white. Raises UserError for whatever is missing, damaged or
-    contradictory.
+    white, if the scene is of the size of those of the 2020 paper; see `placing.place` for others. Raises UserError for
+    whatever is missing, damaged or contradictory.
     """
     path = _file(root, request.split)
     if not root.is_dir():
@@ -51,19 +55,53 @@ def load_blender(root: Path, request: Request) -> Scene:
     require_masks(frames)
     stored = stored_pictures(path, frames)
     sizes = target_sizes(root, stored.natives, request.img_wh, request.downscale)
-    c2w = torch.from_numpy(np.stack([frame.c2w for frame in frames]))
+    transparent = stored.mode == "RGBA"
+    found = _place(root, frames, request, transparent)
+    c2w = moved(_poses(frames), found.frame)
+    found = with_views(found, c2w)
     shots = read_shots(frames, stored, sizes, c2w, request.pictures)
     return Scene(
         shots.cameras,
         shots.images,
-        near=NEAR,
-        far=FAR,
-        aabb=torch.tensor([[-HALF_EXTENT] * 3, [HALF_EXTENT] * 3]),
+        near=found.near,
+        far=found.far,
+        aabb=found.aabb,
+        background=None if found.unbounded else (1.0, 1.0, 1.0),
+        unbounded=found.unbounded,
         masks=shots.masks,
         names=tuple(names_of(root, [frame.file for frame in frames])),
         root=root,
-        orbit=ORBIT,
+        orbit=ORBIT if found.classic and _is_upright(c2w) else None,
+        frame=found.frame,
     )
+
+
+def _place(root: Path, frames: list[Frame], request: Request, transparent: bool) -> Place:
+    """Where the scene lies: the training cameras decide for all splits."""
+    file = _file(root, SPLITS[0])
+    if request.split != SPLITS[0] and file.is_file():
+        frames = read_frames(file, read_json(file))
+    views = [view for frame in frames if (view := half_view(frame.where, frame.values)) is not None]
+    found = place(_poses(frames), float(np.median(views)) if views else None, request.scale, on_nothing=transparent)
+    if found.frame is None or request.scale is not None:
+        return found
+    if found.unbounded:
+        warn(f"{root}: the cameras look at no common point, so the scene is taken to have no end")
+        return found
+    by = float(found.frame[0, 0])
+    target = ", ".join(f"{round(x, 3) / by:.3g}" for x in (-found.frame[:3, 3]).tolist())
+    told = f"the cameras look at ({target}) from a distance of {DISTANCE / by:.3g}"
+    warn(f"{root}: {told}, so the scene is moved to the origin and scaled by {by:.3g}; --scale 1 leaves it as it is")
+    return found
+
+
+def _poses(frames: list[Frame]) -> Float[Tensor, "C 3 4"]:
+    return torch.from_numpy(np.stack([frame.c2w for frame in frames]))
+
+
+def _is_upright(c2w: Float[Tensor, "C 3 4"]) -> bool:
+    """Whether z is up, as the usual film of these scenes needs it."""
+    return float(c2w[:, 2, 1].mean()) > 0
 
 
 def _file(root: Path, split: str) -> Path:

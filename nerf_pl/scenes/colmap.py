@@ -54,7 +54,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
     lenses = {view.camera_id: pinhole_of(root, view.camera) for view in views}
 
     w2c = np.stack([view.cam_from_world().matrix() for view in views])  # (C, 3, 4), OpenCV axes
-    c2w, frame = normalize_poses(torch.from_numpy(camera_to_world(w2c)))
+    c2w, frame = normalize_poses(torch.from_numpy(camera_to_world(w2c)), request.scale)
     unit = float(torch.linalg.det(frame[:3, :3])) ** (1 / 3)
 
     chosen = held_out(len(views), request.split, request.test_every)

@@ -77,7 +77,7 @@ def load_llff(root: Path, request: Request) -> Scene:
     around = request.spheric
     if around is None and (around := not _looks_one_way(cameras)):
         warn(f"{root / POSES}: the views look in several directions, so they are taken to surround the scene")
-    place = _surrounding(cameras, bounds, request.tight) if around else _forward_facing(root, cameras, bounds)
+    place = _surrounding(cameras, bounds, request) if around else _forward_facing(root, cameras, bounds, request.scale)
     headers, all_files = read_headers(files), files
     found = orient(root / POSES, headers, [partial(_same_aspect, hwf=row) for row in hwf])
     native = one_size(files, found.sizes)
@@ -240,24 +240,27 @@ def _intrinsics(hwf: Float[Tensor, "C 3"], size: Size) -> Float[Tensor, "C 3 3"]
     return K
 
 
-def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], tight: bool) -> Place:
+def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], request: Request) -> Place:
     """The origin is in the middle of what the cameras surround.
 
     Programs that make poses_bounds.npy disagree on what the bounds mean, and a single wrong point may decide them. So
     near is at most what other layouts have, and nothing far away is cut. tight: near is the nearest bound and far the
     farthest one, but not beyond 8 near, as in the classic implementation.
     """
-    c2w, frame = normalize_poses(cameras.c2w)
+    c2w, frame = normalize_poses(cameras.c2w, request.scale)
     bounds = bounds * frame[0, :3].norm()
     nearest = bounds[:, 0].min().item()
     near, far = min(max(nearest / 2, LEAST_NEAR), NEAR), FAR
-    if tight:
+    if request.tight:
         near, far = nearest, min(8 * nearest, bounds.max().item())
     return Place(replace(cameras, c2w=c2w), near, far, torch.tensor([[-1.0] * 3, [1.0] * 3]), frame)
 
 
-def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"]) -> Place:
-    """The origin is the mean camera; near, far and the box are those of rays in NDC."""
+def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"], asked: float | None) -> Place:
+    """The origin is the mean camera; near, far and the box are those of rays in NDC. asked: a scale; it is refused."""
+    if asked is not None:
+        told = f"--scale {asked:g}: {root} has photos from one side, whose nearest bound sets the scale"
+        raise UserError(f"{told}; leave the option out")
     scale = NEAREST / bounds.min().item()
     c2w, frame = _recentred(cameras.c2w, scale)
     cameras = replace(cameras, c2w=c2w)

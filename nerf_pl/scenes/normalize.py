@@ -12,26 +12,39 @@ CROSSING = math.sin(math.radians(5)) ** 2  # axes closer to parallel than this d
 LOOKING_AT = math.cos(math.radians(30))
 
 
-def normalize_poses(c2w: Float[Tensor, "C 3 4"]) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "4 4"]]:
+def normalize_poses(
+    c2w: Float[Tensor, "C 3 4"], scale: float | None = None
+) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "4 4"]]:
     """Poses in a frame of our own, and the similarity that takes old world points to new ones.
 
     The origin is the point that the cameras look at or, where there is none (a walk, a panorama), their mean centre; z
     is their mean up; and the unit of length is the distance of the farthest camera from the origin. "Farthest" is the
-    90th percentile: a few stray poses, or one long shot, must not shrink all the rest. Rotations stay rotations.
+    90th percentile: a few stray poses, or one long shot, must not shrink all the rest. scale: old lengths times this
+    are new lengths instead. Rotations stay rotations.
     """
     poses = c2w.double()
     centres = poses[:, :, 3]
     origin = camera_focus(poses)
-    if not _look_at(poses, origin):
+    if not looks_at(poses, origin):
         origin = centres.mean(0)
-    farthest = torch.quantile((centres - origin).norm(dim=-1), FARTHEST)
-    scale = 1 / farthest if farthest > 1e-9 else torch.ones_like(farthest)  # else: all cameras in one place
+    if scale is None:
+        farthest = torch.quantile((centres - origin).norm(dim=-1), FARTHEST).item()
+        scale = 1 / farthest if farthest > 1e-9 else 1.0  # else: all cameras in one place
     rotation = _upright(poses)
     placed = scale * (centres - origin) @ rotation.T
     transform = torch.eye(4, dtype=torch.float64)
     transform[:3, :3] = scale * rotation
     transform[:3, 3] = -scale * rotation @ origin
     return torch.cat([rotation @ poses[:, :, :3], placed[:, :, None]], -1).to(c2w.dtype), transform.to(c2w.dtype)
+
+
+def moved(c2w: Float[Tensor, "C 3 4"], frame: Float[Tensor, "4 4"] | None) -> Float[Tensor, "C 3 4"]:
+    """Poses after a similarity of the world; None leaves them as they are. Rotations stay rotations."""
+    if frame is None:
+        return c2w
+    rotation = frame[:3, :3] / frame[0, :3].norm()
+    centres = c2w[:, :, 3] @ frame[:3, :3].T + frame[:3, 3]
+    return torch.cat([rotation @ c2w[:, :, :3], centres[:, :, None]], -1)
 
 
 def reach(centres: Float[Tensor, "C 3"], aabb: Float[Tensor, "2 3"]) -> tuple[float, float]:
@@ -50,7 +63,7 @@ def camera_focus(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3"]:
     return torch.linalg.solve(total, wanted).to(c2w.dtype)
 
 
-def _look_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
+def looks_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
     """Whether the optical axes cross, and most cameras have the point near the middle of their picture."""
     axes = -torch.nn.functional.normalize(c2w[:, :, 2], dim=-1)
     spread = 1 - torch.linalg.eigvalsh(axes.T @ axes / len(axes))[-1]  # mean squared sine to the common direction

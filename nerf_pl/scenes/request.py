@@ -20,7 +20,8 @@ class Request:
     bounds that poses_bounds.npy tells, for a method that samples all of the way between them. Otherwise they leave
     room: a bound that is wrong must not cut the scene. objects: pictures whose background was removed, or is plain,
     make a scene with a box. background: what is behind the scene, a colour in [0, 1] or its name; auto looks for a
-    plain one in opaque pictures, none does not. Transparent pictures are on white then.
+    plain one in opaque pictures, none does not. Transparent pictures are on white then. scale:
+    lengths in the scene's file times this are lengths in the world; None lets the cameras decide.
     """
 
     split: str = "train"
@@ -33,3 +34,4 @@ class Request:
     tight: bool = False
     objects: bool = True
     background: str | Colour = "auto"
+    scale: float | None = None

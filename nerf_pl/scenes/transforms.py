@@ -54,8 +54,8 @@ def load_transforms(root: Path, request: Request) -> Scene:
     natives, mode = stored.natives, stored.mode
     sizes = target_sizes(root, natives, request.img_wh, request.downscale)
     poses = torch.from_numpy(np.stack([frame.c2w for frame in frames]))
-    bounded, near, far, aabb = _bounds(path, values, poses)
-    poses, frame, near = (poses, None, near) if bounded else _normalized(path, values, poses)
+    bounded, near, far, aabb = _bounds(path, values, poses, request.scale)
+    poses, frame, near = (poses, None, near) if bounded else _normalized(path, values, poses, request.scale)
     on_nothing = _shows_an_object(frames, mode, bounded or not request.objects)
     names = names_of(root, [frame.file for frame in frames])
     chosen = _members(path, values, frames, request)
@@ -109,7 +109,7 @@ def _members(path: Path, values: dict[str, object], frames: Sequence[Frame], req
 
 
 def _bounds(
-    path: Path, values: dict[str, object], c2w: Float[Tensor, "C 3 4"]
+    path: Path, values: dict[str, object], c2w: Float[Tensor, "C 3 4"], scale: float | None
 ) -> tuple[bool, float, float, Float[Tensor, "2 3"]]:
     """Whether the scene is bounded, near, far and its box."""
     size = optional_number(str(path), "aabb_scale", values)
@@ -117,17 +117,19 @@ def _bounds(
         raise UserError(f"{path}: aabb_scale is {size:g}; give 1 for a scene within the unit cube, or more")
     if size != 1:
         return False, NEAR, FAR, torch.tensor([[-1.0] * 3, [1.0] * 3])
+    if scale is not None:
+        raise UserError(f"--scale {scale:g}: {path} has a scale of its own, since aabb_scale is 1; change that instead")
     aabb = _unit_cube(path, values)
     nearest, farthest = reach(c2w[:, :, 3].float(), aabb)
     return True, max(NEAR, nearest), farthest, aabb
 
 
 def _normalized(
-    path: Path, values: dict[str, object], poses: Float[Tensor, "C 3 4"]
+    path: Path, values: dict[str, object], poses: Float[Tensor, "C 3 4"], scale: float | None
 ) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "4 4"], float]:
     """Poses, frame and near of a scene without end. The file may say, in its own unit of length, in front of which
     distance from every camera there is nothing, as `nerf prepare` does."""
-    poses, frame = normalize_poses(poses)
+    poses, frame = normalize_poses(poses, scale)
     told = values.get("clear_distance")
     if told is None:
         return poses, frame, NEAR

@@ -24,13 +24,14 @@ from nerf_pl.checkpoints import (
     load_training,
     load_weights,
 )
-from nerf_pl.console import console
+from nerf_pl.console import console, warn
 from nerf_pl.errors import UserError
 from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.methods import method_of
 from nerf_pl.ops import FAMILIES, choose
 from nerf_pl.options import Config, RunFolders, to_dict
 from nerf_pl.scenes import Scene, available_splits, with_pixels
+from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
@@ -57,6 +58,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
         splits = available_splits(root, config.data.dataset_name, config.data.test_every)
         val = with_pixels(load_split(config, root, "val")) if "val" in splits else None
         tested = load_cameras(config, root, "test")
+        beside = missed(scene)
         for work in ready:
             work.result()
     _require_gpu_memory(scene, config, root, device)
@@ -80,6 +82,8 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
             prepare()
         else:  # until there is a checkpoint of the new run, the old one stays whole
             checkpoints.before_first = prepare
+        if beside:
+            warn(beside)
         console.print(_describe(scene, val, root))
         for line in goes_on:
             console.print(line)
