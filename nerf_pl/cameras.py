@@ -1,5 +1,6 @@
 """Pinhole cameras: from pixels to rays and back, and what lenses do to pictures."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +17,9 @@ class Cameras:
     c2w: camera to world, OpenGL axes (x right, y up, z back: the camera looks along -z).
     K: intrinsics in pixels. width, height: the size of all pictures. If their sizes differ, it is the size of a canvas;
     each picture fills the top left of it, and `sizes` has the width and height of each. pixel_offset: where in a pixel
-    its ray passes. 0.5 is the centre; 0 is the corner, as in the classic implementation.
+    its ray passes. 0.5 is the centre; 0 is the corner, as in the classic implementation. panorama: pictures are
+    equirectangular instead, all around each camera, whatever K is: columns are longitudes, from behind over the left,
+    ahead in the middle, and rows are latitudes.
     """
 
     c2w: Float[Tensor, "C 3 4"]
@@ -25,6 +28,7 @@ class Cameras:
     height: int
     pixel_offset: float = 0.5
     sizes: Int[Tensor, "C 2"] | None = None
+    panorama: bool = False
 
     def __len__(self) -> int:
         return self.c2w.shape[0]
@@ -102,8 +106,13 @@ def _rays(
     x = (pixel_ids % width).to(K.dtype) + cameras.pixel_offset
     y = torch.div(pixel_ids, width, rounding_mode="floor").to(K.dtype) + cameras.pixel_offset
     x, y = x + within[0], y + within[1]
-    right, up = (x - K[:, 0, 2]) / K[:, 0, 0], -(y - K[:, 1, 2]) / K[:, 1, 1]
-    directions = right[:, None] * c2w[:, :, 0] + up[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
+    if cameras.panorama:
+        longitude, latitude = (x / width - 0.5) * (2 * math.pi), (0.5 - y / cameras.height) * math.pi
+        right, up, ahead = longitude.sin() * latitude.cos(), latitude.sin(), longitude.cos() * latitude.cos()
+        directions = right[:, None] * c2w[:, :, 0] + up[:, None] * c2w[:, :, 1] - ahead[:, None] * c2w[:, :, 2]
+    else:
+        right, up = (x - K[:, 0, 2]) / K[:, 0, 0], -(y - K[:, 1, 2]) / K[:, 1, 1]
+        directions = right[:, None] * c2w[:, :, 0] + up[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
     directions = torch.nn.functional.normalize(directions, dim=-1)
     bound = torch.ones_like(x)
     return Rays(c2w[:, :, 3].expand_as(directions), directions, directions, near * bound, far * bound)

@@ -48,10 +48,10 @@ def changed(content: dict, where: str, **values: object) -> dict:
 
 @pytest.mark.parametrize("content", [PATH, KEYS], ids=["nerfstudio", "ours"])
 @pytest.mark.parametrize("where", ["file", "camera"])
-@pytest.mark.parametrize("kind", ["equirectangular", "fisheye", "orthographic", "omnidirectional", "vr180", 3])
+@pytest.mark.parametrize("kind", ["cylindrical", "fisheye", "orthographic", "omnidirectional", "vr180", 3])
 def test_other_cameras_are_refused_by_name(tmp_path, content, where, kind):
     path = written(tmp_path, changed(content, where, camera_type=kind))
-    with pytest.raises(UserError, match="only perspective can be filmed") as caught:
+    with pytest.raises(UserError, match="only perspective and equirectangular can be filmed") as caught:
         read_keyframes(path, LIKE)
     assert f"camera_type {kind!r}" in str(caught.value)
     read_keyframes(written(tmp_path, changed(content, where, camera_type="PERSPECTIVE")), LIKE)
@@ -187,5 +187,5 @@ def test_a_film_of_a_scene_file_through_the_command(trained_ngp, scene_dir, tmp_
     for i in range(2):
         one, other = (run / f"renders/{name}/frames/{i:05}.png" for name in ("transforms_test", "test"))
         assert Image.open(one).tobytes() == Image.open(other).tobytes()
-    path = written(tmp_path, {**PATH, "camera_type": "equirectangular"})
-    assert "camera_type 'equirectangular'" in refused(capsys, "render", run, "--path", path)
+    path = written(tmp_path, {**PATH, "camera_type": "omnidirectional"})
+    assert "camera_type 'omnidirectional'" in refused(capsys, "render", run, "--path", path)

@@ -14,7 +14,7 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.films.keyframes import Keyframes
+from nerf_pl.films.keyframes import PANORAMA, Keyframes
 from nerf_pl.films.options import FPS, FPS_RANGE, MOST_SIDE
 from nerf_pl.films.paths import UP, framed, look_at
 from nerf_pl.scenes.lenses import FISHEYE, MODELS, PLAIN, over, read_lens, told_size
@@ -25,6 +25,7 @@ from nerf_pl.scenes.values import FARTHEST, number, optional_number, pose_matrix
 Values = dict[str, Any]
 NAMES = ("camera_path", "keyframes", "frames")  # the key of a file that lists cameras: nerfstudio's, ours, a scene's
 SIZES = {"camera_path": ("render_width", "render_height"), "keyframes": ("width", "height")}
+PERSPECTIVE = "PERSPECTIVE"
 POSES = {"camera_path": "camera_to_world", "keyframes": "c2w", "frames": "transform_matrix"}
 COMMON = {"fps", "camera_type", "coordinates", "file_to_world"}
 KNOWN = {
@@ -50,7 +51,8 @@ def read_keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None
     with "c2w" (4x4, OpenGL axes) in place of position, look_at and up; optional "loop", "fps", "width", "height",
     "coordinates". time: seconds, by default one for each. fov: vertical, in degrees; by default that of the first of
     the cameras `like`; "K" (3x3) in its place gives all intrinsics, in pixels. coordinates: world, the default, or
-    file, those of the scene's own file; frame: takes these to the world.
+    file, those of the scene's own file; frame: takes these to the world. camera_type, of the file or of each camera:
+    perspective, the default, or equirectangular.
     Or a camera_path.json of nerfstudio, or a JSON file of a scene, such as transforms_test.json; of both every camera
     is a frame. Those of a scene are in the coordinates of the file. Raises UserError that names what is wrong, or what
     would change the picture and is not supported.
@@ -67,6 +69,7 @@ def read_keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None
     if name == "frames":
         cameras = _of_scene(path, values, entries, like)
     else:
+        like = replace(like, panorama=_is_panorama(path, name, values, entries))
         cameras = _of_path(path, name, values, entries, like)
     fps = _fps(path, values, len(entries))
     times = _times(path, name, entries, fps)
@@ -84,9 +87,10 @@ def _refuse_other_cameras(path: Path, name: str, values: Values, entries: Sequen
     for where, keys in _each(path, name, values, entries):
         for key in MODELS:
             kind = keys.get(key)
-            known = (*PLAIN, *FISHEYE) if name == "frames" else ("PERSPECTIVE",)
+            known = (*PLAIN, *FISHEYE) if name == "frames" else (PERSPECTIVE, PANORAMA.upper())
             if kind is not None and str(kind).upper() not in known:
-                raise UserError(f"{where} has {key} {kind!r:.60}: only perspective can be filmed; remove it")
+                remedy = "" if name == "frames" else f" and {PANORAMA}"
+                raise UserError(f"{where} has {key} {kind!r:.60}: only perspective{remedy} can be filmed; remove it")
     if name == "frames":
         return
     if values.get("crop") is not None and name == "camera_path":
@@ -94,6 +98,19 @@ def _refuse_other_cameras(path: Path, name: str, values: Values, entries: Sequen
     unknown = {key for entry in entries for key in entry.keys() - KNOWN_OF_CAMERA[name]}
     if unknown := sorted({*(values.keys() - KNOWN[name]), *unknown}):
         warn(f"{path}: not understood, and left out: {list_some(unknown, 6)}")
+
+
+def _is_panorama(path: Path, name: str, values: Values, entries: Sequence[Values]) -> bool:
+    """Whether cameras are equirectangular: all of them, or none."""
+    if name == "frames":
+        return False
+    kinds = []
+    for where, keys in _each(path, name, values, entries):
+        told = next((str(keys[key]).upper() for key in MODELS if keys.get(key) is not None), None)
+        kinds.append(told or (kinds[0] if kinds else PERSPECTIVE))
+        if len(kinds) > 2 and kinds[-1] != kinds[1]:
+            raise UserError(f"{where} is {kinds[-1].lower()}, but the first {kinds[1].lower()}: a film has one of them")
+    return kinds[1] == PANORAMA.upper()
 
 
 def _each(path: Path, name: str, values: Values, entries: Sequence[Values]) -> Iterator[tuple[str, Values]]:
@@ -140,7 +157,8 @@ def _size(path: Path, name: str, values: Values, first: Values, like: Cameras) -
     """Width and height of a film. A side that is not told follows from the other and from the aspect ratio."""
     wide, high = SIZES[name]
     aspect = first.get("aspect")
-    aspect = like.width / like.height if aspect is None else positive(f"{path}: {name} 0", "aspect", aspect)
+    usual = 2.0 if like.panorama else like.width / like.height
+    aspect = usual if aspect is None else positive(f"{path}: {name} 0", "aspect", aspect)
     width, height = (positive(f"{path}", key, values[key]) if key in values else None for key in (wide, high))
     if height is None:
         height = like.height if width is None else max(round(width / aspect), 1)

@@ -60,6 +60,9 @@ def film_scene(options: FilmOptions, scene: Scene, stamp: str) -> tuple[str, Tak
     UserError for a path that the scene cannot have.
     """
     name, cameras, fps = film_cameras(options, scene)
+    if cameras.panorama and scene.ndc is not None:
+        told = f"--path {options.path}: its cameras are equirectangular"
+        raise UserError(f"{told}, and photos from one side show nothing around them; give perspective cameras")
     width, height = options.img_wh or (cameras.width, cameras.height)
     cameras = paths.framed(cameras, width, height)
     views = views_of(scene, cameras)
@@ -211,6 +214,7 @@ def _identity(out: Path, take: Take) -> dict[str, object]:
     digest = hashlib.sha256()
     for view in take.views:
         camera = view.camera
+        digest.update(b"panorama" if camera.panorama else b"")
         digest.update(repr((view.size, camera.pixel_offset, view.near, view.far, view.ndc, view.background)).encode())
         crop = () if view.crop is None else (view.crop.box, view.crop.to_file)
         for tensor in (camera.c2w, camera.K, *crop):

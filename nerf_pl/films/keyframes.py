@@ -10,6 +10,8 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras
 from nerf_pl.films.paths import framed
 
+PANORAMA = "equirectangular"  # camera_type of a film all around
+
 
 @dataclass(frozen=True)
 class Keyframes:
@@ -165,5 +167,6 @@ def keyframes_in_file(cameras: Cameras, fps: float, frame: Float[Tensor, "4 4"])
         pose = cameras.c2w[i].double().cpu()
         c2w[:3, :3], c2w[:3, 3] = frame[:3, :3].T @ pose[:, :3] / scale, back[:3, :3] @ pose[:, 3] + back[:3, 3]
         entries.append({"time": i / fps, "c2w": c2w.tolist(), "K": cameras.K[i].tolist()})
-    size = {"width": cameras.width, "height": cameras.height}
-    return {"coordinates": "file", "file_to_world": frame.tolist(), "fps": fps, **size, "keyframes": entries}
+    size: dict[str, object] = {"width": cameras.width, "height": cameras.height}
+    kind = {"camera_type": PANORAMA} if cameras.panorama else {}
+    return {"coordinates": "file", "file_to_world": frame.tolist(), "fps": fps, **size, **kind, "keyframes": entries}
