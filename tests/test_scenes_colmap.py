@@ -1,5 +1,7 @@
 """The COLMAP loader: models written by pycolmap, binary and text, with every lens, and all that may be wrong."""
 
+import math
+import struct
 import sys
 from pathlib import Path
 
@@ -283,3 +285,23 @@ def test_a_damaged_photo_is_named(tmp_path):
     write_scene(tmp_path)
     (tmp_path / "images" / "view_03.png").write_bytes(b"")
     complaint(tmp_path, "view_03.png is not a readable picture")
+
+
+@pytest.mark.parametrize(("place", "value"), [(12, math.nan), (44, math.nan), (52, math.inf), (52, 1e300)])
+def test_poses_that_are_not_finite(tmp_path, place, value):
+    """The first photo's rotation and position, in the binary file of the photos."""
+    write_scene(tmp_path, "sparse/0")
+    for name in ("frames", "rigs"):  # of newer versions, which have the poses once more
+        (tmp_path / "sparse" / "0" / f"{name}.bin").unlink(missing_ok=True)
+    file = tmp_path / "sparse" / "0" / "images.bin"
+    content = bytearray(file.read_bytes())
+    struct.pack_into("<d", content, place, value)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"the pose of view_00\.png in the model is no rotation, it is not finite"):
+        load(tmp_path)
+
+
+def test_a_focal_length_that_cannot_be(tmp_path):
+    write_scene(tmp_path, "sparse/0", cameras=(("PINHOLE", [-20.0, 20.0, 12.0, 8.0], SIZE),))
+    with pytest.raises(UserError, match=r"camera 1 of the model .* has the focal length -20"):
+        load(tmp_path)

@@ -25,6 +25,7 @@ from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.splits import held_out, rule_splits
 from nerf_pl.scenes.undistort import Project, Size, sampling_grid, undistort, undistorted_camera
+from nerf_pl.scenes.values import FARTHEST, rigid
 
 FILES = "sparse/0 and images"
 MODEL_PLACES = ("sparse", "colmap/sparse", "")  # the last is the scene's folder itself, where other programs write
@@ -53,7 +54,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
     views, photos = _find_photos(root, views, request.img_wh, request.downscale)
     lenses = {view.camera_id: pinhole_of(root, view.camera) for view in views}
 
-    w2c = np.stack([view.cam_from_world().matrix() for view in views])  # (C, 3, 4), OpenCV axes
+    w2c = np.stack([_checked_pose(root, view) for view in views])  # (C, 3, 4), OpenCV axes
     c2w, frame = normalize_poses(torch.from_numpy(camera_to_world(w2c)), request.scale)
     unit = float(torch.linalg.det(frame[:3, :3])) ** (1 / 3)
 
@@ -129,6 +130,15 @@ def camera_to_world(w2c: Float[np.ndarray, "C 3 4"]) -> Float[np.ndarray, "C 3 4
     return np.concatenate([rotation * np.array([1.0, -1.0, -1.0]), centres], -1)
 
 
+def _checked_pose(root: Path, view: Any) -> Float[np.ndarray, "3 4"]:
+    """World to camera. Raises UserError for a pose that cannot be, as a damaged binary model may have."""
+    w2c = view.cam_from_world().matrix()
+    wrong = rigid(w2c)[1] if (np.abs(w2c) < FARTHEST).all() else "it is not finite"
+    if wrong:
+        raise UserError(f"{root}: the pose of {view.name} in the model is no rotation, {wrong}: make the model anew")
+    return w2c
+
+
 def nearest_depth(model: Any, views: Sequence[Any]) -> float:
     """How close to a camera the scene comes: the 1st percentile of the depths of the points that a view sees (the very
     nearest are often wrong), least over all views; in units of the model, 0 if it has no points."""
@@ -180,6 +190,8 @@ def pinhole_of(root: Path, camera: Any) -> Pinhole:
         remedy = "give pictures of a perspective or fisheye camera, such as crops made with COLMAP's panorama tools"
         raise UserError(f"{where} has no pinhole picture: {remedy}")
     K = camera.calibration_matrix()
+    if not (np.isfinite(K).all() and min(K[0, 0], K[1, 1]) > 0):
+        raise UserError(f"{where} has the focal length {min(K[0, 0], K[1, 1]):g}; make the model anew")
     if camera.is_perspective_pinhole() and camera.is_undistorted():
         return Pinhole(K, size, None)
 
