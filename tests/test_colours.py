@@ -9,9 +9,12 @@ import torch
 from llff_files import around
 from tiny import config, content, equal
 
+from nerf_pl.cameras import Cameras
+from nerf_pl.ops.colour import srgb
 from nerf_pl.options import RunFolders
+from nerf_pl.scenes import Scene
 from nerf_pl.training.callbacks import ImageLog
-from nerf_pl.training.colours import ColourFit
+from nerf_pl.training.colours import UNEVEN, ColourFit, unevenness
 from nerf_pl.training.run import train
 
 
@@ -47,6 +50,52 @@ def test_a_change_that_all_photos_share_is_none():
     with torch.no_grad():
         fit.change += 0.3
     torch.testing.assert_close(fit(rgb, torch.tensor([0, 0, 1, 1, 2, 2])), rgb)
+
+
+def ring(n: int, gains: torch.Tensor) -> Scene:
+    """n photos of one grey thing, taken from a circle around it, in linear light times the gains."""
+    angles = torch.arange(n) * 2 * torch.pi / n
+    back = torch.stack([angles.cos(), angles.sin(), torch.zeros(n)], 1)
+    up = torch.tensor([0.0, 0, 1]).expand(n, 3)
+    c2w = torch.stack([torch.linalg.cross(up, back), up, back, back], 2)
+    light = 0.2 + 0.1 * torch.rand(n, 8, 12, 1, generator=torch.Generator().manual_seed(0))
+    pictures = (srgb(light * gains[:, None, None, None]).clamp(max=1) * 255).round().to(torch.uint8)
+    K = torch.tensor([[10.0, 0, 6], [0, 10, 4], [0, 0, 1]]).expand(n, 3, 3)
+    aabb = torch.tensor([[-1.0] * 3, [1.0] * 3])
+    return Scene(Cameras(c2w, K, 12, 8), pictures.expand(n, 8, 12, 3), 0.1, 10.0, aabb, unbounded=True)
+
+
+def test_uneven_exposure_is_recognised():
+    noise = torch.randn(30, generator=torch.Generator().manual_seed(1))
+    slow = (0.5 * (torch.arange(30) * 2 * torch.pi / 30).sin()).exp()  # as automatic exposure follows what is seen
+    assert unevenness(ring(30, torch.ones(30))) < 0.03
+    assert unevenness(ring(30, slow)) < UNEVEN
+    assert unevenness(ring(30, (0.3 * noise).exp())) == pytest.approx(0.3, rel=0.5)
+
+
+def test_photos_far_apart_say_nothing_of_exposure():
+    assert unevenness(ring(6, torch.tensor([0.5, 1, 2, 0.5, 1, 2]))) == 0
+    assert unevenness(ring(1, torch.ones(1))) == 0
+
+
+def test_masks_hide_what_does_not_count():
+    scene = ring(30, torch.ones(30))
+    images = scene.images.clone()
+    images[::2, :4] = 255
+    masks = torch.ones(30, 8, 12, dtype=torch.bool)
+    masks[:, :4] = False
+    assert unevenness(replace(scene, images=images)) > UNEVEN
+    assert unevenness(replace(scene, images=images, masks=masks)) < 0.03
+
+
+@pytest.mark.parametrize("uneven", [True, False])
+def test_a_training_decides_by_itself_and_says_so(options, capsys, monkeypatch, uneven):
+    monkeypatch.setattr("nerf_pl.training.colours.unevenness", lambda scene: 0.3 if uneven else 0.02)
+    auto = replace(options, train=replace(options.train, fit_colours=None, max_steps=2))
+    train(auto, Path("photos"), RunFolders.modern(Path("a")))
+    assert any("colours" in name for name in content(Path("a"))["state_dict"]) == uneven
+    said = capsys.readouterr()
+    assert ("--no_fit_colours" in said.out + said.err) == uneven
 
 
 @pytest.fixture

@@ -125,9 +125,10 @@ class TrainOptions:
     On a GPU ngp runs kernels in half precision with auto and bf16, and plain PyTorch with fp32 and tf32."""
     seed: Annotated[int, Range(lambda value: 0 <= value < 2**63, "give 0 or more, less than 2^63"), FIXED_IN_A_RUN] = 0
     """Random seed. The same seed gives the same pixels and samples on any device."""
-    fit_colours: Annotated[bool, FIXED_IN_A_RUN] = False
+    fit_colours: Annotated[bool | None, FIXED_IN_A_RUN] = False
     """Learn a change of brightness and colours for each training photo, for photos taken with automatic exposure.
-    Renders have the mean exposure. For pictures with alpha it is left out."""
+    Renders have the mean exposure. For pictures with alpha it is left out. None learns it if the brightness of photos
+    that were taken side by side differs much."""
     refine_poses: Annotated[bool, FIXED_IN_A_RUN] = False
     """Move the cameras of the training photos to where they fit better, eight times in a training, for photos whose
     poses are somewhat wrong."""

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
-    config = method.complete(config, device.type, scene.unbounded, scene.ndc is not None)
+    config = method.complete(_with_colours(config, scene, devices), device.type, scene.unbounded, scene.ndc is not None)
     config.check()  # once more, with the sizes that were left to the device and the scene
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)
@@ -104,6 +105,22 @@ def _require_gpu_memory(scene: Scene, config: Config, root: Path, device: torch.
         downscale = config.data.downscale if config.data.img_wh is None else 1
         free = torch.cuda.mem_get_info(process())[0]
         require_gpu_memory(scene.images, free, told=told, masked=masked, downscale=downscale)
+
+
+def _with_colours(config: Config, scene: Scene, devices: int) -> Config:
+    """Decides, where the user has not, whether changes of colours are learned."""
+    if config.train.fit_colours is not None:
+        return config
+    is_fitted = False
+    if devices == 1 and scene.images.shape[-1] == 3:
+        from nerf_pl.training.colours import UNEVEN, unevenness
+
+        found = unevenness(scene)
+        is_fitted = found >= UNEVEN
+        if is_fitted and process() == 0:
+            told = f"the brightness of photos taken side by side differs by {found:.0%}"
+            warn(f"{told}, so changes of colours are learned; --no_fit_colours leaves the photos as they are")
+    return replace(config, train=replace(config.train, fit_colours=is_fitted))
 
 
 def _import_lightning() -> None:

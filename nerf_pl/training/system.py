@@ -50,7 +50,7 @@ class NeRFSystem(L.LightningModule):
             self.max_steps = math.ceil(self.num_epochs * self.steps_per_epoch)
         precrop = model.precrop_steps if self.max_steps is None else min(model.precrop_steps, self.max_steps // 4)
         draw = {"precrop_steps": precrop, "random_background": model.random_background, "limit": model.batch_limit}
-        draw["fit_colours"] = config.train.fit_colours
+        draw["fit_colours"] = bool(config.train.fit_colours)
         self.batches = PixelBatches(scene, config.train.batch_size, model.seed, backend=model.backend, **draw)
         self.step = 0  # of the run, those before a resume included
         self.train_seconds = 0.0
