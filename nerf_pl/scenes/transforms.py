@@ -14,6 +14,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.frames import Frame, missing, read_frames
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses, reach
 from nerf_pl.scenes.pictures import cut_out, read_json, target_sizes
+from nerf_pl.scenes.points import clear_distance
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.shots import names_of, read_shots, require_masks, stored_pictures
@@ -128,12 +129,13 @@ def _normalized(
     path: Path, values: dict[str, object], poses: Float[Tensor, "C 3 4"], scale: float | None
 ) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "4 4"], float]:
     """Poses, frame and near of a scene without end. The file may say, in its own unit of length, in front of which
-    distance from every camera there is nothing, as `nerf prepare` does."""
+    distance from every camera there is nothing, as `nerf prepare` does, or name a file of points that tells."""
+    told, cloud = values.get("clear_distance"), values.get("ply_file_path")
+    clear = None if told is None else positive(str(path), "clear_distance", told)
+    if clear is None and isinstance(cloud, str):
+        clear = clear_distance(path.parent / cloud, poses)
     poses, frame = normalize_poses(poses, scale)
-    told = values.get("clear_distance")
-    if told is None:
-        return poses, frame, NEAR
-    return poses, frame, max(positive(str(path), "clear_distance", told) * float(frame[0, :3].norm()), LEAST_NEAR)
+    return poses, frame, NEAR if clear is None else max(clear * float(frame[0, :3].norm()), LEAST_NEAR)
 
 
 def _unit_cube(path: Path, values: dict[str, object]) -> Float[Tensor, "2 3"]:

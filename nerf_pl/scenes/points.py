@@ -1,0 +1,102 @@
+"""Sparse points of a scene, as programs that place photos leave them: how near to the cameras it comes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl.console import warn
+from nerf_pl.errors import UserError
+
+TYPES = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
+    "double": "f8", "float64": "f8",
+}  # fmt: skip
+ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+MOST_HEADER = 2**16  # bytes of a PLY file in which its header must end
+AHEAD = 0.8  # cosine to the axis of a camera, from which on a point counts as one that it sees
+LEAST_POINTS = 10  # that a camera must see to tell anything
+FOREMOST = 0.01  # quantile of the depths: the very nearest points are often wrong
+ROOM = 0.5  # of the least depth: nothing is taken to be nearer
+
+
+def clear_distance(path: Path, poses: Float[Tensor, "C 3 4"]) -> float | None:
+    """In front of which distance from every camera the points in a PLY file say that there is nothing. None, with one
+    line, if the file is not there or its points are not in front of most of the cameras.
+
+    poses: in the coordinates of the file. Raises UserError for a damaged file.
+    """
+    if not path.is_file():
+        warn(f"{path}, the points of the scene, is not there, so how near the scene comes is a guess")
+        return None
+    points = read_points(path)
+    nearest = []
+    for pose in poses.double():
+        ways = points - pose[:, 3]
+        depths = -ways @ pose[:, 2]
+        depths = depths[depths > AHEAD * ways.norm(dim=1)]
+        if len(depths) >= LEAST_POINTS:
+            nearest.append(float(depths.quantile(FOREMOST)) if len(depths) < 2**24 else float(depths.min()))
+    if len(nearest) <= len(poses) / 2:
+        told = f"the {len(points)} points in {path} are in front of {len(nearest)} of {len(poses)} cameras"
+        warn(f"{told}: they do not belong to these photos, and are not used")
+        return None
+    return ROOM * min(nearest)
+
+
+def read_points(path: Path) -> Float[Tensor, "N 3"]:
+    """The places of the vertices in a PLY file, text or binary, in float64. Raises UserError for a damaged file."""
+    try:
+        with path.open("rb") as file:
+            head, found, body = file.read(MOST_HEADER).partition(b"end_header")
+            if not head.startswith(b"ply") or not found:
+                raise UserError(_wrong(path, "has no header of a PLY file"))
+            content = body.partition(b"\n")[2] + file.read()
+    except OSError as error:
+        raise UserError(_wrong(path, f"cannot be read ({error.strerror})")) from error
+    order, count, columns = _header(path, head.decode("ascii", "replace"))
+    if order:
+        kind = np.dtype([(name, order + form) for name, form in columns])
+        if len(content) < count * kind.itemsize:
+            raise UserError(_wrong(path, "is cut short"))
+        rows = np.frombuffer(content, kind, count)
+        xyz = np.stack([rows[axis].astype(np.float64) for axis in "xyz"], 1)
+    else:
+        lines = content.split(b"\n")[:count]
+        places = [[name for name, _ in columns].index(axis) for axis in "xyz"]
+        try:
+            xyz = np.array([[float(line.split()[i]) for i in places] for line in lines]).reshape(-1, 3)
+        except (ValueError, IndexError) as error:
+            raise UserError(_wrong(path, "has a vertex that is no row of numbers")) from error
+        if len(xyz) < count:
+            raise UserError(_wrong(path, "is cut short"))
+    return torch.from_numpy(xyz[np.isfinite(xyz).all(1)])
+
+
+def _header(path: Path, head: str) -> tuple[str, int, list[tuple[str, str]]]:
+    """Byte order ("" for text), number of vertices, and names and types of what each vertex has."""
+    order, count, columns = None, -1, []
+    elements = 0
+    for line in head.splitlines():
+        words = line.split()
+        if words[:1] == ["format"] and len(words) > 1:
+            order = ORDERS.get(words[1])
+        elif words[:1] == ["element"]:
+            elements += 1
+            if elements == 1 and words[1:2] == ["vertex"] and len(words) == 3 and words[2].isdigit():
+                count = int(words[2])
+        elif words[:1] == ["property"] and elements == 1:
+            if len(words) != 3 or words[1] not in TYPES:
+                raise UserError(_wrong(path, f"has vertices with a {' '.join(words)}, which is not understood"))
+            columns.append((words[2], TYPES[words[1]]))
+    names = [name for name, _ in columns]
+    if order is None or count < 0 or not {"x", "y", "z"} <= set(names) or len(set(names)) < len(names):
+        raise UserError(_wrong(path, "does not begin with vertices that have x, y and z"))
+    return order, count, columns
+
+
+def _wrong(path: Path, what: str) -> str:
+    return f"{path} {what}: restore it, or remove ply_file_path from the scene's JSON file"
