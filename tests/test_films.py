@@ -224,6 +224,10 @@ def test_the_path_that_a_scene_gets():
     around, aside = scene_of(ring(6.28), unbounded=True), scene_of(ring(1.5), unbounded=True)
     assert film_cameras(ASKED, around)[0] == "360"
     assert film_cameras(ASKED, aside)[0] == "spiral"
+    assert film_cameras(ASKED, scene_of(ring(3.14), unbounded=True))[0] == "360"
+    walk = look_at(ring(6.28), (0.0, 0.0, 0.0))
+    walk[::2, :, [0, 2]] *= -1  # every other one looks back
+    assert film_cameras(ASKED, replace(around, cameras=replace(around.cameras, c2w=walk)))[0] == "interpolate"
     assert film_cameras(ASKED, replace(aside, surrounded=True))[0] == "360"
     assert film_cameras(ASKED, replace(around, ndc=(2.0, 2.0)))[0] == "spiral"
     outward = around.cameras.c2w.clone()

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from nerf_pl.cameras import Cameras, image_rays, project
-from nerf_pl.films.paths import fit_turn, framed, look_at, mean_pose, spiral, surrounds, turntable
+from nerf_pl.films.paths import (
+    fit_turn,
+    framed,
+    look_at,
+    mean_pose,
+    spiral,
+    surrounds,
+    turn_along,
+    turntable,
+    widest_gap,
+)
 
 
 def some_cameras(dtype: torch.dtype = torch.float32) -> Cameras:
@@ -109,6 +119,45 @@ def test_the_turn_is_in_the_middle_of_the_views():
     assert 2 < radius < 3
     assert 25 < elevation < 45
     assert up[2] > 0.99
+
+
+def hilly(arc: float, n: int = 60) -> Cameras:
+    """Cameras around (1, 2, 3), at 15 to 55 degrees and 2 to 3 away: both change with the azimuth."""
+    azimuth = torch.arange(n, dtype=torch.float64) / n * math.radians(arc)
+    elevation, radius = torch.deg2rad(35 + 20 * azimuth.sin()), 2.5 + 0.5 * azimuth.cos()
+    flat = radius * elevation.cos()
+    positions = torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), radius * elevation.sin()], -1)
+    c2w = look_at(positions + torch.tensor([1.0, 2, 3], dtype=torch.float64), (1.0, 2, 3))
+    like = some_cameras(torch.float64)
+    return Cameras(c2w, like.K[:1].expand(n, 3, 3).clone(), 80, 60)
+
+
+@pytest.mark.parametrize("arc", [360, 300, 200, 100])
+def test_a_turn_stays_where_cameras_were(arc):
+    views = hilly(arc)
+    path = turn_along(48, views, (1.0, 2, 3))
+    nearest = torch.cdist(path.c2w[:, :, 3], views.c2w[:, :, 3]).amin(1)
+    assert nearest.max() < (0.35 if arc != 300 else 1.5)  # a gap of 60 degrees is crossed
+    steps = (path.c2w[:, :, 3] - path.c2w[:, :, 3].roll(1, 0)).norm(dim=1)
+    assert steps.max() < 0.6  # it loops, without a leap
+    back = path.c2w[:, :, 3] - torch.tensor([1.0, 2, 3], dtype=torch.float64)
+    torch.testing.assert_close(torch.nn.functional.normalize(back, dim=1), path.c2w[:, :, 2])  # all look at the target
+    swings = 1 if arc >= 300 else 2  # over the same places
+    travelled = steps.sum() / (path.c2w[:, :2, 3] - torch.tensor([1.0, 2])).norm(dim=1).mean()
+    assert travelled == pytest.approx(math.radians(360 if swings == 1 else 2 * 0.9 * arc), rel=0.15)
+
+
+def test_a_turn_has_a_camera():
+    with pytest.raises(ValueError, match="at least one camera"):
+        turn_along(0, hilly(360), (1.0, 2, 3))
+    assert len(turn_along(1, hilly(360), (1.0, 2, 3))) == 1
+    assert turn_along(5, hilly(360, 1), (1.0, 2, 3)).c2w.isfinite().all()
+
+
+def test_the_widest_gap():
+    azimuth = torch.deg2rad(torch.arange(0, 271, 10).double())
+    level = torch.stack([azimuth.cos(), azimuth.sin(), torch.zeros_like(azimuth)], 1)
+    assert widest_gap(look_at(level), (0.0, 0, 0)) == pytest.approx(90)
 
 
 def test_cameras_that_surround_a_thing():

@@ -26,6 +26,8 @@ from nerf_pl.scenes.crop import crop_of
 
 SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
 SHARE = 10  # frames per view of an interpolation
+MOST_GAP = 270.0  # degrees between neighbouring cameras about what they look at, in which a turn may still swing
+ONE_WAY = 0.7  # length of the mean of the viewing directions, from which on cameras look one way
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
     if kind == "test":
         return kind, views, fps
     if kind == "360":
+        if o.radius is None and o.elevation is None and not scene.orbit and not _in_one_spot(views):
+            return kind, paths.turn_along(frames, views, scene.target), fps
         radius, elevation, up = (*scene.orbit, paths.UP) if scene.orbit else paths.fit_turn(views.c2w, scene.target)
         radius = radius if o.radius is None else o.radius
         elevation = elevation if o.elevation is None else o.elevation
@@ -109,18 +113,18 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
 
 
 def _fitting(scene: Scene) -> str:
-    """The path that shows a scene best: 360 if the views surround the scene, else among the views."""
+    """The path that shows a scene best, which stays where the views are: 360 if they look at it from all around or from
+    a good part of it, a spiral if they look one way, else through the views."""
     if scene.ndc is not None:
         return "spiral"
     if _in_one_spot(scene.cameras):
         return "interpolate"
-    if scene.orbit or scene.surrounded or paths.surrounds(scene.cameras.c2w, scene.target):
+    c2w, target = scene.cameras.c2w, scene.target
+    if scene.orbit or scene.surrounded:
         return "360"
-    try:
-        paths.mean_pose(scene.cameras.c2w)
-    except ValueError:
-        return "interpolate"
-    return "spiral"
+    if paths.look_inward(c2w, target) and paths.widest_gap(c2w, target) < MOST_GAP:
+        return "360"
+    return "spiral" if c2w[:, :, 2].mean(0).norm() > ONE_WAY else "interpolate"
 
 
 def _in_one_spot(cameras: Cameras) -> bool:

@@ -29,17 +29,18 @@ SIZE_RANGE = Range(_is_size, f"give a width and a height in pixels, up to {MOST_
 class FilmOptions:
     path: Annotated[str, Range(_is_path, f"give {', '.join(PATHS)} or the path of a .json file")] = "auto"
     """360: a turn around the scene. spiral: a spiral among the training views. interpolate: a path through them. test:
-    the test views. FILE.json: keyframes, a path of nerfstudio, or the poses of a transforms.json. auto: spiral for
-    photos from one side, else 360."""
+    the test views. FILE.json: keyframes, a path of nerfstudio, or the poses of a transforms.json. auto: 360 if
+    the views look at one thing from several sides, spiral if they look one way, else interpolate."""
     frames: Annotated[int | None, between(1, MOST_FRAMES)] = None
     """Frames of the film. By default 120, or as many as a file needs. The path test has a frame for each view."""
     fps: Annotated[float | None, FPS_RANGE] = None
     """Frames per second. By default 30, or the value in a file."""
     elevation: Annotated[float | None, Range(lambda v: -90 < v < 90, "give degrees between -90 and 90")] = None
-    """360: degrees above the horizon. By default 30 for Blender scenes, else that of the training views."""
+    """360: degrees above the horizon. By default 30 for Blender scenes. On other scenes the turn follows the
+    training views: at each place it has their height and distance, and where there are none it turns back."""
     radius: Annotated[float | None, between(1e-6, 1e6)] = None
-    """360: distance from the centre of the turn, in world units. By default 4 for Blender scenes, else the distance of
-    the training views."""
+    """360: distance from the centre of the turn, in world units. By default 4 for Blender scenes, see also
+    --elevation."""
     every: Annotated[int | None, at_least(1)] = None
     """interpolate: pass every n-th training view. By default the path passes one view in ten frames."""
     loop: bool = False

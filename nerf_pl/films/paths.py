@@ -12,6 +12,8 @@ from nerf_pl.cameras import Cameras
 Point = tuple[float, float, float]
 UP: Point = (0.0, 0.0, 1.0)
 FOCUS = 3.5  # distance of the point that the spiral of a forward-facing scene looks at; its nearest point is at 4/3
+GAP = 120.0  # degrees; cameras with a wider gap between their azimuths do not surround what they look at
+NEARBY = 15.0  # degrees of azimuth from which on the cameras matter less to a turn that follows them
 NEARER = 0.3  # most of the way to the target that a spiral may take: nearer, only a part of the target shows
 
 
@@ -69,15 +71,59 @@ def fit_turn(c2w: Float[Tensor, "C 3 4"], target: Point) -> tuple[float, float, 
     return math.hypot(height, across), max(-80.0, min(80.0, elevation)), _point(axis)  # upright, also for a drone
 
 
-def surrounds(c2w: Float[Tensor, "C 3 4"], target: Point, gap_deg: float = 120.0) -> bool:
-    """Whether cameras look inward from all around: nine in ten have the target ahead, and no gap between their azimuths
-    is wider than `gap_deg`."""
+def turn_along(n: int, like: Cameras, target: Point, gap_deg: float = GAP) -> Cameras:
+    """n cameras on a turn about the mean up of given cameras that stays where these are; the film of them loops.
+
+    At each azimuth it has the elevation and the distance from the target of the given cameras near there, which are
+    averaged with a Gaussian weight. If no camera stands in a part wider than `gap_deg`, the turn swings to and fro
+    over the rest: beyond, nothing was seen. All look at the target. Raises ValueError for n < 1.
+    """
+    if n < 1:
+        raise ValueError(f"a path needs at least one camera, got n={n}")
+    axis = _mean_up(like.c2w)
+    frame = _frame_across(axis)
+    away = (like.c2w[:, :, 3].double().cpu() - torch.tensor(target, dtype=torch.float64)) @ frame
+    distances = away.norm(dim=1).clamp(min=1e-9)
+    azimuths, elevations = torch.atan2(away[:, 1], away[:, 0]), torch.asin(away[:, 2] / distances)
+    share = torch.arange(n, dtype=torch.float64) * (2 * math.pi / n)
+    first, span = _widest_gap(azimuths)
+    if span > math.radians(gap_deg):
+        low, high = ((azimuths - first) % (2 * math.pi)).quantile(azimuths.new_tensor([0.05, 0.95]))
+        share = first + (low + high) / 2 + (high - low) / 2 * share.sin()
+    apart = (share[:, None] - azimuths + math.pi) % (2 * math.pi) - math.pi  # (n, C)
+    weights = (-0.5 * (apart / math.radians(NEARBY)) ** 2).exp() + 1e-4
+    weights = weights / weights.sum(1, keepdim=True)
+    elevation = (weights @ elevations).clamp(-math.radians(80), math.radians(80))
+    distance = (weights @ distances.log()).exp()
+    around = torch.stack([elevation.cos() * share.cos(), elevation.cos() * share.sin(), elevation.sin()], 1)
+    positions = distance[:, None] * around @ frame.T + torch.tensor(target, dtype=torch.float64)
+    return _all_like(like, look_at(positions, target, _point(axis)))
+
+
+def look_inward(c2w: Float[Tensor, "C 3 4"], target: Point) -> bool:
+    """Whether nine in ten cameras have the target ahead."""
     away = c2w[:, :, 3].double() - torch.tensor(target, dtype=torch.float64)
-    inward = (away * c2w[:, :, 2].double()).sum(-1) > 0
+    return ((away * c2w[:, :, 2].double()).sum(-1) > 0).double().mean().item() >= 0.9
+
+
+def widest_gap(c2w: Float[Tensor, "C 3 4"], target: Point) -> float:
+    """The widest gap, in degrees, between the azimuths of cameras about the target."""
+    away = c2w[:, :, 3].double().cpu() - torch.tensor(target, dtype=torch.float64)
     flat = away @ _frame_across(_mean_up(c2w))
-    azimuth = torch.atan2(flat[:, 1], flat[:, 0]).sort().values
-    gaps = torch.diff(azimuth, append=azimuth[:1] + 2 * math.pi)
-    return inward.double().mean().item() >= 0.9 and math.degrees(gaps.max().item()) < gap_deg
+    return math.degrees(_widest_gap(torch.atan2(flat[:, 1], flat[:, 0]))[1])
+
+
+def _widest_gap(azimuths: Float[Tensor, "C"]) -> tuple[float, float]:
+    """The azimuth at which the widest gap ends, and its width, in radians."""
+    found = azimuths.sort().values
+    gaps = torch.diff(found, append=found[:1] + 2 * math.pi)
+    widest = int(gaps.argmax())
+    return found[(widest + 1) % len(found)].item(), gaps[widest].item()
+
+
+def surrounds(c2w: Float[Tensor, "C 3 4"], target: Point, gap_deg: float = GAP) -> bool:
+    """Whether cameras look inward from all around, with no gap between their azimuths that is wider than `gap_deg`."""
+    return look_inward(c2w, target) and widest_gap(c2w, target) < gap_deg
 
 
 def mean_pose(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3 4"]:
