@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 from torch import Tensor
 
 from nerf_pl.console import warn
@@ -114,10 +114,13 @@ def _near(pixels: UInt8[Tensor, "*shape 3"], colour: UInt8[Tensor, "3"]) -> Bool
 def _borders(scene: Scene) -> Iterator[tuple[UInt8[Tensor, "N 3"], int]]:
     """The outermost pixels of each picture that masks do not leave out, and how many there are with those."""
     for i, picture in _pictures(scene):
-        inner = torch.ones(picture.shape[:2], dtype=torch.bool)
-        inner[1:-1, 1:-1] = False
-        mask = scene.mask(i)
-        yield picture[inner if mask is None else inner & mask], int(inner.sum())
+        border, mask = _border(picture), scene.mask(i)
+        yield border if mask is None else border[_border(mask)], len(border)
+
+
+def _border(picture: Shaped[Tensor, "H W *channels"]) -> Shaped[Tensor, "N *channels"]:
+    """The outermost rows and columns, corners twice. The rest of a large picture is not touched."""
+    return torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
 
 
 def _is_framed(scene: Scene, colour: UInt8[Tensor, "3"]) -> bool:
