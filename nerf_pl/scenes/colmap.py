@@ -1,6 +1,5 @@
 """Scenes reconstructed by COLMAP: a sparse model, binary or text, beside the photos that it was made from."""
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from nerf_pl.scenes.files import is_junk
 from nerf_pl.scenes.finder import Search
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.masks import MASKS, folder_masks, read_masks
+from nerf_pl.scenes.model_files import has_cameras, is_whole
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, normalize_poses
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import canvas_sizes, cut_out, list_some, read_headers, read_pictures, target_sizes
@@ -288,22 +288,15 @@ def _read_model(folder: Path, root: Path) -> Any:
     remedy = "make the model anew, or restore it"
     if not (points := _file(folder, "points3D")):
         raise UserError(f"{folder} has no points3D.bin or points3D.txt: {remedy}")
-    if points.suffix == ".bin" and not _is_complete(points.read_bytes()):
-        raise UserError(f"{points} is cut short: {remedy}")
+    parts = points, _file(folder, "images"), folder / "frames.bin"
+    if cut := [part for part in parts if part and part.is_file() and not is_whole(part)]:
+        raise UserError(f"{cut[0]} is damaged or cut short: {remedy}")
     try:
-        return pycolmap.Reconstruction(folder)
+        model = pycolmap.Reconstruction(folder)
     except (ValueError, IndexError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} is no readable COLMAP model ({reason}): {remedy}") from error
-
-
-def _is_complete(data: bytes) -> bool:
-    """Whether points3D.bin has all of its points; COLMAP itself reads one that was cut short for ever."""
-    try:
-        (count,), place = struct.unpack_from("<Q", data), 8
-        for _ in range(count):  # id, position, colour, error; then the length of the track, of 8 bytes each
-            (length,) = struct.unpack_from("<Q", data, place + 43)
-            place += 51 + 8 * length
-    except struct.error:
-        return False
-    return place <= len(data)
+    cameras = _file(folder, "cameras")
+    if cameras and not has_cameras(cameras, [len(camera.params) for camera in model.cameras.values()]):
+        raise UserError(f"{cameras} is damaged or cut short: {remedy}")
+    return model
