@@ -37,6 +37,7 @@ def description() -> TextColumn:
 
 def warn(line: str) -> None:
     """Print one line to stderr, once. Every split of a scene would otherwise repeat the same warning."""
+    line = " ".join(line.splitlines())  # names of files may have several
     with _lock:
         if line in _warned:
             return

@@ -64,6 +64,7 @@ NAMES = {
     "a leading slash": ("/images/r_{}.png", "images/r_{}.png"),
     "an address": ("file:///data/images/r_{}.png", "images/r_{}.png"),
     "a short address": ("file://images/r_{}.png", "images/r_{}.png"),
+    "a question behind it": ("images/r_{}.png?token=1&x=2", "images/r_{}.png"),
     "blanks": ("images/r {}.png", "images/r {}.png"),
     "blanks as in addresses": ("images/r%20{}.png", "images/r {}.png"),
     "a per cent sign": ("images/r%20{}.png", "images/r%20{}.png"),

@@ -53,11 +53,10 @@ class Search:
         """
         found = [self._one(name, self._as_told(name)) for name in names]
         kept = {_folder(name) for name, file in zip(names, found, strict=True) if file}
-        moved = {}
         for i, name in enumerate(names):
             if found[i] is None and _folder(name) not in kept:
-                found[i] = moved[i] = self._one(name, self._elsewhere(name))
-        self._check_pairs(names, found, [i for i, file in moved.items() if file])
+                found[i] = self._one(name, self._elsewhere(name))
+        self._check_pairs(names, found)
         if tell:
             self._tell(names, found)
         return found
@@ -129,15 +128,15 @@ class Search:
         files = _closest(self._listings[folder].get(_key(_stem(name)), []), name)
         return files or ([file] if name and os.path.isfile(file) else [])
 
-    def _check_pairs(self, names: Sequence[str], found: Sequence[Path | None], moved: Sequence[int]) -> None:
-        """Raises UserError if a picture that lies elsewhere has two names."""
-        owner = {file: name for i, (name, file) in enumerate(zip(names, found, strict=True)) if file and i not in moved}
-        for i in moved:
-            file = found[i]
-            assert file is not None
-            if owner.setdefault(file, names[i]) != names[i]:
-                told = f"{owner[file]} and {names[i]} could both be {_within(self.root, file)}"
-                raise UserError(f"{self.source}: {told}: correct the names, or restore the folders")
+    def _check_pairs(self, names: Sequence[str], found: Sequence[Path | None]) -> None:
+        """Raises UserError if a file has two names, one of which is not its own."""
+        owners: dict[Path, str] = {}
+        for name, file in zip(names, found, strict=True):
+            if file is None or (owner := owners.setdefault(file, name)) == name or _parts_of(owner) == _parts_of(name):
+                continue
+            if not all(_is_as_told(self.places[0] / told, file) for told in (owner, name)):
+                told = f"{owner} and {name} could both be {_within(self.root, file)}"
+                raise UserError(f"{self.source}: {told}: correct the names, or restore the missing one")
 
     def _tell(self, names: Sequence[str], found: Sequence[Path | None]) -> None:
         """Say how many files have other names than they were told, with an example."""
@@ -175,7 +174,7 @@ def _is_as_told(told: Path, file: Path) -> bool:
 def _spellings(name: str) -> Iterator[str]:
     """A name as it stands, then as a path of this system, then as one without what belongs to addresses."""
     path = re.sub(r"^file:(//(localhost(?=/))?)?", "", name.strip().replace("\\", "/"), flags=re.IGNORECASE)
-    yield from dict.fromkeys([name, path, unquote(path)])
+    yield from dict.fromkeys([name, path, unquote(path), unquote(re.sub(r"(\.\w+)[?#].*$", r"\1", path))])
 
 
 def _parts(spelled: str) -> list[str]:
@@ -185,7 +184,12 @@ def _parts(spelled: str) -> list[str]:
 
 def _folder(name: str) -> str:
     """The folder in a name, the same for names that write it differently."""
-    return "/".join(_parts(list(_spellings(name))[-1])[:-1])
+    return "/".join(_parts_of(name)[:-1])
+
+
+def _parts_of(name: str) -> list[str]:
+    """The same for names that write one path in different ways."""
+    return _parts(list(_spellings(name))[-1])
 
 
 def _key(name: str) -> str:

@@ -11,9 +11,12 @@ from jaxtyping import Float
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.finder import find_named, told_path
-from nerf_pl.scenes.lenses import over
+from nerf_pl.scenes.lenses import FOCALS, over
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
+
+# what two frames of one picture must agree on, beside the pose
+CAMERA_KEYS = {*FOCALS["x"], *FOCALS["y"], "cx", "cy", "w", "h", "k1", "k2", "k3", "k4", "p1", "p2", "mask_path"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
 
     file_path and mask_path are seen from the file's folder; `finder.Search` finds what has another name. split: that of
     all frames in the file, if they have one. transform_matrix: see `pose_matrix`. Raises UserError for an entry that
-    lacks file_path or transform_matrix, or where there is none at all.
+    lacks file_path or transform_matrix, or where there is none at all. An entry that says again what another one says
+    is left out; UserError if the two contradict each other.
     """
     entries = values.get("frames")
     if not isinstance(entries, list) or not entries:
@@ -45,7 +49,7 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
     if scaled := [i for i, scale in enumerate(scales) if abs(scale - 1) > ROTATED]:
         told = f"the axes of {len(scaled)} of {len(frames)} poses are not of length 1 but {scales[scaled[0]]:.4g}"
         warn(f"{path}: {told}, of frame {scaled[0]} for example; only their directions are taken")
-    return _found(path, frames, split)
+    return _different(path, _found(path, frames, split))
 
 
 def missing(path: Path, frames: Sequence[Frame]) -> tuple[list[Frame], str]:
@@ -82,3 +86,27 @@ def _found(path: Path, frames: Sequence[Frame], split: str | None) -> list[Frame
         replace(frame, file=file or frame.file, mask=frame.mask and (next(masks) or frame.mask))
         for frame, file in zip(frames, files, strict=True)
     ]
+
+
+def _different(path: Path, frames: Sequence[Frame]) -> list[Frame]:
+    """The frames without those that show a picture again."""
+    known: dict[str, Frame] = {}
+    different = []
+    for frame in frames:
+        first = known.setdefault(os.path.realpath(frame.file), frame) if os.path.isfile(frame.file) else frame
+        if first is frame:
+            different.append(frame)
+        elif differs := _contradiction(first, frame):
+            told = f"shows the same picture as {first.where.removeprefix(f'{path}: ')}, with another {differs}"
+            raise UserError(f"{frame.where} {told}: remove the wrong one, or correct its file_path")
+    if again := len(frames) - len(different):
+        warn(f"{path}: {again} of {len(frames)} frames show the picture of another frame again, and are left out")
+    return different
+
+
+def _contradiction(first: Frame, other: Frame) -> str:
+    """The first key whose values differ between two frames of one picture; "" if there is none."""
+    if not np.allclose(first.c2w, other.c2w, rtol=1e-5, atol=1e-5):
+        return "transform_matrix"
+    keys = sorted(CAMERA_KEYS & (first.own | other.own))
+    return next((key for key in keys if first.values.get(key) != other.values.get(key)), "")

@@ -1,5 +1,4 @@
-"""Whether the binary files of a COLMAP model are whole. COLMAP itself reads garbage from one that was cut short, or reads
-it for ever."""
+"""Whether the binary files of a COLMAP model are whole: COLMAP takes garbage from parts of files, or reads for ever."""
 
 import struct
 from collections.abc import Callable
@@ -12,7 +11,7 @@ PARAMETER = 8
 
 
 def is_whole(file: Path) -> bool:
-    """Whether points3D.bin, images.bin or frames.bin has all of the entries that it says it has; true of other files."""
+    """Whether points3D.bin, images.bin or frames.bin has all entries that it says it has; true of other files."""
     if file.suffix != ".bin" or not (entry := ENTRIES.get(file.stem)):
         return True
     data = file.read_bytes()

@@ -26,18 +26,19 @@ PNG_TEXT, PNG_EXIF = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"X
 DECODING = 12  # bytes for a pixel: Pillow holds it in 4 as decoded, then as converted or turned, then weighed by alpha
 CHANGING = 24  # bytes for a pixel: floats of it before and after, and where it comes from
 MEMORY, LEAST = 4 * GB, GB // 2  # that is taken to be free where the system does not tell
+LONGEST = 200  # characters of a name in a message
 SOURCE = "nerf_pl source"  # key of the text in a resized picture that says what it was made from
 
 Size = tuple[int, int]  # width, height
 
 
-def read_json(path: Path, remedy: str = "restore it from the data set") -> dict[str, object]:
+def read_json(path: Path, remedy: str = "correct it, or restore it from the data set") -> dict[str, object]:
     """The object in a JSON file; an empty one where something else stands.
 
     Raises UserError if it cannot be read; the message ends with the remedy, what the user can do about a damaged file.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())  # in UTF-8, 16 or 32, with or without a mark at the beginning
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; {remedy}") from error
     except UnicodeDecodeError as error:
@@ -45,6 +46,8 @@ def read_json(path: Path, remedy: str = "restore it from the data set") -> dict[
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise UserError(f"{path} is not valid JSON ({where}): {remedy}") from error
+    except (RecursionError, ValueError) as error:  # brackets in brackets, whole numbers of thousands of digits
+        raise UserError(f"{path} is no JSON of a scene (it nests too deep, or has huge numbers): {remedy}") from error
     return values if isinstance(values, dict) else {}
 
 
@@ -286,4 +289,9 @@ def canvas_sizes(sizes: Sequence[Size]) -> Int[Tensor, "C 2"] | None:
 
 def list_some(names: Sequence[object], n: int = 3) -> str:
     """The first few names, for a message."""
-    return ", ".join(map(str, names[:n])) + (", ..." if len(names) > n else "")
+    return ", ".join(shortened(str(name)) for name in names[:n]) + (", ..." if len(names) > n else "")
+
+
+def shortened(name: str) -> str:
+    """A name, for a message; of a very long one its end."""
+    return name if len(name) <= LONGEST else f"...{name[-LONGEST:]}"

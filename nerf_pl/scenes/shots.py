@@ -1,5 +1,6 @@
 """The pictures of a JSON file's frames, as pinhole cameras would have taken them: one reader for all such layouts."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -73,7 +74,7 @@ def _fits(frame: Frame, told: tuple[float, float] | None) -> Fits:
 
 def require_masks(frames: Sequence[Frame]) -> None:
     """Raises UserError for a mask that is not there."""
-    if absent := [frame for frame in frames if frame.mask and not frame.mask.is_file()]:
+    if absent := [frame for frame in frames if frame.mask and not os.path.isfile(frame.mask)]:
         raise UserError(f"{absent[0].where}: its mask {absent[0].mask} is missing; copy it there, or remove mask_path")
 
 

@@ -1,5 +1,6 @@
 """Scenes with a transforms.json, as Instant-NGP and nerfstudio write it: photos with poses, intrinsics and lenses."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,7 @@ def _frames_with_pictures(path: Path, values: dict[str, object]) -> list[Frame]:
         raise UserError(f"{told}; copy the pictures there, or correct file_path")
     if gone:
         warn(f"left out {told}")
-        frames = [frame for frame in frames if frame.file.is_file()]
+        frames = [frame for frame in frames if os.path.isfile(frame.file)]
     require_masks(frames)
     return frames
 

@@ -1,0 +1,107 @@
+"""The frames of JSON files, in both layouts that have them: what says something twice, and files that editors made."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import photo_world
+import pytest
+
+from nerf_pl.errors import UserError
+from nerf_pl.scenes import Request, Scene, load_scene
+
+LAYOUTS = {"blender": "transforms_train.json", "transforms": "transforms.json"}
+N = 4
+
+
+@pytest.fixture(params=LAYOUTS)
+def scene_file(tmp_path, request) -> Path:
+    """The JSON file of a small scene."""
+    photo_world.write(tmp_path / "scene", photo_world.K, [{}] * N)
+    return (tmp_path / "scene" / "transforms.json").rename(tmp_path / "scene" / LAYOUTS[request.param])
+
+
+def load(file: Path) -> Scene:
+    return load_scene(file.parent, Request(test_every=0))
+
+
+def change(file: Path, edit: Callable[[list[dict]], object]) -> None:
+    values = json.loads(file.read_text())
+    edit(values["frames"])
+    file.write_text(json.dumps(values))
+
+
+def complaint(file: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load(file)
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["images/000.png", "./images/000.png", "images\\000.png"])
+def test_a_frame_that_is_told_twice_counts_once(scene_file, capsys, name):
+    before = load(scene_file)
+    change(scene_file, lambda frames: frames.append({**frames[0], "file_path": name}))
+    after = load(scene_file)
+    assert (after.images == before.images).all()
+    assert np.allclose(after.cameras.c2w, before.cameras.c2w)
+    assert f"{scene_file}: 1 of {N + 1} frames show the picture of another frame again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["images/000.png", "./images/000.png", "images/sub/../000.png"])
+def test_two_poses_of_one_picture_are_refused(scene_file, name):
+    change(scene_file, lambda frames: frames.append({**frames[1], "file_path": name}))
+    (scene_file.parent / "images" / "sub").mkdir()
+    told = complaint(scene_file)
+    assert f"frame {N} ({name}) shows the same picture as frame 0 (images/000.png)" in told
+    assert "another transform_matrix" in told
+
+
+def test_two_focal_lengths_of_one_picture_are_refused(scene_file):
+    change(scene_file, lambda frames: frames.append({**frames[0], "fl_x": 70.0}))
+    assert "another fl_x" in complaint(scene_file)
+
+
+def test_a_picture_does_not_stand_for_a_missing_one_too(scene_file):
+    """One that differs in its ending alone."""
+    change(scene_file, lambda frames: frames[1].update(file_path="images/000.jpg"))
+    assert "images/000.png and images/000.jpg could both be images/000.png" in complaint(scene_file)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "images/" + "b" * 5000 + ".png", "a\nb", "a\0b", ".", "  "])
+def test_names_that_no_file_can_have_are_missing_pictures(scene_file, capsys, name):
+    change(scene_file, lambda frames: frames[1].update(file_path=name))
+    if scene_file.name == LAYOUTS["transforms"]:
+        assert len(load(scene_file)) == N - 1
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+    else:
+        with pytest.raises(UserError) as caught:
+            load(scene_file)
+        told = str(caught.value)
+    assert f"1 of {N} pictures" in told
+    assert len(told) < 600
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_in_any_encoding_of_unicode(scene_file, encoding):
+    before = load(scene_file)
+    scene_file.write_bytes(scene_file.read_text().encode(encoding))
+    assert (load(scene_file).images == before.images).all()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "// a comment\n" + text,
+        lambda text: text[:-1] + ",}",
+        lambda text: text[: len(text) // 2],
+        lambda text: "[" * 100_000,
+        lambda text: text[:-1] + ', "x": ' + "1" * 6000 + "}",
+    ],
+)
+def test_damaged_json_is_refused_in_one_line(scene_file, damage):
+    scene_file.write_text(damage(scene_file.read_text()))
+    assert "correct it, or restore it" in complaint(scene_file)
