@@ -13,6 +13,7 @@ from llff_files import around, facing, write_scene
 from PIL import Image, ImageDraw
 
 from nerf_pl.checkpoints import load_training
+from nerf_pl.errors import UserError
 from nerf_pl.methods import from_dict
 from nerf_pl.options import to_dict
 from nerf_pl.scenes import LOADERS, Request, Scene, load_scene
@@ -255,3 +256,46 @@ def test_other_values_are_refused_in_one_line(tmp_path, capsys, words):
 
 def test_every_layout_is_tried():
     assert set(LOADERS) <= set(LAYOUTS)
+
+
+LAYOUTS_OF_OBJECTS = [write_json, write_blender, write_llff, write_colmap]
+
+
+@pytest.mark.parametrize("write", LAYOUTS_OF_OBJECTS)
+@pytest.mark.parametrize(("empty", "told"), [((9, 9, 9, 0), "transparent everywhere"), ((255,) * 3, "white alone")])
+def test_pictures_that_show_nothing(tmp_path, capsys, write, empty, told):
+    """Said of some, and refused if none is left to learn from."""
+    nothing = Image.new("RGBA" if len(empty) == 4 else "RGB", SIZE, empty)
+    pictures = [thing(i, empty) for i in range(4)]
+    write(tmp_path / "some", [*pictures[:3], nothing])
+    load_scene(tmp_path / "some", Request(test_every=0))
+    assert told in capsys.readouterr().err
+    write(tmp_path / "all", [nothing] * 4)
+    with pytest.raises(UserError, match=f"pictures .*{told}, so there is nothing to learn"):
+        load_scene(tmp_path / "all", Request(test_every=0))
+
+
+@pytest.mark.parametrize("ending", ["gif", "tga", "jp2"])
+def test_formats_that_are_not_read_are_named(tmp_path, ending):
+    write_json(tmp_path, [thing(i, (255,) * 3) for i in range(2)])
+    file = (tmp_path / "00.png").rename(tmp_path / f"00.{ending}")
+    path = tmp_path / "transforms.json"
+    path.write_text(path.read_text().replace("00.png", file.name))
+    Image.new("RGB", SIZE).save(file, format={"gif": "GIF", "tga": "TGA", "jp2": "PPM"}[ending])
+    if ending == "jp2":  # read by what it is, whatever its name
+        load_scene(tmp_path, Request(test_every=0))
+        return
+    with pytest.raises(UserError, match=f"00.{ending} is of no format that can be read: convert"):
+        load_scene(tmp_path, Request(test_every=0))
+
+
+def test_of_two_json_files_it_is_said_which_counts(tmp_path, capsys):
+    pictures = [thing(i, (255,) * 3) for i in range(4)]
+    write_blender(tmp_path, pictures)
+    load_scene(tmp_path)
+    assert "--dataset_name" not in capsys.readouterr().err
+    write_json(tmp_path, pictures)
+    load_scene(tmp_path)
+    assert "the former are taken (--dataset_name transforms: the latter)" in capsys.readouterr().err
+    load_scene(tmp_path, dataset_name="transforms")
+    assert "the former" not in capsys.readouterr().err

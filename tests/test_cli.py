@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 import sys
 from dataclasses import replace
@@ -319,3 +320,11 @@ def test_numbers_in_the_bar(number, text):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.6, "1:02"), (3599.9, "1:00:00"), (7325, "2:02:05")])
 def test_time_in_the_bar(seconds, text):
     assert clock_time(seconds) == text
+
+
+def test_the_package_can_be_run_as_a_module(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["nerf_pl", "train"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("nerf_pl", run_name="__main__")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("nerf: ")

@@ -207,3 +207,64 @@ def test_an_object_that_nothing_tells_from_its_background_keeps_the_box():
     cameras = cameras_around(4, 4.0, 36.0, width=64, height=64)
     box = torch.tensor([[-1.0] * 3, [1.0] * 3])
     assert torch.equal(scene_box(cameras, torch.zeros(4, 64, 64, dtype=torch.bool), box, SIZE, vague=True), box)
+
+
+NAMED = ["{}_mask.png", "mask_{}.png", "{}.mask.png", "MASK-{}.PNG", "{}_segmentation.png", "{}_alpha.tif"]
+
+
+@pytest.mark.parametrize("named", NAMED)
+@pytest.mark.parametrize("write", [write_llff, write_colmap])
+def test_masks_whose_names_say_that_they_are_masks(tmp_path, capsys, write, named):
+    write(tmp_path)
+    stems = [Path(name).stem for name in names_of(tmp_path)]
+    write_masks(tmp_path / "masks", [f"{stem}.png" for stem in stems])
+    usual = load_scene(tmp_path).masks
+    for stem in stems:
+        file = tmp_path / "masks" / f"{stem}.png"
+        Image.open(file).save(tmp_path / "masks" / named.format(stem))
+        file.unlink()
+    masks = load_scene(tmp_path).masks
+    assert masks is not None
+    assert usual is not None
+    assert (masks == usual).all()
+    assert f"such as {named.format(stems[0])}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["mask", "Masks"])
+@pytest.mark.parametrize("write", [write_llff, write_colmap])
+def test_the_folder_of_masks_in_other_letters(tmp_path, write, folder):
+    write(tmp_path)
+    write_masks(tmp_path / folder, names_of(tmp_path))
+    assert load_scene(tmp_path).masks is not None
+
+
+def test_masks_that_a_json_file_does_not_name_are_said(tmp_path, capsys):
+    write_json(tmp_path)
+    values = json.loads((tmp_path / "transforms.json").read_text())
+    for frame in values["frames"]:
+        del frame["mask_path"]
+    (tmp_path / "transforms.json").write_text(json.dumps(values))
+    load_scene(tmp_path)
+    assert "mask" not in capsys.readouterr().err
+    write_masks(tmp_path / "masks", names_of(tmp_path))
+    assert load_scene(tmp_path).masks is None
+    assert f"no frame has a mask_path, so the pictures in {tmp_path / 'masks'} are not used" in capsys.readouterr().err
+
+
+def test_the_noise_of_a_jpeg_and_what_is_transparent_do_not_count(tmp_path):
+    write_llff(tmp_path)
+    half = np.zeros((16, 24), np.uint8)
+    half[:, 13:] = 255
+    for name in names_of(tmp_path):
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(half).save(tmp_path / "masks" / f"{Path(name).stem}.jpg", quality=60)
+    as_jpeg = load_scene(tmp_path).masks
+    for name in names_of(tmp_path):
+        file = tmp_path / "masks" / f"{Path(name).stem}.jpg"
+        file.unlink()
+        Image.merge("LA", [Image.new("L", (24, 16), 255), Image.fromarray(half)]).save(file.with_suffix(".png"))
+    as_alpha = load_scene(tmp_path).masks
+    assert as_jpeg is not None
+    assert as_alpha is not None
+    assert (as_jpeg == torch.from_numpy(half > 0)).all()
+    assert (as_alpha == as_jpeg).all()

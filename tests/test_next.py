@@ -93,6 +93,14 @@ def test_after_a_training(scene_dir, capsys, monkeypatch, splits, more):
     assert follow(capsys) == [f"nerf eval 'runs/my scene-nerf'{more}", "nerf render 'runs/my scene-nerf'"]
 
 
+def test_after_a_training_without_the_pictures_of_the_tests(scene_dir, capsys, monkeypatch):
+    monkeypatch.setattr(films, "FRAMES", 2)
+    root = scene(scene_dir, "blender", ("train", "test"))
+    shutil.rmtree(root / "test")
+    nerf("train", root, *FLAGS, "--max_steps", 1, "--batch_size", 64, "--num_gpus", 0)
+    assert follow(capsys)[0] == "nerf eval 'runs/my scene-nerf' --split train"
+
+
 def test_after_an_import(scene_dir, trained, capsys):
     stored = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
     torch.save(stored, "my old.ckpt")

@@ -150,3 +150,13 @@ def test_masks_have_the_shape_of_their_pictures(tmp_path, turned, has_exif):
     scene = load("transforms", tmp_path)
     assert scene.masks is not None
     assert (scene.masks[0].numpy() == shown).all()
+
+
+def test_damaged_exif_data_is_as_good_as_none(tmp_path):
+    """Pillow's warnings are errors here."""
+    write("transforms", tmp_path, WIDE, [1] * 4, [WIDE] * 4)
+    for file in (tmp_path / "images").iterdir():
+        with Image.open(file) as picture:
+            picture.load()
+            picture.save(file, exif=b"II*\0\x08\0\0\0\xff\xff\0\0")
+    assert load_scene(tmp_path, Request(test_every=0)).images.shape[1:3] == (16, 24)

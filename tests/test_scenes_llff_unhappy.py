@@ -140,3 +140,11 @@ def test_splits_without_views(tmp_path):
     complaint(tmp_path, "has 1 pictures, none of them for train")
     complaint(tmp_path, "has 1 pictures, none of them for train", test_every=0)
     complaint(tmp_path, "--test_every 0", "--path spiral", split="test", test_every=0)
+
+
+def test_a_row_of_pictures_of_another_shape(tmp_path):
+    write_scene(tmp_path, facing(4))
+    rows = np.load(tmp_path / "poses_bounds.npy")
+    rows[2, 4] = 40.0
+    np.save(tmp_path / "poses_bounds.npy", rows)
+    complaint(tmp_path, "IMG_42.JPG.png has 24x16 pixels", "row 2", "24x40, of another shape")

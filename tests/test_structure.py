@@ -26,6 +26,7 @@ LEVELS = (
     ("training", "evaluation", "films"),
     ("bench",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 FIRST_LEVEL_WITH_OPTIONS = 4  # math takes tensors and numbers; a method is the first to take options

@@ -77,11 +77,18 @@ class Trained:
 
 
 def split_to_score(root: Path, data: DataOptions) -> list[str]:
-    """What to add to a command that scores the views of a scene: another split, if it has none for tests."""
-    from nerf_pl.scenes import available_splits
+    """What to add to a command that scores the views of a scene: another split, if those for tests cannot be read."""
+    from nerf_pl.scenes import Request, available_splits, load_scene
 
+    request = Request("", data.img_wh, data.downscale, data.test_every, data.spheric, pictures=False)
     splits = available_splits(root, data.dataset_name, data.test_every)
-    return ["--split", splits[-1]] if splits and "test" not in splits else []
+    for split in reversed(splits):
+        try:
+            load_scene(root, replace(request, split=split), data.dataset_name)
+        except UserError:  # such as pictures that are not there
+            continue
+        return [] if split == "test" else ["--split", split]
+    return []
 
 
 def stamp_of(checkpoint: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import blender, colmap, llff, transforms
 from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
@@ -46,6 +47,9 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give the folder of a scene, or make one with `nerf demo`")
     if layout := _layout(root, spheric):
+        if layout == "blender" and transforms.recognises(root):
+            told = f"{root} has {blender.FILES}, and {transforms.FILE}: the former are taken"
+            warn(f"{told} (--dataset_name transforms: the latter)")
         return layout
     folders = (folder for folder in root.iterdir() if folder.is_dir() and not is_junk(folder.name))
     inside = sorted(folder for folder in folders if _layout(folder))

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Shaped, UInt8
 from torch import Tensor
 
 from nerf_pl.console import warn
+from nerf_pl.errors import UserError
 from nerf_pl.scenes.pictures import MOSTLY, list_some
 from nerf_pl.scenes.request import BACKGROUNDS, Colour, Request
 from nerf_pl.scenes.scene import Scene, as_object
@@ -33,6 +34,8 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
     colour = named if isinstance(asked, str) else asked
     scene = _without_idle_alpha(scene) if request.pictures else scene
     if scene.images.shape[-1] == 4:
+        if request.pictures:
+            _require_something(scene, "are transparent everywhere", request.split)
         return scene if colour is None else replace(scene, background=colour)
     found = colour
     if asked == "auto" and request.pictures and scene.ndc is None:
@@ -40,6 +43,8 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
     if found is None:
         return scene
     scene = replace(scene, background=found, plain=True)
+    if request.pictures and colour is None:
+        _require_something(scene, f"show the background {_told(found)} alone", request.split)
     if colour is not None and request.pictures and request.split == "train":
         _doubt(scene, colour)
     why = f"the pictures have a plain background, {_told(found)} (--background none: it is part of the scene)"
@@ -146,6 +151,22 @@ def _without_idle_alpha(scene: Scene) -> Scene:
     if any(int(picture[..., 3].min()) < 255 for _, picture in _pictures(scene)):
         return scene
     return replace(scene, images=scene.images[..., :3].contiguous())
+
+
+def _require_something(scene: Scene, why: str, split: str) -> None:
+    """Say which pictures show nothing. Raises UserError if none shows anything, for there is nothing to learn then."""
+    colour = _in_bytes(scene)
+    empty = []
+    for i, picture in _pictures(scene):
+        shown = picture[..., 3] > 0 if picture.shape[-1] == 4 else ~_near(picture, colour)
+        if not bool(shown.any()):
+            empty.append(scene.names[i] if scene.names else i)
+    if len(empty) < len(scene) or split != "train":
+        if empty:
+            warn(f"{scene.root}: {len(empty)} of {len(scene)} pictures {why} ({list_some(empty)})")
+        return
+    remedy = "save them without alpha" if scene.images.shape[-1] == 4 else "restore them"
+    raise UserError(f"{scene.root}: all {len(scene)} pictures {why}, so there is nothing to learn: {remedy}")
 
 
 def _doubt(scene: Scene, colour: Colour) -> None:

@@ -16,7 +16,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import is_junk
 from nerf_pl.scenes.finder import Search
 from nerf_pl.scenes.lenses import fits
-from nerf_pl.scenes.masks import MASKS, folder_masks, read_masks
+from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
 from nerf_pl.scenes.model_files import has_cameras, is_whole
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, normalize_poses
 from nerf_pl.scenes.orientation import orient
@@ -70,7 +70,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
         return warps[index](picture, False)
 
     names = [(view.name, _relative(root, file)) for view, file in zip(views, photos.files, strict=True)]
-    masks, masked = None, folder_masks(root / MASKS, names) if request.pictures else [None] * len(views)
+    masks, masked = None, folder_masks(masks_folder(root), names) if request.pictures else [None] * len(views)
     shown = [masked[i] for i in chosen]
     try:
         images = read_pictures(

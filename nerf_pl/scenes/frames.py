@@ -10,8 +10,10 @@ from jaxtyping import Float
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.finder import find_named, told_path
 from nerf_pl.scenes.lenses import FOCALS, over
+from nerf_pl.scenes.masks import masks_folder
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
 
@@ -82,6 +84,9 @@ def _found(path: Path, frames: Sequence[Frame], split: str | None) -> list[Frame
     files = find_named(path, [str(frame.values["file_path"]) for frame in frames], split)
     masked = [str(frame.values["mask_path"]) for frame in frames if frame.mask]
     masks = iter(find_named(path, masked, split, masks=True))
+    unused = masks_folder(path.parent)
+    if not masked and unused.is_dir() and any(is_picture(file.name) for file in files_below(unused)):
+        warn(f"{path}: no frame has a mask_path, so the pictures in {unused} are not used")
     return [
         replace(frame, file=file or frame.file, mask=frame.mask and (next(masks) or frame.mask))
         for frame, file in zip(frames, files, strict=True)

@@ -1,6 +1,7 @@
 """LLFF scenes: photos with poses_bounds.npy, most often taken by hand from about one place, looking one way."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from nerf_pl.cameras import Cameras, image_rays, ndc_rays
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import pictures_in
-from nerf_pl.scenes.masks import MASKS, folder_masks, read_masks
+from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import Size, cut_out, one_size, read_headers, read_pictures, target_size
@@ -79,7 +80,7 @@ def load_llff(root: Path, request: Request) -> Scene:
         warn(f"{root / POSES}: the views look in several directions, so they are taken to surround the scene")
     place = _surrounding(cameras, bounds, request) if around else _forward_facing(root, cameras, bounds, request.scale)
     headers, all_files = read_headers(files), files
-    found = orient(root / POSES, headers, [partial(_same_aspect, hwf=row) for row in hwf])
+    found = orient(root / POSES, headers, [partial(_same_aspect, hwf=row) for row in hwf], partial(_misfit, files, hwf))
     native = one_size(files, found.sizes)
     masked = _masks(root, files)
     files, upright = [files[i] for i in chosen], [found.upright[i] for i in chosen]
@@ -207,13 +208,22 @@ def _masks(root: Path, files: list[Path]) -> list[Path | None]:
     folders = _picture_folders(root)
     largest = folders[min(folders)]
     largest = largest if len(largest) == len(files) else files
-    return folder_masks(root / MASKS, [(file.name, other.name) for file, other in zip(files, largest, strict=True)])
+    return folder_masks(
+        masks_folder(root), [(file.name, other.name) for file, other in zip(files, largest, strict=True)]
+    )
 
 
 def _same_aspect(size: Size, hwf: Float[Tensor, "3"]) -> bool:
     """Whether a picture may be a resized one of the height and width of the poses; sides are rounded to pixels."""
     scale = size[0] / float(hwf[1])
     return abs(size[1] - scale * float(hwf[0])) <= 1 + scale
+
+
+def _misfit(files: Sequence[Path], hwf: Float[Tensor, "C 3"], index: int, found: Size) -> str:
+    """What to say about a picture of another shape than its row tells."""
+    told = f"has {found[0]}x{found[1]} pixels, but row {index} of {POSES} is of pictures of"
+    shape = f"{hwf[index, 1]:.0f}x{hwf[index, 0]:.0f}, of another shape"
+    return f"{files[index]} {told} {shape}: restore the pictures that it was made from, or correct the row"
 
 
 def _members(root: Path, c2w: Float[Tensor, "C 3 4"], split: str, test_every: int) -> list[int]:

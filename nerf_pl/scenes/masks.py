@@ -1,6 +1,7 @@
 """Masks of photos: which pixels are learned from and judged by."""
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -12,12 +13,15 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.decode import BROKEN_IMAGE, EIGHT_BIT, open_picture
+from nerf_pl.scenes.decode import BROKEN_IMAGE, EIGHT_BIT, is_transparent, open_picture
 from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.pictures import Size, list_some
 
 MASKS = "masks"  # the folder beside photos
+HALF = 127  # of 255, from where on a pixel of a JPEG is white
+WORD = r"(?:masks?|segmentation|seg|alpha|matte)"
+BESIDE = re.compile(rf"{WORD}[ ._-]+(?P<after>.+)|(?P<before>.+?)[ ._-]+{WORD}", re.IGNORECASE)
 Warp = Callable[[np.ndarray, bool], np.ndarray]
 """Straightens a picture (h, w, ch); True takes the nearest pixel instead of blending."""
 
@@ -28,11 +32,20 @@ def hiding_mask(picture: Path) -> Path | None:
     return file if file.is_file() else None
 
 
+def masks_folder(root: Path) -> Path:
+    """The folder of masks in that of a scene: masks, or mask, in any letters."""
+    if (usual := root / MASKS).is_dir():
+        return usual
+    found = sorted(inner for inner in root.iterdir() if inner.name.lower() in (MASKS, "mask") and inner.is_dir())
+    return found[0] if found else usual
+
+
 def folder_masks(folder: Path, names: Sequence[Sequence[str]]) -> list[Path | None]:
     """The mask of each photo in a folder, which has the subfolders of the photos; None for a photo that has none.
 
     A mask is called NAME.png, or like the photo with .png after its suffix, as COLMAP wants it; any suffix of a picture
-    will do. names: those that each photo goes by, the first one first, with subfolders. Photos without a mask are said.
+    will do. Where no mask has such a name, NAME_mask.png, mask_NAME.png and the like are taken, which is said. names:
+    those that each photo goes by, the first one first, with subfolders. Photos without a mask are said.
     """
     if not folder.is_dir():
         return [None] * len(names)
@@ -41,12 +54,28 @@ def folder_masks(folder: Path, names: Sequence[Sequence[str]]) -> list[Path | No
     known: dict[str, Path] = {}
     for file in there:
         known.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
-    found = [next((known[key] for key in _mask_names(each) if key in known), None) for each in names]
+    found = _named(known, names)
+    if there and not any(found):
+        found = _named({_bare(key): file for key, file in known.items()}, names)
+        if example := next((file for file in found if file), None):
+            warn(f"{folder}: {sum(map(bool, found))} masks have other names than their photos, such as {example.name}")
     whole = [each[0] for each, mask in zip(names, found, strict=True) if mask is None]
     if there and whole:
         told = f"{len(whole)} of {len(names)} photos have no mask ({list_some(whole)})"
         warn(f"{folder}: {told}, and count whole")
     return found
+
+
+def _named(known: Mapping[str, Path], names: Sequence[Sequence[str]]) -> list[Path | None]:
+    """The mask of each photo by its names."""
+    return [next((known[key] for key in _mask_names(each) if key in known), None) for each in names]
+
+
+def _bare(name: str) -> str:
+    """The name of a mask, with its folders, without the words that say what it is."""
+    folder, slash, last = name.rpartition("/")
+    match = BESIDE.fullmatch(last)
+    return folder + slash + (match["after"] or match["before"] if match else last)
 
 
 def _mask_names(names: Sequence[str]) -> Iterator[str]:
@@ -89,12 +118,18 @@ def read_masks(
 
 
 def _decode(file: Path, native: Size, size: Size, upright: bool) -> Bool[np.ndarray, "h w"]:
-    """Where a mask is not black. It is turned as EXIF says if its picture is, or if it fits only so."""
+    """Where a mask is neither black nor transparent; JPEGs have noise where they are black.
+
+    It is turned as EXIF says if its picture is, or if it fits only so.
+    """
     try:
         with open_picture(file) as stored:
+            lossy = stored.format in ("JPEG", "MPO")
             ways = (ImageOps.exif_transpose(stored), stored) if upright else (stored, ImageOps.exif_transpose(stored))
             mask = next((mask for mask in ways if fits(native, mask.size)), stored)
-            marked = np.asarray(mask.convert("L") if mask.mode in EIGHT_BIT else mask) > 0
+            marked = np.asarray(mask.convert("L") if mask.mode in EIGHT_BIT else mask) > (HALF if lossy else 0)
+            if is_transparent(mask):
+                marked &= np.asarray(mask.convert("RGBA").getchannel("A")) > 0
     except BROKEN_IMAGE as error:
         raise UserError(f"{file} is damaged or cut short: restore it from the data set") from error
     picture = Image.fromarray(marked)

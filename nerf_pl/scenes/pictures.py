@@ -1,6 +1,7 @@
 """Reading the pictures of a scene: sizes first, then all of them decoded by several threads into one tensor."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +18,7 @@ from torch import Tensor
 from nerf_pl import media
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.decode import BROKEN_IMAGE, LINEAR_SUFFIXES, converted, is_transparent, open_picture
+from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.memory import GB, Budget, free_memory, in_gb
 from nerf_pl.scenes.store import MASK, empty_pictures, reduced
 
@@ -111,7 +113,9 @@ def _turn(file: Path) -> int:
 
 def turn_of(picture: Image.Image) -> int:
     """How EXIF says that an open picture is turned; 1 for values without a meaning."""
-    told = picture.getexif().get(ORIENTATION, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about damaged data, some of which can be read
+        told = picture.getexif().get(ORIENTATION, 1)
     return told if isinstance(told, int) and 1 <= told <= 8 else 1
 
 
@@ -128,6 +132,8 @@ def _has_exif(file: Path) -> bool:
 
 
 def _unreadable(file: Path) -> str:
+    if not is_picture(file.name):
+        return f"{file} is of no format that can be read: convert the pictures to PNG or JPEG"
     return f"{file} is not a readable picture: restore it from the data set"
 
 

@@ -79,6 +79,8 @@ def rigid(c2w: Float[np.ndarray, "3 4"]) -> tuple[Float[np.ndarray, "3 4"], str]
     nearest rotation (Schönemann 1966); those that were only rounded stay as they are.
     """
     axes = c2w[:, :3]
+    if not np.isfinite(c2w).all():
+        return c2w, "it is not finite"
     volume = np.linalg.det(axes)
     lengths = np.linalg.norm(axes, axis=0)
     if not lengths.min() > 1e-9:
