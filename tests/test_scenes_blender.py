@@ -148,7 +148,7 @@ def test_malformed_transforms(tmp_path, text, part):
 
 
 def test_transforms_that_are_not_text(tmp_path):
-    (tmp_path / "transforms_train.json").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "transforms_train.json").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xd8")
     complaint(tmp_path, "transforms_train.json is not a text file")
 
 
