@@ -24,7 +24,7 @@ LEVELS = (
     ("alignment", "methods"),
     ("checkpoints",),
     ("training", "evaluation", "films"),
-    ("bench",),
+    ("bench", "viewer"),
     ("cli",),
     ("__main__",),
 )

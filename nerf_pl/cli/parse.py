@@ -18,6 +18,7 @@ from nerf_pl.cli.prepare import Prepare
 from nerf_pl.cli.refusals import in_one_line
 from nerf_pl.cli.render import Render
 from nerf_pl.cli.train import Train, train_command, train_defaults
+from nerf_pl.cli.view import View
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC, DEFAULT, METHODS, method_of, read_settings
 from nerf_pl.options import Config, RunFolders
@@ -31,8 +32,8 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, type] = {
-    "train": train_command(DEFAULT), "eval": Eval, "render": Render, "demo": Demo, "prepare": Prepare, "import": Import,
-    "bench": Bench,
+    "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "demo": Demo,
+    "prepare": Prepare, "import": Import, "bench": Bench,
 }  # fmt: skip
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
 DESCRIPTION = (

@@ -1,0 +1,62 @@
+"""nerf view"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from nerf_pl.cli.flags import Flags
+from nerf_pl.cli.trained import Trained
+from nerf_pl.methods import method_of
+from nerf_pl.options.ranges import between, check_options
+
+if TYPE_CHECKING:
+    from nerf_pl.checkpoints import Run
+    from nerf_pl.viewer.page import Photos
+
+
+@dataclass(frozen=True)
+class View:
+    """See a run's scene in the browser, from anywhere: orbit, fly, pan. Ctrl-C ends it."""
+
+    trained: Flags[Trained]
+    host: str = "127.0.0.1"
+    """The address that the page is served at. 0.0.0.0 shows it to other machines, too."""
+    port: Annotated[int, between(1, 2**16 - 1)] = 8080
+    """The port of the page. If it is taken, the next free one."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from ()
+
+    def run(self) -> None:
+        from nerf_pl.console import console
+        from nerf_pl.viewer.loop import Loop
+        from nerf_pl.viewer.page import Page
+        from nerf_pl.viewer.serve import address, close_server, import_viser, open_server
+
+        check_options(self)
+        import_viser()
+        run = self.trained.open()
+        scene = self.trained.views(run, "train", pictures=False)
+        device = run.model.step.device.type
+        loop = Loop(run.model, scene, run.config.train.chunk)
+        server = open_server(self.host, self.port, f"nerf view {self.trained.folder}")
+        try:
+            page = Page(server, loop, device, not method_of(run.config.method).tight, self._photos(run))
+            loop.warm_up(page.home())
+            page.open()
+            console.print(
+                f"{self.trained.folder}: open {address(self.host, server.get_port())} in a browser; Ctrl-C ends"
+            )
+            with suppress(KeyboardInterrupt):  # the usual end
+                loop.run()
+        finally:
+            loop.stop()
+            close_server(server)
+
+    def _photos(self, run: "Run") -> "Photos | None":
+        """Reads the photos when they are first asked for. None if the scene is not there."""
+        from nerf_pl.viewer.photos import reader
+
+        root = self.trained.scene or run.root
+        return None if root is None or not root.is_dir() else reader(lambda: run.scene("train", root))

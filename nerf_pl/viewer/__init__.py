@@ -1,0 +1,1 @@
+"""The interactive viewer: what to render next and at which size, and the page in the browser."""

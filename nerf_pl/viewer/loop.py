@@ -1,0 +1,172 @@
+"""The loop of the viewer: which client gets the next picture, at which size, and when a picture is given up."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from nerf_pl.rendering import Image, Renderer, render_view
+from nerf_pl.scenes import Scene
+from nerf_pl.types import Background, Pixels, Rays
+from nerf_pl.viewer.pace import Pace, Size
+from nerf_pl.viewer.paint import Span, paint, span_of
+from nerf_pl.viewer.stage import Wish, view_of
+
+Show = Callable[[UInt8[ndarray, "H W 3"], bool], None]
+"""Takes a picture, and whether it is the sharp one."""
+
+
+class GivenUp(Exception):  # noqa: N818 - no error
+    """The camera has moved: nobody waits for this picture any more."""
+
+
+class Interruptible:
+    """A model that gives up a picture between two chunks of rays. rays_per_pixel: see `methods.Model`."""
+
+    def __init__(self, model: Renderer, is_over: Callable[[], bool], rays_per_pixel: int):
+        self.model, self.is_over, self.rays_per_pixel = model, is_over, rays_per_pixel
+        self.step, self.training = model.step, model.training
+
+    def render(self, rays: Rays, background: Background) -> Pixels:
+        if self.is_over():
+            raise GivenUp
+        return self.model.render(rays, background)
+
+    def train(self, mode: bool = True) -> object:
+        return self.model.train(mode)
+
+
+@dataclass
+class Client:
+    """A client and the last picture that it got. got: the wish of that picture, and size: its size. served: when."""
+
+    show: Show
+    wish: Wish | None = None
+    got: Wish | None = None
+    size: Size | None = None
+    is_sharp: bool = False
+    span: Span | None = None
+    served: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to be rendered. is_sharp: it is the last one, with all rays of a pixel. is_first: the client has no
+    picture of this wish yet, so it must not be given up."""
+
+    client: int
+    wish: Wish
+    size: Size
+    is_sharp: bool
+    is_first: bool
+
+
+@dataclass
+class Loop:
+    """Renders pictures for the clients, one at a time, in the thread that calls `run`.
+
+    A client whose camera has moved gets a quick picture first. Then pictures get sharper, as long as no camera moves.
+    Other threads call `join`, `ask` and `leave`. chunk: rays at a time.
+    """
+
+    model: Renderer
+    scene: Scene
+    chunk: int = 2**15
+    pace: Pace = field(default_factory=Pace)
+    clock: Callable[[], float] = time.perf_counter
+    clients: dict[int, Client] = field(default_factory=dict)
+    pictures: int = 0
+    changed: Any = field(default_factory=threading.Condition)
+    is_over: bool = False
+
+    def join(self, client: int, show: Show) -> None:
+        with self.changed:
+            self.clients[client] = Client(show)
+
+    def leave(self, client: int) -> None:
+        with self.changed:
+            self.clients.pop(client, None)
+
+    def ask(self, client: int, wish: Wish) -> None:
+        """A client wants another picture from now on."""
+        with self.changed:
+            if client in self.clients:
+                self.clients[client].wish = wish
+                self.changed.notify_all()
+
+    def stop(self) -> None:
+        with self.changed:
+            self.is_over = True
+            self.changed.notify_all()
+
+    def next_job(self) -> Job | None:
+        """What to render next: for the client that waits longest for a first picture, else for the one that waits
+        longest for a sharper one. None: all clients have what they want."""
+        with self.changed:
+            waiting = sorted(self.clients.items(), key=lambda item: item[1].served)
+            for number, client in waiting:
+                if client.wish is not None and client.wish != client.got:
+                    return Job(number, client.wish, self.pace.moving(client.wish.size), is_sharp=False, is_first=True)
+            for number, client in waiting:
+                if client.wish is not None and client.size is not None and not client.is_sharp:
+                    full = client.wish.size
+                    size = self.pace.finer(client.size, full)
+                    is_last = client.size == full
+                    return Job(number, client.wish, size, is_sharp=is_last, is_first=False)
+        return None
+
+    def is_given_up(self, job: Job) -> bool:
+        """Whether a picture is not worth finishing: the client has gone, or some client waits for a first picture."""
+        if self.is_over or job.client not in self.clients:
+            return True
+        return not job.is_first and any(c.wish is not None and c.wish != c.got for c in list(self.clients.values()))
+
+    def step(self) -> bool:
+        """Render one picture and show it. False: there is nothing to do."""
+        job = self.next_job()
+        if job is None:
+            return False
+        view = view_of(self.scene, job.wish, job.size)
+        rays = self.model.rays_per_pixel if job.is_sharp else 1
+        model, start = Interruptible(self.model, lambda: self.is_given_up(job), rays), self.clock()
+        try:
+            image = render_view(model, view, self.chunk).cpu()
+        except GivenUp:
+            return True
+        if not job.is_sharp:
+            self.pace.learn(job.size, self.clock() - start)
+        self._hand_over(job, image, view)
+        return True
+
+    def _hand_over(self, job: Job, image: Image, view: Any) -> None:
+        with self.changed:
+            client = self.clients.get(job.client)
+            if client is None:
+                return
+            self.pictures += 1
+            same = client.got is not None and client.got.mode == job.wish.mode
+            if client.span is None or not job.is_first or not same:  # else the colours would flicker in motion
+                client.span = span_of(image, view)
+            client.got, client.size, client.is_sharp = job.wish, job.size, job.is_sharp
+            client.served, span = self.pictures, client.span
+        client.show(paint(image, view, job.wish.mode, span), job.is_sharp)
+
+    def run(self) -> None:
+        """Render until `stop` is called."""
+        while not self.is_over:
+            if not self.step():
+                with self.changed:
+                    if self.next_job() is None and not self.is_over:
+                        self.changed.wait(0.5)
+
+    def warm_up(self, wish: Wish) -> None:
+        """Render a small picture that nobody sees: kernels are compiled at their first use, which tells nothing of the
+        speed."""
+        size = self.pace.moving(wish.size)
+        with torch.no_grad():
+            render_view(Interruptible(self.model, lambda: False, 1), view_of(self.scene, wish, size), self.chunk).cpu()
