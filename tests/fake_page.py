@@ -68,6 +68,7 @@ class Client:
 
     def __init__(self, number: int, size: tuple[int, int]) -> None:
         self.client_id, self.gui, self.drawn = number, Gui(), []
+        self.atomic = nullcontext
         self.pictures: list[tuple[np.ndarray, int]] = []
         show = lambda picture, format, jpeg_quality: self.pictures.append((picture, jpeg_quality))  # noqa: E731
         self.scene = SimpleNamespace(set_background_image=show, add_camera_frustum=self._draw)

@@ -32,6 +32,7 @@ class View:
         from nerf_pl.console import console
         from nerf_pl.viewer.loop import Loop
         from nerf_pl.viewer.page import Page
+        from nerf_pl.viewer.panel import Panel
         from nerf_pl.viewer.serve import address, close_server, import_viser, open_server
 
         check_options(self)
@@ -43,6 +44,7 @@ class View:
         server = open_server(self.host, self.port, f"nerf view {self.trained.folder}")
         try:
             page = Page(server, loop, device, not method_of(run.config.method).tight, self._photos(run))
+            Panel(page, self.trained.folder, self.trained.results / "paths")
             loop.warm_up(page.home())
             page.open()
             console.print(

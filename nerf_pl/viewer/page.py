@@ -22,7 +22,9 @@ QUALITY = {False: 75, True: 92}  # of JPEG pictures, by whether they are sharp
 LARGEST = {"cpu": 800, "cuda": 1600}  # pixels of the longer side of the sharp picture, until the user chooses
 MOST_SIDE = 4096
 MOST_FRUSTA = 100
+LEAST_UPRIGHT = 0.05  # the cosine between the two up directions, of the scene and of a picture
 FRUSTUM = 0.05  # the size of a drawn camera, as a share of the distance between the outermost ones
+THIN = 0.003  # the thickness of its lines, likewise
 TO_OPENCV = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)  # viser's cameras have y down and look along +z
 
 Photos = Callable[[Sequence[int]], Sequence[UInt8[np.ndarray, "h w 3"]] | None]
@@ -41,9 +43,13 @@ def wxyz_of(pose: Float[Tensor, "3 4"]) -> Float[np.ndarray, "4"]:
 
 
 def go_to(camera: Any, scene: Scene, pose: Float[Tensor, "3 4"], fov: float) -> None:
-    """Move a client's camera to a pose. Then it turns about the point that it looks at."""
+    """Move a client's camera to a pose. Then it turns about the point that it looks at, and about the axis nearest to
+    the scene's up direction that leaves the picture upright as it is."""
+    right, own = pose[:, 0].double(), pose[:, 1].double()
+    up = torch.tensor(up_of(scene), dtype=torch.float64)
+    up = up - (up @ right) * right
     camera.position = tuple(pose[:, 3].tolist())
-    camera.up_direction = tuple(pose[:, 1].tolist())
+    camera.up_direction = tuple((up if float(up @ own) > LEAST_UPRIGHT else own).tolist())
     camera.look_at = looked_at(scene, pose)
     camera.fov = fov
 
@@ -67,23 +73,26 @@ class Controls:
         handles = [self.mode, self.largest, self.background, self.nearest]
         return handles + ([self.crop, *self.corners] if self.corners else [])
 
+    def box(self) -> tuple[float, ...] | None:
+        """The crop that is switched on."""
+        if not self.corners or not self.crop.value:
+            return None
+        ends = np.array([corner.value for corner in self.corners], dtype=float)
+        return (*ends.min(0).tolist(), *ends.max(0).tolist())
+
     def wish(self, camera: Any) -> Wish:
         """What a client with this camera wants to see."""
         full = fitted((max(int(camera.image_width), 1), max(int(camera.image_height), 1)), int(self.largest.value))
         r, g, b = (part / 255 for part in self.background.value)
-        crop = None
-        if self.corners and self.crop.value:
-            ends = np.array([corner.value for corner in self.corners], dtype=float)
-            crop = (*ends.min(0).tolist(), *ends.max(0).tolist())
         pose = tuple(pose_of(camera).flatten().tolist())
         near = float(self.nearest.value) or None
-        return Wish(pose, float(camera.fov), full, (r, g, b), self.mode.value, near, crop)
+        return Wish(pose, float(camera.fov), full, (r, g, b), self.mode.value, near, self.box())
 
 
 @dataclass
 class Page:
-    """What the server shows. device_type: cpu or cuda. may_crop: whether a crop can be shown; `add_keyframes` is called
-    for each new client."""
+    """What the server shows. device_type: cpu or cuda. may_crop: whether a crop can be shown. photos: for the
+    cameras that it draws."""
 
     server: Any
     loop: Loop
@@ -170,8 +179,8 @@ class Page:
         for at, i in enumerate(shown):
             wish, (width, height) = wish_of(self.scene.view(i)), views.size(i)
             handle = client.scene.add_camera_frustum(
-                f"/cameras/{i}", wish.fov, width / height, scale=2 * FRUSTUM * extent, color=(30, 110, 220),
-                image=None if pictures is None else pictures[at], wxyz=wxyz_of(wish.c2w),
+                f"/cameras/{i}", wish.fov, width / height, scale=2 * FRUSTUM * extent, thickness=THIN * extent,
+                color=(30, 110, 220), image=None if pictures is None else pictures[at], wxyz=wxyz_of(wish.c2w),
                 position=tuple(wish.c2w[:, 3].tolist()),
             )  # fmt: skip
             handle.on_click(lambda _, wish=wish: go_to(client.camera, self.scene, wish.c2w, wish.fov))
