@@ -1,27 +1,27 @@
 """What a browser gets from the viewer, and the command."""
 
 import math
-import signal
+import shutil
 import socket
 import sys
-import time
-import urllib.request
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from fake_page import Server
-from tiny import CPU, refused, start
+from llff_files import SIZE, around, facing, moved, similarity, write_scene
+from tiny import CPU, config, refused
 
 from nerf_pl import media
 from nerf_pl.cameras import Cameras
 from nerf_pl.checkpoints import open_run
 from nerf_pl.errors import UserError
+from nerf_pl.options import RunFolders
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene
+from nerf_pl.training.run import train
 from nerf_pl.viewer.loop import Loop
 from nerf_pl.viewer.page import Page, pose_of, wxyz_of
 from nerf_pl.viewer.serve import address, free_port
@@ -148,6 +148,33 @@ def test_a_client_that_goes_gets_nothing_more(page):
     assert not client.pictures
 
 
+KINDS = {"one side": lambda: facing(), "all around": lambda: moved(around(), *similarity(3))}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["nerf", "ngp"])
+def test_photos_from_one_side_and_from_all_around_are_shown_without_their_folder(kind, method, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_scene(tmp_path / "scene", KINDS[kind]())
+    train(config(method, max_steps=2), tmp_path / "scene", RunFolders.modern(tmp_path / "run"))
+    shutil.rmtree(tmp_path / "scene")
+    run = open_run(tmp_path / "run", CPU)
+    scene = run.scene("train", pictures=False)
+    assert (scene.ndc is not None) == (kind == "one side")
+    page = Page(Server(), Loop(run.model, scene), may_crop=method == "ngp")
+    page.open()
+    client, wish = page.server.connect(size=SIZE), wish_of(scene.view(1))
+    client.move(wish.c2w[:, 3].numpy(), wxyz_of(wish.c2w), wish.fov)
+    settle(page)
+    expected = render_view(run.model, replace(scene.view(1), background=scene.background or (0.0, 0.0, 0.0)))
+    assert psnr(client.pictures[-1][0], media.to_uint8(expected.rgb)) > 40
+    assert float(torch.tensor(page.server.up) @ wish.c2w[:, 1]) > 0.7
+    for label, value in [("show", "normals"), ("show", "depth"), *([("show only this box", True)] * (method == "ngp"))]:
+        client.gui.handles[label].set(value)
+        settle(page)
+        assert client.pictures[-1][0].shape == (SIZE[1], SIZE[0], 3)
+
+
 # ---- the command -------------------------------------------------------------------------------------------------
 
 
@@ -178,21 +205,3 @@ def test_a_taken_port_leads_to_the_next_and_says_so(capsys):
 def test_the_address_is_one_that_a_browser_opens():
     assert address("0.0.0.0", 80) == "http://127.0.0.1:80"
     assert address("::1", 81) == "http://[::1]:81"
-
-
-@pytest.mark.skipif(not find_spec("viser"), reason="needs viser: pip install 'nerf_pl[viewer]'")
-def test_the_server_answers_at_a_port_of_this_machine_alone_until_ctrl_c(trained_ngp, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as some:
-        port = some.getsockname()[1]
-    process = start(tmp_path, "view", trained_ngp, "--port", port, "--num_gpus", 0)
-    try:
-        line = process.stdout.readline()
-        assert f"http://127.0.0.1:{port}" in line
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=30) as answer:
-            assert b"<html" in answer.read().lower()
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        assert (process.returncode, out, err) == (0, "", "")
-    finally:
-        process.kill()

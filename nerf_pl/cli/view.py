@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from nerf_pl.cli.flags import Flags
@@ -38,12 +38,13 @@ class View:
         check_options(self)
         import_viser()
         run = self.trained.open()
-        scene = self.trained.views(run, "train", pictures=False)
+        photos, cameras = self._photos(run), replace(self.trained, scene=None if run.kept else self.trained.scene)
+        scene = cameras.views(run, "train", pictures=False)
         device = run.model.step.device.type
         loop = Loop(run.model, scene, run.config.train.chunk)
         server = open_server(self.host, self.port, f"nerf view {self.trained.folder}")
         try:
-            page = Page(server, loop, device, not method_of(run.config.method).tight, self._photos(run))
+            page = Page(server, loop, device, not method_of(run.config.method).tight, photos)
             Panel(page, self.trained.folder, self.trained.results / "paths")
             loop.warm_up(page.home())
             page.open()
@@ -57,8 +58,12 @@ class View:
             close_server(server)
 
     def _photos(self, run: "Run") -> "Photos | None":
-        """Reads the photos when they are first asked for. None if the scene is not there."""
+        """Reads the photos when they are first asked for. None if the scene is not there. Raises UserError for a
+        --scene that is none."""
+        from nerf_pl.scenes import detect
         from nerf_pl.viewer.photos import reader
 
         root = self.trained.scene or run.root
+        if self.trained.scene is not None:
+            detect(self.trained.scene)
         return None if root is None or not root.is_dir() else reader(lambda: run.scene("train", root))

@@ -1,0 +1,106 @@
+"""The viewer with viser itself: the server, the command, and a browser if there is one. Skipped where viser is not
+installed."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_viewer_page import psnr
+from tiny import CPU, start
+
+from nerf_pl import media
+from nerf_pl.checkpoints import open_run
+from nerf_pl.rendering import render_view
+from nerf_pl.viewer.loop import Loop
+from nerf_pl.viewer.page import Page
+from nerf_pl.viewer.panel import Panel
+from nerf_pl.viewer.serve import close_server, open_server
+from nerf_pl.viewer.stage import view_of
+
+pytest.importorskip("viser", reason="needs viser: pip install 'nerf_pl[viewer]'")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+WORDS = ("--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as some:
+        return some.getsockname()[1]
+
+
+def test_the_server_answers_until_ctrl_c(trained_ngp, tmp_path, port):
+    process = start(tmp_path, "view", trained_ngp, "--port", port, "--num_gpus", 0)
+    try:
+        assert process.stdout is not None
+        assert f"http://127.0.0.1:{port}" in process.stdout.readline()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=30) as answer:
+            assert b"<html" in answer.read().lower()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err) == (0, "", "")
+    finally:
+        process.kill()
+
+
+class Viewer:
+    """A viewer at work in a thread."""
+
+    def __init__(self, run: Path, port: int) -> None:
+        opened = open_run(run, CPU)
+        self.server = open_server("127.0.0.1", port, "test")
+        self.loop = Loop(opened.model, opened.scene("train", pictures=False))
+        self.page = Page(self.server, self.loop)
+        self.panel = Panel(self.page, run, run / "paths")
+        self.page.open()
+        self.thread = threading.Thread(target=self.loop.run)
+        self.thread.start()
+
+    def wait_for(self, clients: int) -> None:
+        """Until that many browsers have their sharp picture."""
+        end = time.monotonic() + 90
+        while time.monotonic() < end:
+            found = list(self.loop.clients.values())
+            if len(found) == clients and all(c.is_sharp and c.got == c.wish for c in found):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{clients} browsers were to have their pictures, found {self.loop.clients}")
+
+    def close(self) -> None:
+        self.loop.stop()
+        self.thread.join(60)
+        close_server(self.server)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs a browser: apt install chromium")
+def test_browsers_show_what_render_view_renders_move_and_come_back(trained_ngp, port, tmp_path):
+    words = [BROWSER, *WORDS, "--window-size=360,300", f"http://127.0.0.1:{port}"]
+    viewer, browsers = Viewer(trained_ngp, port), []
+    try:
+        browsers += [subprocess.Popen([*words, f"--user-data-dir={tmp_path / str(i)}"], stderr=-3) for i in range(2)]
+        viewer.wait_for(2)
+        first, second = viewer.server.get_clients().values()
+        first.camera.position = tuple(np.asarray(first.camera.position) * 0.8)
+        time.sleep(1)
+        viewer.wait_for(2)
+        for client in (first, second):
+            wish = viewer.loop.clients[client.client_id].got
+            expected = media.to_uint8(render_view(viewer.loop.model, view_of(viewer.page.scene, wish, wish.size)).rgb)
+            shown = client.get_render(height=wish.size[1], width=wish.size[0], timeout=60)
+            assert psnr(shown[..., :3], expected) > 30
+        viewer.close()
+        viewer = Viewer(trained_ngp, port)  # the browsers notice
+        viewer.wait_for(2)
+    finally:
+        for browser in browsers:
+            browser.kill()
+            browser.wait()
+        viewer.close()
