@@ -296,6 +296,9 @@ def test_of_two_json_files_it_is_said_which_counts(tmp_path, capsys):
     assert "--dataset_name" not in capsys.readouterr().err
     write_json(tmp_path, pictures)
     load_scene(tmp_path)
-    assert "the former are taken (--dataset_name transforms: the latter)" in capsys.readouterr().err
+    assert "it is read as blender (--dataset_name takes transforms or blender)" in capsys.readouterr().err
     load_scene(tmp_path, dataset_name="transforms")
-    assert "the former" not in capsys.readouterr().err
+    assert "it is read as" not in capsys.readouterr().err
+    (tmp_path / "transforms_train.json").unlink()
+    load_scene(tmp_path)
+    assert "it is read as transforms" in capsys.readouterr().err

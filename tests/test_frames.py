@@ -105,3 +105,17 @@ def test_json_in_any_encoding_of_unicode(scene_file, encoding):
 def test_damaged_json_is_refused_in_one_line(scene_file, damage):
     scene_file.write_text(damage(scene_file.read_text()))
     assert "correct it, or restore it" in complaint(scene_file)
+
+
+def test_cameras_that_look_away_are_said(scene_file, capsys):
+    """Those of programs whose cameras look along z, which are rotations, too."""
+
+    def turn(frames: list[dict]) -> None:
+        for frame in frames:
+            frame["transform_matrix"] = (np.array(frame["transform_matrix"]) @ np.diag([1, -1, -1, 1])).tolist()
+
+    load(scene_file)
+    assert "look away" not in capsys.readouterr().err
+    change(scene_file, turn)
+    load(scene_file)
+    assert f"{scene_file}: the cameras look away from what is between them" in capsys.readouterr().err

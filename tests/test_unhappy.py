@@ -43,7 +43,9 @@ def test_missing_folder(capsys):
     assert "nowhere is not a folder" in refused(capsys, "train", "nowhere", *TRAIN)
     assert "nowhere" in refused(capsys, "--root_dir", "nowhere", program="train.py")
     Path("empty").mkdir()
-    assert "empty is no scene folder" in refused(capsys, "train", "empty", *TRAIN)
+    assert "empty is no scene folder: layouts" in refused(capsys, "train", "empty", *TRAIN)
+    (Path("empty") / "photo.jpg").touch()
+    assert "for photos alone use `nerf prepare`" in refused(capsys, "train", "empty", *TRAIN)
     assert not Path("runs").exists()
 
 

@@ -8,7 +8,7 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import blender, colmap, llff, transforms
 from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
-from nerf_pl.scenes.files import is_junk
+from nerf_pl.scenes.files import is_junk, pictures_in
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, frame_of, on_background, some_views, with_pixels
 
@@ -47,14 +47,16 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give the folder of a scene, or make one with `nerf demo`")
     if layout := _layout(root, spheric):
-        if layout == "blender" and transforms.recognises(root):
-            told = f"{root} has {blender.FILES}, and {transforms.FILE}: the former are taken"
-            warn(f"{told} (--dataset_name transforms: the latter)")
+        if blender.recognises(root) and transforms.recognises(root):
+            told = f"{root} has {transforms.FILE} beside files for each split"
+            warn(f"{told}: it is read as {layout} (--dataset_name takes transforms or blender)")
         return layout
     folders = (folder for folder in root.iterdir() if folder.is_dir() and not is_junk(folder.name))
     inside = sorted(folder for folder in folders if _layout(folder))
     known = ", ".join(f"{name} ({loader.files})" for name, loader in LOADERS.items())
     hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}"
+    if not inside and (pictures_in(root) or ((root / "images").is_dir() and pictures_in(root / "images"))):
+        hint = f"for photos alone use `nerf prepare`; {hint}"
     raise UserError(f"{root} is no scene folder: {hint}")
 
 
@@ -87,6 +89,8 @@ def _loader(name: str) -> Loader:
 
 def _layout(root: Path, spheric: bool | None = None) -> str | None:
     name = next((name for name, loader in LOADERS.items() if loader.recognises(root)), None)
+    if name == "blender" and "train" not in blender.splits(root, 0) and transforms.recognises(root):
+        return "transforms"
     # a set with photos all around, in both layouts (as those of mip-NeRF 360 are), is better served by its model
     both = name == "llff" and not spheric and colmap.recognises(root)
     return "colmap" if both and not llff.faces_forward(root) else name

@@ -89,7 +89,7 @@ def _place(root: Path, frames: list[Frame], request: Request, transparent: bool)
         warn(f"{root}: the cameras look at no common point, so the scene is taken to have no end")
         return found
     by = float(found.frame[0, 0])
-    target = ", ".join(f"{round(x, 3) / by:.3g}" for x in (-found.frame[:3, 3]).tolist())
+    target = ", ".join(f"{round(x, 3) / by + 0.0:.3g}" for x in (-found.frame[:3, 3]).tolist())
     told = f"the cameras look at ({target}) from a distance of {DISTANCE / by:.3g}"
     warn(f"{root}: {told}, so the scene is moved to the origin and scaled by {by:.3g}; --scale 1 leaves it as it is")
     return found

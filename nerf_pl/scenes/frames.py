@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from nerf_pl.console import warn
@@ -14,6 +15,7 @@ from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.finder import find_named, told_path
 from nerf_pl.scenes.lenses import FOCALS, over
 from nerf_pl.scenes.masks import masks_folder
+from nerf_pl.scenes.normalize import looks_away
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
 
@@ -51,6 +53,9 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
     if scaled := [i for i, scale in enumerate(scales) if abs(scale - 1) > ROTATED]:
         told = f"the axes of {len(scaled)} of {len(frames)} poses are not of length 1 but {scales[scaled[0]]:.4g}"
         warn(f"{path}: {told}, of frame {scaled[0]} for example; only their directions are taken")
+    if len(frames) > 2 and looks_away(torch.from_numpy(np.stack([frame.c2w for frame in frames]))):
+        told = "the cameras look away from what is between them; if it is what they show, turn the axes of the poses:"
+        warn(f"{path}: {told} y up and z back, where other programs have y down and z ahead")
     return _different(path, _found(path, frames, split))
 
 

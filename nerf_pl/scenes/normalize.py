@@ -75,6 +75,12 @@ def looks_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
     return bool((axes * towards).sum(-1).quantile(0.2) > LOOKING_AT)
 
 
+def looks_away(c2w: Float[Tensor, "C 3 4"]) -> bool:
+    """Whether most cameras have the point where the optical axes cross right behind them."""
+    flipped = torch.cat([c2w[:, :, :2], -c2w[:, :, 2:3], c2w[:, :, 3:]], -1)
+    return looks_at(flipped, camera_focus(flipped))
+
+
 def _upright(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3 3"]:
     """The smallest rotation that takes the cameras' mean up to z."""
     up, back = c2w[:, :, 1].mean(0), c2w[:, :, 2].mean(0)
