@@ -28,7 +28,7 @@ bench: $(READY) ## measure the speed on this machine
 	$(VENV)/bin/nerf bench
 
 clean: ## remove .venv and the caches of tools; runs and data stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find nerf_pl tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml
