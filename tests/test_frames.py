@@ -119,3 +119,25 @@ def test_cameras_that_look_away_are_said(scene_file, capsys):
     change(scene_file, turn)
     load(scene_file)
     assert f"{scene_file}: the cameras look away from what is between them" in capsys.readouterr().err
+
+
+def test_pictures_that_no_list_names_are_for_tests(tmp_path, capsys):
+    """Never those that are trained on."""
+    photo_world.write(tmp_path, photo_world.K, [{}] * N)
+    file, names = tmp_path / "transforms.json", [f"images/{i:03}.png" for i in range(N)]
+
+    def split(name: str, **lists: list[str]) -> tuple[str, ...]:
+        photo_world.edit(tmp_path, {**photo_world.read(tmp_path), "test_filenames": None, **lists})
+        return load_scene(tmp_path, Request(name)).names
+
+    assert split("train", train_filenames=names[:3]) == ("000", "001", "002")
+    for name in ("val", "test"):
+        assert split(name, train_filenames=names[:3]) == ("003",)
+    assert capsys.readouterr().err == ""
+    assert split("test", train_filenames=names[:3], test_filenames=names[2:]) == ("002", "003")
+    assert "1 of 2 pictures in test_filenames are in train_filenames, too (002.png)" in capsys.readouterr().err
+    assert split("train", train_filenames=[*names[:2], "images/9.png"]) == ("000", "001")
+    assert f"{file}: 1 of 3 pictures in train_filenames are missing (images/9.png)" in capsys.readouterr().err
+    with pytest.raises(UserError, match="none is left for val: add test_filenames, or give --test_every 0"):
+        split("val", train_filenames=names)
+    assert len(split("train", train_filenames=names)) == N

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.finder import find_named
+from nerf_pl.scenes.pictures import list_some
 
 SPLITS = ("train", "val", "test")
 
@@ -25,17 +27,37 @@ def held_out(n: int, split: str, test_every: int) -> list[int]:
 def listed(lists: dict[str, object], files: Sequence[Path], path: Path, split: str) -> list[int] | None:
     """Which files belong to a split, if the lists train_filenames, val_filenames and test_filenames in the JSON file
     `path` say so; None if there are none. They name pictures as its frames do. Without a list for val, that for test is
-    taken, and the reverse. Raises UserError for a list that is no list of names, or names none of the files.
+    taken, and the reverse; without both, all that train_filenames leaves. Names that no frame has, and pictures that
+    are trained on and scored, are said. Raises UserError for a list that is no list of names, or names no file.
     """
     names = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
-    keys = [f"{name}_filenames" for name in names if lists.get(f"{name}_filenames")]
-    if not lists.get("train_filenames") or not keys:
+    if not lists.get("train_filenames"):
         return None
-    wanted = lists[keys[0]]
-    if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
-        raise UserError(f"{path}: {keys[0]} is {wanted!r:.60}; list names of pictures")
-    places = {file.resolve() for file in find_named(path, wanted, tell=False) if file}
+    trained = _places(lists, path, "train")
+    if not (names := [name for name in names if lists.get(f"{name}_filenames")]):
+        found = [i for i, file in enumerate(files) if file.resolve() not in trained]
+        if not found:
+            told = f"{path}: train_filenames lists all pictures and no other list is there, so none is left for {split}"
+            raise UserError(f"{told}: add test_filenames, or give --test_every 0 to train without tests")
+        return found
+    places = trained if names[0] == "train" else _places(lists, path, names[0])
     found = [i for i, file in enumerate(files) if file.resolve() in places]
     if not found:
-        raise UserError(f"{path}: none of the pictures in {keys[0]} is there; correct the names, or remove the list")
+        raise UserError(
+            f"{path}: none of the pictures in {names[0]}_filenames is there; correct the names, or remove the list"
+        )
+    if names[0] != "train" and (both := [files[i].name for i in found if files[i].resolve() in trained]):
+        told = f"{len(both)} of {len(found)} pictures in {names[0]}_filenames are in train_filenames, too"
+        warn(f"{path}: {told} ({list_some(both)}): the scores are those of views that were trained on")
     return found
+
+
+def _places(lists: dict[str, object], path: Path, name: str) -> set[Path]:
+    """The pictures in a list."""
+    wanted = lists[f"{name}_filenames"]
+    if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
+        raise UserError(f"{path}: {name}_filenames is {wanted!r:.60}; list names of pictures")
+    found = find_named(path, wanted, tell=False)
+    if any(found) and (gone := [told for told, file in zip(wanted, found, strict=True) if not file]):
+        warn(f"{path}: {len(gone)} of {len(wanted)} pictures in {name}_filenames are missing ({list_some(gone)})")
+    return {file.resolve() for file in found if file}
