@@ -149,6 +149,13 @@ def ndc_points(xyz: Float[Tensor, "N 3"], ndc: tuple[float, float]) -> Float[Ten
     return torch.stack([-ndc[0] * x / z, -ndc[1] * y / z, 1 + 2 / z], -1)
 
 
+def ndc_to_world(xyz: Float[Tensor, "N 3"], ndc: tuple[float, float]) -> Float[Tensor, "N 3"]:
+    """The inverse of `ndc_points`. What is at infinity comes as far as `NDC_FAR`."""
+    x, y, z = xyz.unbind(-1)
+    z = 2 / (z - 1).clamp(max=-2 / NDC_FAR)
+    return torch.stack([-x * z / ndc[0], -y * z / ndc[1], z], -1)
+
+
 def ndc_scale(xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"], ndc: tuple[float, float]) -> Float[Tensor, "N"]:
     """The length, in normalised device coordinates, of a unit of world length along `dirs` at world points. It is the
     length of the derivative of `ndc_points` along `dirs`."""

@@ -14,6 +14,7 @@ from nerf_pl.cli.demo import Demo
 from nerf_pl.cli.eval import Eval
 from nerf_pl.cli.flags import RUNS, with_model
 from nerf_pl.cli.import_ import Import
+from nerf_pl.cli.mesh import Mesh
 from nerf_pl.cli.prepare import Prepare
 from nerf_pl.cli.refusals import in_one_line
 from nerf_pl.cli.render import Render
@@ -32,7 +33,7 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, type] = {
-    "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "demo": Demo,
+    "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "mesh": Mesh, "demo": Demo,
     "prepare": Prepare, "import": Import, "bench": Bench,
 }  # fmt: skip
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}

@@ -5,6 +5,7 @@ rays. The dtype of the rays is kept: float32 is enough for colours, exact depth 
 
 Each solid has
     center, bound    a sphere that holds it, to pass over most rays cheaply
+    distance(p)      how far a point is from the surface; less than 0 inside
     hit(o, d)        distance along the unit directions d, inf where it is missed; from inside, to its far side
     normal(p)        unit normals, outwards, at points of its surface
 """
@@ -31,6 +32,9 @@ class Ball:
     def bound(self) -> float:
         return self.radius
 
+    def distance(self, p: Vectors) -> Scalars:
+        return length(p - column(self.center, p)) - self.radius
+
     def hit(self, o: Vectors, d: Vectors) -> Scalars:
         return _sphere(o - column(self.center, d), d, self.radius)
 
@@ -50,6 +54,11 @@ class Can:
     @property
     def bound(self) -> float:
         return float(np.hypot(self.radius, self.half_height))
+
+    def distance(self, p: Vectors) -> Scalars:
+        x, y, z = p - column(self.center, p)
+        side, end = np.hypot(x, y) - self.radius, np.abs(z) - self.half_height
+        return np.hypot(np.maximum(side, 0), np.maximum(end, 0)) + np.minimum(np.maximum(side, end), 0)
 
     def hit(self, o: Vectors, d: Vectors) -> Scalars:
         p = o - column(self.center, d)
@@ -95,6 +104,10 @@ class Capsule:
     @property
     def bound(self) -> float:
         return self.radius + self.length / 2
+
+    def distance(self, p: Vectors) -> Scalars:
+        local, axis = p - column(self.a, p), self.axis(p)
+        return length(local - np.clip(dot(local, axis), 0, self.length) * axis) - self.radius
 
     def axis(self, like: Vectors) -> Vectors:
         return (column(self.b, like) - column(self.a, like)) / self.length

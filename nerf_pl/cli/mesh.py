@@ -1,0 +1,47 @@
+"""nerf mesh"""
+
+from dataclasses import dataclass, field
+
+from nerf_pl.cli.flags import Flags
+from nerf_pl.cli.trained import Trained
+from nerf_pl.export.options import MeshOptions
+from nerf_pl.options.ranges import check_options
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Write a run's scene as a mesh with colours and normals, in the coordinates of the scene's own file."""
+
+    trained: Flags[Trained]
+    mesh: Flags[MeshOptions] = field(default_factory=MeshOptions)
+
+    def run(self) -> None:
+        from nerf_pl.console import console
+        from nerf_pl.export.exact import agreement, is_demo
+        from nerf_pl.export.files import in_file, up_axis, write_geometry
+        from nerf_pl.export.mesh import mesh_of
+        from nerf_pl.export.packages import require_packages
+
+        check_options(self.mesh)
+        require_packages("nerf mesh")
+        run = self.trained.open()
+        scene = self.trained.views(run, "train", pictures=False)
+        if self.mesh.crop is None and (scene.unbounded or scene.ndc is not None):
+            part = "the middle of the scene" if scene.unbounded else "what is not far behind the nearest things"
+            console.print(f"the scene goes on to the horizon: this meshes {part}; --crop chooses another part")
+        found = mesh_of(run.model, scene, self.mesh, run.config.train.chunk)
+        geometry, up = in_file(found.geometry, scene), up_axis(scene)
+        out = self.mesh.out or self.trained.results / "mesh.ply"
+        write_geometry(out, geometry, up)
+        parts = (
+            f"{found.smaller} small part{'s'[: found.smaller != 1]} and {found.unseen:.0%} that no view sees left out"
+        )
+        console.print(f"surface at density {found.threshold:.4g}, cells of {found.cell:.4g}; {parts}")
+        if is_demo(run.root):
+            a = agreement(geometry)
+            told = f"{a.accuracy:.2%} of its size from the mesh, {a.completeness:.2%} to the mesh"
+            console.print(
+                f"mean distance from the exact surface of the demo: {told}; cosine of normals {a.normals:.3f}"
+            )
+        size = f"{len(geometry.vertices)} vertices, {len(geometry.faces)} triangles, {out.stat().st_size / 1e6:.1f} MB"
+        console.print(f"mesh {out} ({size}), in the coordinates and units of the scene's file, where {up} is up")

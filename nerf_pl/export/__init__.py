@@ -1,0 +1,1 @@
+"""What other programs can open: a mesh of a trained model."""

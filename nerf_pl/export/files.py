@@ -1,0 +1,74 @@
+"""Meshes on disk, in the coordinates of the scene's own file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from nerf_pl.export.packages import package
+from nerf_pl.media import atomic_write
+from nerf_pl.scenes import Scene, frame_of
+
+AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A mesh. colours: sRGB. normals: of unit length, outwards."""
+
+    vertices: Float[np.ndarray, "V 3"]
+    normals: Float[np.ndarray, "V 3"]
+    colours: UInt8[np.ndarray, "V 3"]
+    faces: Int[np.ndarray, "F 3"]
+
+
+def in_file(geometry: Geometry, scene: Scene) -> Geometry:
+    """Geometry of a scene's world in the coordinates of its file."""
+    frame = frame_of(scene).numpy()
+    to_file = np.linalg.inv(frame)
+    rotation = to_file[:3, :3] / np.linalg.norm(to_file[0, :3])
+    vertices = geometry.vertices @ to_file[:3, :3].T + to_file[:3, 3]
+    return Geometry(vertices, geometry.normals @ rotation.T, geometry.colours, geometry.faces)
+
+
+def up_axis(scene: Scene) -> str:
+    """The axis of the scene's file, such as +z, that is nearest to the mean up of the cameras."""
+    up = scene.cameras.c2w[:, :, 1].double().mean(0).numpy()
+    if scene.ndc is None and scene.orbit is not None:
+        up = np.array([0.0, 0.0, 1.0])
+    up = np.linalg.inv(frame_of(scene).numpy())[:3, :3] @ up
+    return AXES[int(np.argmax(np.concatenate([up, -up])))]
+
+
+def write_geometry(path: Path, geometry: Geometry, up: str) -> None:
+    """Write a .ply, .obj or .glb. up: see `up_axis`. A glTF file has y up by definition, so the node of a .glb, and not
+    its vertices, turns `up` to y. Raises UserError if the file cannot be written."""
+    trimesh = package("trimesh", str(path))
+    suffix = path.suffix.lower()
+    opaque = np.concatenate([geometry.colours, np.full((len(geometry.colours), 1), 255, np.uint8)], 1)
+    shape = trimesh.Trimesh(geometry.vertices, geometry.faces, vertex_normals=geometry.normals, process=False)
+    shape.visual.vertex_colors = opaque
+    if suffix == ".glb":
+        scene = trimesh.Scene()
+        scene.add_geometry(shape, node_name="mesh", geom_name="mesh", transform=upright(up))
+        content = scene.export(file_type="glb", include_normals=True)
+    elif suffix == ".obj":
+        content = shape.export(file_type="obj", include_normals=True, header=f"{up} is up")
+    else:
+        content = shape.export(file_type="ply", vertex_normal=True)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def upright(up: str) -> Float[np.ndarray, "4 4"]:
+    """The rotation that takes an axis, such as +z, to y. For +z it is the one between Blender's axes and glTF's."""
+    sign, axis = (-1.0 if up[0] == "-" else 1.0), "xyz".index(up[1])
+    turn = np.eye(4)
+    if axis != 1:
+        turn[:3, :3] = 0
+        side = 3 - 1 - axis  # of x and z the one that is not turned
+        turn[1, axis], turn[axis, 1], turn[side, side] = sign, -sign, 1
+    elif sign < 0:
+        turn[1, 1] = turn[2, 2] = -1
+    return turn

@@ -1,0 +1,36 @@
+"""Options of meshes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from nerf_pl.options.ranges import BOX, POSITIVE, Corners, Range, between
+
+MESH_FILES = (".ply", ".obj", ".glb")
+MOST_RESOLUTION, MOST_FACES = 1024, 10**8
+SMALLEST = 0.01  # of the largest part's area
+
+
+@dataclass(frozen=True)
+class MeshOptions:
+    resolution: Annotated[int | None, between(8, MOST_RESOLUTION)] = None
+    """Cells along the longest side of what is meshed. By default 512 on a GPU, 256 on a CPU."""
+    threshold: Annotated[float | None, POSITIVE] = None
+    """Density of the surface, per unit of world length. By default half of the median density where rays of the
+    training views end; the value is printed."""
+    crop: Annotated[Corners | None, BOX] = None
+    """Mesh only what is in this box, in the coordinates of the scene's own file."""
+    smallest_part: Annotated[float, between(0, 1)] = SMALLEST
+    """Leave out parts that hang together with nothing and have less than this share of the largest part's area."""
+    keep_unseen: bool = False
+    """Keep surfaces that no training view sees, such as those inside of things."""
+    faces: Annotated[int | None, between(4, MOST_FACES)] = None
+    """Reduce the mesh to about this many triangles."""
+    out: Annotated[Path | None, Range(lambda path: path.suffix.lower() in MESH_FILES, "name a .ply, .obj or .glb")] = (
+        None
+    )
+    """File to write: .ply, .obj or .glb. By default mesh.ply in the run's folder."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from ()
