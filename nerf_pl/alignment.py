@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nerf_pl.cameras import View, image_rays
-from nerf_pl.rendering import Image, Renderer, render_view
+from nerf_pl.cameras import View
+from nerf_pl.rendering import Image, Renderer, ends_of_rays, render_view
 
 LEAST_OPACITY = 0.5  # of pixels that count
 LEAST_RESIDUAL = 1e-3  # that is taken for usual
@@ -42,7 +42,7 @@ def align(
     for _ in range(steps):
         less = replace(less, camera=replace(less.camera, c2w=c2w[None])).to(device)
         move = aligning_move(less, render_view(model, less, chunk), photo, mask)
-        c2w = moved(c2w, move.to(c2w))
+        c2w = after_motion(c2w, move.to(c2w))
     return replace(view, camera=replace(view.camera, c2w=c2w[None]))
 
 
@@ -72,7 +72,7 @@ def aligning_move(
     return torch.where(move.isfinite().all(), move, 0).float()
 
 
-def moved(c2w: Float[Tensor, "3 4"], move: Float[Tensor, "6"]) -> Float[Tensor, "3 4"]:
+def after_motion(c2w: Float[Tensor, "3 4"], move: Float[Tensor, "6"]) -> Float[Tensor, "3 4"]:
     """A pose after a motion along its own axes; see `aligning_move`."""
     x, y, z = move[:3].double().unbind()
     zero = torch.zeros_like(x)
@@ -89,7 +89,7 @@ def _reduced(
     width, height = view.size
     every = max(round((width * height / pixels) ** 0.5), 1)
     size = max(width // every, 1), max(height // every, 1)
-    camera = replace(view.camera, sizes=None, width=width, height=height).resized(*size)
+    camera = view.camera.resized(*size)
     small = F.interpolate(photo.permute(2, 0, 1)[None], size[::-1], mode="area")[0].permute(1, 2, 0)
     if mask is not None:
         mask = F.interpolate(mask[None, None].float(), size[::-1], mode="area")[0, 0] == 1
@@ -103,7 +103,9 @@ def _flows(view: View, image: Image) -> list[tuple[Float[Tensor, "h w"], Float[T
     columns, rows = (torch.arange(n, device=K.device) + camera.pixel_offset for n in (width, height))
     x = ((columns - K[0, 2]) / K[0, 0]).expand(height, width)  # (x, y, -1) is the direction of a pixel
     y = (-(rows - K[1, 2]) / K[1, 1])[:, None].expand(height, width)
-    inverse = (1 + x * x + y * y).sqrt() / _distances(view, image)  # of the depth along the axis
+    points = ends_of_rays(view, image.depth, image.opacity, LEAST_OPACITY)
+    distances = (points - camera.c2w[0, :, 3]).norm(dim=-1).clamp(min=1e-6)
+    inverse = (1 + x * x + y * y).sqrt() / distances  # of the depth along the axis
     zero, one = torch.zeros_like(x), torch.ones_like(x)
 
     def flow(dx: Tensor, dy: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,16 +115,6 @@ def _flows(view: View, image: Image) -> list[tuple[Float[Tensor, "h w"], Float[T
     # seen from the camera, a rotation w and a shift s of the camera move a point p by p x w - s
     turns = [flow(zero, -one, -y), flow(one, zero, x), flow(y, -x, zero)]
     return [*turns, flow(-inverse, zero, zero), flow(zero, -inverse, zero), flow(zero, zero, -inverse)]
-
-
-def _distances(view: View, image: Image) -> Float[Tensor, "h w"]:
-    """World distances from the camera to what its pixels show."""
-    depth = image.depth / image.opacity.clamp(min=LEAST_OPACITY)
-    if view.ndc is not None:
-        rays, world = view.rays(), image_rays(view.camera, 0, 0.0, 1.0)
-        z = 2 / (rays.origins[:, 2] + depth.flatten() * rays.directions[:, 2] - 1).clamp(max=-1e-6)
-        depth = ((z - world.origins[:, 2]) / world.directions[:, 2]).view_as(depth)
-    return depth.clamp(min=1e-6)
 
 
 def _weights(residual: Tensor, image: Image, mask: Tensor | None) -> Float[Tensor, "h w"]:

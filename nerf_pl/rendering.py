@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from nerf_pl.cameras import View
+from nerf_pl.cameras import View, ndc_to_world
 from nerf_pl.ops import Backend, composite, mean_of_rays
 from nerf_pl.sampling import pixel_places
 from nerf_pl.types import Background, Pixels, Rays, Samples
@@ -147,6 +147,19 @@ def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
             rgb[pixels], opacity[pixels] = mean_of_rays(colours.transpose(0, 1), opacities.T)
             depth[pixels] = depths.mean(0)
     return _image((rgb, depth, opacity), view, (height, width))
+
+
+def ends_of_rays(
+    view: View, depth: Float[Tensor, "*shape"], opacity: Float[Tensor, "*shape"], least: float = 1e-6
+) -> Float[Tensor, "*shape 3"]:
+    """The world points that the pixels of a view show, at the mean depth of what each ray saw.
+
+    depth, opacity: of all pixels, row by row; see `Image`. least: the opacity by which depth is divided at least.
+    """
+    rays = view.rays()
+    t = depth.flatten() / opacity.flatten().clamp(min=least)
+    points = rays.origins + t[:, None] * rays.directions
+    return (points if view.ndc is None else ndc_to_world(points, view.ndc)).view(*depth.shape, 3)
 
 
 def render_lattice(model: Renderer, view: View, every: int, chunk: int = 2**15) -> Image:

@@ -7,13 +7,12 @@ import llff_files
 import pytest
 import torch
 from llff_files import around
-from tiny import config, content, equal
+from tiny import config, content, crashed, equal, resumed
 
 from nerf_pl.cameras import Cameras
 from nerf_pl.ops.colour import srgb
 from nerf_pl.options import RunFolders
 from nerf_pl.scenes import Scene
-from nerf_pl.training.callbacks import ImageLog
 from nerf_pl.training.colours import UNEVEN, ColourFit, unevenness
 from nerf_pl.training.run import train
 
@@ -90,7 +89,7 @@ def test_masks_hide_what_does_not_count():
 
 @pytest.mark.parametrize("uneven", [True, False])
 def test_a_training_decides_by_itself_and_says_so(options, capsys, monkeypatch, uneven):
-    monkeypatch.setattr("nerf_pl.training.colours.unevenness", lambda scene: 0.3 if uneven else 0.02)
+    monkeypatch.setattr("nerf_pl.training.run.unevenness", lambda scene: 0.3 if uneven else 0.02)
     auto = replace(options, train=replace(options.train, fit_colours=None, max_steps=2))
     train(auto, Path("photos"), RunFolders.modern(Path("a")))
     assert any("colours" in name for name in content(Path("a"))["state_dict"]) == uneven
@@ -105,24 +104,13 @@ def options(tmp_path, monkeypatch):
     return config("ngp", max_steps=8, val_every=4, fit_colours=True)
 
 
-def test_training_learns_them_and_goes_on_with_them(options, monkeypatch):
+def test_training_learns_them_and_goes_on_with_them(options):
     whole, parts = Path("whole"), Path("parts")
     train(options, Path("photos"), RunFolders.modern(whole))
     assert content(whole)["state_dict"]["batches.colours.change"].abs().max() > 0
 
-    class CrashError(Exception):
-        pass
-
-    def crash(self, trainer, system):
-        if system.step > 4:
-            raise CrashError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ImageLog, "on_validation_start", crash, raising=False)
-        with pytest.raises(CrashError):
-            train(options, Path("photos"), RunFolders.modern(parts))
-    train(options, Path("photos"), RunFolders.modern(parts), resume=True)
-    assert equal(content(whole)["state_dict"], content(parts)["state_dict"])
+    crashed(options, Path("photos"), parts, after=4)
+    assert equal(content(whole)["state_dict"], resumed(options, Path("photos"), parts)["state_dict"])
 
 
 def test_it_can_be_left_out(options):

@@ -10,18 +10,20 @@ from tiny import nerf, refused
 from torch import nn
 
 from nerf_pl.cameras import ndc_points, ndc_to_world
-from nerf_pl.export import packages, surface
+from nerf_pl.export import surface
 from nerf_pl.export.exact import agreement
 from nerf_pl.export.files import Geometry, in_file, up_axis, upright, write_geometry
 from nerf_pl.export.mesh import mesh_of
 from nerf_pl.export.options import MeshOptions
+from nerf_pl.extras import EXTRAS
+from nerf_pl.ops import Backend
 from nerf_pl.rendering import over
 from nerf_pl.scenes import load_scene
 from nerf_pl.scenes.demo.look import SOLIDS
 from nerf_pl.scenes.demo.shapes import Ball as TrueBall
 from nerf_pl.types import Pixels
 
-for needed in packages.PACKAGES:
+for needed in (package for package, of in EXTRAS.items() if of == "mesh"):
     pytest.importorskip(needed, reason='needs the extra mesh: pip install "nerf_pl[mesh]"')
 trimesh = pytest.importorskip("trimesh")
 
@@ -31,7 +33,7 @@ CENTRE, RADIUS, DENSITY = torch.tensor([0.1, -0.2, 0.05]), 0.7, 60.0
 class Ball(nn.Module):
     """A ball of one density. Its colour says where a point is."""
 
-    rays_per_pixel, ndc = 1, None
+    rays_per_pixel, ndc, backend = 1, None, Backend()
 
     def __init__(self, hollow: float = 0.0):
         super().__init__()
@@ -197,5 +199,5 @@ def test_what_can_go_wrong_is_said(trained_ngp, scene, capsys, monkeypatch):
         mesh_of(Ball(), scene, whole(crop=(5.0, 5.0, 5.0, 6.0, 6.0, 6.0)), 1024)
     with pytest.raises(Exception, match="nothing solid"):
         mesh_of(Ball(9.0), scene, whole(), 1024)
-    monkeypatch.setattr(packages, "PACKAGES", ("no_such_package",))
+    monkeypatch.setitem(EXTRAS, "no_such_package", "mesh")
     assert 'needs no_such_package: pip install "nerf_pl[mesh]"' in refused(capsys, *words)

@@ -7,7 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CPU, NGP_FLAGS, batches, config, content, equal, make, nerf, refused, start, with_model
+from tiny import (
+    CPU,
+    NGP_FLAGS,
+    batches,
+    config,
+    content,
+    crashed,
+    equal,
+    make,
+    nerf,
+    refused,
+    resumed,
+    start,
+    with_model,
+)
 
 from nerf_pl import rendering
 from nerf_pl.checkpoints import load_split, open_run
@@ -17,7 +31,6 @@ from nerf_pl.metrics import psnr
 from nerf_pl.options import RunFolders
 from nerf_pl.rendering import render_view
 from nerf_pl.training import system
-from nerf_pl.training.callbacks import ImageLog
 from nerf_pl.training.gradients import Gradients
 from nerf_pl.training.run import train
 
@@ -53,26 +66,14 @@ def test_best_is_the_best(trained_ngp):
     assert float(found) == pytest.approx(content(trained_ngp)["best_psnr"], abs=1e-4)
 
 
-def test_resuming_is_exact(scene_dir, monkeypatch):
+def test_resuming_is_exact(scene_dir):
     """Forty steps in one go, and the same ended by a crash after twenty, between two updates of the occupancy grid."""
     options, whole, parts = config("ngp", max_steps=40, val_every=10), Path("whole"), Path("parts")
     options = replace(options, optim=replace(options.optim, lr=0.2))  # so that densities fall, and the grid remembers
     train(options, scene_dir, RunFolders.modern(whole))
 
-    class CrashError(Exception):
-        pass
-
-    def crash(self, trainer, system):
-        if system.step > 20:
-            raise CrashError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ImageLog, "on_validation_start", crash, raising=False)
-        with pytest.raises(CrashError):
-            train(options, scene_dir, RunFolders.modern(parts))
-    assert content(parts)["global_step"] == 20
-    train(options, scene_dir, RunFolders.modern(parts), resume=True)
-    first, second = content(whole), content(parts)
+    assert crashed(options, scene_dir, parts, after=20)["global_step"] == 20
+    first, second = content(whole), resumed(options, scene_dir, parts)
     names = {f"model.occupancy.{name}" for name in ("density", "bits", "seen", "visible", "aabb", "possible")}
     assert names | {"model.active", "model.kept", "model.least"} <= first["state_dict"].keys()
     for part in ("state_dict", "optimizer_states", "global_step", "config", "best_psnr"):

@@ -10,9 +10,9 @@ from nerf_pl.films.paths import (
     fit_turn,
     framed,
     look_at,
+    look_inward,
     mean_pose,
     spiral,
-    surrounds,
     turn_along,
     turntable,
     widest_gap,
@@ -161,12 +161,13 @@ def test_the_widest_gap():
 
 
 def test_cameras_that_surround_a_thing():
-    assert surrounds(on_the_dome(30).c2w, (1.0, 2, 3))
-    assert not surrounds(on_the_dome(30, arc=180).c2w, (1.0, 2, 3))
-    assert surrounds(on_the_dome(30, arc=270).c2w, (1.0, 2, 3))
+    for arc, most, least in ((360, 60, 0), (270, 120, 60), (180, 220, 120)):
+        views = on_the_dome(30, arc=arc).c2w
+        assert look_inward(views, (1.0, 2, 3))
+        assert least < widest_gap(views, (1.0, 2, 3)) < most
     outward = on_the_dome(30).c2w
     outward[:, :, [0, 2]] *= -1
-    assert not surrounds(outward, (1.0, 2, 3))
+    assert not look_inward(outward, (1.0, 2, 3))
 
 
 def test_the_mean_pose_stands_among_its_cameras():

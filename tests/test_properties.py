@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nerf_pl.alignment import moved
+from nerf_pl.alignment import after_motion
 from nerf_pl.cameras import Cameras
 from nerf_pl.films.files import read_keyframes
 from nerf_pl.films.keyframes import keyframes_in_file, quaternions, rotation_matrices
@@ -156,6 +156,6 @@ def test_rotations_stay_rotations(rotations, motion):
     matrices = rotation_matrices(torch.tensor(rotations, dtype=torch.float64))
     torch.testing.assert_close(rotation_matrices(quaternions(matrices)), matrices)
     pose = torch.cat([matrices[0], torch.ones(3, 1, dtype=torch.float64)], 1)
-    after = moved(pose, torch.tensor(motion, dtype=torch.float64))
+    after = after_motion(pose, torch.tensor(motion, dtype=torch.float64))
     torch.testing.assert_close(after[:, :3] @ after[:, :3].T, torch.eye(3, dtype=torch.float64))
     assert torch.linalg.det(after[:, :3]) > 0

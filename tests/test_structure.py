@@ -18,7 +18,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 # a module imports only from lower levels; the parts of one folder (scenes, ops) may import each other
 LEVELS = (
     ("types", "errors", "console"),
-    ("cameras", "media", "ops", "options"),
+    ("cameras", "extras", "media", "ops", "options"),
     ("randomness", "sampling", "metrics", "scenes"),
     ("rendering",),
     ("alignment", "methods"),

@@ -13,10 +13,13 @@ from nerf_pl.methods import METHODS
 from nerf_pl.methods.model import Model
 from nerf_pl.methods.nerf.options import NeRFOptions
 from nerf_pl.methods.ngp.options import NGPOptions
-from nerf_pl.options import Config
+from nerf_pl.options import Config, RunFolders
 from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.callbacks import ImageLog
 from nerf_pl.training.checkpoint_io import AtomicCheckpointIO
+from nerf_pl.training.run import train
+from nerf_pl.training.system import NeRFSystem
 
 PROJECT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -65,6 +68,30 @@ def batches(model: Model, scene: Scene, batch_size: int, precrop_steps: int = 0)
 def content(run: Path) -> dict:
     """The last checkpoint of a run."""
     return AtomicCheckpointIO().load_checkpoint(run / "checkpoints" / "last.ckpt")
+
+
+class CrashError(Exception):
+    """What ends a training in `crashed`."""
+
+
+def crashed(options: Config, root: Path, run: Path, after: int) -> dict:
+    """Train until the first validation after so many steps, which crashes. The last checkpoint of the run."""
+
+    def crash(self: ImageLog, trainer: object, system: NeRFSystem) -> None:
+        if system.step > after:
+            raise CrashError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageLog, "on_validation_start", crash, raising=False)
+        with pytest.raises(CrashError):
+            train(options, root, RunFolders.modern(run))
+    return content(run)
+
+
+def resumed(options: Config, root: Path, run: Path) -> dict:
+    """Take up a run again. Its last checkpoint."""
+    train(options, root, RunFolders.modern(run), resume=True)
+    return content(run)
 
 
 def equal(a: object, b: object) -> bool:

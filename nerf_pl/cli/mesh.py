@@ -20,10 +20,11 @@ class Mesh:
         from nerf_pl.export.exact import agreement, is_demo
         from nerf_pl.export.files import in_file, up_axis, write_geometry
         from nerf_pl.export.mesh import mesh_of
-        from nerf_pl.export.packages import require_packages
+        from nerf_pl.extras import EXTRAS, extra
 
         check_options(self.mesh)
-        require_packages("nerf mesh")
+        for package in (name for name, of in EXTRAS.items() if of == "mesh"):
+            extra(package, "nerf mesh")  # before any work
         run = self.trained.open()
         scene = self.trained.views(run, "train", pictures=False)
         if self.mesh.crop is None and (scene.unbounded or scene.ndc is not None):

@@ -30,13 +30,14 @@ class View:
 
     def run(self) -> None:
         from nerf_pl.console import console
+        from nerf_pl.extras import extra
         from nerf_pl.viewer.loop import Loop
         from nerf_pl.viewer.page import Page
         from nerf_pl.viewer.panel import Panel
-        from nerf_pl.viewer.serve import address, close_server, import_viser, open_server
+        from nerf_pl.viewer.serve import address, close_server, open_server
 
         check_options(self)
-        import_viser()
+        extra("viser", "nerf view")  # before any work
         run = self.trained.open()
         photos, cameras = self._photos(run), replace(self.trained, scene=None if run.kept else self.trained.scene)
         scene = cameras.views(run, "train", pictures=False)

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from nerf_pl.export.sights import Sight, seen_from
 from nerf_pl.methods.model import Model
+from nerf_pl.ops import composite
 from nerf_pl.rendering import evaluating
+from nerf_pl.types import Samples
 
 BEST = 3  # cameras whose colours are averaged: those that face the surface most
 STEPS = (-1.5, -0.5, 0.5, 1.5, 2.5)  # along the ray of a camera, around a point, in cells
@@ -58,9 +60,7 @@ def _along(model: Model, points: Tensor, directions: Tensor, cell: Tensor) -> Te
     steps = points.new_tensor(STEPS)
     xyz = points[:, None] + steps[None, :, None] * (cell[:, None] * directions)[:, None]  # (N, S, 3)
     sigma, rgb = model.radiance(xyz.view(-1, 3), directions[:, None].expand_as(xyz).reshape(-1, 3))
-    tau = sigma.view(xyz.shape[:2]) * cell[:, None]
-    weights = (tau - tau.cumsum(1)).exp() * (1 - (-tau).exp())
-    rgb = rgb.view(xyz.shape)
-    at_point = rgb[:, len(STEPS) // 2]
-    light = weights.sum(1, keepdim=True)
-    return torch.where(light > LEAST_LIGHT, (weights[..., None] * rgb).sum(1) / light.clamp(min=LEAST_LIGHT), at_point)
+    dt = cell[:, None].expand(xyz.shape[:2])
+    seen = composite(sigma, rgb, Samples.dense(steps * dt, dt), backend=model.backend)
+    light, at_point = seen.opacity[:, None], rgb.view(xyz.shape)[:, len(STEPS) // 2]
+    return torch.where(light > LEAST_LIGHT, seen.rgb / light.clamp(min=LEAST_LIGHT), at_point)

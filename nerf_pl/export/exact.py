@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.export.files import Geometry
-from nerf_pl.export.packages import package
+from nerf_pl.extras import extra
 from nerf_pl.scenes.demo import CAMERA_ANGLE_X, STAMP, table_poses
 from nerf_pl.scenes.demo.look import BOARD, SOLIDS
 from nerf_pl.scenes.demo.render import exact_depth, pixel_directions
@@ -35,7 +35,7 @@ def agreement(mesh: Geometry) -> Agreement:
     """How well a mesh, in the coordinates of the scene's file, agrees with the built-in scene."""
     distances = np.abs(np.stack([solid.distance(mesh.vertices.T) for solid in SOLIDS])).min(0)
     points, normals = visible_points()
-    tree = package("scipy.spatial", "comparing a mesh").cKDTree(mesh.vertices)
+    tree = extra("scipy.spatial", "comparing a mesh").cKDTree(mesh.vertices)
     away, nearest = tree.query(points)
     across = np.abs(((points - mesh.vertices[nearest]) * mesh.normals[nearest]).sum(1))
     # between vertices the mesh is flat: within the length of an edge the distance from its plane counts

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from nerf_pl.export.packages import package
+from nerf_pl.extras import extra
 from nerf_pl.media import atomic_write
 from nerf_pl.scenes import Scene, frame_of
 
@@ -44,7 +44,7 @@ def up_axis(scene: Scene) -> str:
 def write_geometry(path: Path, geometry: Geometry, up: str) -> None:
     """Write a .ply, .obj or .glb. up: see `up_axis`. A glTF file has y up by definition, so the node of a .glb, and not
     its vertices, turns `up` to y. Raises UserError if the file cannot be written."""
-    trimesh = package("trimesh", str(path))
+    trimesh = extra("trimesh", str(path))
     suffix = path.suffix.lower()
     opaque = np.concatenate([geometry.colours, np.full((len(geometry.colours), 1), 255, np.uint8)], 1)
     shape = trimesh.Trimesh(geometry.vertices, geometry.faces, vertex_normals=geometry.normals, process=False)

@@ -13,10 +13,10 @@ from nerf_pl.errors import UserError
 from nerf_pl.export.colours import colours_of
 from nerf_pl.export.files import Geometry
 from nerf_pl.export.options import MeshOptions
-from nerf_pl.export.packages import package
 from nerf_pl.export.region import Region, densities, region_of
 from nerf_pl.export.sights import Sight, ends_of, is_seen, look
 from nerf_pl.export.surface import Lattice, find_surface, normals_of, used, without_small_parts
+from nerf_pl.extras import extra
 from nerf_pl.media import to_uint8
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
@@ -98,7 +98,7 @@ def _reach(lattice: Lattice, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
 def _reduced(
     vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], count: int
 ) -> tuple[Float[np.ndarray, "W 3"], Int[np.ndarray, "G 3"]]:
-    simplify = package("fast_simplification", "--faces").simplify
+    simplify = extra("fast_simplification", "--faces").simplify
     middle = vertices.mean(0)
     points, triangles, *_ = simplify((vertices - middle).astype(np.float32), faces.astype(np.int32), target_count=count)
     return used(points.astype(np.float64) + middle, triangles.astype(np.int64))

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nerf_pl.cameras import Cameras, View, ndc_to_world, project
+from nerf_pl.cameras import Cameras, View, project
 from nerf_pl.console import progress
-from nerf_pl.rendering import Renderer, evaluating, render_rays
+from nerf_pl.rendering import Renderer, ends_of_rays, evaluating, render_rays
 from nerf_pl.scenes import Scene
 
 MOST_VIEWS, SIDE = 48, 256  # pixels of the longer side
@@ -59,12 +59,9 @@ def small(view: View, side: int) -> View:
 
 
 def _seen(model: Renderer, view: View, chunk: int) -> Sight:
-    (width, height), rays = view.size, view.rays()
-    rgb, depth, opacity = render_rays(model, rays, None, chunk)
-    solid = opacity.clamp(min=1e-6)
-    points = rays.origins + (depth / solid)[:, None] * rays.directions
-    if view.ndc is not None:
-        points = ndc_to_world(points, view.ndc)
+    width, height = view.size
+    rgb, depth, opacity = render_rays(model, view.rays(), None, chunk)
+    points = ends_of_rays(view, depth, opacity)
     distance = (points - view.camera.c2w[0, :, 3]).norm(dim=1)
     # the last sample of some methods stands for all that is beyond
     is_end = (opacity > OPAQUE) & points.isfinite().all(1)
@@ -72,7 +69,12 @@ def _seen(model: Renderer, view: View, chunk: int) -> Sight:
         is_end &= distance < 0.99 * view.far
     distance = torch.where(is_end, distance, torch.inf)
     shape = height, width
-    return Sight(view, points.view(*shape, 3), distance.view(shape), (rgb / solid[:, None]).clamp(0, 1).view(*shape, 3))
+    return Sight(
+        view,
+        points.view(*shape, 3),
+        distance.view(shape),
+        (rgb / opacity.clamp(min=1e-6)[:, None]).clamp(0, 1).view(*shape, 3),
+    )
 
 
 def ends_of(sights: Sequence[Sight]) -> Float[Tensor, "N 3"]:

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerf_pl.console import progress
-from nerf_pl.export.packages import package
 from nerf_pl.export.region import Region, densities
+from nerf_pl.extras import extra
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 
@@ -56,7 +56,7 @@ def find_surface(model: Model, lattice: Lattice, threshold: float) -> Found:
     Neighbouring slabs share a layer of values, and vertices are known by the edges of cells that they lie on: the mesh
     has no seams. It is open where it meets the end of the lattice.
     """
-    cubes = package("skimage.measure", "a mesh").marching_cubes
+    cubes = extra("skimage.measure", "a mesh").marching_cubes
     nx, ny, nz = lattice.counts
     thickness = max(SLAB // (ny * nz), 1)
     last, densest = None, 0.0
@@ -138,8 +138,8 @@ def without_small_parts(
     """The triangles of the parts that have at least this share of the largest part's area; how many parts went."""
     if not len(faces) or least <= 0:
         return faces, 0
-    sparse: Any = package("scipy.sparse", "a mesh")
-    graph = package("scipy.sparse.csgraph", "a mesh")
+    sparse: Any = extra("scipy.sparse", "a mesh")
+    graph = extra("scipy.sparse.csgraph", "a mesh")
     pairs = np.concatenate([faces[:, :2], faces[:, 1:]])
     links = sparse.coo_matrix((np.ones(len(pairs), bool), tuple(pairs.T)), shape=2 * (len(vertices),))
     _, parts = graph.connected_components(links, directed=False)

@@ -18,6 +18,7 @@ from nerf_pl.films.keyframes import PANORAMA, Keyframes
 from nerf_pl.films.options import FPS, FPS_RANGE, MOST_SIDE
 from nerf_pl.films.paths import UP, framed, look_at
 from nerf_pl.scenes.lenses import FISHEYE, MODELS, PLAIN, over, read_lens, told_size
+from nerf_pl.scenes.normalize import moved
 from nerf_pl.scenes.pictures import list_some, read_json
 from nerf_pl.scenes.undistort import undistorted_camera
 from nerf_pl.scenes.values import FARTHEST, number, optional_number, pose_matrix, positive, vector
@@ -74,9 +75,7 @@ def read_keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None
     fps = _fps(path, values, len(entries))
     times = _times(path, name, entries, fps)
     if frame is not None and _are_of_file(path, values, "file" if name == "frames" else "world"):
-        c2w, scale = cameras.c2w, frame[0, :3].norm()
-        centres = c2w[:, :, 3] @ frame[:3, :3].T + frame[:3, 3]
-        cameras = replace(cameras, c2w=torch.cat([frame[:3, :3] @ c2w[:, :, :3] / scale, centres[:, :, None]], -1))
+        cameras = replace(cameras, c2w=moved(cameras.c2w, frame))
     n = len(times)
     period = (times[-1] - times[0]) * n / (n - 1) if name == "keyframes" and _is_loop(path, values) and n > 1 else None
     return Keyframes(replace(cameras, c2w=cameras.c2w.to(like.c2w)), torch.tensor(times).double(), period, fps)

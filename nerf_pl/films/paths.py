@@ -121,11 +121,6 @@ def _widest_gap(azimuths: Float[Tensor, "C"]) -> tuple[float, float]:
     return found[(widest + 1) % len(found)].item(), gaps[widest].item()
 
 
-def surrounds(c2w: Float[Tensor, "C 3 4"], target: Point, gap_deg: float = GAP) -> bool:
-    """Whether cameras look inward from all around, with no gap between their azimuths that is wider than `gap_deg`."""
-    return look_inward(c2w, target) and widest_gap(c2w, target) < gap_deg
-
-
 def mean_pose(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3 4"]:
     """A camera with the mean position, viewing direction and up direction of others, in float64.
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.extras import extra
 from nerf_pl.scenes.files import is_junk
 from nerf_pl.scenes.finder import Search
 from nerf_pl.scenes.lenses import fits
@@ -21,6 +22,7 @@ from nerf_pl.scenes.model_files import has_cameras, is_whole
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, normalize_poses
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import canvas_sizes, cut_out, list_some, read_headers, read_pictures, target_sizes
+from nerf_pl.scenes.points import CLEAR, foremost
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.splits import held_out, rule_splits
@@ -86,7 +88,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
     scene = Scene(
         Cameras(c2w[chosen].float(), torch.from_numpy(K).float(), width, height, sizes=canvas_sizes(sizes)),
         images,
-        near=max(0.5 * unit * nearest_depth(model, views), LEAST_NEAR),
+        near=max(CLEAR * unit * nearest_depth(model, views), LEAST_NEAR),
         far=FAR,
         aabb=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         background=(1.0, 1.0, 1.0) if photos.mode == "RGBA" else None,
@@ -105,11 +107,7 @@ def import_pycolmap(wanted_by: object) -> Any:
 
     Import it after Pillow: its wheel (4.2) loads a second zlib. If Pillow comes later, it crashes when it writes a PNG.
     """
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise UserError(f'{wanted_by} needs pycolmap: pip install "nerf_pl[colmap]"') from error
-    return pycolmap
+    return extra("pycolmap", wanted_by)
 
 
 def model_folders(root: Path) -> list[Path]:
@@ -140,8 +138,8 @@ def _checked_pose(root: Path, view: Any) -> Float[np.ndarray, "3 4"]:
 
 
 def nearest_depth(model: Any, views: Sequence[Any]) -> float:
-    """How close to a camera the scene comes: the 1st percentile of the depths of the points that a view sees (the very
-    nearest are often wrong), least over all views; in units of the model, 0 if it has no points."""
+    """How close to a camera the scene comes: the least, over all views, of what `foremost` says of the points that the
+    view sees. In units of the model; 0 if it has no points."""
     points = dict(model.points3D.items())
     known = np.array(sorted(points), np.uint64)
     xyz = np.array([points[i].xyz for i in known.tolist()]).reshape(-1, 3)
@@ -152,7 +150,7 @@ def nearest_depth(model: Any, views: Sequence[Any]) -> float:
         w2c = view.cam_from_world().matrix()
         depths = xyz[rows] @ w2c[2, :3] + w2c[2, 3]
         if (depths > 0).any():
-            nearest.append(float(np.quantile(depths[depths > 0], 0.01)))
+            nearest.append(foremost(depths[depths > 0]))
     return min(nearest, default=0.0)
 
 

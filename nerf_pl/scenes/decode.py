@@ -8,10 +8,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from PIL import Image
 
 from nerf_pl.errors import UserError
+from nerf_pl.ops.colour import srgb
 
 # Pillow tries these alone, whatever the ending of a file: others start programs (EPS), or are no photos. HEIF comes
 # with pillow-heif, AVIF with Pillow 11.3
@@ -108,13 +110,13 @@ def _linear(file: Path, kind: str) -> Float[np.ndarray, "H W ch"]:
 
 
 def _eight_bit(linear: Float[np.ndarray, "H W ch"]) -> Image.Image:
-    """Linear colours, weighed by alpha if there is one, as an sRGB picture (IEC 61966-2-1)."""
+    """Linear colours, weighed by alpha if there is one, as an sRGB picture."""
     linear = np.nan_to_num(linear, nan=0.0, posinf=1.0, neginf=0.0)
     colours, alpha = linear[..., :3], linear[..., 3:].clip(0, 1)
     if alpha.shape[-1]:
         colours = np.where(alpha > 0, colours / np.maximum(alpha, 1e-6), colours)
     colours = colours.clip(0, 1)
-    curved = np.where(colours <= 0.0031308, 12.92 * colours, 1.055 * colours ** (1 / 2.4) - 0.055)
+    curved = srgb(torch.from_numpy(colours)).numpy()
     return Image.fromarray(np.round(255 * np.concatenate([curved, alpha], -1)).astype(np.uint8))
 
 

@@ -13,7 +13,7 @@ from nerf_pl.scenes.backgrounds import silhouettes
 from nerf_pl.scenes.normalize import FAR as HORIZON
 from nerf_pl.scenes.normalize import LEAST_NEAR, camera_focus, looks_at, moved, normalize_poses, reach
 from nerf_pl.scenes.normalize import NEAR as CLOSE
-from nerf_pl.scenes.scene import Scene, frame_of
+from nerf_pl.scenes.scene import Scene, frame_of, some_views
 
 # of the scenes of the 2020 paper, in their unit of length
 NEAR, FAR = 2.0, 6.0
@@ -51,8 +51,8 @@ def place(
     Scenes like those of the 2020 paper stay as they are. Others are moved and scaled, so that their cameras look at the
     origin from the distance of those; near, far and the box then hold what the cameras see. Cameras that look at no
     common point get the frame of `normalize_poses`, and space without end, unless they show an object on nothing, which
-    then stays where it is. scale: lengths in the file times this are
-    lengths in the world, whose origin is that of the file; 1 leaves all as it is.
+    then stays where it is. scale: lengths in the file times this are lengths in the world, whose origin is that of the
+    file; 1 leaves all as it is.
     """
     if scale is not None and scale != 1:
         frame = torch.diag(torch.tensor([scale, scale, scale, 1.0], dtype=torch.float64))
@@ -133,9 +133,10 @@ def missed(scene: Scene) -> str:
     """
     if scene.ndc is not None or scene.unbounded:
         return ""
+    scene = some_views(scene, torch.arange(0, len(scene), max(len(scene) // LOOKS, 1)))
     outlines = silhouettes(scene)
     eye, shown, beside = torch.eye(4), 0, 0
-    for index in range(0, len(scene), max(len(scene) // LOOKS, 1)):
+    for index in range(len(scene)):
         pixels = _middle(scene, index) if outlines is None else _pixels(scene, index, outlines[index])
         rays = replace(scene.view(index), crop=Crop(scene.aabb, eye)).rays(pixels=pixels)
         shown, beside = shown + len(pixels), beside + int((rays.far <= rays.near).sum())

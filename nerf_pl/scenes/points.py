@@ -20,7 +20,7 @@ MOST_HEADER = 2**16  # bytes of a PLY file in which its header must end
 AHEAD = 0.8  # cosine to the axis of a camera, from which on a point counts as one that it sees
 LEAST_POINTS = 10  # that a camera must see to tell anything
 FOREMOST = 0.01  # quantile of the depths: the very nearest points are often wrong
-ROOM = 0.5  # of the least depth: nothing is taken to be nearer
+CLEAR = 0.5  # of the depth of the nearest points: in front of that there is nothing
 
 
 def clear_distance(path: Path, poses: Float[Tensor, "C 3 4"]) -> float | None:
@@ -39,12 +39,17 @@ def clear_distance(path: Path, poses: Float[Tensor, "C 3 4"]) -> float | None:
         depths = -ways @ pose[:, 2]
         depths = depths[depths > AHEAD * ways.norm(dim=1)]
         if len(depths) >= LEAST_POINTS:
-            nearest.append(float(depths.quantile(FOREMOST)) if len(depths) < 2**24 else float(depths.min()))
+            nearest.append(foremost(depths.numpy()))
     if len(nearest) <= len(poses) / 2:
         told = f"the {len(points)} points in {path} are in front of {len(nearest)} of {len(poses)} cameras"
         warn(f"{told}: they do not belong to these photos, and are not used")
         return None
-    return ROOM * min(nearest)
+    return CLEAR * min(nearest)
+
+
+def foremost(depths: Float[np.ndarray, "N"]) -> float:
+    """The depth of the nearest of the points that a camera sees, but for those that are wrong."""
+    return float(np.quantile(depths, FOREMOST))
 
 
 def read_points(path: Path) -> Float[Tensor, "N 3"]:

@@ -34,6 +34,7 @@ from nerf_pl.options import Config, RunFolders, to_dict
 from nerf_pl.scenes import Scene, available_splits, with_pixels
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
+from nerf_pl.training.colours import UNEVEN, unevenness
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
     import lightning as L
@@ -113,8 +114,6 @@ def _with_colours(config: Config, scene: Scene, devices: int) -> Config:
         return config
     is_fitted = False
     if devices == 1 and scene.images.shape[-1] == 3:
-        from nerf_pl.training.colours import UNEVEN, unevenness
-
         found = unevenness(scene)
         is_fitted = found >= UNEVEN
         if is_fitted and process() == 0:

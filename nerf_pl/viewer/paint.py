@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nerf_pl import media
 from nerf_pl.cameras import View
-from nerf_pl.rendering import Image
+from nerf_pl.rendering import Image, ends_of_rays
 from nerf_pl.viewer.stage import Mode
 
 LEAST_OPACITY = 0.1  # of a pixel that has a surface
@@ -34,23 +34,10 @@ def span_of(image: Image, view: View) -> Span:
     return media.depth_span(image.depth, image.opacity, near, far)
 
 
-def surface(image: Image, view: View) -> Float[Tensor, "H W 3"]:
-    """Where the ray of each pixel meets the surface, in the world: at the mean of what it saw."""
-    height, width = image.depth.shape
-    rays = view.to(image.depth.device).rays()
-    t = image.depth.flatten() / image.opacity.flatten().clamp(min=LEAST_OPACITY)
-    points = rays.origins + t[:, None] * rays.directions
-    if view.ndc is not None:  # the inverse of `cameras.ndc_points`
-        x, y, z = points.unbind(-1)
-        z = 2 / (z - 1).clamp(max=-1e-4)
-        points = torch.stack([-x * z / view.ndc[0], -y * z / view.ndc[1], z], -1)
-    return points.view(height, width, 3)
-
-
 def normals(image: Image, view: View) -> Float[Tensor, "H W 3"]:
     """The unit normals of the surface, in the world, from the depths of neighbouring pixels. They face the camera; the
     border of the picture has those beside it."""
-    points = surface(image, view)
+    points = ends_of_rays(view.to(image.depth.device), image.depth, image.opacity, LEAST_OPACITY)
     if min(points.shape[:2]) < 3:
         return torch.zeros_like(points)
     across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]

@@ -2,23 +2,15 @@
 
 import contextlib
 import errno
-import importlib
 import io
 import socket
 from typing import Any
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.extras import extra
 
 MOST_TRIES = 20  # ports, if others are taken
-
-
-def import_viser() -> Any:
-    """The package viser, an extra. Raises UserError if it is not there."""
-    try:
-        return importlib.import_module("viser")
-    except ImportError as error:
-        raise UserError('nerf view needs viser: pip install "nerf_pl[viewer]"') from error
 
 
 def free_port(host: str, port: int) -> int:
@@ -44,7 +36,7 @@ def free_port(host: str, port: int) -> int:
 
 def open_server(host: str, port: int, title: str) -> Any:
     """A viser.ViserServer on one port, which serves the page and all that it needs. Raises UserError."""
-    viser, port = import_viser(), free_port(host, port)
+    viser, port = extra("viser", "nerf view"), free_port(host, port)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints a table
         server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
     server.gui.configure_theme(show_logo=False, show_share_button=False)  # sharing would send pictures to others

@@ -14,13 +14,13 @@ from PIL import Image
 from nerf_pl.media import write_png
 from nerf_pl.scenes.colmap import Pinhole, camera_to_world, nearest_depth, pinhole_of
 from nerf_pl.scenes.normalize import normalize_poses
+from nerf_pl.scenes.points import CLEAR
 from nerf_pl.scenes.prepare.mapping import Step
 from nerf_pl.scenes.prepare.top_view import top_view
 from nerf_pl.scenes.undistort import sampling_grid, undistort
 
 AABB_SCALE = 16  # for Instant-NGP: the photos show what is far, too
 QUALITY = 98  # JPEG
-CLEAR = 0.5  # of the distance to the nearest points that were found; in front of that there is nothing
 
 
 def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, step: Step) -> None:
