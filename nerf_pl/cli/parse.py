@@ -12,6 +12,7 @@ from nerf_pl.cli.classic_eval import ClassicEval
 from nerf_pl.cli.classic_train import ClassicTrain
 from nerf_pl.cli.demo import Demo
 from nerf_pl.cli.eval import Eval
+from nerf_pl.cli.export import Export
 from nerf_pl.cli.flags import RUNS, with_model
 from nerf_pl.cli.import_ import Import
 from nerf_pl.cli.mesh import Mesh
@@ -33,8 +34,8 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, type] = {
-    "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "mesh": Mesh, "demo": Demo,
-    "prepare": Prepare, "import": Import, "bench": Bench,
+    "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "mesh": Mesh,
+    "export": Export, "demo": Demo, "prepare": Prepare, "import": Import, "bench": Bench,
 }  # fmt: skip
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
 DESCRIPTION = (

@@ -1,1 +1,1 @@
-"""What other programs can open: a mesh of a trained model."""
+"""What other programs can open: a mesh of a trained model, and a page for browsers."""

@@ -1,4 +1,4 @@
-"""Options of meshes."""
+"""Options of meshes and of pages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from nerf_pl.options.ranges import BOX, POSITIVE, Corners, Range, between
 MESH_FILES = (".ply", ".obj", ".glb")
 MOST_RESOLUTION, MOST_FACES = 1024, 10**8
 SMALLEST = 0.01  # of the largest part's area
+PAGES, MOST_MEGABYTES = (".html", ".htm"), 200
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,19 @@ class MeshOptions:
         None
     )
     """File to write: .ply, .obj or .glb. By default mesh.ply in the run's folder."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from ()
+
+
+@dataclass(frozen=True)
+class WebOptions:
+    web: Annotated[Path | None, Range(lambda path: path.suffix.lower() in PAGES, "name a .html")] = None
+    """Write one page that shows the scene in any browser, without a network: FILE.html."""
+    megabytes: Annotated[float, between(0.1, MOST_MEGABYTES)] = 30.0
+    """The page is at most so large. It has as fine a grid as fits."""
+    resolution: Annotated[int | None, between(16, MOST_RESOLUTION)] = None
+    """Cells along the longest side of the page's grid, if so many fit. By default up to 768 on a GPU, 256 on a CPU."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from ()

@@ -1,0 +1,82 @@
+"""From a trained model to the grid of a page, as fine as the size of the page allows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nerf_pl.console import console, progress
+from nerf_pl.errors import UserError
+from nerf_pl.export.options import WebOptions
+from nerf_pl.export.sights import Sight, ends_of, look
+from nerf_pl.export.web.colours import EXAMPLES, Looks, fit_points, fit_table, looks
+from nerf_pl.export.web.grid import Grid, points_at
+from nerf_pl.export.web.pack import Baked, normalised
+from nerf_pl.export.web.page import page_of
+from nerf_pl.export.web.points import random_rays, solid, visible
+from nerf_pl.export.web.space import Space
+from nerf_pl.methods.model import Model
+from nerf_pl.rendering import evaluating
+from nerf_pl.scenes import Scene
+
+RESOLUTION = {"cpu": 256, "cuda": 768}
+RAYS = {"cpu": 2**17, "cuda": 2**22}  # that say which points are seen
+MOST_POINTS = {"cpu": 2**24, "cuda": 2**27}  # of a grid before it is known which are seen
+BYTES_PER_POINT = 8.0  # of a page, about
+LEAST_RESOLUTION = 16
+BEHIND = 3.0  # cells: how far behind what a view shows a point may lie and still count as seen
+AT_ONCE = {"cpu": 2**14, "cuda": 2**17}  # points whose colours are fitted
+
+
+@dataclass(frozen=True)
+class WebPage:
+    """A page, and how it came about."""
+
+    html: str
+    baked: Baked
+    resolution: int
+
+
+def web_page(model: Model, scene: Scene, options: WebOptions, chunk: int, title: str) -> WebPage:
+    """The page that shows what the training views of a scene show. chunk: rays rendered at once.
+
+    Raises UserError if there is nothing to show.
+    """
+    device = model.step.device.type
+    sights = look(model, scene, chunk)
+    whole = Space.over(scene).around(ends_of(sights))
+    rays = random_rays(scene, RAYS[device], torch.Generator().manual_seed(0))
+    resolution, limit = options.resolution or RESOLUTION[device], options.megabytes * 1e6
+    while True:
+        console.print(f"baking a grid of {resolution} cells along its longest side")
+        grid = solid(model, whole.divided(resolution), MOST_POINTS[device])
+        grid = None if grid is None else visible(grid, rays)
+        size = 2 * limit if grid is None else BYTES_PER_POINT * len(grid.numbers)
+        if grid is not None and not len(grid.numbers):
+            raise UserError("the training views show nothing solid: the field is empty, train longer")
+        if grid is not None and size <= limit:
+            baked = coloured(model, sights, grid)
+            html = page_of(baked, scene, title)
+            size = len(html)
+            if size <= limit:
+                return WebPage(html, baked, resolution)
+        if resolution == LEAST_RESOLUTION:
+            raise UserError(f"--megabytes {options.megabytes:g} is too little for this scene: give more")
+        resolution = max(int(resolution * min(0.98 * (limit / size) ** 0.45, 0.95)), LEAST_RESOLUTION)
+
+
+def coloured(model: Model, sights: Sequence[Sight], grid: Grid) -> Baked:
+    """A grid of points with the colours that the sights show there."""
+    device = grid.numbers.device
+
+    def seen(numbers: Tensor) -> Looks:
+        xyz = grid.space.world(points_at(grid.space, numbers).float())
+        return looks(model, sights, xyz, BEHIND * grid.space.world_lengths(xyz))
+
+    some = torch.randperm(len(grid.numbers), generator=torch.Generator().manual_seed(0))[:EXAMPLES]
+    with evaluating(model):
+        table = fit_table(seen(grid.numbers[some.to(device)]))
+        parts = grid.numbers.split(AT_ONCE[device.type])
+        own = [fit_points(seen(part), table) for part in progress(parts, len(parts), "asking for colours")]
+    return normalised(replace(grid, values=torch.cat([grid.values[:, :1], torch.cat(own)], 1)), table)
