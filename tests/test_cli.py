@@ -288,7 +288,10 @@ LONG = f"/{60 * 'a'}/{60 * 'b'}"  # wider than a terminal
         ("train x --img_wh 3", "Error parsing --img_wh: no type matching {INT INT} could be instantiated from ['3']; "),
         ("train x --lr", "Missing value for argument '--lr'. Expected 1 values; see nerf train --help"),
         ("train", "Missing from nerf train: PATH Folder of the scene. (required); see nerf train --help"),
-        ("trian x", "Unrecognized options: trian, x; Available subcommands: train, eval, render, view, mesh, export, demo, "),
+        (
+            "trian x",
+            "Unrecognized options: trian, x; Available subcommands: train, eval, render, view, mesh, export, demo, ",
+        ),
         (f"eval x {LONG}", f"Unrecognized options: {LONG}; see nerf --help"),
         ("train.py --root_dir x --N_sample 3", "perhaps you meant --N_samples; see train.py --help"),
         ("eval.py --root_dir x --ckpt_path x --save_dept", "perhaps you meant --save_depth; see eval.py --help"),

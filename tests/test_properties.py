@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nerf_pl.alignment import after_motion
-from nerf_pl.cameras import Cameras
+from nerf_pl.cameras import Cameras, quaternions, rotation_matrices
 from nerf_pl.films.files import read_keyframes
-from nerf_pl.films.keyframes import keyframes_in_file, quaternions, rotation_matrices
+from nerf_pl.films.keyframes import keyframes_in_file
 from nerf_pl.scenes import Request, Scene, frame_of, load_scene
 from nerf_pl.scenes.normalize import normalize_poses
 

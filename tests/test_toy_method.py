@@ -77,6 +77,8 @@ class Fog(nn.Module):
     counts = lambda self, optimizer: None  # noqa: E731
     samples_in = lambda self, rays: 24 * rays  # noqa: E731
     describe = lambda self: "fog"  # noqa: E731
+    portable = lambda self: {"fog": self.fog.detach().half()}  # noqa: E731
+    take_portable = lambda self, tensors: self.fog.data.copy_(tensors["fog"])  # noqa: E731
 
 
 PRESET = Config("fog", FogOptions(), train=TrainOptions(batch_size=128))
@@ -107,8 +109,9 @@ def test_it_trains_resumes_is_scored_and_filmed(scene_dir, capsys):
     nerf("eval", run, "--split", "train")
     assert json.loads((run / "metrics_train.json").read_text())["psnr"] > first["psnr"] + 1
     nerf("eval", run, "--checkpoint", "best")
-    nerf("render", run, "--frames", 2, "--img_wh", 16, 16)
-    assert (run / "renders" / "360.mp4").is_file()
+    nerf("export", run, "--scene", "fog.nerf")
+    nerf("render", "fog.nerf", "--frames", 2, "--img_wh", 16, 16)
+    assert Path("fog/renders/360.mp4").is_file()
     loaded = open_run(run, torch.device("cpu"))
     assert isinstance(loaded.model, Fog)
     assert loaded.config.model == FogOptions(8)

@@ -13,12 +13,14 @@ from nerf_pl.checkpoints.models import (
     load_weights,
     open_run,
     save_model,
+    save_portable,
     stored_config,
 )
+from nerf_pl.checkpoints.portable import SUFFIX, is_portable
 from nerf_pl.checkpoints.views import frame_in, require_frame, require_same_views
 
 __all__ = [
-    "Run", "compare", "facts", "find_checkpoint", "frame_in", "load_cameras", "load_model", "load_split",
-    "load_training", "load_weights", "open_run", "read_checkpoint", "read_own_checkpoint", "require_frame",
-    "require_same_views", "save_model", "stored_config", "write_checkpoint",
+    "SUFFIX", "Run", "compare", "facts", "find_checkpoint", "frame_in", "is_portable", "load_cameras", "load_model",
+    "load_split", "load_training", "load_weights", "open_run", "read_checkpoint", "read_own_checkpoint",
+    "require_frame", "require_same_views", "save_model", "save_portable", "stored_config", "write_checkpoint",
 ]  # fmt: skip

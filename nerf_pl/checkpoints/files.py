@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nerf_pl.checkpoints.portable import SUFFIX
 from nerf_pl.errors import UserError
 from nerf_pl.media import atomic_write
 
@@ -77,6 +78,9 @@ def _read(path: str | Path, stand_ins: Sequence[tuple[Any, str]], map_location: 
         raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}; check its permissions") from error
     if is_empty:
         raise UserError(f"checkpoint {path} is empty: the copy or download failed, fetch it again")
+    if path.suffix.lower() == SUFFIX:
+        told = "is a portable scene, which holds too little to train on or to import"
+        raise UserError(f"{path} {told}: give the folder of its run, or a checkpoint (.ckpt)")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.checkpoints.files import read_checkpoint, write_checkpoint
+from nerf_pl.checkpoints.portable import SUFFIX, is_portable, read_portable, write_portable
 from nerf_pl.checkpoints.views import frame_in, kept_views, require_frame, require_unseen, views_in
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
@@ -28,13 +29,15 @@ UNMOVED = "blender"  # the layout whose scenes stayed as they were in version 0.
 class Run:
     """A trained model, ready to render. root: the folder of its scene at training time; None if it is not known. frame:
     `Scene.frame` of the training views, the identity in place of None; None if it is not known. kept: the splits whose
-    views the checkpoint keeps, with black pictures; none before version 0.2."""
+    views the checkpoint keeps, with black pictures; none before version 0.2. told: what a portable scene tells of the
+    run that it was made from; empty for others."""
 
     model: Model
     config: Config
     root: Path | None
     frame: Float[Tensor, "4 4"] | None = None
     kept: Mapping[str, Scene] = field(default_factory=dict)
+    told: Mapping[str, object] = field(default_factory=dict)
 
     def scene(self, split: str = "test", root: Path | None = None, pictures: bool = True) -> Scene:
         """A split of the scene, loaded with the options of the run. root: the folder of the scene, if it has moved.
@@ -62,13 +65,14 @@ class Run:
 
 
 def open_run(run: Path, device: torch.device, which: str = "last") -> Run:
-    """The run in a folder, or the one that wrote a checkpoint. which: its last or best weights. Raises UserError."""
+    """The run in a folder, the one that wrote a checkpoint, or a portable scene. which: its last or best weights.
+    Raises UserError."""
     return load_model(find_checkpoint(run, which), device)
 
 
 def find_checkpoint(run: Path, which: str = "last") -> Path:
     """The checkpoint of a run folder, or `run` itself if that is a file. Raises UserError if there is none."""
-    if run.is_file():
+    if run.is_file() or (run.suffix.lower() == SUFFIX and not run.is_dir()):
         return run
     path = run / "checkpoints" / f"{which}.ckpt"
     if not path.is_file():
@@ -119,11 +123,11 @@ def load_cameras(config: Config, root: Path, *splits: str) -> dict[str, Scene]:
 
 
 def load_model(path: Path, device: torch.device, config: Config | None = None) -> Run:
-    """The model of a checkpoint, ours or another implementation's.
+    """The model of a checkpoint, ours or another implementation's, or of a portable scene.
 
     config: options to use instead of the stored ones; the sizes of the networks stay the stored ones. Raises UserError.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_portable(path) if is_portable(path) else read_checkpoint(path)
     if "config" in checkpoint:
         model, config = _own_model(checkpoint, path, device, config)
     else:
@@ -137,7 +141,7 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
     root, frame, kept = scene if checkpoint.get("scene") else None, frame_in(checkpoint, path), {}
     if "config" in checkpoint:
         kept = views_in(checkpoint, path)
-    return Run(model.to(device).eval(), config, root, frame, kept)
+    return Run(model.to(device).eval(), config, root, frame, kept, checkpoint.get("facts") or {})
 
 
 def _own_model(
@@ -151,6 +155,13 @@ def _own_model(
         data = replace(asked.data, background=config.data.background)
         config = replace(asked, data=data, model=replace(asked.model, **sizes))
     model = method_of(config.method).make(config, device)
+    if "portable" in checkpoint:
+        try:
+            model.to(device).take_portable(checkpoint["portable"])
+        except (ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path} is damaged, {reason:.200}: copy it again, or export it anew") from error
+        return model, config
     _load_own(model, checkpoint, path)
     if missing := model.state_dict().keys() - model.state_of_a_run - _own_weights(checkpoint).keys():
         raise UserError(f"checkpoint {path} has no {min(missing)}: it is incomplete, give another")
@@ -288,6 +299,15 @@ def save_model(
     """Write a checkpoint that holds a model and its options, as training does, without the state of an optimizer."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     write_checkpoint({"state_dict": state, "global_step": 0, **facts(model, config, root, views or {})}, path)
+
+
+def save_portable(path: Path, run: Run, views: Mapping[str, Scene], told: Mapping[str, object]) -> None:
+    """Write a portable scene: what it takes to render a run, see `portable`. views: by split. told: see `Run`."""
+    frame = None if run.frame is None else run.frame.tolist()
+    content = facts(run.model, run.config, str(run.root or ""), views) | {"frame": frame, "facts": dict(told)}
+    if "train" in views:  # a checkpoint of version 0.1.0 does not store it
+        content["ndc"] = views["train"].ndc
+    write_portable(path, run.model.portable(), content)
 
 
 def facts(model: Model, config: Config, root: str, views: Mapping[str, Scene]) -> dict[str, object]:

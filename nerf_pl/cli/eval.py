@@ -30,7 +30,8 @@ class Eval:
         metrics = folder / ("metrics.json" if self.split == "test" else f"metrics_{self.split}.json")
         scene, out = self.trained.views(run, self.split), folder / "renders" / self.split
         name = scene.root.name if scene.root else ""
-        facts = {"split": self.split, "checkpoint": self.trained.checkpoint, "scene": name, "method": run.config.method}
+        which = run.told.get("checkpoint", self.trained.checkpoint)
+        facts = {"split": self.split, "checkpoint": which, "scene": name, "method": run.config.method}
         depth = DepthFiles(out, self.depth_format == "bytes") if self.save_depth else None
         # a method that samples all of the way between near and far has its last sample stand for all that is beyond
         floaters = not method_of(run.config.method).tight

@@ -83,10 +83,12 @@ class Import:
     def _import_weights(self) -> None:
         import torch
 
-        from nerf_pl.checkpoints import load_cameras, load_model, save_model
+        from nerf_pl.checkpoints import is_portable, load_cameras, load_model, save_model
         from nerf_pl.console import console
         from nerf_pl.methods import METHODS
 
+        if is_portable(self.file):
+            raise UserError(f"{self.file} needs no import, commands take it as a run: nerf render {self.file}")
         out = self.out or RUNS / self.file.stem
         target = out / "checkpoints" / "last.ckpt"
         if target.exists():

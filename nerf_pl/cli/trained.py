@@ -21,7 +21,7 @@ class Trained:
     """Which run, and how it is rendered."""
 
     folder: Position
-    """Folder of the run, runs/NAME."""
+    """Folder of the run, runs/NAME, or a file of nerf export, NAME.nerf."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights; best is by PSNR on the validation split."""
     rays_per_pixel: Annotated[int | None, between(1, MOST_RAYS)] = None
@@ -36,12 +36,19 @@ class Trained:
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from ()
 
-    def open(self) -> "Run":
-        """The run, with the options for rendering that are given. Raises UserError if there is none."""
+    def open(self, tell: bool = True) -> "Run":
+        """The run, with the options for rendering that are given. tell: say where the results of a portable scene go.
+        Raises UserError if there is none."""
         from nerf_pl.checkpoints import open_run
+        from nerf_pl.console import console
 
         check_options(self)
         run = open_run(self.folder, device_of(self.num_gpus), self.checkpoint)
+        if self.is_portable:
+            if self.checkpoint == "best" and run.told.get("checkpoint") != "best":
+                raise UserError(f"--checkpoint best: {self.folder} holds the last weights alone; leave the option out")
+            if tell:
+                console.print(f"{self.folder} is a portable scene: results go to {self.results}")
         if self.rays_per_pixel is not None:
             run.model.rays_per_pixel = self.rays_per_pixel
         train = run.config.train if self.chunk is None else replace(run.config.train, chunk=self.chunk)
@@ -70,10 +77,31 @@ class Trained:
         return run.scene(split, root, pictures)
 
     @property
+    def is_portable(self) -> bool:
+        """Whether a portable scene is given in place of a run."""
+        from nerf_pl.checkpoints import is_portable
+
+        return self.folder.is_file() and is_portable(self.folder)
+
+    @property
     def results(self) -> Path:
-        """The folder for the results: that of the run, also if one of its checkpoints is given."""
+        """The folder for the results: that of the run, also if one of its checkpoints is given; of a portable scene the
+        one named after it, beside it."""
         path = self.folder
+        if self.is_portable:
+            return beside(path)
         return path if path.is_dir() else path.parent.parent if path.parent.name == "checkpoints" else path.parent
+
+
+def beside(path: Path) -> Path:
+    """The folder for what is made of a file: beside it, with its name. If that is the folder of a run or of a scene,
+    which must not be mixed with others' results, `_results` is added."""
+    from nerf_pl.scenes import LOADERS
+
+    folder = path.with_suffix("")
+    taken = folder == path or folder.is_file() or (folder / "checkpoints").is_dir()
+    taken |= any(loader.recognises(folder) for loader in LOADERS.values() if folder.is_dir())
+    return folder.with_name(f"{folder.name}_results") if taken else folder
 
 
 def split_to_score(root: Path, data: DataOptions) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl.cameras import Cameras
+from nerf_pl.cameras import Cameras, quaternions, rotation_matrices
 from nerf_pl.films.paths import framed
 
 PANORAMA = "equirectangular"  # camera_type of a film all around
@@ -78,29 +78,6 @@ def spline(values: Float[Tensor, "N D"], knots: Float[Tensor, "N"], at: Float[Te
     s = (at - knots[i])[:, None] / h[i]
     fresh, out = (1 + 2 * s) * (1 - s) ** 2 * values[i], s * (1 - s) ** 2 * h[i] * tangents[i]  # Hermite
     return fresh + out + s**2 * (3 - 2 * s) * values[i + 1] - s**2 * (1 - s) * h[i] * tangents[i + 1]
-
-
-def quaternions(rotations: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 4"]:
-    """Unit quaternions (w, x, y, z) of rotation matrices. Their sign is arbitrary."""
-    m = rotations
-    xx, yy, zz = m[:, 0, 0], m[:, 1, 1], m[:, 2, 2]
-    wx, wy, wz = m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]
-    xy, xz, yz = m[:, 1, 0] + m[:, 0, 1], m[:, 0, 2] + m[:, 2, 0], m[:, 2, 1] + m[:, 1, 2]
-    # 4 q q^T; its longest column, which cannot vanish, is a multiple of q
-    rows = [1 + xx + yy + zz, wx, wy, wz, wx, 1 + xx - yy - zz, xy, xz]
-    rows += [wy, xy, 1 - xx + yy - zz, yz, wz, xz, yz, 1 - xx - yy + zz]
-    products = torch.stack(rows, -1).view(-1, 4, 4)
-    longest = products.norm(dim=1).argmax(-1)
-    return torch.nn.functional.normalize(products[torch.arange(len(m)), :, longest], dim=-1)
-
-
-def rotation_matrices(quaternions: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
-    """The inverse of `quaternions`; these need not have unit length."""
-    w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
-    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
-    rows += [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
-    rows += [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
-    return torch.stack(rows, -1).view(-1, 3, 3)
 
 
 def _continuous(quaternions: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:

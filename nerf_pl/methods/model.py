@@ -110,6 +110,16 @@ class Model(Protocol):
         """Which path runs and in what precision, for the first line of a training."""
         ...
 
+    def portable(self) -> dict[str, Tensor]:
+        """All that it takes to render the same pictures, by names; weights are in half precision. docs/portable.md has
+        the tensors of each method."""
+        ...
+
+    def take_portable(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `portable`, for a model of the same options on its device, that is going to render and not to
+        train. Raises ValueError if something is missing or does not fit."""
+        ...
+
     # ---- of torch.nn.Module ------------------------------------------------------------------------------------------
 
     def parameters(self) -> Iterator[nn.Parameter]: ...

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
+
+PRIMES = (1, 2654435761, 805459861)
+"""Of the spatial hash (Mueller et al. 2022, eq. 4)."""
 
 
 class FlatLayout:
@@ -130,6 +134,14 @@ class GridLayout:
     @property
     def total(self) -> int:
         return sum(self.sizes)
+
+    def entries(self, level: int, vertices: Int[Tensor, "N 3"]) -> Int[Tensor, "N"]:
+        """Where in the flat vector the entries of these vertices of a level are."""
+        x, y, z = vertices.long().unbind(1)
+        side, size = self.resolutions[level] + 1, self.sizes[level]
+        if self.is_dense(level):
+            return x + side * (y + side * z) + self.offsets[level]
+        return (x ^ (y * PRIMES[1]) ^ (z * PRIMES[2])) % size + self.offsets[level]
 
     @property
     def width(self) -> int:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from nerf_pl.films.keyframes import quaternions, rotation_matrices
+from nerf_pl.cameras import quaternions, rotation_matrices
 from nerf_pl.scenes import Scene
 from nerf_pl.viewer.loop import Loop
 from nerf_pl.viewer.pace import FLOOR, fitted

@@ -1,5 +1,6 @@
 """The 2020 method: the weights of a coarse network say where a fine network is asked."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from nerf_pl import ops, sampling
 from nerf_pl.cameras import AHEAD, ndc_points, ndc_scale
+from nerf_pl.methods.half import halved, take
 from nerf_pl.methods.nerf.field import MLPField
 from nerf_pl.methods.nerf.loss import photometric
 from nerf_pl.methods.nerf.optimizer import make_optimizer
@@ -137,6 +139,23 @@ class NeRF(nn.Module):
         fused = ", fused network" if self.backend.mlp != "reference" else ""
         precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[self.backend.dtype]
         return f"{ops.describe(self.backend, self.step.device)}, {precision}{fused}"
+
+    def portable(self) -> dict[str, Tensor]:
+        """Both networks, matrix by matrix; see `ops.MLPLayout`."""
+        return {
+            name: part
+            for prefix, field in self._networks()
+            for name, part in halved(field.layout.parts(field.params), prefix).items()
+        }
+
+    def take_portable(self, tensors: Mapping[str, Tensor]) -> None:
+        for prefix, field in self._networks():
+            take(tensors, field.layout.parts(field.params.detach()), prefix)
+
+    def _networks(self) -> Iterator[tuple[str, MLPField]]:
+        yield "coarse.", self.coarse
+        if self.fine is not None:
+            yield "fine.", self.fine
 
     @property
     def _finest(self) -> RawField:

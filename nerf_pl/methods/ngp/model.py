@@ -1,6 +1,7 @@
 """The hash-grid method: a field over a box, and rays that skip empty cells."""
 
 import itertools
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from nerf_pl.methods.ngp.losses import LOSSES, noisy
 from nerf_pl.methods.ngp.occupancy import OccupancyGrid
 from nerf_pl.methods.ngp.optimizer import GridAdam
 from nerf_pl.methods.ngp.options import NGPOptions, known
+from nerf_pl.methods.ngp.portable import field_of, shown_of, take_field, take_shown
 from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Target
 from nerf_pl.options import Config, OptimOptions
 from nerf_pl.randomness import Stream, normal, uniform
@@ -221,6 +223,15 @@ class NGP(nn.Module):
         if self.backend.hash_field == "reference":  # kernels of other families make no difference that shows
             return f"{ops.describe(Backend(), self.step.device)}, fp32"
         return f"{ops.describe(self.backend, self.step.device)}, fp16"
+
+    def portable(self) -> dict[str, Tensor]:
+        """See `ngp.portable`."""
+        return {**field_of(self.field, self.occupancy), **shown_of(self.occupancy)}
+
+    def take_portable(self, tensors: Mapping[str, Tensor]) -> None:
+        take_field(self.field, tensors)
+        take_shown(self.occupancy, tensors)
+        self._measure()
 
     def _place(
         self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]

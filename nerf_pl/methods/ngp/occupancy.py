@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nerf_pl.methods.ngp.hull import points_of
-from nerf_pl.methods.ngp.visibility import Shown, bits_at, cell_numbers, moved, what_shows
+from nerf_pl.methods.ngp.visibility import Shown, bits_at, cell_numbers, flags_of, moved, what_shows
 from nerf_pl.ops import Backend, Budget, March, Stride, contract, march, pack_bits
 from nerf_pl.types import Rays
 
@@ -103,8 +103,12 @@ class OccupancyGrid(nn.Module):
     def shown(self) -> Shown:
         """What evaluation shows. It is kept until training continues."""
         if self._shown is None:
-            self._shown = what_shows(self._occupied(), self.seen, self.size, self.detail, self.extended)
+            self._shown = what_shows(flags_of(self.bits), self.seen, self.size, self.detail, self.extended)
         return self._shown
+
+    def show(self, shown: Shown) -> None:
+        """Show this from now on. It is kept until training continues."""
+        self._shown = shown
 
     def forget_shown(self) -> None:
         """Call this when training continues, since light will reach other cells."""
@@ -173,6 +177,3 @@ class OccupancyGrid(nn.Module):
         if self._cells is None:
             self._cells = self.possible.nonzero().squeeze(1)
         return self._cells
-
-    def _occupied(self) -> Bool[Tensor, "N"]:
-        return (self.bits[:, None] >> torch.arange(32, device=self.bits.device) & 1).bool().view(-1)

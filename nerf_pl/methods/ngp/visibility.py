@@ -78,6 +78,11 @@ def cell_numbers(place: Int[Tensor, "N 3"], size: int) -> Int[Tensor, "N"]:
     return place[:, 0] + size * (place[:, 1] + size * place[:, 2])
 
 
+def flags_of(bits: Int[Tensor, "W"]) -> Bool[Tensor, "N"]:
+    """The inverse of `ops.pack_bits`."""
+    return (bits[:, None] >> torch.arange(32, device=bits.device) & 1).bool().view(-1)
+
+
 def bits_at(bits: Int[Tensor, "W"], cells: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
     """Whether the bits of these cells are set."""
     return (bits[cells >> 5] >> (cells & 31) & 1).bool()

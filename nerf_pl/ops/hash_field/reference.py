@@ -11,12 +11,12 @@ from torch import Tensor
 
 from nerf_pl.ops.hash_field import losses
 from nerf_pl.ops.hash_field.types import HashWeights, Listed, Target
-from nerf_pl.ops.layout import FieldLayout, GridLayout
+from nerf_pl.ops.layout import PRIMES, FieldLayout, GridLayout
 from nerf_pl.ops.rays.reference import MASK, composite, mix, transmittance
 from nerf_pl.types import Samples
 
-PRIMES = (1, 2654435761 - 2**32, 805459861)
-"""Of the spatial hash (Mueller et al. 2022, eq. 4); the second is 2654435761, in 32 bits with a sign."""
+SIGNED = tuple(prime if prime < 2**31 else prime - 2**32 for prime in PRIMES)
+"""Of the spatial hash, in 32 bits with a sign."""
 MAX_RAW = 11.0  # exp of it is opaque within a thousandth of any scene; beyond, the density stays
 SEEN = 1e-3  # transmittance below which what lies there does not show
 
@@ -44,7 +44,7 @@ def vertices(xyz: Tensor, layout: GridLayout) -> tuple[Tensor, Tensor]:
     first, start = dx + offset[:n_dense, None], offset[n_dense:, None]
     # of both sides of the cell, along each axis; what is hashed is cut to the table's size in its parts
     dense_x, dense_y, dense_z = ((i, i + s) for i, s in ((first, 1), (dy * side, side), (dz * side**2, side**2)))
-    hash_x, hash_y, hash_z = (((i * p) & mask, (i * p + p) & mask) for i, p in zip((hx, hy, hz), PRIMES, strict=True))
+    hash_x, hash_y, hash_z = (((i * p) & mask, (i * p + p) & mask) for i, p in zip((hx, hy, hz), SIGNED, strict=True))
     entries = torch.empty(*far[0].shape, 8, dtype=torch.int32, device=xyz.device)
     weights = far[0].new_empty(*far[0].shape, 8)
     for yz in range(4):  # corner = x + 2 y + 4 z

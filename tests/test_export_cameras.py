@@ -1,0 +1,97 @@
+"""Exported cameras, as every layout's own and through the loaders again."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_kept_views import LAYOUTS, kept_run
+from tiny import CPU, nerf, refused
+
+from nerf_pl.checkpoints import open_run
+from nerf_pl.export.cameras import Pinhole, pinholes
+from nerf_pl.scenes import Request, Scene, frame_of, load_scene
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def draw(root: Path, cameras: list[Pinhole]) -> None:
+    """Pictures for the cameras."""
+    for camera in cameras:
+        file = root / "images" / camera.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(len(camera.name)).integers(0, 256, (camera.size[1], camera.size[0], 3), np.uint8)
+        Image.fromarray(noise).save(file)
+
+
+def rays(scene: Scene) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Origins and directions of each view in the coordinates of the scene's file, through the middles of pixels."""
+    back = torch.linalg.inv(frame_of(scene))
+    scene = replace(scene, ndc=None)
+    found = []
+    for i in range(len(scene)):
+        world = scene.view(i).rays()
+        origins = world.origins.double() @ back[:3, :3].T + back[:3, 3]
+        found.append((origins, torch.nn.functional.normalize(world.directions.double() @ back[:3, :3].T, dim=1)))
+    return found
+
+
+def close(a: torch.Tensor, b: torch.Tensor, size: float) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, atol=2e-4 * size, rtol=0)
+
+
+@pytest.mark.parametrize("written", ["transforms", "colmap"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_cameras_come_back_through_the_loaders(tmp_path, layout, written):
+    if written == "colmap":
+        pytest.importorskip("pycolmap")
+    run = kept_run(tmp_path / "scene", layout)
+    views = dict(open_run(run, CPU).kept)
+    shutil.rmtree(tmp_path / "scene")
+    nerf("export", run, "--cameras", "out", "--num_gpus", 0)
+    draw(Path("out"), pinholes(views))
+    if written == "colmap":
+        every = load_scene("out", Request("train", test_every=0), "colmap")
+        found = {"train": every}
+        before = {"train": [ray for split in ("train", "test") for ray in rays(views[split])]}
+    else:
+        found = {split: load_scene("out", Request(split)) for split in ("train", "test")}
+        before = {split: rays(views[split]) for split in found}
+    for split, scene in found.items():
+        after = rays(scene)
+        assert len(after) == len(before[split])
+        size = max(float(origins.abs().max()) for origins, _ in before[split])
+        for origins, directions in before[split]:  # the order is that of names
+            same = [ray for ray in after if close(ray[0], origins, size) and close(ray[1], directions, 1)]
+            assert len(same) == 1
+
+
+def test_pixels_keep_their_place_where_rays_pass_through_corners(trained):
+    """As in Blender scenes of the method of 2020: its first pixel lies around the place 0."""
+    scene = open_run(trained, CPU).kept["train"]
+    assert scene.cameras.pixel_offset == 0
+    camera = pinholes({"train": scene})[0]
+    assert camera.middle == (8.5, 8.5)
+
+
+def test_views_of_one_name_go_to_folders(trained):
+    views = dict(open_run(trained, CPU).kept)
+    names = [camera.name for camera in pinholes(views)]
+    assert len(set(names)) == len(names) == 6
+    assert {"train/r_0.png", "test/r_0.png"} <= set(names)
+    assert len(pinholes({"train": views["train"], "test": views["train"]})) == 4  # the same views again
+
+
+def test_a_file_that_is_there_stays(trained, capsys):
+    words = ["export", trained, "--num_gpus", 0, "--cameras"]
+    nerf(*words, "cameras.json")
+    assert "6 cameras cameras.json, in the coordinates of the scene's file" in capsys.readouterr().out
+    assert "cameras.json exists: give --overwrite" in refused(capsys, *words, "cameras.json")
+    nerf(*words, "cameras.json", "--overwrite")
+    nerf("render", trained, "--path", "cameras.json", "--img_wh", 16, 16, "--depth", "none", "--num_gpus", 0)
