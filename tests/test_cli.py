@@ -61,7 +61,7 @@ def test_the_classic_commands(scene_dir, capsys):
     words = typed(CLASSIC_EVAL, scene_dir)
     nerf(*words, "--save_depth", "--depth_format", "bytes", program="eval.py")
     expected = ["000.png", "000_depth.png", "000_target.png", "001.png", "001_depth.png", "001_target.png"]
-    expected += ["depth_000", "depth_001", "index.html", "lego.gif", "lego.mp4", "metrics.json"]
+    expected += ["depth_000", "depth_001", "history.json", "lego.gif", "lego.mp4", "metrics.json", "report.html"]
     assert files("results/blender/lego") == expected
     assert Path("results/blender/lego/depth_000").stat().st_size == 4 * 12 * 12
     metrics = json.loads(Path("results/blender/lego/metrics.json").read_text())
@@ -167,7 +167,8 @@ def test_train_eval_and_render(scene_dir, capsys):
     run = Path("runs/toys-nerf")
     nerf("eval", run)
     assert set(json.loads((run / "metrics.json").read_text())) >= {"psnr", "ssim", "views", "checkpoint"}
-    assert {"000.png", "001_target.png", "test.mp4", "test.gif", "index.html"} <= set(files(run / "renders/test"))
+    assert {"000.png", "001_target.png", "test.mp4", "test.gif"} <= set(files(run / "renders/test"))
+    assert "report.html" in files(run)
     nerf("eval", run, "--split", "val", "--checkpoint", "best", "--num_gpus", 0)
     assert (run / "metrics_val.json").is_file()
     nerf("render", run, "--frames", 3, "--img_wh", 24, 24)
@@ -208,7 +209,7 @@ def test_demo(scene_dir, monkeypatch):
     monkeypatch.setattr(demo, "make_demo", lambda root: scene_dir)
     nerf("demo", "--seconds", 0.1, "--num_gpus", 0)
     assert json.loads(Path("runs/demo/metrics.json").read_text())["psnr"] > 3
-    assert {"360.mp4", "test/index.html"} <= set(files("runs/demo/renders"))
+    assert {"report.html", "renders/360.mp4"} <= set(files("runs/demo"))
 
 
 def test_a_demo_is_named_after_its_folder_however_that_is_typed(scene_dir, monkeypatch, capsys):

@@ -53,7 +53,7 @@ def test_train_eval_and_render(scene_dir, capsys):
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     nerf("eval", run)
     assert json.loads((run / "metrics.json").read_text())["method"] == "ngp"
-    assert (run / "renders" / "test" / "index.html").is_file()
+    assert (run / "report.html").is_file()
     nerf("eval", run, "--split", "val", "--checkpoint", "best")
     nerf("render", run, "--frames", 2, "--img_wh", 8, 8)
     assert (run / "renders" / "360.mp4").is_file()

@@ -23,7 +23,7 @@ LEVELS = (
     ("rendering",),
     ("alignment", "methods"),
     ("checkpoints",),
-    ("training", "evaluation", "films", "export"),
+    ("training", "evaluation", "films", "export", "report"),
     ("bench", "viewer"),
     ("cli",),
     ("__main__",),

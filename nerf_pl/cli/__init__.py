@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from nerf_pl.cli.parse import Command, parse
+from nerf_pl.cli.reporting import AddsToRun, Clock, report
 from nerf_pl.console import errors, escape_what_is_not_encodable
 from nerf_pl.errors import Interrupted, UserError
 
@@ -18,7 +19,8 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     """Parse and run. A UserError becomes one line and exit code 2. Ctrl-C becomes exit code 130."""
     escape_what_is_not_encodable()
     try:
-        _run(parse(sys.argv[1:] if argv is None else argv, program))
+        words = sys.argv[1:] if argv is None else argv
+        _run(parse(words, program), [*([] if program == "nerf" else ["python"]), program, *words])
         return
     except UserError as error:
         message, code = " ".join(str(error).split()), 2
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     sys.exit(code)
 
 
-def _run(command: Command) -> None:
+def _run(command: Command, words: Sequence[str]) -> None:
     # Threads that wait for each other spin for this long, then sleep. By default they spin a hundred times longer, and
     # beside another program training can be tens of times slower (docs/log.md). Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
@@ -44,8 +46,11 @@ def _run(command: Command) -> None:
         choose(torch.device("cpu"))
     except ValueError as error:  # of the environment variable that forces a backend
         raise UserError(str(error)) from error
+    clock = Clock()
     try:
         command.run()
+        if isinstance(command, AddsToRun) and (added := command.added) is not None:
+            report(added, words, clock)
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
         told = (

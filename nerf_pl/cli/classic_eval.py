@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from nerf_pl.cli.flags import Plain, device_of
+from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import stamp_of
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.methods import CLASSIC
@@ -60,6 +61,10 @@ class ClassicEval:
     def folder(self) -> Path:
         return Path("results") / self.dataset_name / self.scene_name
 
+    @property
+    def added(self) -> Added:
+        return Added(self.folder, self.num_gpus)
+
     def run(self) -> None:
         from nerf_pl.checkpoints import load_model
         from nerf_pl.media import DepthFiles
@@ -79,13 +84,14 @@ class ClassicEval:
 
     def _score(self, run: "Run", depth: "DepthFiles | None") -> None:
         from nerf_pl.console import console
-        from nerf_pl.evaluation import Output, evaluate
+        from nerf_pl.evaluation import Output, evaluate, kind_of_pictures
 
         folder = self.folder
         scene = run.scene("train" if self.split == "test_train" else self.split, self.root_dir)
         facts = {"split": self.split, "checkpoint": str(self.ckpt_path)}
+        facts["pictures"] = kind_of_pictures(self.root_dir, self.dataset_name)
         evaluate(run.model, scene, Output(folder, folder / "metrics.json", self.scene_name, depth), self.chunk, facts)
-        told = f"scores {folder / 'metrics.json'}, pictures {folder}, page {folder / 'index.html'}"
+        told = f"scores {folder / 'metrics.json'}, pictures {folder}, report {self.added.report}"
         console.print(told)
 
     def _film(self, run: "Run", depth: "DepthFiles | None") -> None:

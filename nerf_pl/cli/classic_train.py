@@ -7,6 +7,7 @@ from typing import get_args
 
 from nerf_pl.cli.classic_eval import FILMED, ClassicEval, Layout
 from nerf_pl.cli.flags import Flags, Plain
+from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import split_to_score
 from nerf_pl.methods import CLASSIC
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
@@ -32,13 +33,18 @@ class ClassicTrain:
     def folders(self) -> RunFolders:
         return RunFolders.classic(self.train.exp_name)
 
+    @property
+    def added(self) -> Added:
+        gpus = 0 if self.train.accelerator == "cpu" else self.train.num_gpus
+        return Added(self.folders.settings.parent, gpus, trains=True, anew=not self.resume)
+
     def run(self) -> None:
         from nerf_pl.console import console
         from nerf_pl.training.run import train
 
         config = Config(CLASSIC.method, self.model, self.data, self.optim, self.train)
         last = train(config, self.root_dir, self.folders, self.resume, self.overwrite)
-        console.print(f"checkpoints in {last.parent}; next: {self._to_score(last)}")
+        console.print(f"checkpoints in {last.parent}, report {self.added.report}; next: {self._to_score(last)}")
 
     def _to_score(self, last: Path) -> str:
         """The command that shows what a checkpoint has learned, with the options of this training.

@@ -7,6 +7,7 @@ from typing import Literal
 from nerf_pl.cli.eval import Eval
 from nerf_pl.cli.flags import RUNS, device_of
 from nerf_pl.cli.render import Render
+from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.methods import DEFAULT, METHODS
@@ -27,6 +28,10 @@ class Demo:
     """Training time."""
     num_gpus: Literal[0, 1] = 1
     """0 means the CPU."""
+
+    @property
+    def added(self) -> Added:
+        return Added(self.out, self.num_gpus, trains=True, anew=True)
 
     def run(self) -> None:
         from nerf_pl.console import console

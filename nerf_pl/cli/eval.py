@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nerf_pl.cli.flags import Flags, Plain
+from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained
 
 
 @dataclass(frozen=True)
 class Eval:
-    """Render a split of the run's scene, score it, and write pictures, films, metrics.json and a page."""
+    """Render a split of the run's scene, score it, and write pictures, films, metrics.json and the report."""
 
     trained: Flags[Trained]
     split: Literal["train", "val", "test"] = "test"
@@ -19,9 +20,13 @@ class Eval:
     depth_format: Literal["pfm", "bytes"] = "pfm"
     """pfm, or raw float32."""
 
+    @property
+    def added(self) -> Added:
+        return self.trained.added
+
     def run(self) -> None:
         from nerf_pl.console import console
-        from nerf_pl.evaluation import Output, evaluate
+        from nerf_pl.evaluation import Output, evaluate, kind_of_pictures
         from nerf_pl.media import DepthFiles
         from nerf_pl.methods import method_of
 
@@ -32,9 +37,10 @@ class Eval:
         name = scene.root.name if scene.root else ""
         which = run.told.get("checkpoint", self.trained.checkpoint)
         facts = {"split": self.split, "checkpoint": which, "scene": name, "method": run.config.method}
+        facts["pictures"] = kind_of_pictures(scene.root, run.config.data.dataset_name)
         depth = DepthFiles(out, self.depth_format == "bytes") if self.save_depth else None
         # a method that samples all of the way between near and far has its last sample stand for all that is beyond
         floaters = not method_of(run.config.method).tight
         to = Output(out, metrics, self.split, depth, floaters, run.config.train.refine_poses)
         evaluate(run.model, scene, to, run.config.train.chunk, facts)
-        console.print(f"scores {metrics}, pictures {out}, page {out / 'index.html'}")
+        console.print(f"scores {metrics}, pictures {out}, report {self.added.report}")

@@ -1,8 +1,10 @@
 """nerf mesh"""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nerf_pl.cli.flags import Flags
+from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained
 from nerf_pl.export.options import MeshOptions
 from nerf_pl.options.ranges import check_options
@@ -15,12 +17,22 @@ class Mesh:
     trained: Flags[Trained]
     mesh: Flags[MeshOptions] = field(default_factory=MeshOptions)
 
+    @property
+    def out(self) -> Path:
+        return self.mesh.out or self.trained.results / "mesh.ply"
+
+    @property
+    def added(self) -> Added | None:
+        is_beside = self.out.resolve().parent == self.trained.results.resolve()
+        return self.trained.added if is_beside else None
+
     def run(self) -> None:
         from nerf_pl.console import console
-        from nerf_pl.export.exact import agreement, is_demo
+        from nerf_pl.export.exact import agreement
         from nerf_pl.export.files import in_file, up_axis, write_geometry
         from nerf_pl.export.mesh import mesh_of
         from nerf_pl.extras import EXTRAS, extra
+        from nerf_pl.scenes.demo import is_demo
 
         check_options(self.mesh)
         for package in (name for name, of in EXTRAS.items() if of == "mesh"):
@@ -32,8 +44,7 @@ class Mesh:
             console.print(f"the scene goes on to the horizon: this meshes {part}; --crop chooses another part")
         found = mesh_of(run.model, scene, self.mesh, run.config.train.chunk)
         geometry, up = in_file(found.geometry, scene), up_axis(scene)
-        out = self.mesh.out or self.trained.results / "mesh.ply"
-        write_geometry(out, geometry, up)
+        write_geometry(self.out, geometry, up)
         parts = (
             f"{found.smaller} small part{'s'[: found.smaller != 1]} and {found.unseen:.0%} that no view sees left out"
         )
@@ -44,5 +55,6 @@ class Mesh:
             console.print(
                 f"mean distance from the exact surface of the demo: {told}; cosine of normals {a.normals:.3f}"
             )
-        size = f"{len(geometry.vertices)} vertices, {len(geometry.faces)} triangles, {out.stat().st_size / 1e6:.1f} MB"
-        console.print(f"mesh {out} ({size}), in the coordinates and units of the scene's file, where {up} is up")
+        megabytes = self.out.stat().st_size / 1e6
+        size = f"{len(geometry.vertices)} vertices, {len(geometry.faces)} triangles, {megabytes:.1f} MB"
+        console.print(f"mesh {self.out} ({size}), in the coordinates and units of the scene's file, where {up} is up")

@@ -19,6 +19,7 @@ from nerf_pl.cli.mesh import Mesh
 from nerf_pl.cli.prepare import Prepare
 from nerf_pl.cli.refusals import in_one_line
 from nerf_pl.cli.render import Render
+from nerf_pl.cli.report import Report
 from nerf_pl.cli.train import Train, train_command, train_defaults
 from nerf_pl.cli.view import View
 from nerf_pl.errors import UserError
@@ -35,7 +36,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, type] = {
     "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "mesh": Mesh,
-    "export": Export, "demo": Demo, "prepare": Prepare, "import": Import, "bench": Bench,
+    "export": Export, "demo": Demo, "report": Report, "prepare": Prepare, "import": Import, "bench": Bench,
 }  # fmt: skip
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
 DESCRIPTION = (

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from nerf_pl.cli.flags import Flags
+from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained, stamp_of
 from nerf_pl.errors import UserError
 from nerf_pl.films.options import FilmOptions
@@ -16,6 +17,10 @@ class Render:
 
     trained: Flags[Trained]
     film: Flags[FilmOptions] = field(default_factory=FilmOptions)
+
+    @property
+    def added(self) -> Added:
+        return self.trained.added
 
     def run(self) -> None:
         from nerf_pl.checkpoints import find_checkpoint

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from nerf_pl.cli.flags import RUNS, Flags, Plain, Position, with_model
+from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import split_to_score
 from nerf_pl.methods import DEFAULT, METHODS
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
@@ -44,6 +45,11 @@ class Train:
     def folders(self) -> RunFolders:
         return RunFolders.modern(RUNS / self.name)
 
+    @property
+    def added(self) -> Added:
+        gpus = 0 if self.train.accelerator == "cpu" else self.train.num_gpus
+        return Added(self.folders.settings.parent, gpus, trains=True, anew=not self.resume)
+
     def run(self) -> None:
         from nerf_pl.console import console
         from nerf_pl.training.run import train
@@ -53,8 +59,8 @@ class Train:
         last = train(config, self.scene, self.folders, self.resume, self.overwrite)
         folder = str(self.folders.settings.parent)
         scored = shlex.join([folder, *split_to_score(self.scene, self.data)])
-        told = f"checkpoints in {last.parent}; next: nerf eval {scored}, nerf render {shlex.quote(folder)}"
-        console.print(told)
+        told = f"next: nerf eval {scored}, nerf render {shlex.quote(folder)}"
+        console.print(f"checkpoints in {last.parent}, report {self.added.report}; {told}")
 
 
 @cache

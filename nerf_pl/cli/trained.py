@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from nerf_pl.cli.flags import Position, device_of
+from nerf_pl.cli.reporting import Added
 from nerf_pl.errors import UserError
 from nerf_pl.options import MOST_RAYS, DataOptions
 from nerf_pl.options.ranges import between, check_options
@@ -82,6 +83,11 @@ class Trained:
         from nerf_pl.checkpoints import is_portable
 
         return self.folder.is_file() and is_portable(self.folder)
+
+    @property
+    def added(self) -> Added:
+        """What a command that adds to the run tells of itself."""
+        return Added(self.results, self.num_gpus)
 
     @property
     def results(self) -> Path:

@@ -1,5 +1,5 @@
-"""Evaluation of a trained model: pictures, scores and a page that shows them."""
+"""Evaluation of a trained model: pictures and their scores."""
 
-from nerf_pl.evaluation.views import Output, evaluate
+from nerf_pl.evaluation.views import Output, evaluate, kind_of_pictures
 
-__all__ = ["Output", "evaluate"]
+__all__ = ["Output", "evaluate", "kind_of_pictures"]

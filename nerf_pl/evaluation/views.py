@@ -15,20 +15,40 @@ from nerf_pl.alignment import align
 from nerf_pl.console import console, progress, warn
 from nerf_pl.errors import UserError
 from nerf_pl.evaluation.floaters import floater_shares, usual_depth
-from nerf_pl.evaluation.page import ViewScore, write_page
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import Image, render_view
-from nerf_pl.scenes import Scene
+from nerf_pl.scenes import LOADERS, Scene, detect, frame_of
+from nerf_pl.scenes.demo import is_demo
 from nerf_pl.scenes.pictures import list_some
 
 WINDOW = 11  # pixels, of SSIM
 ALIGNING_STEPS = 5
+RENDERED = "blender"  # the layout whose pictures mostly were rendered, not photographed
+
+
+@dataclass(frozen=True)
+class ViewScore:
+    """PSNR in dB and SSIM of the picture of a view, against the picture of the scene.
+
+    psnr_fitted: PSNR after an affine fit of the picture's colours, see `metrics.fitted`. floaters: the share of light
+    from too near, see `floaters.floater_shares`. psnr_aligned: PSNR after the camera was moved to where the picture
+    fits that of the scene, see `alignment.align`. None if it was not measured.
+    """
+
+    name: str
+    psnr: float
+    ssim: float
+    psnr_fitted: float
+    floaters: float | None = None
+    psnr_aligned: float | None = None
+
+
 SCORES = [field.name for field in fields(ViewScore) if field.name != "name"]
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where an evaluation writes, and what. folder: pictures and page. metrics: the file of scores. title: names the
+    """Where an evaluation writes, and what. folder: pictures and films. metrics: the file of scores. title: names the
     films. floaters: measure them, too, if the scene has no box. aligned: measure PSNR with aligned cameras, too.
     """
 
@@ -41,21 +61,22 @@ class Output:
 
 
 def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping[str, object]) -> dict[str, object]:
-    """Render every view of a scene, write the pictures, and score them against the photographs.
+    """Render every view of a scene, write the pictures, and score them against those of the scene.
 
     Scores are computed from the 8-bit pictures that are written. If there are masks, only the pixels in them count.
-    Files: NNN.png, NNN_depth.png, NNN_target.png, TITLE.gif, TITLE.mp4, index.html, and the metrics. The metrics have
-    the means as psnr, ssim, psnr_fitted, floaters and psnr_aligned, then the scores of each view; see `ViewScore`.
-    facts: further entries of the metrics and the page. Returns the metrics.
+    Files: NNN.png, NNN_depth.png, NNN_target.png, with masks NNN_mask.png, TITLE.gif, TITLE.mp4, and the metrics. The
+    metrics have the means as psnr, ssim, psnr_fitted, floaters and psnr_aligned, then the scores of each view, see
+    `ViewScore`, and the depths at both ends of the colours of its NNN_depth.png, in the unit of the scene's own file.
+    facts: further entries of the metrics. Returns the metrics.
     """
     if min(scene.cameras.width, scene.cameras.height) < WINDOW:
         size = f"{scene.cameras.width}x{scene.cameras.height}"
         raise UserError(f"{scene.root}: views of {size} pixels are too small for SSIM, whose window has 11x11")
-    views, frames, usual = [], [], []
+    views, frames, usual, spans = [], [], [], []
     for i in progress(range(len(scene)), len(scene), f"rendering {out.title}"):
         image = render_view(model, scene.view(i), chunk).cpu()
         rgb = media.to_uint8(image.rgb)
-        _write_pictures(out, i, scene, image, rgb)
+        spans.append(_write_pictures(out, i, scene, image, rgb))
         stored, target, mask = torch.from_numpy(rgb).float() / 255, scene.image(i), scene.mask(i)
         name = scene.names[i] if scene.names else f"{i:03d}"
         scores = float(metrics.psnr(stored, target, mask)), float(metrics.ssim(stored, target, mask))
@@ -73,18 +94,27 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
     for told_of, why in ((math.isnan, "nothing in them counts"), (math.isinf, "they equal their photographs")):
         if left_out := [view.name for view in views if told_of(view.psnr)]:
             warn(f"left out of the mean PSNR, as {why}: {list_some(left_out)}")
-    result = {**told, "views": [{key: _in_json(value) for key, value in asdict(view).items()} for view in views]}
+    rows = [{**asdict(view), "depth": span} for view, span in zip(views, spans, strict=True)]
+    result = {**told, "views": [{key: _in_json(value) for key, value in row.items()} for row in rows]}
     with media.atomic_write(out.metrics) as path:
         path.write_text(json.dumps(result, indent=2) + "\n")
-    write_page(out.folder / "index.html", out.title, told, views)
     _tell(means, len(views))
     media.write_films(out.folder / out.title, [frames], fps=10)  # last: a film that fails takes no score with it
     return result
 
 
+def kind_of_pictures(root: Path | None, layout: str = "auto") -> str:
+    """What the pictures of a scene are called: ray-traced if this program made them, reference if others may have
+    rendered them, as those of the synthetic scenes in the Blender layout, else photo."""
+    if is_demo(root):
+        return "ray-traced"
+    layout = detect(root) if root is not None and layout == "auto" else layout
+    return "photo" if layout in LOADERS and layout != RENDERED else "reference"
+
+
 def _aligned_psnr(model: Model, scene: Scene, i: int, chunk: int) -> float:
-    """PSNR of a view after its camera was moved to where the picture fits the photograph: a training that refines poses
-    may have moved the scene a little, too."""
+    """PSNR of a view after its camera was moved to where the picture fits that of the scene: a training that refines
+    poses may have moved the scene a little, too."""
     target, mask = scene.image(i), scene.mask(i)
     view = align(model, scene.view(i), target, mask, steps=ALIGNING_STEPS, chunk=chunk)
     stored = torch.from_numpy(media.to_uint8(render_view(model, view, chunk).cpu().rgb)).float() / 255
@@ -92,7 +122,7 @@ def _aligned_psnr(model: Model, scene: Scene, i: int, chunk: int) -> float:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are numbers: a mask may leave no pixel to score, and a picture may equal its photograph."""
+    """Of those that are numbers: a mask may leave no pixel to score, and a picture may equal that of the scene."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     return float(np.mean(known)) if known else None
 
@@ -117,10 +147,19 @@ def _scores(psnr: float, ssim: float) -> str:
     return f"PSNR {psnr:6.2f} dB  SSIM {ssim:.4f}"
 
 
-def _write_pictures(out: Output, i: int, scene: Scene, image: Image, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
+def _write_pictures(
+    out: Output, i: int, scene: Scene, image: Image, rgb: UInt8[np.ndarray, "H W 3"]
+) -> list[float] | None:
+    """Returns the depths at both ends of the colours, in the unit of the scene's own file; None in normalised device
+    coordinates, which have no unit."""
     media.write_png(out.folder / f"{i:03d}.png", rgb)
     span = media.depth_span(image.depth, image.opacity, scene.near, scene.far)
     media.write_png(out.folder / f"{i:03d}_depth.png", media.depth_colours(image.depth, *span, image.opacity))
     media.write_png(out.folder / f"{i:03d}_target.png", scene.image(i))
+    mask = scene.mask(i)
+    if mask is not None:
+        media.write_png(out.folder / f"{i:03d}_mask.png", mask[..., None].expand(-1, -1, 3).float())
     if out.depth:
         out.depth.write(i, image.depth)
+    scale = float(frame_of(scene)[0, :3].norm())
+    return None if scene.ndc is not None else [end / scale for end in span]

@@ -1,14 +1,13 @@
 """How far a mesh of the built-in scene is from the scene's surface, which is known exactly."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.export.files import Geometry
 from nerf_pl.extras import extra
-from nerf_pl.scenes.demo import CAMERA_ANGLE_X, STAMP, table_poses
+from nerf_pl.scenes.demo import CAMERA_ANGLE_X, table_poses
 from nerf_pl.scenes.demo.look import BOARD, SOLIDS
 from nerf_pl.scenes.demo.render import exact_depth, pixel_directions
 
@@ -24,11 +23,6 @@ class Agreement:
     accuracy: float
     completeness: float
     normals: float
-
-
-def is_demo(root: Path | None) -> bool:
-    """Whether a folder is that of the built-in scene."""
-    return root is not None and (root / STAMP).is_file()
 
 
 def agreement(mesh: Geometry) -> Agreement:

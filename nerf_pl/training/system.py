@@ -229,7 +229,9 @@ class NeRFSystem(L.LightningModule):
             self.is_failing, self.error = False, error
         psnr = -10 * math.log10(max(error, 1e-12))
         # Lightning would count chunks; `step` is what it takes for the axis instead
-        self.log_dict({"train/mse": error, "train/psnr": psnr, "lr": self._lr(), "step": float(self.step)})
+        rate = self.rays * self.world / self.step_seconds
+        speed = {"train/rays_per_second": rate, "train/seconds": self.train_seconds}
+        self.log_dict({"train/mse": error, "train/psnr": psnr, **speed, "lr": self._lr(), "step": float(self.step)})
 
     def _rays_per_pixel(self) -> int:
         """One at first, because more pixels teach more than the even coverage of fewer. Later the edges matter most."""

@@ -63,6 +63,11 @@ def make_demo(
     return root
 
 
+def is_demo(root: Path | None) -> bool:
+    """Whether a folder is that of the built-in scene."""
+    return root is not None and (root / STAMP).is_file()
+
+
 def random_poses(n_train: int, n_val: int, seed: int) -> tuple[Float[np.ndarray, "n 3 4"], Float[np.ndarray, "m 3 4"]]:
     """Cameras spread evenly and at random over the upper hemisphere, from 5 to 75 degrees above the horizon."""
     rng = np.random.default_rng(seed)
