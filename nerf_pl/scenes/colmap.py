@@ -18,7 +18,8 @@ from nerf_pl.scenes.files import is_junk
 from nerf_pl.scenes.finder import Search
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
-from nerf_pl.scenes.model_files import has_cameras, is_whole
+from nerf_pl.scenes.model_checks import different, doubt, require_cameras
+from nerf_pl.scenes.model_files import has_cameras, is_whole, wrong_line, wrong_rotation
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, normalize_poses
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import canvas_sizes, cut_out, list_some, read_headers, read_pictures, target_sizes
@@ -56,8 +57,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
     views, photos = _find_photos(root, views, request.img_wh, request.downscale)
     lenses = {view.camera_id: pinhole_of(root, view.camera) for view in views}
 
-    w2c = np.stack([_checked_pose(root, view) for view in views])  # (C, 3, 4), OpenCV axes
-    c2w, frame = normalize_poses(torch.from_numpy(camera_to_world(w2c)), request.scale)
+    c2w, frame = normalize_poses(torch.from_numpy(_poses(root, model, views)), request.scale)
     unit = float(torch.linalg.det(frame[:3, :3])) ** (1 / 3)
 
     chosen = held_out(len(views), request.split, request.test_every)
@@ -128,8 +128,15 @@ def camera_to_world(w2c: Float[np.ndarray, "C 3 4"]) -> Float[np.ndarray, "C 3 4
     return np.concatenate([rotation * np.array([1.0, -1.0, -1.0]), centres], -1)
 
 
+def _poses(root: Path, model: Any, views: Sequence[Any]) -> Float[np.ndarray, "C 3 4"]:
+    """Camera to world, our axes. What is doubtful about them is said."""
+    c2w = camera_to_world(np.stack([_checked_pose(root, view) for view in views]))
+    doubt(root, c2w, model, views)
+    return c2w
+
+
 def _checked_pose(root: Path, view: Any) -> Float[np.ndarray, "3 4"]:
-    """World to camera. Raises UserError for a pose that cannot be, as a damaged binary model may have."""
+    """World to camera, OpenCV axes. Raises UserError for a pose that cannot be, as a damaged binary model may have."""
     w2c = view.cam_from_world().matrix()
     wrong = rigid(w2c)[1] if (np.abs(w2c) < FARTHEST).all() else "it is not finite"
     if wrong:
@@ -188,8 +195,6 @@ def pinhole_of(root: Path, camera: Any) -> Pinhole:
         remedy = "give pictures of a perspective or fisheye camera, such as crops made with COLMAP's panorama tools"
         raise UserError(f"{where} has no pinhole picture: {remedy}")
     K = camera.calibration_matrix()
-    if not (np.isfinite(K).all() and min(K[0, 0], K[1, 1]) > 0):
-        raise UserError(f"{where} has the focal length {min(K[0, 0], K[1, 1]):g}; make the model anew")
     if camera.is_perspective_pinhole() and camera.is_undistorted():
         return Pinhole(K, size, None)
 
@@ -230,6 +235,8 @@ def _find_photos(root: Path, views: list[Any], img_wh: Size | None, downscale: i
         raise UserError(f"{root}: {told}; copy them there")
     if missing:
         warn(f"{folder}: {len(missing)} of {len(views)} photos of the model are missing ({list_some(missing)})")
+    found = [file for view in there if (file := files[view.name])]
+    there = [there[i] for i in different(root, there, found)]
     photos = _stored(folder, files, there)
     sizes = target_sizes(folder, photos.sizes, img_wh, downscale)
     return there, _Photos(photos.files, sizes, photos.natives, photos.mode, photos.upright)
@@ -278,6 +285,7 @@ def _largest_model(root: Path) -> Any:
     if len(models) > 1:
         others = ", ".join(f"{f.name}: {n}" for f, n in zip(folders, counts, strict=True) if f != folders[largest])
         warn(f"{root} has {len(models)} models; {folders[largest]} is taken, with {max(counts)} photos ({others})")
+    require_cameras(root, models[largest])
     return models[largest]
 
 
@@ -289,9 +297,15 @@ def _read_model(folder: Path, root: Path) -> Any:
     parts = points, _file(folder, "images"), folder / "frames.bin"
     if cut := [part for part in parts if part and part.is_file() and not is_whole(part)]:
         raise UserError(f"{cut[0]} is damaged or cut short: {remedy}")
+    poses = parts[1:] if not _file(folder, "frames") else (_file(folder, "frames"),)
+    if wrong := next((told for part in poses if part and part.is_file() and (told := wrong_rotation(part))), ""):
+        raise UserError(f"{wrong}: {remedy}")
     try:
         model = pycolmap.Reconstruction(folder)
     except (ValueError, IndexError, RuntimeError, MemoryError) as error:
+        text = [file for part in ("cameras", "images", "points3D") if (file := _file(folder, part))]
+        if told := next((told for file in text if (told := wrong_line(file))), ""):
+            raise UserError(f"{told}: correct it, or {remedy}") from error
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} is no readable COLMAP model ({reason}): {remedy}") from error
     cameras = _file(folder, "cameras")

@@ -15,7 +15,7 @@ from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.finder import find_named, told_path
 from nerf_pl.scenes.lenses import FOCALS, over
 from nerf_pl.scenes.masks import masks_folder
-from nerf_pl.scenes.normalize import looks_away
+from nerf_pl.scenes.normalize import misread
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
 
@@ -53,9 +53,9 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
     if scaled := [i for i, scale in enumerate(scales) if abs(scale - 1) > ROTATED]:
         told = f"the axes of {len(scaled)} of {len(frames)} poses are not of length 1 but {scales[scaled[0]]:.4g}"
         warn(f"{path}: {told}, of frame {scaled[0]} for example; only their directions are taken")
-    if len(frames) > 2 and looks_away(torch.from_numpy(np.stack([frame.c2w for frame in frames]))):
-        told = "the cameras look away from what is between them; if it is what they show, turn the axes of the poses:"
-        warn(f"{path}: {told} y up and z back, where other programs have y down and z ahead")
+    if convention := misread(torch.from_numpy(np.stack([frame.c2w for frame in frames]))):
+        told = f"the cameras look at no common point, but would if transform_matrix were {convention}; if it is that,"
+        warn(f"{path}: {told} convert it: camera to world, y up and z back")
     return _different(path, _found(path, frames, split))
 
 

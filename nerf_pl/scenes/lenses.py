@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.undistort import Project, Size, opencv, opencv_fisheye
 from nerf_pl.scenes.values import number, optional_number
@@ -28,8 +29,14 @@ FOREIGN = re.compile(
     r"(lens_)?shift_[xy]|dist\w*_(params|coeff\w*)|distortion|transform_matrix_(start|end)"
 )
 MODELS = ("camera_model", "camera_type", "lens_model", "distortion_model", "projection", "projection_type")
+SIZES = {"w": ("w", "width", "image_width"), "h": ("h", "height", "image_height")}  # spellings of a side
 NARROW, WIDE = 1000.0, 0.03  # focal lengths in picture widths, beyond which they are mistakes
 CLOSE = 5e-3  # two focal lengths that differ by less are rounded
+RESIZED = (2, 3, 4)  # factors by which pictures are usually made smaller
+SQUARE = 1.25  # pixels of cameras are at most this much wider than high
+# a middle that is off by more than OTHER along both axes alike is most likely of another size; beyond CERTAIN it is
+OTHER, ALIKE, CERTAIN = 1.25, 1.2, (0.3, 1.7)
+LARGER, SMALLER = 16, 400  # times as large, and as small, as the told size a picture may be
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def over(shared: Mapping[str, object], own: Mapping[str, object]) -> dict[str, o
 
 def told_size(where: str, values: dict[str, object]) -> tuple[float, float] | None:
     """The picture size w, h that intrinsics in pixels belong to; None if it is not told."""
-    width, height = optional_number(where, "w", values), optional_number(where, "h", values)
+    width, height = (_side(where, values, spellings) for spellings in SIZES.values())
     if width is None and height is None:
         return None
     if width is None or height is None:
@@ -81,11 +88,19 @@ def told_size(where: str, values: dict[str, object]) -> tuple[float, float] | No
     return width, height
 
 
+def _side(where: str, values: dict[str, object], spellings: Sequence[str]) -> float | None:
+    """The first spelling of a side that is told."""
+    return next((side for name in spellings if (side := optional_number(where, name, values)) is not None), None)
+
+
 def fits(told: tuple[float, float] | None, found: Size) -> bool:
-    """Whether a picture of size `found` is the told one, at any resolution; a side may have been rounded."""
+    """Whether a picture of size `found` is the told one, at any resolution that is likely; a side may have been
+    rounded."""
     if told is None:
         return True
     (w, h), (width, height) = told, found
+    if not max(width, height) / LARGER <= max(w, h) <= SMALLER * max(width, height):
+        return False
     return min(abs(width * h / w - height), abs(height * w / h - width), abs(w * height / width - h)) <= 1
 
 
@@ -125,16 +140,74 @@ def read_lens(where: str, values: dict[str, object], size: Size) -> Lens:
 
 
 def contradiction(where: str, values: dict[str, object], size: Size) -> str:
-    """What to say if two spellings of a focal length differ by more than rounding; an empty text if none do."""
+    """What to say if two spellings of a focal length differ by more than rounding, or if pixels are far from square; an
+    empty text if not. Raises UserError if the two differ as those of pictures that were resized do."""
     told = told_size(where, values) or size
+    taken = []
     for axis, length in zip("xy", told, strict=True):
         found = _focals(where, values, axis, length)
+        taken += list(found.values())[:1]
         for name, focal in list(found.items())[1:]:
             first = next(iter(found))
-            if abs(focal / found[first] - 1) > CLOSE:
-                made = "" if FOCALS[axis][name] == "pixels" else f" ({number(where, name, values[name]):g})"
-                return f"{first} ({found[first]:.6g}) is taken, though {name}{made} tells {focal:.6g} pixels"
+            factor = found[first] / focal
+            if abs(1 / factor - 1) <= CLOSE:
+                continue
+            made = "" if FOCALS[axis][name] == "pixels" else f" ({number(where, name, values[name]):g})"
+            both = f"{first} ({found[first]:.6g})", f"{name}{made} tells {focal:.6g} pixels"
+            if any(abs(max(factor, 1 / factor) / times - 1) <= CLOSE for times in RESIZED):
+                remedy = f"give w and h, the size that {first} belongs to, or remove the wrong one"
+                raise UserError(f"{where}: {both[0]} is of pictures of another size: {both[1]}; {remedy}")
+            return f"{both[0]} is taken, though {both[1]}"
+    if len(taken) > 1 and max(taken) > SQUARE * min(taken):
+        return "the focal lengths {:.6g} across and {:.6g} down say that pixels are not square; is it right?".format(
+            *taken
+        )
     return ""
+
+
+def require_own_middles(
+    where: Sequence[str], middles: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]]
+) -> None:
+    """Say so if middles are those of pictures of another size. Parts that were cut out of pictures have middles
+    anywhere, so one that is neither in the middle nor of another size speaks for all of them. Raises UserError if the
+    middles cannot be of pictures of these sizes."""
+    pairs = list(zip(middles, sizes, strict=True))
+    told = [_other_middle(middle, size) for middle, size in pairs]
+    if any(told) and all(text or _is_central(*pair) for text, pair in zip(told, pairs, strict=True)):
+        first = next(i for i, text in enumerate(told) if text)
+        (cx, _), (width, _) = pairs[first]
+        if CERTAIN[0] < 2 * cx / width < CERTAIN[1]:
+            warn(f"{where[first].partition(': frame')[0]}: {told[first]}")  # the same for all splits
+        else:
+            raise UserError(f"{where[first]}: {told[first]}")
+
+
+def _other_middle(middle: tuple[float, float], size: tuple[float, float]) -> str:
+    """What to say if the middle of a picture of this size is that of one of another size, or of one that is turned; an
+    empty text if it may be its own."""
+    (cx, cy), (width, height) = middle, size
+    across, down = 2 * cx / width, 2 * cy / height
+    if cx == 0 == cy:
+        return "cx 0, cy 0 is a corner of the picture; remove them if the optical axis is in its middle"
+    told = f"cx {cx:g}, cy {cy:g} is the middle of a picture of {2 * cx:.0f}x{2 * cy:.0f} pixels, not of "
+    told += f"{width:.0f}x{height:.0f}"
+    if min(across, down) > 0 and max(across / down, down / across) < ALIKE and not 1 / OTHER < across < OTHER:
+        return f"{told}; give w and h of the size that the focal length and the middle belong to"
+    turned = 2 * cy / width, 2 * cx / height
+    is_turned = all(1 / ALIKE < ratio < ALIKE for ratio in turned)
+    if is_turned and max(across, down) > OTHER and min(across, down) < 1 / OTHER:
+        return f"{told}; are cx and cy in the right order?"
+    return ""
+
+
+def _is_central(middle: tuple[float, float], size: tuple[float, float]) -> bool:
+    """Whether a point is near the middle of a picture."""
+    return all(1 / OTHER < 2 * at / length < OTHER for at, length in zip(middle, size, strict=True))
+
+
+def wrong_focal(focal: float, length: float) -> bool:
+    """Whether a focal length, in pixels, cannot be that of a picture `length` pixels long."""
+    return not WIDE * length <= focal <= NARROW * length
 
 
 def half_view(where: str, values: dict[str, object]) -> float | None:
@@ -191,7 +264,7 @@ def _is_nothing(value: object) -> bool:
 def _focal(where: str, values: dict[str, object], axis: str, length: float) -> float | None:
     """In pixels, along x or y, where the picture is `length` pixels long."""
     for name, focal in _focals(where, values, axis, length).items():
-        if not WIDE * length <= focal <= NARROW * length:
+        if wrong_focal(focal, length):
             told = f"{name} is {values[name]:g}, a focal length of {focal:.3g} pixels for a picture of {length:g}"
             raise UserError(f"{where}: {told}; correct it, or the size that it belongs to (w, h)")
         return focal
@@ -220,9 +293,11 @@ def _focals(where: str, values: dict[str, object], axis: str, length: float) -> 
 
 def _middle(where: str, values: dict[str, object], size: tuple[float, float], *, is_told: bool) -> tuple[float, float]:
     """cx, cy in pixels of a picture of this size; is_told: the file tells the size."""
+    given = {name: optional_number(where, name, values) for name in ("cx", "cy")}
+    if len(lacks := [name for name, at in given.items() if at is None]) == 1:
+        raise UserError(f"{where}: {lacks[0]} is missing; give both cx and cy, or neither")
     middle = []
-    for name, length in zip(("cx", "cy"), size, strict=True):
-        at = optional_number(where, name, values)
+    for (name, at), length in zip(given.items(), size, strict=True):
         at = length / 2 if at is None else at
         # if a file does not tell the size, a middle near the border is that of pictures of another size
         low, high = (-length, 2 * length) if is_told else (0.05 * length, 0.95 * length)

@@ -16,8 +16,9 @@ from nerf_pl.cameras import Cameras, image_rays, ndc_rays
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import pictures_in
+from nerf_pl.scenes.lenses import wrong_focal
 from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, misread, normalize_poses
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import Size, cut_out, one_size, read_headers, read_pictures, target_size
 from nerf_pl.scenes.request import Request
@@ -29,6 +30,7 @@ from nerf_pl.types import Rays
 POSES = "poses_bounds.npy"
 FILES = f"{POSES} and images"
 NEAREST = 1 / 0.75  # the nearest bound of all views, once scaled: a little beyond the near plane z = -1 of NDC
+OUTLIER = 20  # a near bound that is less than others, or than the way between cameras, by this factor is doubtful
 FORWARD = 0.05  # cosine of the angle to the mean viewing direction, of the most oblique ray that NDC is still good for
 
 
@@ -69,6 +71,7 @@ def load_llff(root: Path, request: Request) -> Scene:
     is missing, damaged or contradictory.
     """
     c2w, hwf, bounds = _read_poses(root / POSES)
+    _doubt(root / POSES, c2w, hwf, bounds)
     files, size = _find_pictures(root, hwf[0], request.img_wh, request.downscale)
     if len(files) != len(c2w):
         told = f"{root / POSES} has {len(c2w)} rows but {files[0].parent} {len(files)} pictures"
@@ -164,6 +167,26 @@ def _read_poses(
         warn(f"{path}: {told}; only their directions are taken")
     c2w = torch.from_numpy(np.stack([matrix for matrix, _ in rotations]))
     return c2w, pose[:, :, 4], bounds
+
+
+def _doubt(path: Path, c2w: Float[Tensor, "C 3 4"], hwf: Float[Tensor, "C 3"], bounds: Float[Tensor, "C 2"]) -> None:
+    """Say what is most likely wrong. Raises UserError for focal lengths that cannot be."""
+    for row, (height, width, focal) in enumerate(hwf.tolist()):
+        if wrong_focal(focal, max(width, height)):
+            told = f"a focal length of {focal:g} pixels, for a picture of {width:g}x{height:g}"
+            raise UserError(f"{path}: row {row} has {told}; correct it, or the size")
+    if convention := misread(c2w):
+        told = f"the cameras look at no common point, but would if the poses were {convention}; if they are that,"
+        warn(f"{path}: {told} convert them: camera to world, with the axes down, right, back")
+    nearest, usual = bounds[:, 0].min().item(), bounds[:, 0].median().item()
+    apart = (c2w[:, :, 3] - c2w[:, :, 3].mean(0)).norm(dim=-1).median().item()
+    row = int(bounds[:, 0].argmin())
+    if nearest * OUTLIER < usual:
+        told = f"row {row} has the near bound {nearest:.3g}, and half of all have more than {usual:.3g}"
+        warn(f"{path}: {told}; the scene's scale follows from it, so correct it if it is wrong")
+    elif nearest * OUTLIER < apart:
+        told = f"the nearest bound is {nearest:.3g} (row {row}), but the cameras are some {apart:.3g} apart"
+        warn(f"{path}: {told}; are both in the same unit? The scene's scale follows from the bound")
 
 
 def _find_pictures(root: Path, hwf: Float[Tensor, "3"], img_wh: Size | None, downscale: int) -> tuple[list[Path], Size]:

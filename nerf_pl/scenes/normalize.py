@@ -1,6 +1,7 @@
 """One frame for scenes whose files choose their own: upright, in the middle, cameras within the unit ball."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -75,10 +76,24 @@ def looks_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
     return bool((axes * towards).sum(-1).quantile(0.2) > LOOKING_AT)
 
 
-def looks_away(c2w: Float[Tensor, "C 3 4"]) -> bool:
-    """Whether most cameras have the point where the optical axes cross right behind them."""
-    flipped = torch.cat([c2w[:, :, :2], -c2w[:, :, 2:3], c2w[:, :, 3:]], -1)
-    return looks_at(flipped, camera_focus(flipped))
+def misread(c2w: Float[Tensor, "C 3 4"]) -> str:
+    """What the poses would have to be for the cameras to look at one point, if they do not as they are: matrices of
+    another convention. An empty text if that is no better. Cameras that look outward may seem so, too."""
+    if len(c2w) < 3 or looks_at(c2w, camera_focus(c2w)):
+        return ""
+    last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=c2w.dtype).expand(len(c2w), 1, 4)
+    inverse = torch.linalg.inv(torch.cat([c2w, last], 1))[:, :3]
+    return next((told for told, poses in _readings(c2w, inverse) if looks_at(poses, camera_focus(poses))), "")
+
+
+def _readings(
+    c2w: Float[Tensor, "C 3 4"], inverse: Float[Tensor, "C 3 4"]
+) -> Iterator[tuple[str, Float[Tensor, "C 3 4"]]]:
+    """Poses of other conventions as ours, with what they are called."""
+    turn = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=c2w.dtype)
+    yield "camera to world with y down and z ahead", c2w * turn
+    yield "world to camera", inverse
+    yield "world to camera with y down and z ahead", inverse * turn
 
 
 def _upright(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3 3"]:

@@ -33,18 +33,29 @@ def clear_distance(path: Path, poses: Float[Tensor, "C 3 4"]) -> float | None:
         warn(f"{path}, the points of the scene, is not there, so how near the scene comes is a guess")
         return None
     points = read_points(path)
+    ahead, behind = (_nearest(points, poses.double(), sign) for sign in (1.0, -1.0))
+    if len(ahead) <= len(poses) / 2:
+        told = f"the {len(points)} points in {path} are in front of {len(ahead)} of {len(poses)} cameras"
+        why = "they do not belong to these photos"
+        if len(behind) > len(poses) / 2:
+            why += (
+                f", or the poses have y down and z ahead where y up and z back belong ({len(behind)} see them behind)"
+            )
+        warn(f"{told}: {why}, and are not used")
+        return None
+    return CLEAR * min(ahead)
+
+
+def _nearest(points: Float[Tensor, "N 3"], poses: Float[Tensor, "C 3 4"], sign: float) -> list[float]:
+    """How near points come to the cameras that see some: ahead of them or, with sign -1, behind."""
     nearest = []
-    for pose in poses.double():
+    for pose in poses:
         ways = points - pose[:, 3]
-        depths = -ways @ pose[:, 2]
+        depths = -sign * ways @ pose[:, 2]
         depths = depths[depths > AHEAD * ways.norm(dim=1)]
         if len(depths) >= LEAST_POINTS:
             nearest.append(foremost(depths.numpy()))
-    if len(nearest) <= len(poses) / 2:
-        told = f"the {len(points)} points in {path} are in front of {len(nearest)} of {len(poses)} cameras"
-        warn(f"{told}: they do not belong to these photos, and are not used")
-        return None
-    return CLEAR * min(nearest)
+    return nearest
 
 
 def foremost(depths: Float[np.ndarray, "N"]) -> float:

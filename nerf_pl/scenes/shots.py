@@ -15,7 +15,15 @@ from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.frames import Frame, within
-from nerf_pl.scenes.lenses import FOCALS, Lens, contradiction, fits, read_lens, told_size
+from nerf_pl.scenes.lenses import (
+    FOCALS,
+    Lens,
+    contradiction,
+    fits,
+    read_lens,
+    require_own_middles,
+    told_size,
+)
 from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
 from nerf_pl.scenes.orientation import Fits, orient
 from nerf_pl.scenes.pictures import Size, canvas_sizes, read_headers, read_pictures
@@ -87,6 +95,7 @@ def read_shots(
     pairs = list(zip(frames, stored.natives, strict=True))
     lenses = [read_lens(frame.where, frame.values, native) for frame, native in pairs]
     _tell_contradiction(pairs)
+    _require_own_size(pairs, lenses)
     K, warps = _pinholes(frames, lenses, stored.natives)
     for matrix, native, size in zip(K, stored.natives, sizes, strict=True):
         matrix[0] *= size[0] / native[0]
@@ -145,6 +154,17 @@ def _tell_contradiction(pairs: Sequence[tuple[Frame, Size]]) -> None:
         frame, text = told[0]
         others = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
         warn(f"{frame.where}{others}: {text}")
+
+
+def _require_own_size(pairs: Sequence[tuple[Frame, Size]], lenses: Sequence[Lens]) -> None:
+    """Raises UserError if middles say that intrinsics are of pictures of another size."""
+    told = [told_size(frame.where, frame.values) for frame, _ in pairs]
+    sizes = [size or native for size, (_, native) in zip(told, pairs, strict=True)]
+    middles = [
+        (lens.middle[0] * size[0] / native[0], lens.middle[1] * size[1] / native[1])
+        for lens, size, (_, native) in zip(lenses, sizes, pairs, strict=True)
+    ]
+    require_own_middles([frame.where for frame, _ in pairs], middles, sizes)
 
 
 def _pinholes(

@@ -1,0 +1,87 @@
+"""What is wrong with a COLMAP model that can be read: cameras that cannot be, poses that most likely are not meant."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from nerf_pl.console import warn
+from nerf_pl.errors import UserError
+from nerf_pl.scenes.lenses import require_own_middles, wrong_focal
+from nerf_pl.scenes.normalize import misread
+
+SEEN = 0.2  # cosine to the axis of a camera, below which nothing is seen without a fisheye lens
+
+
+def require_cameras(root: Path, model: Any) -> None:
+    """Raises UserError for a camera whose size, focal length or middle cannot be that of its pictures."""
+    named, middles, sizes = [], [], []
+    for camera in model.cameras.values():
+        where = f"{root}: camera {camera.camera_id} of the model ({camera.model_name})"
+        width, height = camera.width, camera.height
+        if min(width, height) < 1:
+            raise UserError(f"{where} has pictures of {width}x{height} pixels; correct it, or make the model anew")
+        if not camera.is_perspective():
+            continue
+        K = camera.calibration_matrix()
+        focal = min(K[0, 0], K[1, 1])
+        if not np.isfinite(K).all() or focal <= 0 or wrong_focal(focal, max(width, height)):
+            told = f"has the focal length {focal:g}, for pictures of {width}x{height} pixels"
+            raise UserError(f"{where} {told}; correct it, or make the model anew")
+        middle = float(K[0, 2]), float(K[1, 2])
+        if any(not -length <= at <= 2 * length for at, length in zip(middle, (width, height), strict=True)):
+            told = f"has its middle at {middle[0]:g}, {middle[1]:g}, for pictures of {width}x{height} pixels"
+            raise UserError(f"{where} {told}; correct it, or make the model anew")
+        named, middles, sizes = [*named, where], [*middles, middle], [*sizes, (width, height)]
+    require_own_middles(named, middles, sizes)
+
+
+def different(root: Path, views: Sequence[Any], files: Sequence[Path]) -> list[int]:
+    """Which views remain without those that show the photo of another one again. Raises UserError if such two differ in
+    pose or camera."""
+    known: dict[str, int] = {}
+    kept = []
+    for i, (view, file) in enumerate(zip(views, files, strict=True)):
+        first = known.setdefault(os.path.realpath(file), i)
+        if first == i:
+            kept.append(i)
+            continue
+        poses = [each.cam_from_world().matrix() for each in (views[first], view)]
+        if view.camera_id != views[first].camera_id or not np.allclose(*poses, rtol=1e-5, atol=1e-5):
+            told = f"{file} twice ({views[first].name}, {view.name}), with different poses or cameras"
+            raise UserError(f"{root}: the model has the photo {told}: remove the wrong one")
+    if again := len(views) - len(kept):
+        warn(f"{root}: {again} of {len(views)} photos in the model are there twice, and count once")
+    return kept
+
+
+def doubt(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequence[Any]) -> None:
+    """Say so if poses look like matrices of another convention, or if views do not see the points that the model says
+    they see. c2w: our axes."""
+    remedy = "a model has world to camera, QW QX QY QZ TX TY TZ, with the axes right, down, ahead"
+    behind, n = _not_seen(model, views)
+    if n and behind > n / 2:
+        told = f"{behind} of {n} points that photos of the model see lie behind their cameras, or far aside"
+        warn(f"{root}: {told}, so the poses or the points are wrong: {remedy}")
+    elif misread(torch.from_numpy(c2w)):
+        told = "the cameras look at no common point, but would if their poses were of another convention"
+        warn(f"{root}: {told}; if they are, convert them: {remedy}")
+
+
+def _not_seen(model: Any, views: Sequence[Any]) -> tuple[int, int]:
+    """How many of the points that views see cannot be in their pictures, and how many points these are."""
+    known = {i: point.xyz for i, point in model.points3D.items()}
+    behind = n = 0
+    for view in views:
+        seen = [known[i] for p in view.get_observation_points2D() if (i := p.point3D_id) in known]
+        if not seen:
+            continue
+        w2c = view.cam_from_world().matrix()
+        at = np.array(seen) @ w2c[:, :3].T + w2c[:, 3]
+        limit = -1.0 if "FISHEYE" in view.camera.model_name else SEEN
+        behind, n = behind + int((at[:, 2] <= limit * np.linalg.norm(at, axis=1)).sum()), n + len(seen)
+    return behind, n

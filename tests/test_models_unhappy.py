@@ -1,0 +1,159 @@
+"""COLMAP models in text that hold what cannot be: each ends in one line that says where, or is said and goes on."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pycolmap")
+import pycolmap
+from colmap_files import write_scene
+from PIL import Image
+
+from nerf_pl.errors import UserError
+from nerf_pl.scenes import Request, load_scene
+
+Change = Callable[[list[str]], object]
+N = 6
+
+
+def write(root: Path, rigs: bool = False) -> Path:
+    """A scene whose model is in text, with the poses in images.txt as older versions of COLMAP write it."""
+    write_scene(root, n=N, text=True)
+    model = root / "sparse" / "0"
+    for name in ("rigs.txt", "frames.txt"):
+        if not rigs:
+            (model / name).unlink()
+    return model
+
+
+def edit(model: Path, name: str, change: Change, entries: Sequence[int] | None = None) -> None:
+    """Change the words of entries; of pictures, whose entries have two lines, the first lines."""
+    file = model / f"{name}.txt"
+    lines = file.read_text().splitlines()
+    begins = [i for i, line in enumerate(lines) if not line.startswith("#")][:: 2 if name == "images" else 1]
+    for i in begins if entries is None else [begins[entry] for entry in entries]:
+        words = lines[i].split(" ")
+        change(words)
+        lines[i] = " ".join(words)
+    file.write_text("\n".join(lines) + "\n")
+
+
+def put(place: int, *words: str) -> Change:
+    return lambda line: line.__setitem__(slice(place, place + len(words)), words)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "parts"),
+    [
+        ("images", put(1, "0", "0", "0", "0"), ["images.txt", "the rotation of image 2 is 0 0 0 0"]),
+        ("images", put(2, "nan"), ["images.txt: line 7 has nan"]),
+        ("images", put(5, "inf"), ["images.txt: line 7 has inf"]),
+        ("images", put(6, "1e30"), ["view_01.png", "not finite"]),
+        ("images", put(7, "x"), ["images.txt: line 7 has x"]),
+        ("images", put(0, "1"), ["images.txt: lines 5 and 7 are both of image 1"]),
+        ("images", put(9, "view_00.png"), ["view_00.png twice", "remove the wrong one"]),
+        ("points3D", put(1, "nan"), ["points3D.txt: line 5 has nan"]),
+        ("points3D", put(3, "-inf"), ["points3D.txt: line 5 has -inf"]),
+    ],
+)
+def test_entries_that_cannot_be(tmp_path, file, change, parts):
+    edit(write(tmp_path), file, change, [1])
+    with pytest.raises(UserError) as caught:
+        load_scene(tmp_path, Request(test_every=0))
+    assert all(part in str(caught.value) for part in (str(tmp_path), *parts)), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (put(4, "0"), ["focal length 0", "24x16"]),
+        (put(5, "-3"), ["focal length -3"]),
+        (put(4, "1e-7", "1e-7"), ["focal length 1e-07"]),
+        (put(4, "1e8", "1e8"), ["focal length 1e+08"]),
+        (put(4, "nan"), ["cameras.txt: line 4 has nan"]),
+        (put(2, "0"), ["0x16 pixels"]),
+        (put(6, "4000"), ["middle at 4000, 8"]),
+        (put(2, "12", "8"), ["middle of a picture of 24x16 pixels, not of 12x8"]),
+        (put(4, "40", "40", "24", "16"), ["middle of a picture of 48x32 pixels, not of 24x16"]),
+    ],
+)
+def test_cameras_that_cannot_be(tmp_path, change, parts):
+    edit(write(tmp_path), "cameras", change)
+    with pytest.raises(UserError) as caught:
+        load_scene(tmp_path, Request(test_every=0))
+    assert all(part in str(caught.value) for part in (str(tmp_path), *parts)), str(caught.value)
+
+
+def test_poses_of_newer_models_are_those_of_their_frames(tmp_path):
+    edit(write(tmp_path, rigs=True), "frames", put(2, "0", "0", "0", "0"), [1])
+    with pytest.raises(UserError, match=r"frames.txt: the rotation of frame 2 is 0 0 0 0"):
+        load_scene(tmp_path, Request(test_every=0))
+
+
+def test_a_binary_pose_without_a_rotation(tmp_path):
+    write_scene(tmp_path, n=N)
+    file = tmp_path / "sparse" / "0" / "frames.bin"
+    data = bytearray(file.read_bytes())
+    data[16:48] = bytes(32)
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"frames.bin: the rotation of frame \d is 0 0 0 0"):
+        load_scene(tmp_path, Request(test_every=0))
+
+
+def test_a_photo_that_is_there_twice_counts_once(tmp_path, capsys):
+    file = write(tmp_path) / "images.txt"
+    lines = file.read_text().splitlines()
+    first = [line for line in lines if not line.startswith("#")][:2]
+    file.write_text("\n".join([*lines, first[0].replace("1 ", "77 ", 1), first[1]]) + "\n")
+    assert len(load_scene(tmp_path, Request(test_every=0))) == N
+    assert f"1 of {N + 1} photos in the model are there twice" in capsys.readouterr().err
+
+
+def test_photos_that_are_another_size_of_the_same_are_read(tmp_path):
+    """The model may be of larger photos, whose middles are theirs."""
+    write(tmp_path)
+    for photo in (tmp_path / "images").iterdir():
+        with Image.open(photo) as picture:
+            half = picture.resize((12, 8))
+        half.save(photo)
+    scene = load_scene(tmp_path, Request(test_every=0))
+    assert scene.cameras.K[0, :2, 2].tolist() == pytest.approx([6, 4])
+
+
+def opengl(pose: np.ndarray) -> np.ndarray:
+    return np.diag([1.0, -1.0, -1.0, 1.0]) @ pose
+
+
+@pytest.mark.parametrize(
+    ("convention", "points", "told"),
+    [
+        (np.linalg.inv, True, "the cameras look at no common point, but would"),
+        (np.linalg.inv, False, "the cameras look at no common point, but would"),
+        (opengl, True, "points that photos of the model see lie behind their cameras"),
+        (opengl, False, "the cameras look at no common point, but would"),
+        (lambda pose: pose, True, ""),
+    ],
+)
+def test_poses_of_another_convention_are_said(tmp_path, capsys, convention, points, told):
+    model = write(tmp_path)
+
+    def change(words: list[str]) -> None:
+        w, *xyz = map(float, words[1:5])
+        pose = np.eye(4)
+        pose[:3, :3] = pycolmap.Rotation3d(np.array([*xyz, w])).matrix()
+        pose[:3, 3] = [float(word) for word in words[5:8]]
+        pose = convention(pose)
+        *xyz, w = pycolmap.Rotation3d(pose[:3, :3]).quat
+        words[1:8] = map(str, (w, *xyz, *pose[:3, 3]))
+
+    edit(model, "images", change)
+    if not points:
+        (model / "points3D.txt").write_text("")
+        lines = (model / "images.txt").read_text().splitlines()
+        lines = [line for line in lines if not line.startswith("#")]
+        (model / "images.txt").write_text("".join(f"{line}\n\n" for line in lines[::2]))
+    load_scene(tmp_path, Request(test_every=0))
+    err = capsys.readouterr().err
+    assert told in err if told else err == ""
