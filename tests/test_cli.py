@@ -291,7 +291,7 @@ LONG = f"/{60 * 'a'}/{60 * 'b'}"  # wider than a terminal
         ("train", "Missing from nerf train: PATH Folder of the scene. (required); see nerf train --help"),
         (
             "trian x",
-            "Unrecognized options: trian, x; Available subcommands: train, eval, render, view, mesh, export, demo, ",
+            "Unrecognized options: trian, x; Available subcommands: train, eval, render, view, mesh, points, export, ",
         ),
         (f"eval x {LONG}", f"Unrecognized options: {LONG}; see nerf --help"),
         ("train.py --root_dir x --N_sample 3", "perhaps you meant --N_samples; see train.py --help"),

@@ -85,7 +85,9 @@ class Export:
         save_portable(path, run, views, self._told(trained, run))
         size, whole = (file.stat().st_size for file in (path, find_checkpoint(self.folder, self.checkpoint)))
         share = f", {size / whole:.0%} of {self.folder}" if size < whole else ""
-        console.print(f"scene {path} ({size / 1e6:.1f} MB{share}): nerf render, eval, view and mesh take it as a run")
+        console.print(
+            f"scene {path} ({size / 1e6:.1f} MB{share}): nerf eval, render, view, mesh and points take it as a run"
+        )
 
     def _told(self, trained: Trained, run: "Run") -> dict[str, object]:
         """What is told of the run: what its page says, if these weights were scored."""

@@ -16,6 +16,7 @@ from nerf_pl.cli.export import Export
 from nerf_pl.cli.flags import RUNS, with_model
 from nerf_pl.cli.import_ import Import
 from nerf_pl.cli.mesh import Mesh
+from nerf_pl.cli.points import Points
 from nerf_pl.cli.prepare import Prepare
 from nerf_pl.cli.refusals import in_one_line
 from nerf_pl.cli.render import Render
@@ -35,7 +36,7 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, type] = {
-    "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "mesh": Mesh,
+    "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "mesh": Mesh, "points": Points,
     "export": Export, "demo": Demo, "report": Report, "prepare": Prepare, "import": Import, "bench": Bench,
 }  # fmt: skip
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}

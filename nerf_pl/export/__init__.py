@@ -1,1 +1,1 @@
-"""What other programs can open: a mesh of a trained model, and a page for browsers."""
+"""What other programs can open: meshes, points and cameras of a trained model, and a page for browsers."""

@@ -27,7 +27,6 @@ class Agreement:
 
 def agreement(mesh: Geometry) -> Agreement:
     """How well a mesh, in the coordinates of the scene's file, agrees with the built-in scene."""
-    distances = np.abs(np.stack([solid.distance(mesh.vertices.T) for solid in SOLIDS])).min(0)
     points, normals = visible_points()
     tree = extra("scipy.spatial", "comparing a mesh").cKDTree(mesh.vertices)
     away, nearest = tree.query(points)
@@ -36,7 +35,13 @@ def agreement(mesh: Geometry) -> Agreement:
     edge = 2 * float(np.median(_edges(mesh)))
     apart = np.where(away < edge, across, away)
     cosine = (normals * mesh.normals[nearest]).sum(1)
-    return Agreement(float(distances.mean()) / SIZE, float(apart.mean()) / SIZE, float(cosine.mean()))
+    return Agreement(accuracy(mesh.vertices), float(apart.mean()) / SIZE, float(cosine.mean()))
+
+
+def accuracy(points: Float[np.ndarray, "N 3"]) -> float:
+    """The mean distance of points, in the coordinates of the scene's file, from the surface of the built-in scene, as a
+    share of its size."""
+    return float(np.abs(np.stack([solid.distance(points.T) for solid in SOLIDS])).min(0).mean()) / SIZE
 
 
 def visible_points() -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]:

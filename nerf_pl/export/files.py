@@ -1,5 +1,6 @@
-"""Meshes on disk, in the coordinates of the scene's own file."""
+"""Meshes and clouds of points on disk, in the coordinates of the scene's own file."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
 
 @dataclass(frozen=True)
 class Geometry:
-    """A mesh. colours: sRGB. normals: of unit length, outwards."""
+    """A mesh, or a cloud of points, which has no faces. colours: sRGB. normals: of unit length, outwards."""
 
     vertices: Float[np.ndarray, "V 3"]
     normals: Float[np.ndarray, "V 3"]
@@ -59,6 +60,28 @@ def write_geometry(path: Path, geometry: Geometry, up: str) -> None:
         content = shape.export(file_type="ply", vertex_normal=True)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def write_points(path: Path, cloud: Geometry, up: str) -> None:
+    """Write the vertices as a binary .ply with normals and colours. up: see `up_axis`. Places are in double precision
+    if single precision would lose more than a millionth of the cloud's size, as far from the origin. Raises UserError
+    if the file cannot be written."""
+    low, high = cloud.vertices.min(0), cloud.vertices.max(0)
+    coarse = np.abs(cloud.vertices).max() * 2**-24 > 1e-6 * (high - low).max() > 0
+    columns = [(name, "<f8" if coarse else "<f4") for name in "xyz"]
+    columns += [(name, "<f4") for name in ("nx", "ny", "nz")] + [(name, "u1") for name in ("red", "green", "blue")]
+    rows = np.empty(len(cloud.vertices), np.dtype(columns))
+    parts = (*cloud.vertices.T, *cloud.normals.T, *cloud.colours.T)
+    for (name, _), part in zip(columns, parts, strict=True):
+        rows[name] = part
+    kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
+    lines = ["ply", "format binary_little_endian 1.0", f"comment {up} is up", f"element vertex {len(rows)}"]
+    lines += [*(f"property {kinds[kind]} {name}" for name, kind in columns), "end_header", ""]
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write("\n".join(lines).encode())
+        file.write(rows.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def upright(up: str) -> Float[np.ndarray, "4 4"]:

@@ -13,7 +13,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.export.colours import colours_of
 from nerf_pl.export.files import Geometry
 from nerf_pl.export.options import MeshOptions
-from nerf_pl.export.region import Region, densities, region_of
+from nerf_pl.export.region import Region, densities, nothing_in, region_of
 from nerf_pl.export.sights import Sight, ends_of, is_seen, look
 from nerf_pl.export.surface import Lattice, find_surface, normals_of, used, without_small_parts
 from nerf_pl.extras import extra
@@ -51,7 +51,7 @@ def mesh_of(model: Model, scene: Scene, options: MeshOptions, chunk: int) -> Mes
     ends = ends_of(sights)
     region = whole.around(ends)  # the rest would be taken away again
     if region is None:
-        raise UserError(_nothing(whole, options, len(ends)))
+        raise UserError(nothing_in(options.crop, len(ends)))
     region = whole if options.keep_unseen else region
     threshold = options.threshold or threshold_of(model, region, ends)
     default = CPU_RESOLUTION if model.step.device.type == "cpu" else GPU_RESOLUTION
@@ -121,14 +121,6 @@ def _coloured(
 
 def _scale(region: Region) -> float:
     return 1.0 if region.to_world is None else float(region.to_world[0, :3].norm())
-
-
-def _nothing(region: Region, options: MeshOptions, ends: int) -> str:
-    if options.crop is not None and ends:
-        return f"--crop {' '.join(f'{v:g}' for v in options.crop)}: the training views show nothing in this box"
-    if ends:
-        return "the training views show nothing in the scene's box: give --crop with a box that holds something"
-    return "the training views show nothing solid: the field is empty, train longer"
 
 
 def _too_high(densest: float, threshold: float) -> str:

@@ -1,4 +1,4 @@
-"""Options of meshes and of pages."""
+"""Options of meshes, of clouds of points and of pages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from nerf_pl.options.ranges import BOX, POSITIVE, Corners, Range, between
 MESH_FILES = (".ply", ".obj", ".glb")
 MOST_RESOLUTION, MOST_FACES = 1024, 10**8
 SMALLEST = 0.01  # of the largest part's area
+CLOUDS, MOST_POINTS = (".ply",), 2 * 10**7
 PAGES, MOST_MEGABYTES = (".html", ".htm"), 200
 
 
@@ -32,6 +33,19 @@ class MeshOptions:
         None
     )
     """File to write: .ply, .obj or .glb. By default mesh.ply in the run's folder."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from ()
+
+
+@dataclass(frozen=True)
+class PointOptions:
+    count: Annotated[int, between(1, MOST_POINTS)] = 1_000_000
+    """How many points, at most."""
+    crop: Annotated[Corners | None, BOX] = None
+    """Only points in this box, in the coordinates of the scene's own file."""
+    out: Annotated[Path | None, Range(lambda path: path.suffix.lower() in CLOUDS, "name a .ply")] = None
+    """File to write: .ply. By default points.ply in the run's folder."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from ()

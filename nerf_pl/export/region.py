@@ -74,6 +74,15 @@ def region_of(scene: Scene, crop: Sequence[float] | None = None) -> Region:
     return Region(box, None, scene.ndc)
 
 
+def nothing_in(crop: Sequence[float] | None, ends: int) -> str:
+    """What to say if the views show nothing in a region. ends: how many of their rays end somewhere."""
+    if crop is not None and ends:
+        return f"--crop {' '.join(f'{v:g}' for v in crop)}: the training views show nothing in this box"
+    if ends:
+        return "the training views show nothing in the scene's box: give --crop with a box that holds something"
+    return "the training views show nothing solid: the field is empty, train longer"
+
+
 @torch.no_grad()
 def densities(model: Model, xyz: Float[Tensor, "N 3"], ndc: tuple[float, float] | None) -> Float[Tensor, "N"]:
     """Density at world points, per unit of length of the space that the model lives in: in normalised device

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, View, project
@@ -44,10 +44,16 @@ def look(model: Renderer, scene: Scene, chunk: int, *, most: int | None = None, 
     pictures, in pixels. chunk: rays at a time."""
     is_cpu = model.step.device.type == "cpu"
     most, side = most or (CPU_VIEWS if is_cpu else MOST_VIEWS), side or (CPU_SIDE if is_cpu else SIDE)
-    numbers = torch.linspace(0, len(scene) - 1, min(most, len(scene))).round().long().tolist()
-    views = (small(scene.view(i), side).to(model.step.device) for i in numbers)
+    views = spread(scene, most)
+    views = [small(view, side).to(model.step.device) for view in views]
     with evaluating(model):
-        return [_seen(model, view, chunk) for view in progress(views, len(numbers), "looking from the training views")]
+        return [sight(model, view, chunk) for view in progress(views, len(views), "looking from the training views")]
+
+
+def spread(scene: Scene, most: int) -> list[View]:
+    """Up to `most` views of a scene, spread over all of them."""
+    numbers = torch.linspace(0, len(scene) - 1, min(most, len(scene))).round().long().tolist()
+    return [scene.view(i) for i in numbers]
 
 
 def small(view: View, side: int) -> View:
@@ -58,7 +64,8 @@ def small(view: View, side: int) -> View:
     return replace(view, camera=view.camera.resized(*size))
 
 
-def _seen(model: Renderer, view: View, chunk: int) -> Sight:
+def sight(model: Renderer, view: View, chunk: int) -> Sight:
+    """What the camera of a view on the model's device sees. The model must be in evaluation mode."""
     width, height = view.size
     rgb, depth, opacity = render_rays(model, view.rays(), None, chunk)
     points = ends_of_rays(view, depth, opacity)
@@ -79,7 +86,7 @@ def _seen(model: Renderer, view: View, chunk: int) -> Sight:
 
 def ends_of(sights: Sequence[Sight]) -> Float[Tensor, "N 3"]:
     """All points where rays end."""
-    return torch.cat([sight.points[sight.ends] for sight in sights])
+    return torch.cat([each.points[each.ends] for each in sights])
 
 
 def seen_from(
@@ -90,17 +97,21 @@ def seen_from(
     A point is seen if it lies in the picture, and not farther than the farthest of the 3x3 pixels around it by more
     than the tolerance, a world length.
     """
-    for sight in sights:
-        camera = sight.camera
-        height, width = sight.distance.shape
-        xy, depth = project(camera, 0, points)
-        column, row = (xy[:, 0].floor(), xy[:, 1].floor())
-        inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        pixels = torch.where(inside, row * width + column, 0).long()
-        farthest = F.max_pool2d(sight.distance[None, None], 3, 1, 1).flatten()
-        way = points - camera.c2w[0, :, 3]
+    for each in sights:
+        inside, pixels = pixels_of(each, points)
+        farthest = F.max_pool2d(each.distance[None, None], 3, 1, 1).flatten()
+        way = points - each.camera.c2w[0, :, 3]
         length = way.norm(dim=1)
         yield inside & (length <= farthest[pixels] + tolerance), way / length.clamp(min=1e-9)[:, None]
+
+
+def pixels_of(one: Sight, points: Float[Tensor, "N 3"]) -> tuple[Bool[Tensor, "N"], Int[Tensor, "N"]]:
+    """Whether each point lies in the picture, and the number of its pixel, row by row; 0 for one that does not."""
+    height, width = one.distance.shape
+    xy, depth = project(one.camera, 0, points)
+    column, row = (xy[:, 0].floor(), xy[:, 1].floor())
+    inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return inside, torch.where(inside, row * width + column, 0).long()
 
 
 def is_seen(sights: Sequence[Sight], points: Float[Tensor, "N 3"], tolerance: Float[Tensor, "N"]) -> Bool[Tensor, "N"]:
