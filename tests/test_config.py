@@ -68,7 +68,7 @@ def of_0_1_0(method: str, **grid: object) -> dict:
 def test_options_as_version_0_1_0_stored_them():
     nerf, ngp = from_dict(of_0_1_0("nerf")), from_dict(of_0_1_0("ngp"))
     assert nerf.model == NeRFOptions(N_samples=7, grad_share=0.5)
-    assert ngp.model == NGPOptions(levels=3, random_background=False, grad_share=0.5, close_range=0.0)  # as it was
+    assert ngp.model == NGPOptions(levels=3, random_background=False, grad_share=0.5, close_range=0.0, table_decay=0.0)
     for method in METHODS:
         assert "'lvels'" in message(from_dict, of_0_1_0(method, lvels=3))
 
@@ -193,6 +193,19 @@ def test_long_trainings_of_a_box_take_finer_steps():
     assert steps(None) == steps(119.0) < steps(120.0)
     for kind in ({"device_type": "cpu"}, {"unbounded": True}, {"unbounded": True, "ndc": True}):
         assert steps(60.0, **kind) == steps(600.0, **kind)
+
+
+def test_few_and_many_photos_train_differently():
+    def model(photos, device_type="cuda", **kind):
+        return complete(NGP, device_type, photos=photos, **kind).model
+
+    usual = model(80, unbounded=True)
+    assert usual == model(None, unbounded=True) == model(33, unbounded=True) == model(149, unbounded=True)
+    assert model(32, unbounded=True) == replace(usual, smoothness=3e-3)
+    assert model(150, unbounded=True) == replace(usual, samples=2**19, grad_share=0.1)
+    assert model(20, ndc=True) == replace(model(40, ndc=True), table_decay=0.1)
+    for kind in ({}, {"device_type": "cpu", "unbounded": True}, {"device_type": "cpu", "ndc": True}):
+        assert model(10, **kind) == model(1000, **kind)
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -37,6 +37,26 @@ def test_grid_adam_moves_what_a_step_touched():
     assert float(optimizer.skipped) == 0
 
 
+def test_a_table_decays_level_by_level():
+    """As with the gradient of the loss that it stands for: the mean square of each level, of one and of three rows."""
+    moved = []
+    for is_loss in (True, False):
+        torch.manual_seed(0)
+        table, network = torch.rand(4, 2).requires_grad_(), torch.rand(5).requires_grad_()
+        how = {} if is_loss else {"pulls": [(1, 2 * 0.5 / 2), (3, 2 * 0.5 / 6)]}
+        optimizer = GridAdam([table], [network], lr=0.1, backend=BACKEND, **how)
+        before = table.detach().clone()
+        for _ in range(5):
+            table.grad, network.grad = torch.zeros_like(table), torch.zeros_like(network)
+            table.grad[0] = 0.01
+            if is_loss:
+                (0.5 * ((table[:1] ** 2).mean() + (table[1:] ** 2).mean())).backward(inputs=[table])
+            optimizer.step()
+        assert (table.abs() < before.abs()).all()
+        moved.append(table.detach())
+    torch.testing.assert_close(*moved)
+
+
 def test_the_networks_have_a_rate_of_their_own(monkeypatch):
     """They come to it over the first SETTLED steps, each time by the same factor."""
     monkeypatch.setattr(grid_optimizer, "SETTLED", 2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nerf_pl.films.paths import look_at
-from nerf_pl.scenes.normalize import normalize_poses
+from nerf_pl.scenes.normalize import NEAR, near_of, normalize_poses
 
 
 def turn(seed: int) -> torch.Tensor:
@@ -89,3 +89,16 @@ def test_cameras_in_one_place_keep_the_scale(n):
     assert torch.isfinite(placed).all()
     assert placed[:, :, 3].abs().max() < 1e-5
     assert torch.linalg.det(transform[:3, :3]) == pytest.approx(1, abs=1e-5)
+
+
+def test_rays_begin_on_the_way_to_what_cameras_look_at():
+    """At a third of it, as the nearest camera has it; a stray camera does not decide. Cameras that look elsewhere tell
+    nothing."""
+    poses = normalize_poses(ring(40))[0]
+    assert near_of(poses) == pytest.approx(1 / 3, abs=1e-3)
+    poses[0, :, 3] *= 0.1
+    assert near_of(poses) == pytest.approx(1 / 3, abs=0.03)
+    outward = ring(40)
+    outward[:, :, [0, 2]] *= -1
+    assert near_of(normalize_poses(outward)[0]) == NEAR
+    assert near_of(poses[:1]) == NEAR

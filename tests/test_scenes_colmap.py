@@ -29,6 +29,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request, available_splits, detect, load_scene
 from nerf_pl.scenes.blender import load_blender
 from nerf_pl.scenes.colmap import load_colmap
+from nerf_pl.scenes.normalize import near_of
 
 
 def load(root: Path, split: str = "train", **options):
@@ -75,13 +76,13 @@ def test_the_rays_are_those_of_the_same_scene_in_the_blender_layout(tmp_path, pl
 
 def test_a_model_without_points_has_a_near_bound_too(tmp_path):
     write_scene(tmp_path, xyz=np.zeros((0, 3)))
-    assert load(tmp_path).near == 0.02
+    assert load(tmp_path).near == pytest.approx(near_of(load(tmp_path).cameras.c2w), rel=0.02)
 
 
 def test_points_that_views_name_may_be_gone(tmp_path):
     write_scene(tmp_path, text=True)
     (tmp_path / "sparse" / "0" / "points3D.txt").write_text("# none\n")
-    assert load(tmp_path).near == 0.02
+    assert load(tmp_path).near == pytest.approx(near_of(load(tmp_path).cameras.c2w), rel=0.02)
 
 
 def test_splits(tmp_path):

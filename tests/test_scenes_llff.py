@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request, Scene, available_splits, detect, load_scene
 from nerf_pl.scenes.llff import load_llff
-from nerf_pl.scenes.normalize import camera_focus
+from nerf_pl.scenes.normalize import camera_focus, near_of
 
 
 def splits(root: Path, **options) -> list[Scene]:
@@ -205,7 +205,8 @@ def test_spheric_gives_the_rays_of_the_blender_layout(tmp_path):
     assert ours.target == (0, 0, 0)
     assert ours.ndc is None
     assert ours.unbounded
-    assert (ours.near, ours.far) == (0.1, 100)
+    assert ours.near == pytest.approx(near_of(torch.cat([ours.cameras.c2w, held.cameras.c2w])), rel=0.02)
+    assert ours.far == 100
     assert ours.aabb.tolist() == held.aabb.tolist() == [[-1] * 3, [1] * 3]
 
 
@@ -214,7 +215,7 @@ def test_bounds_cut_nothing_of_photos_all_around(tmp_path, bounds):
     """Sane, tiny and huge ones: near is before all that a camera can show, and far behind it."""
     write_scene(tmp_path, around(), bounds=bounds)
     scene = load_llff(tmp_path, Request("train"))
-    assert 0.02 <= scene.near <= 0.1
+    assert 0.1 <= scene.near <= 1 / 3 + 0.01  # of the cameras' distance from what they surround
     assert scene.far == 100
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request, Scene, available_splits, detect, load_scene
-from nerf_pl.scenes.normalize import normalize_poses
+from nerf_pl.scenes.normalize import near_of, normalize_poses
 from nerf_pl.scenes.transforms import load_transforms
 
 WAYS: dict[str, tuple[dict, list[dict], dict]] = {
@@ -170,9 +170,11 @@ def test_unbounded_scenes(tmp_path, aabb_scale):
     scenes = [load_transforms(tmp_path, Request(split)) for split in ("train", "test", "val")]
     for scene in scenes:
         assert scene.unbounded
-        assert (scene.near, scene.far, scene.background, scene.target) == (0.1, 100.0, None, (0.0, 0.0, 0.0))
+        assert (scene.far, scene.background, scene.target) == (100.0, None, (0.0, 0.0, 0.0))
         assert scene.aabb.tolist() == [[-1.0] * 3, [1.0] * 3]
-    centres = torch.cat([scene.cameras.c2w[:, :, 3] for scene in scenes[:2]])
+    poses = torch.cat([scene.cameras.c2w for scene in scenes[:2]])
+    centres = poses[:, :, 3]
+    assert scenes[0].near == pytest.approx(near_of(poses), rel=1e-3)
     assert centres.norm(dim=-1).quantile(0.9) == pytest.approx(1, abs=1e-4)
 
 

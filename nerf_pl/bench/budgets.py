@@ -71,7 +71,8 @@ def bench_budgets(
     """Measure a method with these options, and write results.json, table.md and curve.png into `out`."""
     device, name = device_and_name()
     config, scene = load_training(config, root)
-    usual = method_of(config.method).complete(config, device.type, scene.unbounded, scene.ndc is not None)
+    kind = scene.unbounded, scene.ndc is not None, len(scene)
+    usual = method_of(config.method).complete(config, device.type, *kind)
     model = method_of(config.method).make(usual, device)
     console.print(f"{name}, torch {torch.__version__}, {model.describe()}; {root.name}")
     step = measure_step(model, usual, scene, device)

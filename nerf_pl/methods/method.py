@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Complete(Protocol):
-    def __call__(self, config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
-        """The options, with every value filled in that follows from the device (cuda or cpu) and the kind of scene."""
+    def __call__(
+        self, config: Config, device_type: str, unbounded: bool = False, ndc: bool = False, photos: int | None = None
+    ) -> Config:
+        """The options, with every value filled in that follows from the device (cuda or cpu), the kind of scene and the
+        number of photos to train on."""
         ...
 
 

@@ -20,7 +20,7 @@ from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
 from nerf_pl.scenes.model_checks import different, doubt, require_cameras
 from nerf_pl.scenes.model_files import has_cameras, is_whole, wrong_line, wrong_rotation
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, normalize_poses
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, near_of, normalize_poses
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import canvas_sizes, cut_out, list_some, read_headers, read_pictures, target_sizes
 from nerf_pl.scenes.points import CLEAR, foremost
@@ -83,12 +83,13 @@ def load_colmap(root: Path, request: Request) -> Scene:
             masks = read_masks(shown, [None] * len(shown), natives, sizes, upright=upright, warps=warps)
     finally:
         sampling_grid.cache_clear()
+    nearest = nearest_depth(model, views)
     K = np.stack([_resized(lens, size) for lens, size in zip(shots, sizes, strict=True)])
     height, width = images.shape[1:3]
     scene = Scene(
         Cameras(c2w[chosen].float(), torch.from_numpy(K).float(), width, height, sizes=canvas_sizes(sizes)),
         images,
-        near=max(CLEAR * unit * nearest_depth(model, views), LEAST_NEAR),
+        near=max(CLEAR * unit * nearest, LEAST_NEAR) if nearest else near_of(c2w),
         far=FAR,
         aabb=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         background=(1.0, 1.0, 1.0) if photos.mode == "RGBA" else None,

@@ -18,7 +18,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.lenses import wrong_focal
 from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, misread, normalize_poses
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, misread, near_of, normalize_poses
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import Size, cut_out, one_size, read_headers, read_pictures, target_size
 from nerf_pl.scenes.request import Request
@@ -277,13 +277,14 @@ def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], request: Reques
     """The origin is in the middle of what the cameras surround.
 
     Programs that make poses_bounds.npy disagree on what the bounds mean, and a single wrong point may decide them. So
-    near is at most what other layouts have, and nothing far away is cut. tight: near is the nearest bound and far the
-    farthest one, but not beyond 8 near, as in the classic implementation.
+    near is at most what other layouts have, and not much less where cameras look inward; nothing far away is cut.
+    tight: near is the nearest bound and far the farthest one, but not beyond 8 near, as in the classic implementation.
     """
     c2w, frame = normalize_poses(cameras.c2w, request.scale)
     bounds = bounds * frame[0, :3].norm()
     nearest = bounds[:, 0].min().item()
-    near, far = min(max(nearest / 2, LEAST_NEAR), NEAR), FAR
+    usual = near_of(c2w)
+    near, far = min(max(nearest / 2, NEAR if usual > NEAR else LEAST_NEAR), usual), FAR
     if request.tight:
         near, far = nearest, min(8 * nearest, bounds.max().item())
     return Place(replace(cameras, c2w=c2w), near, far, torch.tensor([[-1.0] * 3, [1.0] * 3]), frame)

@@ -11,6 +11,8 @@ LEAST_NEAR, NEAR, FAR = 0.02, 0.1, 100.0  # bounds of rays where space is unboun
 FARTHEST = 0.9  # quantile of the cameras' distances that becomes 1
 CROSSING = math.sin(math.radians(5)) ** 2  # axes closer to parallel than this do not fix a point
 LOOKING_AT = math.cos(math.radians(30))
+NEAREST = 0.05  # quantile of the cameras' distances from what they look at
+AHEAD = 1 / 3  # share of that distance in which nothing stands (docs/log.md)
 
 
 def normalize_poses(
@@ -74,6 +76,15 @@ def looks_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
         return False
     towards = torch.nn.functional.normalize(to_point, dim=-1)
     return bool((axes * towards).sum(-1).quantile(0.2) > LOOKING_AT)
+
+
+def near_of(c2w: Float[Tensor, "C 3 4"]) -> float:
+    """Where rays of cameras in the frame of `normalize_poses` begin, if nothing else is known: at NEAR or, if they look
+    at a common point, at AHEAD of the way there from the nearest of them. Whatever else stands there is fog."""
+    focus = camera_focus(c2w)
+    if not looks_at(c2w, focus):
+        return NEAR
+    return max(NEAR, AHEAD * float((c2w[:, :, 3] - focus).norm(dim=-1).quantile(NEAREST)))
 
 
 def misread(c2w: Float[Tensor, "C 3 4"]) -> str:

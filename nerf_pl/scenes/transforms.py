@@ -13,7 +13,7 @@ from torch import Tensor
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.frames import Frame, missing, read_frames
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, normalize_poses, reach
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, near_of, normalize_poses, reach
 from nerf_pl.scenes.pictures import cut_out, read_json, target_sizes
 from nerf_pl.scenes.points import clear_distance
 from nerf_pl.scenes.request import Request
@@ -136,7 +136,8 @@ def _normalized(
     if clear is None and isinstance(cloud, str):
         clear = clear_distance(path.parent / cloud, poses)
     poses, frame = normalize_poses(poses, scale)
-    return poses, frame, NEAR if clear is None else max(clear * float(frame[0, :3].norm()), LEAST_NEAR)
+    near = near_of(poses) if clear is None else max(clear * float(frame[0, :3].norm()), LEAST_NEAR)
+    return poses, frame, near
 
 
 def _unit_cube(path: Path, values: dict[str, object]) -> Float[Tensor, "2 3"]:

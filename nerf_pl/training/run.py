@@ -68,7 +68,8 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
-    config = method.complete(_with_colours(config, scene, devices), device.type, scene.unbounded, scene.ndc is not None)
+    kind = scene.unbounded, scene.ndc is not None, len(scene)
+    config = method.complete(_with_colours(config, scene, devices), device.type, *kind)
     config.check()  # once more, with the sizes that were left to the device and the scene
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)

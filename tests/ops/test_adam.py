@@ -10,8 +10,9 @@ pytest.importorskip("triton")
 from inputs import DEVICE, KERNELS, TWINS, uniform
 
 
+@pytest.mark.parametrize("pull", [0.0, 0.2])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_adam(sparse):
+def test_adam(sparse, pull):
     def run(backend: Backend, number: torch.dtype) -> list[torch.Tensor]:
         p = (uniform(1500) - 0.5).to(number)
         half = p.half()
@@ -20,9 +21,10 @@ def test_adam(sparse):
             g = ((uniform(1500, seed=step) - 0.5) * (uniform(1500, seed=10 + step) < 0.5)).to(number)
             ok = torch.tensor(0.0 if step == 3 else 1.0, device=DEVICE)
             before = p.clone()
-            adam(p, g, m, v, half, ok, AdamStep(0.01, 0.1, (0.9, 0.99), step, 1e-15, sparse), backend=backend)
+            how = AdamStep(0.01, 0.1, (0.9, 0.99), step, 1e-15, sparse, pull)
+            adam(p, g, m, v, half, ok, how, backend=backend)
             assert torch.equal(before, p) == (step == 3)
-            if sparse:
+            if sparse and not pull:
                 assert torch.equal(before[g == 0], p[g == 0])
         return [value.double() for value in (p, m, v, half)]
 
@@ -40,6 +42,18 @@ def test_a_copy_is_not_needed(backend):
         results.append(p)
     assert torch.equal(*results)
     assert torch.equal(half, p.half())
+
+
+def test_a_pull_is_a_part_of_the_gradient():
+    """That of a loss: half of it times the squared length of the parameter."""
+    found = []
+    for pull in (0.3, 0.0):
+        p, m, v = uniform(5), torch.zeros(5, device=DEVICE), torch.zeros(5, device=DEVICE)
+        g = uniform(5, seed=1) + (0 if pull else 0.3 * p)
+        how = AdamStep(0.01, 0.0, (0.9, 0.99), 1, 1e-15, True, pull)
+        adam(p, g, m, v, None, torch.tensor(1.0, device=DEVICE), how, backend=TWINS)
+        found.append(torch.cat([p, m, v]))
+    torch.testing.assert_close(*found)
 
 
 def test_dense_adam_is_pytorchs():

@@ -54,7 +54,9 @@ CLASSIC = Config("nerf", NeRFOptions(), data=DataOptions(dataset_name="blender",
 CORNER_LAYOUTS = ("blender", "llff")
 
 
-def complete(config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
+def complete(
+    config: Config, device_type: str, unbounded: bool = False, ndc: bool = False, photos: int | None = None
+) -> Config:
     """See `methods.method.Complete`. Only the length of the training can be left open."""
     if config.train.num_epochs is not None:
         return config

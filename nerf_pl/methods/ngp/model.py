@@ -158,6 +158,8 @@ class NGP(nn.Module):
         field, rate = self.field, known(self.options.network_rate)
         copies: dict[Tensor, Tensor] = {} if field.values is None else {field.table: field.values}
         how = {"lr": options.lr, "weight_decay": options.weight_decay, "network_rate": rate, "backend": self.backend}
+        if decay := known(self.options.table_decay):  # the mean of squares of each level (Barron et al. 2023)
+            how["pulls"] = [(n, 2 * decay / (n * field.grid.features)) for n in field.grid.sizes]
         return GridAdam([field.table], [field.params], copies=copies, **how)
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> None:

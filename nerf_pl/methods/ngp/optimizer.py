@@ -1,6 +1,7 @@
 """The optimizer of a hash grid and its networks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,8 @@ class GridAdam(torch.optim.Optimizer):
     An entry of a table that a step did not touch stays as it is. weight_decay applies to the networks alone. The
     learning rate rises to `lr` over the first WARM_UP steps. The factor of the networks falls from 1 to network_rate
     over the first SETTLED steps. A step whose gradients are not finite is skipped and counted in `skipped`.
-    copies: half-precision copies of parameters, which each step updates.
+    copies: half-precision copies of parameters, which each step updates. pulls: the numbers of entries of
+    a table's levels, and the pull on each; see `AdamStep`.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class GridAdam(torch.optim.Optimizer):
         lr: float,
         weight_decay: float = 0.0,
         network_rate: float = 1.0,
+        pulls: Sequence[tuple[int, float]] = (),
         copies: dict[Tensor, Tensor] | None = None,
         backend: Backend,
     ) -> None:
@@ -40,6 +43,7 @@ class GridAdam(torch.optim.Optimizer):
         ]
         super().__init__(groups, {"lr": lr, "betas": BETAS, "eps": EPS})
         self.copies, self.backend = copies or {}, backend
+        self.pulls = tuple(pulls)
         self.skipped = torch.zeros((), device=self.param_groups[0]["params"][0].device)
 
     @torch.no_grad()
@@ -76,4 +80,10 @@ class GridAdam(torch.optim.Optimizer):
         rate = group["rate"] ** min(state["step"] / SETTLED, 1)
         lr = group["lr"] * rate * min(state["step"] / WARM_UP, 1)
         how = AdamStep(lr, group["weight_decay"], group["betas"], state["step"], group["eps"], group["sparse"])
-        adam(p, g, state["m"], state["v"], self.copies.get(p), ok, how, backend=self.backend)
+        m, v, half = state["m"], state["v"], self.copies.get(p)
+        begin = 0
+        for entries, pull in self.pulls if group["sparse"] and self.pulls else [(len(p), 0.0)]:
+            of = slice(begin, begin + entries)
+            copy = None if half is None else half[of]
+            adam(p[of], g[of], m[of], v[of], copy, ok, replace(how, pull=pull), backend=self.backend)
+            begin += entries

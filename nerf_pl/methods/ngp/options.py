@@ -25,7 +25,7 @@ MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
 class NGPOptions:
     """If an option is None, its value follows from the device and the kind of scene. EARLIER: see `methods.stored`."""
 
-    EARLIER: ClassVar[dict[str, float]] = {"close_range": 0.0}
+    EARLIER: ClassVar[dict[str, float]] = {"close_range": 0.0, "table_decay": 0.0}
 
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS] = None
     """Levels of the hash grid."""
@@ -64,6 +64,9 @@ class NGPOptions:
     Deschaintre 2023). By default 1, the distance of the outer cameras from the middle, if the scene has no box."""
     smoothness: Annotated[float | None, at_least(0)] = None
     """Weight of the loss that draws the eight entries around a point together."""
+    table_decay: Annotated[float | None, at_least(0)] = None
+    """Weight of the loss that draws all entries of the hash table to zero (Barron et al. 2023). By default 0.1 for few
+    photos from one side, on a GPU."""
     density_noise: Annotated[float | None, at_least(0)] = None
     """Standard deviation of noise on the density's logarithm while training."""
     network_rate: Annotated[float | None, POSITIVE] = None
@@ -118,12 +121,12 @@ PRESET = Config(
 GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
-    close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.2,
+    close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.2, table_decay=0.0,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
-    close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15,
+    close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
@@ -137,12 +140,18 @@ PHOTOS: dict[str, dict[str, float]] = {
 """Values that differ for photos: scenes without a box around them."""
 AROUND: dict[str, dict[str, float]] = {
     "cuda": {"distortion": 1e-3, "close_range": 1.0},
-    "cpu": {"distortion": 1e-3, "close_range": 1.0, "smoothness": 3e-3},
+    "cpu": {"distortion": 1e-3, "close_range": 0.5, "smoothness": 3e-3, "density_noise": 1.0},
 }
 """Values that differ further for photos of a space without end. More distortion loss builds walls in front of plain
 surfaces before their place is known (docs/log.md)."""
 ONE_SIDE: dict[str, dict[str, float]] = {"cuda": {"smoothness": 3e-3}, "cpu": {"smoothness": 3e-3, "horizon": 1024}}
 """Values that differ further for photos from one side: few views leave much of the field undetermined."""
+FEW, MANY = 32, 150  # photos: at most, at least
+FEW_AROUND: dict[str, float] = {"smoothness": 3e-3}
+FEW_ONE_SIDE: dict[str, float] = {"table_decay": 0.1}
+MANY_AROUND: dict[str, float] = {"samples": 2**19, "grad_share": 0.1}
+"""Values that differ on a GPU for few and for many photos. Few leave more of the field undetermined. A minute is too
+short to see all pixels of many, so a step takes more rays, and goes back to no more samples (docs/log.md)."""
 LONG_SECONDS = 120.0
 LONG: dict[str, float] = {"march_steps": 1536, "samples": 2**19}
 """Values that differ on a GPU, in a box, for trainings from LONG_SECONDS on: with the values above, more time wins next
@@ -154,28 +163,41 @@ ROOMY = ((8, 0), (9, 0), (10, 0), (10, 3))  # compute capabilities with enough: 
 SECONDS, ONE_SIDE_SECONDS = 60.0, 20.0  # of training, if no length is given
 
 
-def complete(config: Config, device_type: str, unbounded: bool = False, ndc: bool = False) -> Config:
+def complete(
+    config: Config, device_type: str, unbounded: bool = False, ndc: bool = False, photos: int | None = None
+) -> Config:
     """The options, with every None filled in for the device ("cuda" or "cpu") and the kind of scene.
 
-    unbounded: the scene continues beyond its box. ndc: its photos were taken from one side.
+    unbounded: the scene continues beyond its box. ndc: its photos were taken from one side. photos: their number, if it
+    is known.
     """
     asked, train = config.model, config.train
     assert isinstance(asked, NGPOptions)
     device = "cpu" if device_type == "cpu" else "cuda"
     unbounded = unbounded if asked.unbounded is None else asked.unbounded
-    photos = unbounded or ndc
     sizes: dict[str, float | bool] = {f.name: getattr(CPU if device == "cpu" else GPU, f.name) for f in fields(asked)}
-    sizes |= {"unbounded": unbounded, "extended": photos}
-    sizes |= PHOTOS[device] if photos else {}
+    sizes |= {"unbounded": unbounded, "extended": unbounded or ndc}
+    sizes |= PHOTOS[device] if unbounded or ndc else {}
     sizes |= AROUND[device] if unbounded else {}
     sizes |= ONE_SIDE[device] if ndc else {}
-    sizes |= LONG if device == "cuda" and (train.seconds or 0) >= LONG_SECONDS and not photos else {}
+    if device == "cuda":
+        sizes |= _by_number(photos, unbounded, ndc)
+        sizes |= LONG if (train.seconds or 0) >= LONG_SECONDS and not (unbounded or ndc) else {}
     sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}
     missing = {name: value for name, value in sizes.items() if getattr(asked, name) is None}
     if train.num_epochs is None:
         seconds = (ONE_SIDE_SECONDS if ndc else SECONDS) if train.max_steps is None else None
         train = replace(train, num_epochs=EPOCHS, seconds=train.seconds or seconds)
     return replace(config, model=replace(asked, **missing), train=train)
+
+
+def _by_number(photos: int | None, unbounded: bool, ndc: bool) -> dict[str, float]:
+    """Values that differ for this number of photos."""
+    if photos is None:
+        return {}
+    if photos <= FEW:
+        return FEW_ONE_SIDE if ndc else FEW_AROUND if unbounded else {}
+    return MANY_AROUND if photos >= MANY and unbounded else {}
 
 
 def _has_small_chip() -> bool:

@@ -10,6 +10,7 @@ def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, half: Tensor | None, ok: Te
     if not bool(ok):
         return
     (beta1, beta2), lr = how.betas, how.lr
+    g = g + how.pull * p if how.pull else g
     first, second = 1 - beta1**how.step, 1 - beta2**how.step
     moved = (g != 0) if how.sparse else None
     for moment, value, beta in ((m, g, beta1), (v, g * g, beta2)):
