@@ -150,6 +150,72 @@ def one_without(i: int) -> Image.Image:
     return thing(i, (255, 255, 255)) if i != 4 else Image.fromarray(np.full((32, 48, 3), 90, np.uint8))
 
 
+def touching(i: int, colour: tuple[int, ...], rows: slice, columns: slice) -> Image.Image:
+    """An object that goes on beyond the border."""
+    picture = np.array(thing(i, colour))
+    noise = np.random.default_rng(i).integers(20, 230, picture.shape, np.uint8)
+    picture[rows, columns] = noise[rows, columns]
+    return Image.fromarray(picture)
+
+
+TOUCHING = {
+    "on the bottom": lambda i: (slice(14, 32), slice(6, 42)),
+    "across": lambda i: (slice(3 + 2 * (i % 4), 26), slice(0, 48)),
+    "left or right": lambda i: (slice(6, 32), slice(0, 30) if i % 2 else slice(18, 48)),
+    "upright": lambda i: (slice(0, 32), slice(14, 40)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("where", TOUCHING)
+def test_objects_that_touch_the_border(tmp_path, capsys, layout, where):
+    colour = COLOURS["white" if where in ("across", "on the bottom") else "grey"]
+    LAYOUTS[layout](tmp_path / "scene", [touching(i, colour, *TOUCHING[where](i)) for i in range(10)])
+    scene = load_scene(tmp_path / "scene", Request())
+    assert scene.plain
+    assert scene.background == pytest.approx(np.divide(colour, 255), abs=1e-3)
+    assert "plain background" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("photo", [sky, lambda i: touching(i, (0, 0, 0), slice(16, 32), slice(0, 48))])
+def test_a_colour_that_one_side_never_has_is_said(tmp_path, capsys, photo):
+    """It may be a sky."""
+    write_json(tmp_path / "scene", [photo(i) for i in range(10)])
+    assert not load_scene(tmp_path / "scene", Request()).plain
+    assert "if that is a plain background, and no sky or the like, give --background" in capsys.readouterr().err
+    assert not load_scene(tmp_path / "scene", Request(background="none")).plain
+    assert "if that is" not in capsys.readouterr().err
+
+
+LAYOUTS_OF_MIXTURES = {name: LAYOUTS[name] for name in ("blender", "transforms", "llff", "colmap")}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS_OF_MIXTURES)
+@pytest.mark.parametrize(("colour", "mode"), [("white", "RGB"), ("black", "RGBA"), ("grey", "RGB")])
+def test_opaque_pictures_among_transparent_ones(tmp_path, capsys, layout, colour, mode):
+    """All of them are shown on the plain background of the opaque ones."""
+    known = COLOURS[colour]
+    pictures = [thing(i, (0, 0, 0, 0)) if i % 4 != 1 else thing(i, known).convert(mode) for i in range(10)]
+    LAYOUTS[layout](tmp_path / "mixed", pictures)
+    LAYOUTS[layout](tmp_path / "plain", [thing(i, known) for i in range(10)])
+    mixed, plain = (load_scene(tmp_path / name, Request(test_every=10)) for name in ("mixed", "plain"))
+    assert f"3 of {len(mixed)} pictures have no transparency but a plain background" in capsys.readouterr().err
+    assert mixed.plain
+    assert torch.equal(mixed.images, plain.images)
+    assert mixed.background == plain.background
+    assert mixed.unbounded == plain.unbounded
+
+
+@pytest.mark.parametrize("layout", LAYOUTS_OF_MIXTURES)
+def test_photos_among_cut_outs_are_said(tmp_path, capsys, layout):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    pictures = [thing(i, (0, 0, 0, 0)) if i != 3 else Image.fromarray(noise) for i in range(10)]
+    LAYOUTS[layout](tmp_path / "scene", pictures)
+    scene = load_scene(tmp_path / "scene", Request(test_every=10))
+    assert scene.images.shape[-1] == 4
+    assert f"1 of {len(scene)} pictures have no transparency, though others have" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("photo", [sky, bars, shaded, one_without])
 def test_photos_of_a_place_have_none(tmp_path, photo):
     write_json(tmp_path / "scene", [photo(i) for i in range(10)])

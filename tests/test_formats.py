@@ -40,6 +40,22 @@ def test_sixteen_bits_become_eight(tmp_path):
     assert (read(tmp_path / "grey32.tif") == expected).all()
 
 
+@pytest.mark.parametrize("name", ["p.png", "p.tif"])
+@pytest.mark.parametrize(("white", "dtype"), [(255, "uint16"), (255, "int32"), (1023, "uint16"), (4095, "int32")])
+def test_fewer_bits_in_pictures_of_many_are_seen_and_said(tmp_path, capsys, white, dtype, name):
+    """All pictures tell together: a dark one stays dark."""
+    if name == "p.png" and dtype == "int32":
+        return  # which PNG has no room for
+    levels = np.linspace(0, 1, 48).reshape(6, 8)
+    files = [tmp_path / f"{i}{name}" for i in range(2)]
+    for file, brightness in zip(files, (1.0, 0.01), strict=True):
+        Image.fromarray((brightness * white * levels).round().astype(dtype)).save(file)
+    both = read_pictures(files, [(8, 6)] * 2, "RGB")
+    assert np.abs(both[0, ..., 0].numpy() - 255 * levels).max() <= 0.6
+    assert both[1].max() <= 3
+    assert f"{white} is taken to be white" in capsys.readouterr().err
+
+
 def test_sixteen_bits_of_colour(tmp_path):
     av = pytest.importorskip("av")
     colours = pixels(3, dtype=np.uint16)

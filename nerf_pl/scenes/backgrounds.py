@@ -13,10 +13,14 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.pictures import MOSTLY, list_some
 from nerf_pl.scenes.request import BACKGROUNDS, Colour, Request
-from nerf_pl.scenes.scene import Scene, as_object
+from nerf_pl.scenes.scene import Scene, as_object, on_background, some_views
 
 NOISE = 10  # of 255: JPEG leaves less in a plain surface, away from edges
 SHARE = 0.8  # of the borders of all pictures together that a plain background fills; MOSTLY: of those of each
+# what an object leaves of them that touches the border: of those of all pictures, of each, and of each of four sides
+HALF, PART, EACH_SIDE = 0.5, 0.15, 0.1
+EXACT, EXACTLY = 3, 0.9  # of 255: so much of a plain background that little is left of differs by no more; skies shade
+HINT = 0.3  # share of all borders from which on a plain colour is worth a word
 COUNTED = 0.5  # share of all borders that masks must leave for these to say anything
 FRAME = 0.95  # share of a rectangle; what fills more of the same one in all pictures is a photo in a frame
 SPECK = 3 / 9  # of the pixels around one; if fewer differ from the background, it is noise
@@ -33,6 +37,11 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
     named = next((known for name, known in BACKGROUNDS.items() if name == asked), None)
     colour = named if isinstance(asked, str) else asked
     scene = _without_idle_alpha(scene) if request.pictures else scene
+    if request.pictures and scene.images.shape[-1] == 4 and (mixed := _opaque_among_transparent(scene)):
+        scene, found = _on_one_background(scene, mixed, colour)
+        if found is not None:
+            why = f"{len(mixed)} of {len(scene)} pictures have no transparency but a plain background, {_told(found)}"
+            return _plain(scene, found, f"{why}, and all are shown on that", request.objects)
     if scene.images.shape[-1] == 4:
         if request.pictures:
             _require_something(scene, "are transparent everywhere", request.split)
@@ -42,13 +51,19 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
         found = plain_colour(scene)
     if found is None:
         return scene
-    scene = replace(scene, background=found, plain=True)
     if request.pictures and colour is None:
-        _require_something(scene, f"show the background {_told(found)} alone", request.split)
+        scene_on_it = replace(scene, background=found)
+        _require_something(scene_on_it, f"show the background {_told(found)} alone", request.split)
     if colour is not None and request.pictures and request.split == "train":
-        _doubt(scene, colour)
+        _doubt(replace(scene, background=colour), colour)
     why = f"the pictures have a plain background, {_told(found)} (--background none: it is part of the scene)"
-    if scene.unbounded and request.objects:
+    return _plain(scene, found, why, request.objects)
+
+
+def _plain(scene: Scene, colour: Colour, why: str, objects: bool) -> Scene:
+    """The scene of opaque pictures in front of a colour; it gets a box if nothing else has settled its space."""
+    scene = replace(scene, background=colour, plain=True)
+    if scene.unbounded and objects:
         return as_object(scene, why)
     warn(f"{scene.root}: {why}")
     return scene
@@ -65,18 +80,78 @@ def _told(colour: Colour) -> str:
 
 
 def plain_colour(scene: Scene) -> Colour | None:
-    """The colour, in [0, 1], of nearly all of the borders of opaque pictures. None if they have no such colour, or if
-    the pictures are photos in a frame."""
+    """The colour, in [0, 1], of nearly all of the borders of opaque pictures, or of a good part of them on all four
+    sides. None if they have no such colour, or if the pictures are photos in a frame; if one side alone has none of a
+    plain colour, as with a sky or with an object that stands on the border, that is said."""
     borders = list(_borders(scene))
     counted = torch.cat([border for border, _ in borders])
     if len(counted) < COUNTED * sum(n for _, n in borders):
         return None
-    colour = counted.median(0).values
+    colour = _usual(counted)
+    near = _near(counted, colour)
+    share = float(near.float().mean())
     shares = [float(_near(border, colour).float().mean()) if len(border) else 1.0 for border, _ in borders]
-    if min(shares) < MOSTLY or float(_near(counted, colour).float().mean()) < SHARE or _is_framed(scene, colour):
-        return None
+    exact = float(_near(counted, colour, EXACT).sum() / near.sum().clamp(min=1)) >= EXACTLY
+    sides = min(_sides(scene, colour))
+    is_plain = min(shares) >= MOSTLY and share >= SHARE
+    is_touched = exact and min(shares) >= PART and share >= HALF and sides >= EACH_SIDE
+    is_framed = (is_plain or share >= HINT) and _is_framed(scene, colour)
     red, green, blue = (round(value / 255, 4) for value in colour.tolist())
-    return red, green, blue
+    if (is_plain or is_touched) and not is_framed:
+        return red, green, blue
+    if exact and share >= HINT and (sides < EACH_SIDE or not is_framed):
+        told = f"{share:.0%} of the borders of the pictures are {_told((red, green, blue))}"
+        remedy = f"give --background {_told((red, green, blue))}"
+        warn(f"{scene.root}: {told}; if that is a plain background, and no sky or the like, {remedy}")
+    return None
+
+
+def _usual(pixels: UInt8[Tensor, "N 3"]) -> UInt8[Tensor, "3"]:
+    """The colour about which most of the pixels lie: the middle of those that are near to the most frequent one."""
+    kinds, counts = torch.unique(pixels // (NOISE // 2), dim=0, return_counts=True)
+    most = (kinds[counts.argmax()].to(torch.int16) * (NOISE // 2) + NOISE // 4).clamp(max=255).to(torch.uint8)
+    return pixels[_near(pixels, most)].median(0).values
+
+
+def _sides(scene: Scene, colour: UInt8[Tensor, "3"]) -> list[float]:
+    """The share of each side of all pictures, masked or not, that has the colour."""
+    near = torch.zeros(4)
+    for _, picture in _pictures(scene):
+        sides = picture[0], picture[-1], picture[:, 0], picture[:, -1]
+        near += torch.stack([_near(side, colour).float().mean() for side in sides])
+    return (near / len(scene)).tolist()
+
+
+def _opaque_among_transparent(scene: Scene) -> list[int]:
+    """The pictures without transparency in a scene most of whose pictures show an object on nothing."""
+    alphas = [_border(picture[..., 3]) for _, picture in _pictures(scene)]
+    clear = sum(float((alpha == 0).float().mean()) >= MOSTLY for alpha in alphas)
+    opaque = [i for i, alpha in enumerate(alphas) if int(alpha.min()) == 255]
+    opaque = [
+        i
+        for i in opaque
+        if int(scene.images[i, : scene.cameras.size(i)[1], : scene.cameras.size(i)[0], 3].min()) == 255
+    ]
+    return opaque if 2 * clear >= len(scene) else []
+
+
+def _on_one_background(scene: Scene, opaque: list[int], asked: Colour | None) -> tuple[Scene, Colour | None]:
+    """The scene on the plain colour that its opaque pictures show, and that colour; the same scene and None if they
+    show none, or another than the one that is asked for. That is said."""
+    some = some_views(scene, torch.tensor(opaque))
+    borders = torch.cat([border for border, _ in _borders(replace(some, images=some.images[..., :3]))])
+    colour = _usual(borders)
+    red, green, blue = (round(value / 255, 4) for value in colour.tolist())
+    is_asked = asked is None or bool(_near(colour, (torch.tensor(asked) * 255).round().to(torch.uint8)))
+    if float(_near(borders, colour).float().mean()) < SHARE or not is_asked:
+        names = list_some([scene.names[i] if scene.names else i for i in opaque])
+        told = f"{len(opaque)} of {len(scene)} pictures have no transparency, though others have ({names})"
+        warn(f"{scene.root}: {told}: what is behind the object there is learned as a part of it; cut it out")
+        return scene, None
+    images = torch.empty_like(scene.images[..., :3])
+    for i, picture in enumerate(scene.images):
+        images[i] = (255 * on_background(picture, (red, green, blue))).round().to(torch.uint8)
+    return replace(scene, images=images), (red, green, blue)
 
 
 def silhouettes(scene: Scene) -> Bool[Tensor, "C H W"] | None:
@@ -112,8 +187,8 @@ def _differs(picture: UInt8[Tensor, "H W 3"], colour: UInt8[Tensor, "3"]) -> Boo
     return (other > 0) & (around > SPECK - 1e-3)
 
 
-def _near(pixels: UInt8[Tensor, "*shape 3"], colour: UInt8[Tensor, "3"]) -> Bool[Tensor, "*shape"]:
-    return (pixels.to(torch.int16) - colour.to(torch.int16)).abs().amax(-1) <= NOISE
+def _near(pixels: UInt8[Tensor, "*shape 3"], colour: UInt8[Tensor, "3"], limit: int = NOISE) -> Bool[Tensor, "*shape"]:
+    return (pixels.to(torch.int16) - colour.to(torch.int16)).abs().amax(-1) <= limit
 
 
 def _borders(scene: Scene) -> Iterator[tuple[UInt8[Tensor, "N 3"], int]]:

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.ops.colour import srgb
 
@@ -21,7 +22,9 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "PPM", "AVIF", "HEIF")
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 LINEAR_SUFFIXES = {".exr": "exr_pipe", ".hdr": "hdr_pipe"}  # pictures of linear light, and what FFmpeg calls them
 EIGHT_BIT = {"1", "L", "P", "LA", "La", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}  # Pillow's modes
-SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
+DEEP = {"I;16", "I;16L", "I;16B", "I;16N", "I"}  # grey, of 16 or 32 bits
+DEEP_SUFFIXES = {".png", ".tif", ".tiff", ".pgm", ".ppm"}
+WHITES = (255, 1023, 4095, 65535)  # of 8, 10, 12 and 16 bits
 TILED_EXR = 0x200  # in the version of an EXR file
 
 # what is raised for damaged files, depending on where the damage is
@@ -49,17 +52,42 @@ def open_picture(file: Path) -> Iterator[Image.Image]:
         yield picture
 
 
-def converted(picture: Image.Image, mode: str, file: Path) -> Image.Image:
-    """The decoded picture of a file in Pillow's mode L, RGB or RGBA; 16 bits are rounded to 8.
+def white_of(files: Sequence[Path]) -> int:
+    """The value that is white in grey pictures of 16 or 32 bits: programs also keep 8, 10 or 12 bits in them. The
+    brightest pixel of all pictures tells how many; fewer than 16 are said."""
+    brightest, example = 0, None
+    for file in files:
+        if file.suffix.lower() not in DEEP_SUFFIXES:
+            continue
+        try:
+            with open_picture(file) as picture:
+                if picture.mode in DEEP:
+                    example, brightest = example or file, max(brightest, int(np.asarray(picture).max()))
+        except BROKEN_IMAGE:  # whoever reads it for its colours says what is wrong
+            continue
+        if brightest > WHITES[-2]:
+            break
+    white = next((white for white in WHITES if brightest <= white), WHITES[-1])
+    if example is None or brightest == 0 or white == WHITES[-1]:
+        return WHITES[-1]
+    told = f"pictures such as {example} have 16 bits or more, but no value above {brightest}"
+    warn(f"{told}: {white} is taken to be white, as in {white.bit_length()} bits")
+    return white
+
+
+def converted(picture: Image.Image, mode: str, file: Path, white: int = WHITES[-1]) -> Image.Image:
+    """The decoded picture of a file in Pillow's mode L, RGB or RGBA; 16 bits are rounded to 8. white: see `white_of`.
 
     Raises UserError for pixels that are no colours, such as depths.
     """
     if picture.mode in EIGHT_BIT:
         return picture.convert(mode)
-    if picture.mode in SIXTEEN_BIT or picture.mode == "I":
+    if picture.mode in DEEP:
         values = np.asarray(picture)
-        if values.min() >= 0 and values.max() <= 65535:
-            return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert(mode)
+        if values.min() >= 0 and values.max() <= white:
+            return Image.fromarray(((255 * values.astype(np.uint32) + white // 2) // white).astype(np.uint8)).convert(
+                mode
+            )
     raise UserError(f"{file} has pixels of the kind {picture.mode}, which are no colours: save it with 8 or 16 bits")
 
 

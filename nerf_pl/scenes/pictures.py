@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nerf_pl import media
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.decode import BROKEN_IMAGE, LINEAR_SUFFIXES, converted, is_transparent, open_picture
+from nerf_pl.scenes.decode import BROKEN_IMAGE, LINEAR_SUFFIXES, converted, is_transparent, open_picture, white_of
 from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.memory import GB, Budget, free_memory, in_gb
 from nerf_pl.scenes.store import MASK, empty_pictures, reduced
@@ -198,7 +198,7 @@ def read_pictures(
     if not pictures:
         return torch.zeros(1, dtype=torch.uint8).expand(len(files), height, width, len(mode))
     images = _empty(files, sizes, mode, masked)
-    budget = free_budget(images.nbytes)
+    budget, white = free_budget(images.nbytes), white_of(files)
 
     def decode(index: int) -> None:
         (across, down), file = sizes[index], files[index]
@@ -206,7 +206,7 @@ def read_pictures(
         is_upright = upright is not None and upright[index]
         picture = None if kept is None else _kept(kept, _stamp(file, is_upright), (across, down), mode)
         if picture is None:
-            picture = _resized(file, (across, down), mode, upright=is_upright, keep=kept, budget=budget)
+            picture = _resized(file, (across, down), mode, upright=is_upright, keep=kept, budget=budget, white=white)
         pixels = np.array(picture)
         # torch lets other threads work meanwhile, NumPy would not
         if change:
@@ -233,7 +233,9 @@ def _empty(files: Sequence[Path], sizes: Sequence[Size], mode: str, masked: bool
     return empty_pictures((len(files), height, width, len(mode)), told=told, beside=beside, downscale=factor)
 
 
-def _resized(file: Path, size: Size, mode: str, *, upright: bool, keep: Path | None, budget: Budget) -> Image.Image:
+def _resized(
+    file: Path, size: Size, mode: str, *, upright: bool, keep: Path | None, budget: Budget, white: int
+) -> Image.Image:
     """A picture at a size, kept as that file if it is not its own."""
     try:
         with open_picture(file) as picture:
@@ -241,7 +243,7 @@ def _resized(file: Path, size: Size, mode: str, *, upright: bool, keep: Path | N
             smallest = (2 * max(size), 2 * max(size)) if upright else (2 * size[0], 2 * size[1])
             picture.draft(None, smallest)
             with budget.take(decoding_memory(file, picture)):
-                picture = converted(ImageOps.exif_transpose(picture) if upright else picture, mode, file)
+                picture = converted(ImageOps.exif_transpose(picture) if upright else picture, mode, file, white)
                 is_native = size == picture.size
                 picture = picture if is_native else picture.resize(size, Image.Resampling.LANCZOS)
     except BROKEN_IMAGE as error:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.decode import BROKEN_IMAGE, converted, open_picture
+from nerf_pl.scenes.decode import BROKEN_IMAGE, converted, open_picture, white_of
 from nerf_pl.scenes.files import RAW_SUFFIXES, files_below, is_picture
 from nerf_pl.scenes.memory import Budget
 from nerf_pl.scenes.pictures import Size, decoding_memory, free_budget, list_some
@@ -32,10 +32,10 @@ def stage_photos(source: Path, out: Path, max_size: int, stage: Path, *, step: S
         raise UserError(f"{source} has no photos of a known kind, such as JPEG: {remedy}")
     if others:
         warn(f"{source}: {len(others)} photos are left out ({list_some(others)}): convert them to JPEG")
-    photos, budget = [], free_budget()
+    photos, budget, white = [], free_budget(), white_of(files)
     with ThreadPoolExecutor() as pool:
         jobs = [
-            pool.submit(_stage_photo, file, stage / f"{name}.png", max_size, budget)
+            pool.submit(_stage_photo, file, stage / f"{name}.png", max_size, budget, white)
             for file, name in zip(files, _names(source, files), strict=True)
         ]
         try:
@@ -54,14 +54,14 @@ def _names(source: Path, files: Sequence[Path]) -> list[str]:
     return [f"{name}_{file.suffix[1:]}" if times[name] > 1 else name for name, file in zip(flat, files, strict=True)]
 
 
-def _stage_photo(file: Path, target: Path, max_size: int, budget: Budget) -> Photo:
+def _stage_photo(file: Path, target: Path, max_size: int, budget: Budget, white: int) -> Photo:
     try:
         with open_picture(file) as picture:
             tags = picture.getexif()
             more = tags.get_ifd(EXIF)
             picture.draft(None, (2 * max_size, 2 * max_size))
             with budget.take(decoding_memory(file, picture)):
-                size = _save(_in_colours(ImageOps.exif_transpose(picture), file), target, max_size)
+                size = _save(_in_colours(ImageOps.exif_transpose(picture), file, white), target, max_size)
     except BROKEN_IMAGE as error:
         raise UserError(f"{file} is not a readable photo: remove it, or restore it") from error
     # zoom and a change of lens make another camera
@@ -69,11 +69,11 @@ def _stage_photo(file: Path, target: Path, max_size: int, budget: Budget) -> Pho
     return Photo(target.name, size, key, focal_in_pixels(more.get(FOCAL_LENGTH_35MM), size))
 
 
-def _in_colours(picture: Image.Image, file: Path) -> Image.Image:
+def _in_colours(picture: Image.Image, file: Path, white: int) -> Image.Image:
     """The picture in RGB, or in RGBA if a part of it is transparent."""
     if not picture.has_transparency_data:
-        return converted(picture, "RGB", file)
-    clear = converted(picture, "RGBA", file)
+        return converted(picture, "RGB", file, white)
+    clear = converted(picture, "RGBA", file, white)
     return clear if np.asarray(clear)[..., 3].min() < 255 else clear.convert("RGB")
 
 
