@@ -236,4 +236,4 @@ def test_runs_of_the_first_version_on_photos_all_around_are_refused(capture, cap
 def test_crops_need_rays_that_end(tmp_path, monkeypatch, capsys, trained):
     monkeypatch.chdir(tmp_path)
     told = refused(capsys, "render", trained, "--num_gpus", 0, "--crop", -1, -1, -1, 1, 1, 1)
-    assert "--crop cannot be used with --method nerf" in told
+    assert "--crop cannot be used with a run of nerf" in told

@@ -30,7 +30,7 @@ class Render:
         run = self.trained.open()
         if self.film.crop is not None and method_of(run.config.method).tight:
             told = "its last sample on a ray stands for all that is beyond, so the box would be closed behind"
-            raise UserError(f"--crop cannot be used with --method {run.config.method}: {told}; leave it out")
+            raise UserError(f"--crop cannot be used with a run of {run.config.method}: {told}; leave it out")
         checkpoint = find_checkpoint(self.trained.folder, self.trained.checkpoint)
         stamp = f"{stamp_of(checkpoint)} {run.model.rays_per_pixel}"
         scene = self.trained.views(run, "test" if self.film.path == "test" else "train", pictures=False)
