@@ -7,7 +7,7 @@ from nerf_pl.errors import UserError
 
 EXTRAS = {
     "pycolmap": "colmap", "viser": "viewer", "skimage": "mesh", "scipy": "mesh", "trimesh": "mesh",
-    "fast_simplification": "mesh",
+    "fast_simplification": "mesh", "xatlas": "mesh",
 }  # fmt: skip
 """The extra that brings each package."""
 

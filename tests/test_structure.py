@@ -31,7 +31,9 @@ LEVELS = (
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 FIRST_LEVEL_WITH_OPTIONS = 4  # math takes tensors and numbers; a method is the first to take options
 OPS_MAY_IMPORT = {"torch", "triton", "jaxtyping", "nerf_pl.types", "nerf_pl.ops", *sys.stdlib_module_names}
-HEAVY = {"triton", "viser", "pycolmap", "trimesh", "skimage", "scipy", "fast_simplification", "av", "matplotlib"}
+HEAVY = {
+    "triton", "viser", "pycolmap", "trimesh", "skimage", "scipy", "fast_simplification", "xatlas", "av", "matplotlib",
+}  # fmt: skip
 MAX_LINES = 400  # of a file
 MAX_FUNCTION = 60  # lines of a function
 MAX_PARAMETERS = 8

@@ -19,7 +19,8 @@ class Mesh:
 
     @property
     def out(self) -> Path:
-        return self.mesh.out or self.trained.results / "mesh.ply"
+        kind = "ply" if self.mesh.texture is None else "glb"
+        return self.mesh.out or self.trained.results / f"mesh.{kind}"
 
     @property
     def added(self) -> Added | None:
@@ -36,7 +37,8 @@ class Mesh:
 
         check_options(self.mesh)
         for package in (name for name, of in EXTRAS.items() if of == "mesh"):
-            extra(package, "nerf mesh")  # before any work
+            if package != "xatlas" or self.mesh.texture is not None:
+                extra(package, "nerf mesh")  # before any work
         run = self.trained.open()
         scene = self.trained.views(run, "train", pictures=False)
         if self.mesh.crop is None and (scene.unbounded or scene.ndc is not None):

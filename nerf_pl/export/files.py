@@ -1,11 +1,14 @@
 """Meshes and clouds of points on disk, in the coordinates of the scene's own file."""
 
 import os
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 
 from nerf_pl.extras import extra
 from nerf_pl.media import atomic_write
@@ -16,12 +19,15 @@ AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
 
 @dataclass(frozen=True)
 class Geometry:
-    """A mesh, or a cloud of points, which has no faces. colours: sRGB. normals: of unit length, outwards."""
+    """A mesh, or a cloud of points, which has no faces. colours: sRGB. normals: of unit length, outwards. uv: places in
+    the texture, in [0, 1], v upwards."""
 
     vertices: Float[np.ndarray, "V 3"]
     normals: Float[np.ndarray, "V 3"]
     colours: UInt8[np.ndarray, "V 3"]
     faces: Int[np.ndarray, "F 3"]
+    uv: Float[np.ndarray, "V 2"] | None = None
+    texture: UInt8[np.ndarray, "H W 3"] | None = None
 
 
 def in_file(geometry: Geometry, scene: Scene) -> Geometry:
@@ -30,7 +36,7 @@ def in_file(geometry: Geometry, scene: Scene) -> Geometry:
     to_file = np.linalg.inv(frame)
     rotation = to_file[:3, :3] / np.linalg.norm(to_file[0, :3])
     vertices = geometry.vertices @ to_file[:3, :3].T + to_file[:3, 3]
-    return Geometry(vertices, geometry.normals @ rotation.T, geometry.colours, geometry.faces)
+    return replace(geometry, vertices=vertices, normals=geometry.normals @ rotation.T)
 
 
 def up_axis(scene: Scene) -> str:
@@ -44,22 +50,44 @@ def up_axis(scene: Scene) -> str:
 
 def write_geometry(path: Path, geometry: Geometry, up: str) -> None:
     """Write a .ply, .obj or .glb. up: see `up_axis`. A glTF file has y up by definition, so the node of a .glb, and not
-    its vertices, turns `up` to y. Raises UserError if the file cannot be written."""
+    its vertices, turns `up` to y. A texture goes into the .glb or, of an .obj, beside it into a .mtl and a .png of its
+    name. Raises UserError if a file cannot be written."""
     trimesh = extra("trimesh", str(path))
-    suffix = path.suffix.lower()
-    opaque = np.concatenate([geometry.colours, np.full((len(geometry.colours), 1), 255, np.uint8)], 1)
+    suffix, name = path.suffix.lower(), "_".join(path.stem.split())  # a .mtl has no way to write blanks in names
     shape = trimesh.Trimesh(geometry.vertices, geometry.faces, vertex_normals=geometry.normals, process=False)
-    shape.visual.vertex_colors = opaque
+    shape.visual = _looks(geometry, name, shiny=suffix == ".glb")
+    files = {}
     if suffix == ".glb":
         scene = trimesh.Scene()
         scene.add_geometry(shape, node_name="mesh", geom_name="mesh", transform=upright(up))
         content = scene.export(file_type="glb", include_normals=True)
     elif suffix == ".obj":
-        content = shape.export(file_type="obj", include_normals=True, header=f"{up} is up")
+        export = extra("trimesh.exchange.obj", str(path)).export_obj
+        content, files = export(
+            shape, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl", header=f"{up} is up"
+        )
     else:
         content = shape.export(file_type="ply", vertex_normal=True)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with ExitStack() as stack:  # all of them or none
+        for file, value in {**{path.with_name(file): value for file, value in files.items()}, path: content}.items():
+            temporary = stack.enter_context(atomic_write(file))
+            temporary.write_bytes(value if isinstance(value, bytes) else value.encode())
+
+
+def _looks(geometry: Geometry, name: str, shiny: bool) -> Any:
+    """What trimesh calls visuals: colours of vertices, or a texture. shiny: by glTF's model of materials, as matt."""
+    visual = extra("trimesh.visual", name)
+    if geometry.texture is None:
+        opaque = np.full((len(geometry.colours), 1), 255, np.uint8)
+        return visual.ColorVisuals(vertex_colors=np.concatenate([geometry.colours, opaque], 1))
+    image = Image.fromarray(geometry.texture)
+    if shiny:
+        material = visual.material.PBRMaterial(baseColorTexture=image, metallicFactor=0.0, roughnessFactor=1.0)
+    else:
+        white, black = [255] * 4, [0, 0, 0, 255]
+        parts = {"ambient": white, "diffuse": white, "specular": black, "glossiness": 0.0}
+        material = visual.material.SimpleMaterial(image=image, name=name, **parts)
+    return visual.TextureVisuals(uv=geometry.uv, material=material)
 
 
 def write_points(path: Path, cloud: Geometry, up: str) -> None:

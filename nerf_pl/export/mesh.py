@@ -16,6 +16,7 @@ from nerf_pl.export.options import MeshOptions
 from nerf_pl.export.region import Region, densities, nothing_in, region_of
 from nerf_pl.export.sights import Sight, ends_of, is_seen, look
 from nerf_pl.export.surface import Lattice, find_surface, normals_of, used, without_small_parts
+from nerf_pl.export.texture import textured, unwrapped
 from nerf_pl.extras import extra
 from nerf_pl.media import to_uint8
 from nerf_pl.methods.model import Model
@@ -23,6 +24,7 @@ from nerf_pl.rendering import evaluating
 from nerf_pl.scenes import Scene
 
 GPU_RESOLUTION, CPU_RESOLUTION = 512, 256
+TEXTURED_FACES = 100_000  # more take minutes to lay out flat
 QUANTILE, SHARE = 0.5, 0.5  # the threshold is this share of the median density where rays end
 MOST_ENDS = 2**17  # whose densities are asked for the threshold
 BEHIND = 0.01  # of the longest side: how far behind what a view shows a surface may lie and still count as seen
@@ -71,9 +73,10 @@ def mesh_of(model: Model, scene: Scene, options: MeshOptions, chunk: int) -> Mes
     if not len(faces):
         raise UserError("no training view sees any of the surface: give --keep_unseen, or a lower --threshold")
     vertices, faces = used(vertices, faces)
-    if options.faces is not None and len(faces) > options.faces:
-        vertices, faces = _reduced(vertices, faces, options.faces)
-    geometry = _coloured(model, sights, lattice, vertices, faces)
+    most = options.faces or (len(faces) if options.texture is None else TEXTURED_FACES)
+    if len(faces) > most:
+        vertices, faces = _reduced(vertices, faces, most)
+    geometry = _coloured(model, sights, lattice, (vertices, faces), options.texture)
     return Meshed(geometry, threshold, lattice.cell * _scale(region), smaller, unseen)
 
 
@@ -108,15 +111,23 @@ def _coloured(
     model: Model,
     sights: Sequence[Sight],
     lattice: Lattice,
-    vertices: Float[np.ndarray, "V 3"],
-    faces: Int[np.ndarray, "F 3"],
+    mesh: tuple[Float[np.ndarray, "V 3"], Int[np.ndarray, "F 3"]],
+    texture: int | None,
 ) -> Geometry:
+    """The mesh with colours at its vertices or, if a size is given for it, in a texture."""
+
+    def colours(points: Float[np.ndarray, "N 3"], normals: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+        at, outwards = (torch.from_numpy(part).float().to(model.step.device) for part in (points, normals))
+        lengths = {"cell": lattice.cell * lattice.region.lengths(at), "tolerance": _reach(lattice, at)}
+        return colours_of(model, sights, at, outwards, **lengths).cpu().numpy()
+
+    vertices, faces = mesh
     normals = normals_of(vertices, faces)
-    at, outwards = (torch.from_numpy(part).float().to(model.step.device) for part in (vertices, normals))
-    lengths = {"cell": lattice.cell * lattice.region.lengths(at), "tolerance": _reach(lattice, at)}
+    if texture is not None:
+        grey = np.full(vertices.shape, 128, np.uint8)
+        return textured(unwrapped(Geometry(vertices, normals, grey, faces), texture), texture, colours)
     console.print(f"colouring {len(vertices)} vertices")
-    colours = colours_of(model, sights, at, outwards, **lengths)
-    return Geometry(vertices, normals, to_uint8(colours.cpu()), faces)
+    return Geometry(vertices, normals, to_uint8(colours(vertices, normals)), faces)
 
 
 def _scale(region: Region) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated
 from nerf_pl.options.ranges import BOX, POSITIVE, Corners, Range, between
 
 MESH_FILES = (".ply", ".obj", ".glb")
-MOST_RESOLUTION, MOST_FACES = 1024, 10**8
+MOST_RESOLUTION, MOST_FACES, MOST_TEXTURE = 1024, 10**8, 8192
 SMALLEST = 0.01  # of the largest part's area
 CLOUDS, MOST_POINTS = (".ply",), 2 * 10**7
 PAGES, MOST_MEGABYTES = (".html", ".htm"), 200
@@ -28,14 +28,17 @@ class MeshOptions:
     keep_unseen: bool = False
     """Keep surfaces that no training view sees, such as those inside of things."""
     faces: Annotated[int | None, between(4, MOST_FACES)] = None
-    """Reduce the mesh to about this many triangles."""
+    """Reduce the mesh to about this many triangles. By default a mesh with a texture has at most 100,000."""
+    texture: Annotated[int | None, between(16, MOST_TEXTURE)] = None
+    """Give the mesh a texture of this many texels along a side, such as 2048, in place of colours of vertices."""
     out: Annotated[Path | None, Range(lambda path: path.suffix.lower() in MESH_FILES, "name a .ply, .obj or .glb")] = (
         None
     )
-    """File to write: .ply, .obj or .glb. By default mesh.ply in the run's folder."""
+    """File to write: .ply, .obj or .glb. By default mesh.ply in the run's folder or, with a texture, mesh.glb."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from ()
+        if self.texture is not None and self.out is not None and self.out.suffix.lower() == ".ply":
+            yield "texture", f"--out {self.out}: a .ply has colours of vertices alone, name a .obj or .glb"
 
 
 @dataclass(frozen=True)
