@@ -8,6 +8,7 @@ from test_mesh import Ball
 from tiny import nerf, refused
 
 from nerf_pl.export.options import WebOptions
+from nerf_pl.export.web import bake, tune
 from nerf_pl.export.web.bake import web_page
 from nerf_pl.export.web.march import picture
 from nerf_pl.export.web.pack import pack, unpack
@@ -15,24 +16,32 @@ from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene, load_scene
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr(tune, "RAYS", {"cpu": 2**9})
+    monkeypatch.setattr(tune, "BATCH", {"cpu": 2**8})
+    monkeypatch.setattr(bake, "RAYS", {"cpu": 2**12})
+
+
 @pytest.fixture
 def scene(scene_dir) -> Scene:
     scene = load_scene(scene_dir)
-    return replace(scene, cameras=scene.cameras.resized(64, 64))
+    return replace(scene, cameras=scene.cameras.resized(48, 48))
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(-10 * (a - b).pow(2).mean().log10())
 
 
-def test_the_grid_comes_back_from_its_bytes_and_shows_the_ball(scene):
-    baked = web_page(Ball(), scene, WebOptions(resolution=64), 1024, "ball").baked
+def test_the_grid_comes_back_from_its_bytes_and_shows_the_ball(scene, monkeypatch):
+    monkeypatch.setattr(tune, "RAYS", {"cpu": 2**12})
+    baked = web_page(Ball(), scene, WebOptions(resolution=32), 1024, "ball").baked
     grid = unpack(pack(baked.grid), baked.grid.space, tuple(baked.grid.far.shape), len(baked.grid.numbers))
     for name in ("numbers", "far", "slots", "rows"):
         assert torch.equal(getattr(grid, name), getattr(baked.grid, name))
     torch.testing.assert_close(grid.values, baked.grid.values, atol=0.5 / 255, rtol=0)
     view = scene.view(0)
-    assert psnr(picture(replace(baked, grid=grid), view), render_view(Ball(), view).rgb) > 29
+    assert psnr(picture(replace(baked, grid=grid), view), render_view(Ball(), view).rgb) > 25
 
 
 @pytest.mark.parametrize("method", ["trained", "trained_ngp"])

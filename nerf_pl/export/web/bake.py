@@ -16,6 +16,7 @@ from nerf_pl.export.web.pack import Baked, normalised
 from nerf_pl.export.web.page import page_of
 from nerf_pl.export.web.points import random_rays, solid, visible
 from nerf_pl.export.web.space import Space
+from nerf_pl.export.web.tune import tuned
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 from nerf_pl.scenes import Scene
@@ -56,7 +57,7 @@ def web_page(model: Model, scene: Scene, options: WebOptions, chunk: int, title:
         if grid is not None and not len(grid.numbers):
             raise UserError("the training views show nothing solid: the field is empty, train longer")
         if grid is not None and size <= limit:
-            baked = coloured(model, sights, grid)
+            baked = tuned(model, coloured(model, sights, grid), rays, chunk)
             html = page_of(baked, scene, title)
             size = len(html)
             if size <= limit:

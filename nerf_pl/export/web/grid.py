@@ -71,7 +71,8 @@ class Grid:
         in place of those of the grid. Differentiable in them."""
         values = self.values if values is None else values
         rows, weights = self.corners(places)
-        found = F.pad(values, (0, 0, 0, 1))[rows]  # (N, 8, ch)
+        # index_select, since its gradient is a plain sum
+        found = F.pad(values, (0, 0, 0, 1)).index_select(0, rows.flatten()).view(*rows.shape, -1)  # (N, 8, ch)
         shares = weights * found[..., 0]
         alpha = shares.sum(1)
         rest = (shares[..., None] * found[..., 1:]).sum(1) / alpha.clamp(min=1e-6)[:, None]

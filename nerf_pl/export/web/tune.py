@@ -1,0 +1,109 @@
+"""Tuning of a baked grid, until its rays show what the model's rays show."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nerf_pl.console import progress
+from nerf_pl.export.web.colours import shown
+from nerf_pl.export.web.march import MOST_ALPHA, STEP, samples_of
+from nerf_pl.export.web.pack import Baked
+from nerf_pl.methods.model import Model
+from nerf_pl.rendering import evaluating, render_rays
+from nerf_pl.types import Rays
+
+RATES = {"alpha": 0.1, "colours": 0.01, "features": 0.02, "table": 0.002}  # of Adam, at the start
+BATCH = {"cpu": 2**12, "cuda": 2**16}  # rays
+RAYS = {"cpu": 2**16, "cuda": 2**22}  # whose colours the model is asked for
+PASSES = {"cpu": 3, "cuda": 8}  # how often each of them is used
+LEAST_RATE = 0.1  # at the end, as a share of the start
+
+
+@dataclass(frozen=True)
+class Light:
+    """What rays show: colours without a background, and opacities."""
+
+    rgb: Float[Tensor, "R 3"]
+    opacity: Float[Tensor, "R"]
+
+
+def tuned(model: Model, baked: Baked, rays: Rays, chunk: int) -> Baked:
+    """The same grid, with values under which the rays show what the model shows along them.
+
+    rays: on the CPU; some may not be used. chunk: rays that the model renders at once.
+    """
+    device = baked.grid.values.device
+    size, rays = BATCH[device.type], rays[: RAYS[device.type]]
+    wanted = _asked(model, rays, chunk, size)
+    free = _free(baked)
+    groups = [{"params": [free[name].requires_grad_()], "lr": rate} for name, rate in RATES.items()]
+    optimizer = torch.optim.Adam(groups)
+    steps = PASSES[device.type] * max(len(rays) // size, 1)
+    decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, LEAST_RATE ** (1 / steps))
+    generator = torch.Generator().manual_seed(0)
+    for _ in progress(range(steps), steps, "tuning the grid"):
+        some = torch.randint(len(rays), (min(size, len(rays)),), generator=generator)
+        target = Light(wanted.rgb[some].to(device), wanted.opacity[some].to(device))
+        loss = difference(_read(baked, free), rays[some].to(device), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        decay.step()
+    return _read(baked, {name: value.detach() for name, value in free.items()})
+
+
+def _asked(model: Model, rays: Rays, chunk: int, size: int) -> Light:
+    """What the model shows along rays, on the CPU."""
+    device, parts = model.step.device, []
+    starts = range(0, len(rays), size)
+    with evaluating(model):
+        for start in progress(starts, len(starts), "rendering"):
+            rgb, _, opacity = render_rays(model, rays[start : start + size].to(device), None, chunk)
+            parts.append((rgb.cpu(), opacity.cpu()))
+    rgb, opacity = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Light(rgb, opacity)
+
+
+def difference(baked: Baked, rays: Rays, wanted: Light) -> Float[Tensor, ""]:
+    """The mean squared difference between what rays show of a grid and what they should show. Differentiable in the
+    grid's values and in the table."""
+    found = through(baked, rays)
+    return (found.rgb - wanted.rgb).pow(2).mean() + (found.opacity - wanted.opacity).pow(2).mean() / 3
+
+
+def through(baked: Baked, rays: Rays) -> Light:
+    """What rays show of a grid. Differentiable in its values and in the table."""
+    ids, places, _ = samples_of(baked.grid, rays)
+    order = ids.argsort(stable=True)
+    ids, places = ids[order], places[order]
+    found = baked.grid.at(places)
+    weights = weights_of(found[:, 0].clamp(0, MOST_ALPHA), ids)
+    total = found.new_zeros(len(rays), found.shape[1] - 1).index_add(0, ids, weights[:, None] * found[:, 1:])
+    opacity = found.new_zeros(len(rays)).index_add(0, ids, weights)
+    rgb = baked.base[0] * opacity[:, None] + baked.base[1] * total[:, :3]
+    strength = 2 * total[:, 3:] - opacity[:, None]
+    return Light(rgb + (strength[:, :, None] * shown(baked.table, rays.viewdirs)).sum(1), opacity)
+
+
+def weights_of(alpha: Float[Tensor, "N"], ids: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """The share of each ray's light that its samples take, front to back. ids: of the rays, in ascending order."""
+    tau = -(1 - alpha).log().double() * STEP
+    before = tau.cumsum(0) - tau
+    first = torch.ones_like(ids, dtype=torch.bool)
+    first[1:] = ids[1:] != ids[:-1]
+    start = before[first][first.long().cumsum(0) - 1]
+    return ((start - before).exp() * (1 - (-tau).exp())).float()
+
+
+def _free(baked: Baked) -> dict[str, Tensor]:
+    """The values and the table as numbers that can be tuned freely."""
+    alpha, colours, features = baked.grid.values.split([1, 3, len(baked.table)], 1)
+    alpha = alpha.clamp(0.5 / 255, MOST_ALPHA).logit()
+    return {"alpha": alpha, "colours": colours.clone(), "features": features.clone(), "table": baked.table.clone()}
+
+
+def _read(baked: Baked, free: dict[str, Tensor]) -> Baked:
+    parts = free["alpha"].sigmoid(), free["colours"].clamp(0, 1), free["features"].clamp(0, 1)
+    return replace(baked, grid=replace(baked.grid, values=torch.cat(parts, 1)), table=free["table"])

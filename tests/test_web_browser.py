@@ -1,0 +1,83 @@
+"""The page in a browser, from the disk: it shows what the model shows, takes hands, and complains of nothing."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from browser import BROWSER, opened
+from test_mesh import Ball
+
+from nerf_pl.export.options import WebOptions
+from nerf_pl.export.web import bake, tune
+from nerf_pl.export.web.bake import web_page
+from nerf_pl.export.web.march import picture
+from nerf_pl.export.web.page import picture_request, write_page
+from nerf_pl.media import to_uint8
+from nerf_pl.rendering import render_view
+from nerf_pl.scenes import Scene, load_scene
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs a browser: apt install chromium")
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(-10 * np.log10(((a.astype(float) - b) ** 2).mean() / 255**2))
+
+
+def of_kind(kind: str, scene: Scene) -> Scene:
+    if kind == "all":
+        return replace(scene, unbounded=True, aabb=torch.tensor([[-0.6] * 3, [0.6] * 3]))
+    return scene
+
+
+@pytest.mark.parametrize("kind", ["box", "all"])
+def test_the_page_shows_the_scene_and_takes_hands(kind, scene_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "RAYS", {"cpu": 2**10})
+    monkeypatch.setattr(tune, "BATCH", {"cpu": 2**8})
+    monkeypatch.setattr(bake, "RAYS", {"cpu": 2**12})
+    scene = load_scene(scene_dir)
+    scene = of_kind(kind, replace(scene, cameras=scene.cameras.resized(48, 48), background=(0.2, 0.4, 0.9)))
+    made = web_page(Ball(), scene, WebOptions(resolution=40), 1024, 'a "ball" & more')
+    page = tmp_path / "a page.html"
+    write_page(page, made.html)
+    view = scene.view(1)
+    expected, baked = (to_uint8(rgb) for rgb in (render_view(Ball(), view).rgb, picture(made.baked, view)))
+    with opened(page, tmp_path / "browser") as tab:
+        assert tab.evaluate("window.ready") is True
+        shown = tab.picture(f"picture({json.dumps(picture_request(view, view.near))})")
+        assert shown.shape == expected.shape
+        assert psnr(shown, baked) > 32  # which has one ray for each pixel
+        assert psnr(shown, expected) > psnr(baked, expected) - 1
+        assert tab.evaluate("document.title") == 'a "ball" & more'
+        positions = [tab.evaluate("[...orbit.away, ...orbit.target]")]
+        for kind, x, y, more in hands():
+            tab.call(kind, x=x, y=y, **more) if x is not None else tab.call(kind, **more)
+            positions.append(tab.evaluate("[...orbit.away, ...orbit.target]"))
+        moved = [not np.allclose(a, b, atol=1e-4) for a, b in itertools.pairwise(positions)]
+        assert moved == [False, True, False, True, True, True]
+        assert np.allclose(positions[0], positions[-1], atol=1e-6)  # back at the start
+        assert len(np.unique(tab.screenshot().reshape(-1, 3), axis=0)) > 10
+        assert tab.told == []
+
+
+def hands():
+    """A drag, the wheel, an arrow key, and back to the start."""
+    yield "Input.dispatchMouseEvent", 100, 80, {"type": "mousePressed", "button": "left", "buttons": 1}
+    yield "Input.dispatchMouseEvent", 140, 90, {"type": "mouseMoved", "button": "left", "buttons": 1}
+    yield "Input.dispatchMouseEvent", 140, 90, {"type": "mouseReleased", "button": "left"}
+    yield "Input.dispatchMouseEvent", 140, 90, {"type": "mouseWheel", "deltaX": 0, "deltaY": 120}
+    yield "Input.dispatchKeyEvent", None, None, {"type": "keyDown", "key": "ArrowLeft"}
+    yield "Input.dispatchKeyEvent", None, None, {"type": "keyDown", "key": "Home"}
+
+
+def test_a_browser_without_webgl_is_told(tmp_path, scene_dir, monkeypatch):
+    monkeypatch.setattr(tune, "RAYS", {"cpu": 2**8})
+    monkeypatch.setattr(tune, "BATCH", {"cpu": 2**8})
+    monkeypatch.setattr(bake, "RAYS", {"cpu": 2**10})
+    page = tmp_path / "page.html"
+    write_page(page, web_page(Ball(), load_scene(scene_dir), WebOptions(resolution=16), 1024, "ball").html)
+    with opened(page, tmp_path / "browser", "--disable-3d-apis") as tab:
+        tab.evaluate("window.ready")
+        assert "WebGL 2" in str(tab.evaluate("document.getElementById('told').textContent"))
