@@ -8,9 +8,10 @@ import pytest
 import torch
 from tiny import CPU
 
+from nerf_pl import media
 from nerf_pl.cameras import Cameras, View, ndc_points
 from nerf_pl.checkpoints import open_run
-from nerf_pl.rendering import Image
+from nerf_pl.rendering import Image, hurried, render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Pixels
 from nerf_pl.viewer.loop import Loop
@@ -233,6 +234,25 @@ def test_motion_interrupts_a_fine_picture_but_not_a_first_one():
     assert shown[:3] == [(256, wish.fov, False), (256, 1.4, False), (256, 1.5, False)]
     assert shown[3:] == [(512, 1.5, False), (512, 1.5, True)]
     assert model.rays < 3 * n + 2 * 4 * n + 10_000  # the finer picture of 1.4 was given up soon
+
+
+def test_pictures_before_the_sharp_one_take_fewer_samples_and_leave_no_trace(trained_ngp):
+    run, counts = open_run(trained_ngp, CPU), []
+    loop, shown = Loop(run.model, run.scene("train", pictures=False)), []
+    loop.pace.target = 1e-9
+    loop.join(0, lambda picture, is_sharp: shown.append(picture))
+    loop.ask(0, replace(wish_of(loop.scene.view(0)), size=(64, 64)))
+    plain = render_view(run.model, view_of(loop.scene, loop.clients[0].wish, (64, 64)))
+    with hurried(run.model, 3.0):
+        assert run.model.haste == 3.0
+        hasty = render_view(run.model, view_of(loop.scene, loop.clients[0].wish, (64, 64)))
+    assert run.model.haste == 1.0
+    assert 0 < float(((plain.rgb - hasty.rgb) ** 2).mean()) < 10**-2.5
+    while loop.step():
+        counts.append(run.model.haste)
+    assert counts == [1.0, 1.0]
+    np.testing.assert_array_equal(shown[-1], media.to_uint8(plain.rgb))
+    assert not np.array_equal(shown[0], shown[-1])
 
 
 def test_a_client_that_leaves_is_forgotten_and_two_take_turns():

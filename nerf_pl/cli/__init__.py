@@ -48,9 +48,11 @@ def _run(command: Command, words: Sequence[str]) -> None:
         raise UserError(str(error)) from error
     clock = Clock()
     try:
-        command.run()
+        stay = command.run()
         if isinstance(command, AddsToRun) and (added := command.added) is not None:
             report(added, words, clock)
+        if stay is not None:
+            stay()
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
         told = (

@@ -1,7 +1,7 @@
 """From the words of a command line to a command."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,9 +30,10 @@ from nerf_pl.options import Config, RunFolders
 
 @runtime_checkable
 class Command(Protocol):
-    """A command: its fields are the options, `run` does the work."""
+    """A command: its fields are the options, `run` does the work. What it may return shows the results to the user and
+    is called when all of them are written."""
 
-    def run(self) -> None: ...
+    def run(self) -> Callable[[], None] | None: ...
 
 
 COMMANDS: dict[str, type] = {

@@ -2,17 +2,24 @@
 
 import dataclasses
 import shlex
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from nerf_pl.cli.flags import RUNS, Flags, Plain, Position, with_model
 from nerf_pl.cli.reporting import Added
+from nerf_pl.cli.served import Served
 from nerf_pl.cli.trained import split_to_score
-from nerf_pl.methods import DEFAULT, METHODS
+from nerf_pl.errors import UserError
+from nerf_pl.methods import DEFAULT, METHODS, method_of
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
+
+if TYPE_CHECKING:
+    from nerf_pl.training.watching import Watcher
 
 PRESET = METHODS[DEFAULT].preset
 LONGEST_NAME = 150  # characters of a scene's name that a run is named after
@@ -31,6 +38,9 @@ class Train:
     """Go on with the run where it stopped."""
     overwrite: Plain[bool] = False
     """Start again, over an earlier run of the same name."""
+    view: Plain[bool] = False
+    """Show the scene in the browser while it trains, and after that until Ctrl-C."""
+    served: Flags[Served] = field(default_factory=Served)
     model: Flags[ModelOptions] = PRESET.model
     data: Flags[DataOptions] = field(default_factory=lambda: PRESET.data)
     optim: Flags[OptimOptions] = field(default_factory=lambda: PRESET.optim)
@@ -50,13 +60,41 @@ class Train:
         gpus = 0 if self.train.accelerator == "cpu" else self.train.num_gpus
         return Added(self.folders.settings.parent, gpus, trains=True, anew=not self.resume)
 
-    def run(self) -> None:
+    def run(self) -> Callable[[], None] | None:
+        """Train. Returns what shows the result until Ctrl-C, if the training is shown; see `parse.Command`."""
+        if not self.view:
+            if self.served != Served():
+                raise UserError("--host and --port say where a training is shown: add --view, or leave them out")
+            self._train()
+            return None
+        from nerf_pl.console import console
+        from nerf_pl.viewer.live import Live
+
+        if self.train.num_gpus > 1:
+            raise UserError(f"--view shows a training in one process: leave out --num_gpus {self.train.num_gpus}")
+        with ExitStack() as stack:
+            served = self.served.server("nerf train --view", f"nerf train {self.scene}")
+            server, address = stack.enter_context(served)
+            console.print(f"the viewer is at {address}: open it in a browser")
+            live = Live(server, self.folders.settings.parent, self.train.chunk, not method_of(self.method).tight)
+            stack.callback(live.stop)
+            self._train(live)
+            still_open = stack.pop_all()
+
+        def stay() -> None:
+            with still_open, suppress(KeyboardInterrupt):  # the usual end
+                console.print(f"the viewer stays at {address} until Ctrl-C")
+                live.run()
+
+        return stay
+
+    def _train(self, watcher: "Watcher | None" = None) -> None:
         from nerf_pl.console import console
         from nerf_pl.training.run import train
 
         options = dataclasses.replace(self.train, exp_name=self.name)
         config = Config(self.method, self.model, self.data, self.optim, options)
-        last = train(config, self.scene, self.folders, self.resume, self.overwrite)
+        last = train(config, self.scene, self.folders, self.resume, self.overwrite, watcher)
         folder = str(self.folders.settings.parent)
         scored = shlex.join([folder, *split_to_score(self.scene, self.data)])
         told = f"next: nerf eval {scored}, nerf render {shlex.quote(folder)}"

@@ -1,14 +1,14 @@
 """nerf view"""
 
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from nerf_pl.cli.flags import Flags
+from nerf_pl.cli.served import Served
 from nerf_pl.cli.trained import Trained
 from nerf_pl.methods import method_of
-from nerf_pl.options.ranges import between, check_options
+from nerf_pl.options.ranges import check_options
 
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
@@ -20,13 +20,7 @@ class View:
     """See a run's scene in the browser, from anywhere: orbit, fly, pan. Ctrl-C ends it."""
 
     trained: Flags[Trained]
-    host: str = "127.0.0.1"
-    """The address that the page is served at. 0.0.0.0 shows it to other machines, too."""
-    port: Annotated[int, between(1, 2**16 - 1)] = 8080
-    """The port of the page. If it is taken, the next free one."""
-
-    def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from ()
+    served: Flags[Served] = field(default_factory=Served)
 
     def run(self) -> None:
         from nerf_pl.console import console
@@ -34,29 +28,25 @@ class View:
         from nerf_pl.viewer.loop import Loop
         from nerf_pl.viewer.page import Page
         from nerf_pl.viewer.panel import Panel
-        from nerf_pl.viewer.serve import address, close_server, open_server
 
-        check_options(self)
+        check_options(self.served)
         extra("viser", "nerf view")  # before any work
         run = self.trained.open()
         photos, cameras = self._photos(run), replace(self.trained, scene=None if run.kept else self.trained.scene)
         scene = cameras.views(run, "train", pictures=False)
         device = run.model.step.device.type
         loop = Loop(run.model, scene, run.config.train.chunk)
-        server = open_server(self.host, self.port, f"nerf view {self.trained.folder}")
-        try:
+        with self.served.server("nerf view", f"nerf view {self.trained.folder}") as (server, address):
             page = Page(server, loop, device, not method_of(run.config.method).tight, photos)
             Panel(page, self.trained.folder, self.trained.results / "paths")
             loop.warm_up(page.home())
             page.open()
-            console.print(
-                f"{self.trained.folder}: open {address(self.host, server.get_port())} in a browser; Ctrl-C ends"
-            )
-            with suppress(KeyboardInterrupt):  # the usual end
-                loop.run()
-        finally:
-            loop.stop()
-            close_server(server)
+            console.print(f"{self.trained.folder}: open {address} in a browser; Ctrl-C ends")
+            try:
+                with suppress(KeyboardInterrupt):  # the usual end
+                    loop.run()
+            finally:
+                loop.stop()
 
     def _photos(self, run: "Run") -> "Photos | None":
         """Reads the photos when they are first asked for. None if the scene is not there. Raises UserError for a

@@ -40,13 +40,21 @@ if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the
     import lightning as L
 
     from nerf_pl.training.system import NeRFSystem
+    from nerf_pl.training.watching import Watcher
 
 
-def train(config: Config, root: Path, folders: RunFolders, resume: bool = False, overwrite: bool = False) -> Path:
+def train(
+    config: Config,
+    root: Path,
+    folders: RunFolders,
+    resume: bool = False,
+    overwrite: bool = False,
+    watcher: Watcher | None = None,
+) -> Path:
     """Train a model on the scene in `root`. Returns the path of the last checkpoint.
 
-    resume: continue from last.ckpt exactly where the run stopped. Raises UserError for anything that the user can
-    correct, and Interrupted after Ctrl-C, with last.ckpt written.
+    resume: continue from last.ckpt exactly where the run stopped. watcher: see `watching.Watcher`. Raises UserError for
+    anything that the user can correct, and Interrupted after Ctrl-C, with last.ckpt written.
     """
     config.check()
     accelerator, devices = devices_of(config)
@@ -57,14 +65,13 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
     with ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
         config, scene = load_training(config, root)
-        splits = available_splits(root, config.data.dataset_name, config.data.test_every)
-        val = with_pixels(load_split(config, root, "val")) if "val" in splits else None
+        val = _validation(config, root)
         tested = load_cameras(config, root, "test")
         beside = missed(scene)
         for work in ready:
             work.result()
     _require_gpu_memory(scene, config, root, device)
-    from nerf_pl.training.callbacks import Checkpoints, ImageLog, Interrupt, ProgressBar
+    from nerf_pl.training.callbacks import Checkpoints
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
@@ -74,10 +81,9 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)
     system.kept |= tested
-    checkpoints, goes_on = Checkpoints(folders.checkpoints), []
-    if resume:
-        goes_on = resume_run(system, checkpoints, last)
-    elif config.train.ckpt_path:
+    checkpoints = Checkpoints(folders.checkpoints)
+    goes_on = resume_run(system, checkpoints, last) if resume else []
+    if not resume and config.train.ckpt_path:
         load_weights(system.model, config, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
     if rank == 0:
         prepare = _preparation(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
@@ -87,17 +93,21 @@ def train(config: Config, root: Path, folders: RunFolders, resume: bool = False,
             checkpoints.before_first = prepare
         if beside:
             warn(beside)
-        console.print(_describe(scene, val, root))
-        for line in goes_on:
-            console.print(line)
-    callbacks = [ProgressBar(), ImageLog(), checkpoints, Interrupt(folders.checkpoints, resumed=resume)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="GPU available but not used")  # the options say so
-        trainer = _trainer(accelerator, devices, folders.logs, val is not None, callbacks)
+        console.print("\n".join([_describe(scene, val, root), *goes_on]))
+    callbacks = _callbacks(folders, checkpoints, resume, watcher)
+    trainer = _trainer(accelerator, devices, folders.logs, val is not None, callbacks)
     _fit(trainer, system, folders.logs)
     if rank > 0:
         sys.exit()  # this process was started to help train; the first process alone goes on
+    if watcher is not None:
+        watcher.end(system.model.to(device))  # Lightning leaves it on the CPU
     return last
+
+
+def _validation(config: Config, root: Path) -> Scene | None:
+    """The views for validation, if the scene has any."""
+    splits = available_splits(root, config.data.dataset_name, config.data.test_every)
+    return with_pixels(load_split(config, root, "val")) if "val" in splits else None
 
 
 def _require_gpu_memory(scene: Scene, config: Config, root: Path, device: torch.device) -> None:
@@ -138,6 +148,15 @@ def _start_device(device: torch.device, precision: str) -> None:
             backend.module(family)
 
 
+def _callbacks(folders: RunFolders, checkpoints: L.Callback, resume: bool, watcher: Watcher | None) -> list[L.Callback]:
+    from nerf_pl.training.callbacks import ImageLog, Interrupt, ProgressBar
+    from nerf_pl.training.watching import Watched
+
+    bar, interrupt = ProgressBar(), Interrupt(folders.checkpoints, resumed=resume)
+    watched = [] if watcher is None else [Watched(watcher, bar, interrupt)]
+    return [bar, ImageLog(), checkpoints, *watched, interrupt]
+
+
 def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callbacks: list[L.Callback]) -> L.Trainer:
     import lightning as L
     from lightning.pytorch.loggers import TensorBoardLogger
@@ -146,23 +165,25 @@ def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callba
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its start-up lines say nothing about the run
-    return L.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        max_epochs=-1,  # the system says when to stop
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        limit_val_batches=1.0 if validates else 0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        logger=TensorBoardLogger(logs, name="", version=""),
-        plugins=[AtomicCheckpointIO()],
-        callbacks=callbacks,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="GPU available but not used")  # the options say so
+        return L.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            strategy="ddp" if devices > 1 else "auto",
+            max_epochs=-1,  # the system says when to stop
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            limit_val_batches=1.0 if validates else 0,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            logger=TensorBoardLogger(logs, name="", version=""),
+            plugins=[AtomicCheckpointIO()],
+            callbacks=callbacks,
+        )
 
 
 def _fit(trainer: L.Trainer, system: NeRFSystem, logs: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +62,8 @@ class NeRFSystem(L.LightningModule):
         self.validation = Plan(())
         self._leaves_out = False  # whether the model leaves out steps without a finite gradient
         self.pose_turns = 0  # how often poses were refined
+        self.between_steps: Callable[[], float] | None = None  # returns seconds that are not the training's
+        self._away = 0.0  # such seconds since the last steps began
         self._optimizer_state: dict[str, Any] | None = None
         self._pass_end, self._pass_chunks = 0.0, 0  # of a pass by the clock: training seconds at its end, its chunks
 
@@ -175,7 +178,7 @@ class NeRFSystem(L.LightningModule):
         return min(by_time, self.max_steps or math.inf) > LATE_STEPS
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
-        start = time.perf_counter()
+        start, self._away = time.perf_counter(), 0.0
         n_steps = self._chunk(n_steps, batch_idx)
         optimizer = self._optimizer()
         steps = range(self.step, self.step + n_steps)
@@ -186,7 +189,7 @@ class NeRFSystem(L.LightningModule):
             take_steps(self.gradients, optimizer, steps, begin=self._begin, exchange=self._exchange_gradients)
             self.step = steps.stop
             error = self._mean(self._error(optimizer, n_steps))
-        spent = self._mean(time.perf_counter() - start)
+        spent = self._mean(time.perf_counter() - start - self._away)
         self.train_seconds += spent
         self.step_seconds = spent / n_steps
         self._report(error)
@@ -199,6 +202,8 @@ class NeRFSystem(L.LightningModule):
 
     def _begin(self, step: int) -> int:
         """Set the learning rate of a step, and refine poses if it is time; returns the rays per pixel of the step."""
+        if self.between_steps is not None:
+            self._away += self.between_steps()
         self.step = step
         is_due = self.pose_turns < len(TURNS) and self.progress >= TURNS[self.pose_turns]
         if self.config.train.refine_poses and is_due:

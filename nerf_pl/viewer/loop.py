@@ -10,12 +10,16 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from nerf_pl.rendering import Image, Renderer, render_view
+from nerf_pl.rendering import Image, Renderer, hurried, render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Background, Pixels, Rays
 from nerf_pl.viewer.pace import Pace, Size
 from nerf_pl.viewer.paint import Span, paint, span_of
 from nerf_pl.viewer.stage import Wish, view_of
+
+HASTE = 3.0  # see `rendering.Hasty`; of the pictures before the sharp one
+ENOUGH = 1.25  # a picture whose sides are smaller by less than this factor is as sharp as one may be
+PATIENCE = 0.2  # seconds between two looks at what happens elsewhere
 
 Show = Callable[[UInt8[ndarray, "H W 3"], bool], None]
 """Takes a picture, and whether it is the sharp one."""
@@ -26,16 +30,19 @@ class GivenUp(Exception):  # noqa: N818 - no error
 
 
 class Interruptible:
-    """A model that gives up a picture between two chunks of rays. rays_per_pixel: see `methods.Model`."""
+    """A model that gives up a picture between two chunks of rays. is_sharp: whether pixels with an edge have all their
+    rays, and rays all their samples."""
 
-    def __init__(self, model: Renderer, is_over: Callable[[], bool], rays_per_pixel: int):
-        self.model, self.is_over, self.rays_per_pixel = model, is_over, rays_per_pixel
+    def __init__(self, model: Renderer, is_over: Callable[[], bool], is_sharp: bool):
+        self.model, self.is_over = model, is_over
+        self.rays_per_pixel, self.haste = (model.rays_per_pixel, 1.0) if is_sharp else (1, HASTE)
         self.step, self.training = model.step, model.training
 
     def render(self, rays: Rays, background: Background) -> Pixels:
         if self.is_over():
             raise GivenUp
-        return self.model.render(rays, background)
+        with hurried(self.model, self.haste):
+            return self.model.render(rays, background)
 
     def train(self, mode: bool = True) -> object:
         return self.model.train(mode)
@@ -43,13 +50,15 @@ class Interruptible:
 
 @dataclass
 class Client:
-    """A client and the last picture that it got. got: the wish of that picture, and size: its size. served: when."""
+    """A client and the last picture that it got. got: the wish of that picture, and size: its size. is_stale: the model
+    has changed since. served: when."""
 
     show: Show
     wish: Wish | None = None
     got: Wish | None = None
     size: Size | None = None
     is_sharp: bool = False
+    is_stale: bool = False
     span: Span | None = None
     served: int = 0
 
@@ -71,12 +80,14 @@ class Loop:
     """Renders pictures for the clients, one at a time, in the thread that calls `run`.
 
     A client whose camera has moved gets a quick picture first. Then pictures get sharper, as long as no camera moves.
-    Other threads call `join`, `ask` and `leave`. chunk: rays at a time.
+    Other threads call `join`, `ask` and `leave`. chunk: rays at a time. most_seconds: that a picture of a resting
+    camera may take, if others need the machine; then none takes all rays of a pixel.
     """
 
     model: Renderer
     scene: Scene
     chunk: int = 2**15
+    most_seconds: float | None = None
     pace: Pace = field(default_factory=Pace)
     clock: Callable[[], float] = time.perf_counter
     clients: dict[int, Client] = field(default_factory=dict)
@@ -114,11 +125,28 @@ class Loop:
                     return Job(number, client.wish, self.pace.moving(client.wish.size), is_sharp=False, is_first=True)
             for number, client in waiting:
                 if client.wish is not None and client.size is not None and not client.is_sharp:
-                    full = client.wish.size
-                    size = self.pace.finer(client.size, full)
-                    is_last = client.size == full
-                    return Job(number, client.wish, size, is_sharp=is_last, is_first=False)
+                    job = self._finer(number, client.wish, client)
+                    if job is not None:
+                        return job
         return None
+
+    def _finer(self, number: int, wish: Wish, client: Client) -> Job | None:
+        """A sharper picture of what a client sees; None if it is as sharp as it may be."""
+        full, last = wish.size, client.size or wish.size
+        if self.most_seconds is None:
+            return Job(number, wish, self.pace.finer(last, full), is_sharp=last == full, is_first=False)
+        most = self.pace.within(self.most_seconds, full)
+        if not client.is_stale and max(last) * ENOUGH >= max(most):
+            return None
+        size = most if client.is_stale else min(self.pace.finer(last, full), most)
+        return Job(number, wish, size, is_sharp=False, is_first=False)
+
+    def renew(self) -> None:
+        """The model has changed: all clients get their pictures again."""
+        with self.changed:
+            for client in self.clients.values():
+                client.is_stale, client.is_sharp = True, False
+            self.changed.notify_all()
 
     def is_given_up(self, job: Job) -> bool:
         """Whether a picture is not worth finishing: the client has gone, or some client waits for a first picture."""
@@ -132,8 +160,7 @@ class Loop:
         if job is None:
             return False
         view = view_of(self.scene, job.wish, job.size)
-        rays = self.model.rays_per_pixel if job.is_sharp else 1
-        model, start = Interruptible(self.model, lambda: self.is_given_up(job), rays), self.clock()
+        model, start = Interruptible(self.model, lambda: self.is_given_up(job), job.is_sharp), self.clock()
         try:
             image = render_view(model, view, self.chunk).cpu()
         except GivenUp:
@@ -152,21 +179,27 @@ class Loop:
             same = client.got is not None and client.got.mode == job.wish.mode
             if client.span is None or not job.is_first or not same:  # else the colours would flicker in motion
                 client.span = span_of(image, view)
-            client.got, client.size, client.is_sharp = job.wish, job.size, job.is_sharp
+            client.got, client.size, client.is_sharp, client.is_stale = job.wish, job.size, job.is_sharp, False
             client.served, span = self.pictures, client.span
         client.show(paint(image, view, job.wish.mode, span), job.is_sharp)
 
     def run(self) -> None:
         """Render until `stop` is called."""
         while not self.is_over:
-            if not self.step():
-                with self.changed:
-                    if self.next_job() is None and not self.is_over:
-                        self.changed.wait(0.5)
+            self.turn()
+
+    def turn(self) -> None:
+        """Render a picture, or wait a little for somebody who wants one."""
+        if not self.step():
+            with self.changed:
+                if self.next_job() is None and not self.is_over:
+                    self.changed.wait(PATIENCE)
 
     def warm_up(self, wish: Wish) -> None:
         """Render a small picture that nobody sees: kernels are compiled at their first use, which tells nothing of the
         speed."""
         size = self.pace.moving(wish.size)
         with torch.no_grad():
-            render_view(Interruptible(self.model, lambda: False, 1), view_of(self.scene, wish, size), self.chunk).cpu()
+            render_view(
+                Interruptible(self.model, lambda: False, is_sharp=False), view_of(self.scene, wish, size), self.chunk
+            ).cpu()

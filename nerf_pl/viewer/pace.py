@@ -37,9 +37,13 @@ class Pace:
 
     def moving(self, full: Size) -> Size:
         """The size of a picture while the camera moves, of the shape of `full` and not larger."""
+        return self.within(self.target, full)
+
+    def within(self, seconds: float, full: Size) -> Size:
+        """The size of a picture that takes so long, of the shape of `full` and not larger."""
         if self.speed is None:
             return fitted(full, FLOOR)
-        share = self.speed * self.target / (full[0] * full[1])
+        share = self.speed * seconds / (full[0] * full[1])
         return fitted(full, round(max(full) * share**0.5))
 
     @staticmethod

@@ -34,9 +34,9 @@ def free_port(host: str, port: int) -> int:
     raise UserError(f"--port {port} and those after it are taken; give another")
 
 
-def open_server(host: str, port: int, title: str) -> Any:
+def open_server(host: str, port: int, title: str, wanted_by: str = "nerf view") -> Any:
     """A viser.ViserServer on one port, which serves the page and all that it needs. Raises UserError."""
-    viser, port = extra("viser", "nerf view"), free_port(host, port)
+    viser, port = extra("viser", wanted_by), free_port(host, port)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints a table
         server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
     server.gui.configure_theme(show_logo=False, show_share_button=False)  # sharing would send pictures to others

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -27,7 +28,7 @@ from nerf_pl.types import Background, Batch, Pixels, Rays
 
 UPDATE_EVERY = 16  # steps between two updates of the occupancy grid
 ROOM = 2**16  # the least number of samples at a time in rendering
-STOP = 1e-3  # a ray ends in rendering if less than this share of its light is left
+STOP = 1e-3  # a ray ends in rendering if less than this share of its light is left; a hasty one sooner
 CPU_MASKS = 20  # a CPU fits the box to about this many views
 MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # widths of the networks that the kernels hold on chip
 
@@ -58,6 +59,7 @@ class NGP(nn.Module):
         self.options, self.backend, self.seed, self.grid_seed = options, backend, seed, grid_seed
         self.rays_per_pixel, self.samples = known(o.rays_per_pixel), known(o.samples)
         self.ndc: tuple[float, float] | None = None
+        self.haste = 1.0  # see `rendering.Hasty`
         sizes = known(o.levels), known(o.features), known(o.log2_size)
         layout = GridLayout(*sizes, o.base_resolution, known(o.finest_resolution))
         networks = FieldLayout(layout.width, o.hidden, o.outputs, 16, known(o.colour_hidden))
@@ -188,7 +190,8 @@ class NGP(nn.Module):
         """Pixels of one level. A ray takes a few samples at a time and ends when little of its light is left."""
         grid, backend = self.occupancy, self.backend
         shown, room = grid.shown(), max(4 * len(rays), ROOM)
-        way = ops.advance(rays, shown.bits, grid.aabb, grid.through_shown(self.stride), room, backend=backend)
+        stride, stop = replace(self.stride, step=self.haste * self.stride.step), self.haste**3 * STOP
+        way = ops.advance(rays, shown.bits, grid.aabb, grid.through_shown(stride), room, backend=backend)
         view = ops.spherical_harmonics(rays.viewdirs, backend=backend)
         first = len(way.passes)
         for turn, k in enumerate(itertools.chain(way.passes, itertools.repeat(way.passes[-1]))):
@@ -196,7 +199,7 @@ class NGP(nn.Module):
                 break
             unit, ray_ids, count = way.fill(k)
             sigma, rgb = ops.hash_field(grid.moved(unit), view, ray_ids, self.field.weights, count, backend=backend)
-            way.blend(sigma, rgb, k, STOP)
+            way.blend(sigma, rgb, k, stop)
         return over(Pixels(way.rgb, way.depth, 1 - way.passed, way.passed.new_zeros(0)), background)
 
     @torch.no_grad()
