@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.depths import clear_in_depths
 from nerf_pl.scenes.frames import Frame, missing, read_frames
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, near_of, normalize_poses, reach
 from nerf_pl.scenes.pictures import cut_out, read_json, target_sizes
@@ -57,7 +58,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
     sizes = target_sizes(root, natives, request.img_wh, request.downscale)
     poses = torch.from_numpy(np.stack([frame.c2w for frame in frames]))
     bounded, near, far, aabb = _bounds(path, values, poses, request.scale)
-    poses, frame, near = (poses, None, near) if bounded else _normalized(path, values, poses, request.scale)
+    poses, frame, near = (poses, None, near) if bounded else _normalized(path, values, frames, poses, request.scale)
     on_nothing = _shows_an_object(frames, mode, bounded or not request.objects)
     names = names_of(root, [frame.file for frame in frames])
     chosen = _members(path, values, frames, request)
@@ -127,14 +128,20 @@ def _bounds(
 
 
 def _normalized(
-    path: Path, values: dict[str, object], poses: Float[Tensor, "C 3 4"], scale: float | None
+    path: Path,
+    values: dict[str, object],
+    frames: Sequence[Frame],
+    poses: Float[Tensor, "C 3 4"],
+    scale: float | None,
 ) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "4 4"], float]:
     """Poses, frame and near of a scene without end. The file may say, in its own unit of length, in front of which
-    distance from every camera there is nothing, as `nerf prepare` does, or name a file of points that tells."""
+    distance from every camera there is nothing, as `nerf prepare` does, or name a file of points, or depth pictures,
+    that tell."""
     told, cloud = values.get("clear_distance"), values.get("ply_file_path")
     clear = None if told is None else positive(str(path), "clear_distance", told)
     if clear is None and isinstance(cloud, str):
         clear = clear_distance(path.parent / cloud, poses)
+    clear = clear_in_depths(path, values, frames, poses) if clear is None else clear
     poses, frame = normalize_poses(poses, scale)
     near = near_of(poses) if clear is None else max(clear * float(frame[0, :3].norm()), LEAST_NEAR)
     return poses, frame, near

@@ -1,0 +1,89 @@
+"""Depth pictures beside photos, as phones with a depth camera store them: how near to the cameras the scene comes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from nerf_pl.console import warn
+from nerf_pl.errors import UserError
+from nerf_pl.scenes.decode import BROKEN_IMAGE, open_picture
+from nerf_pl.scenes.frames import Frame
+from nerf_pl.scenes.normalize import camera_focus, looks_at
+from nerf_pl.scenes.points import CLEAR, LEAST_POINTS, foremost
+from nerf_pl.scenes.values import positive
+
+KEY, UNIT = "depth_file_path", "integer_depth_scale"
+MILLIMETRE = 1e-3  # what a whole number stands for if UNIT does not say, as nerfstudio has it
+DEEP = ("I", "F")  # modes of pictures with more than 8 bits begin with these
+MOST, SIDE = 48, 128  # pictures that are looked at, and about how many of their pixels along each axis
+FITS = 4.0  # factor by which depths may differ from the distance to what the cameras look at
+
+
+def clear_in_depths(
+    path: Path, values: dict[str, object], frames: Sequence[Frame], poses: Float[Tensor, "C 3 4"]
+) -> float | None:
+    """In front of which distance from every camera the depth pictures that frames name (depth_file_path: a 16-bit
+    picture or a .npy, along the camera's axis, 0 where it is not known) say that there is nothing.
+
+    In the file's unit of length, of which integer_depth_scale times the pictures' numbers are multiples, or else a
+    thousandth. None, with one line, if the pictures are not there or contradict the poses; None also if most frames
+    name none. Raises UserError for a file that holds no depths.
+    """
+    named = [i for i, frame in enumerate(frames) if frame.values.get(KEY) is not None]
+    if len(named) <= len(frames) / 2:
+        return None
+    unit = MILLIMETRE if values.get(UNIT) is None else positive(str(path), UNIT, values[UNIT])
+    focus = camera_focus(poses)
+    looked_at, nearest, ratios, gone = looks_at(poses, focus), [], [], []
+    for i in named[:: max(len(named) // MOST, 1)]:
+        file = _file(path, frames[i])
+        if not file.is_file():
+            gone.append(file)
+            continue
+        depths = unit * _read(file)
+        known = depths[depths > 0]
+        if len(known) >= LEAST_POINTS:
+            nearest.append(foremost(known))
+            ratios.append(float(np.median(known)) / float((poses[i, :, 3] - focus).norm()))
+    if gone:
+        warn(f"{path}: {gone[0]} and other depth pictures ({KEY}) are not there, and do not count")
+    if not nearest:
+        return None
+    if looked_at and not 1 / FITS <= float(np.median(ratios)) <= FITS:
+        told = f"{np.median(ratios):.3g} times as far as what the cameras look at"
+        warn(f"{path}: the depth pictures show what is {told}, so they are not used: correct {UNIT}, {unit:g}")
+        return None
+    return CLEAR * min(nearest)
+
+
+def _file(path: Path, frame: Frame) -> Path:
+    name = frame.values[KEY]
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{frame.where} has {KEY} {name!r}; name a picture, or remove it")
+    return path.parent / name
+
+
+def _read(file: Path) -> Float[np.ndarray, "h w"]:
+    """Some of the pixels. Raises UserError."""
+    try:
+        if file.suffix.lower() == ".npy":
+            found = np.load(file, allow_pickle=False)
+        else:
+            with open_picture(file) as picture:
+                if not picture.mode.startswith(DEEP):
+                    raise UserError(_no_depths(file, "has no more than 8 bits"))
+                found = np.asarray(picture)
+    except BROKEN_IMAGE as error:
+        raise UserError(_no_depths(file, "is damaged, or no picture")) from error
+    found = np.squeeze(found)
+    if found.ndim != 2 or found.dtype.kind not in "uif":
+        raise UserError(_no_depths(file, f"has the shape {found.shape} of {found.dtype}"))
+    rows, columns = (slice(None, None, max(n // SIDE, 1)) for n in found.shape)
+    return np.nan_to_num(found[rows, columns].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _no_depths(file: Path, why: str) -> str:
+    return f"{file}, a {KEY}, {why}: give a 16-bit PNG or a .npy, or remove the key"
