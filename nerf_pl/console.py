@@ -35,6 +35,14 @@ def description() -> TextColumn:
     return TextColumn("{task.description}", markup=False)
 
 
+def short_number(number: float) -> str:
+    """Three digits, and k or M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if abs(number) >= 0.9995 * size:  # a number that rounds to 1000 takes the next unit
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
 def warn(line: str) -> None:
     """Print one line to stderr, once. Every split of a scene would otherwise repeat the same warning."""
     line = " ".join(line.splitlines())  # names of files may have several

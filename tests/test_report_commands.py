@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from report_files import Page, report
-from tiny import config, nerf, refused
+from tiny import NGP_FLAGS, config, nerf, refused
 
 from nerf_pl.cli import parse
+from nerf_pl.errors import Interrupted
 from nerf_pl.options import RunFolders
 from nerf_pl.report.history import read_history
+from nerf_pl.training.callbacks import Interrupt
 from nerf_pl.training.run import train
 
 
@@ -94,6 +96,38 @@ def test_mesh_adds_only_to_the_run_beside_it(run, tmp_path):
     assert parse(["mesh", str(run)]).added.folder == run
     assert parse(["mesh", str(run), "--out", str(run / "small.glb")]).added.folder == run
     assert parse(["mesh", str(run), "--out", str(tmp_path / "mesh.ply")]).added is None
+
+
+def test_what_is_exported_into_the_folder_is_listed(run, tmp_path):
+    nerf("export", run, "--scene", tmp_path / "away.nerf", "--num_gpus", 0)
+    assert not (run / "report.html").exists()
+    nerf("export", run, "--scene", run / "small scene.nerf", "--num_gpus", 0)
+    shown = Page(run / "report.html")
+    assert "Files" in shown.headings
+    assert shown.all("a", href="small%20scene.nerf")
+    assert not shown.all("a", href="report.html")
+
+
+def test_the_results_of_a_portable_scene_have_a_report(run, tmp_path):
+    nerf("export", run, "--scene", tmp_path / "toys.nerf", "--num_gpus", 0)
+    nerf("render", tmp_path / "toys.nerf", "--frames", 2, "--img_wh", 8, 8, "--num_gpus", 0)
+    shown = Page(tmp_path / "toys" / "report.html")
+    assert {"Films", "Cameras from above", "Settings"} <= {*shown.headings}
+    assert "20 steps" in shown.told
+    nerf("report", tmp_path / "toys.nerf")
+    assert Page(tmp_path / "toys" / "report.html").headings == shown.headings
+
+
+def test_an_interrupted_training_has_a_report(scene_dir, tmp_path, monkeypatch, capsys):
+    def stop(self, *_):
+        raise Interrupted("it is saved", True)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Interrupt, "on_train_end", stop, raising=False)
+    words = ["train", scene_dir, *NGP_FLAGS, "--max_steps", 2, "--num_gpus", 0, "--exp_name", "i"]
+    assert "the same command with --resume goes on" in refused(capsys, *words, code=130)
+    assert [entry.trains for entry in read_history(Path("runs/i"))] == [True]
+    assert "Training" in Page(Path("runs/i/report.html")).headings
 
 
 def test_report_refuses_what_is_no_run(tmp_path, capsys):

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from nerf_pl.cli.parse import Command, parse
 from nerf_pl.cli.reporting import AddsToRun, Clock, report
@@ -49,8 +50,7 @@ def _run(command: Command, words: Sequence[str]) -> None:
     clock = Clock()
     try:
         stay = command.run()
-        if isinstance(command, AddsToRun) and (added := command.added) is not None:
-            report(added, words, clock)
+        _report(command, words, clock)
         if stay is not None:
             stay()
     except torch.OutOfMemoryError as error:
@@ -62,5 +62,14 @@ def _run(command: Command, words: Sequence[str]) -> None:
         )
         raise UserError(told) from error
     except Interrupted as stop:
+        if stop.resumable:
+            with suppress(UserError):  # that the training was stopped is what there is to tell
+                _report(command, words, clock)
         goes_on = stop.resumable and hasattr(command, "resume")
         raise KeyboardInterrupt(f"{stop}{': the same command with --resume goes on' if goes_on else ''}") from stop
+
+
+def _report(command: Command, words: Sequence[str], clock: Clock) -> None:
+    """What a command leaves if it adds to a run."""
+    if isinstance(command, AddsToRun) and (added := command.added) is not None:
+        report(added, words, clock)

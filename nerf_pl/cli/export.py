@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from nerf_pl.cli.flags import Flags, Plain, Position
+from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained
 from nerf_pl.errors import UserError
 from nerf_pl.export.options import WebOptions
@@ -49,6 +50,13 @@ class Export:
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.scene is not None and self.scene.resolve() == self.folder.resolve():
             yield "scene", "name another file than the one that is read"
+
+    @property
+    def added(self) -> Added | None:
+        home = Trained(self.folder).results
+        written = [path for path in (self.web.web, self.scene) if path is not None]
+        is_beside = any(path.resolve().parent == home.resolve() for path in written)
+        return Added(home, self.num_gpus) if is_beside else None
 
     def run(self) -> None:
         check_options(self)

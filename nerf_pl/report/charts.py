@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from nerf_pl.console import short_number
+
 WIDTH, HEIGHT = 340, 230  # of a chart, in the units of its SVG; on a phone these are pixels
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34  # margins
 COLOURS = 8  # in the page's style
@@ -59,14 +61,6 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [k * 10.0**i for i in range(first, last + 1) for k in (1, 2, 5) if low <= k * 10.0**i <= high]
 
 
-def short(number: float) -> str:
-    """Three digits, and k or M."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if abs(number) >= 0.9995 * size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
-
-
 def _scales(lines: Sequence[Line], is_log: bool) -> tuple[Scale, Scale]:
     x = [value for line in lines for value in line.x]
     y = [value for line in lines for value in line.y]
@@ -89,8 +83,8 @@ def line_chart(title: str, lines: Sequence[Line], axis: str, unit: str = "", is_
         return ""
     across, up = _scales(lines, is_log)
     marks = log_ticks(up.low, up.high) if is_log else ticks(up.low, up.high)
-    parts = [_row(up.at(value), short(value)) for value in marks]
-    parts += [_column(across.at(value), short(value)) for value in ticks(across.low, across.high)]
+    parts = [_row(up.at(value), short_number(value)) for value in marks]
+    parts += [_column(across.at(value), short_number(value)) for value in ticks(across.low, across.high)]
     parts.append(f'<text class="axis" x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(axis)}</text>')
     for line in lines:
         points = [(across.at(x), up.at(y)) for x, y in zip(line.x, line.y, strict=True)]
@@ -99,7 +93,9 @@ def line_chart(title: str, lines: Sequence[Line], axis: str, unit: str = "", is_
         parts.append(f'<polyline class="{kind}{" thin" if not line.dots else ""}" points="{path}"/>')
         if line.dots or len(points) == 1:
             parts += [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points]
-    told = f"{title}: " + "; ".join(f"{line.name} from {short(line.y[0])} to {short(line.y[-1])}" for line in lines)
+    told = f"{title}: " + "; ".join(
+        f"{line.name} from {short_number(line.y[0])} to {short_number(line.y[-1])}" for line in lines
+    )
     legend = _legend(lines) if len(lines) > 1 else ""
     head = f'<figcaption><b>{escape(title)}</b><span class="read" data-unit="{escape(unit)}">{escape(unit)}</span>'
     return f'<figure class="chart">{head}</figcaption>{_svg(told, parts, _hover(lines, across, up))}{legend}</figure>'
@@ -132,7 +128,7 @@ def _hover(lines: Sequence[Line], across: Scale, up: Scale) -> str:
         {
             "name": line.name,
             "at": [round(across.at(x), 1) for x in line.x],
-            "x": [short(x) for x in line.x],
+            "x": [short_number(x) for x in line.x],
             "y": [f"{y:.4g}" for y in line.y],
         }
         for line in lines

@@ -14,6 +14,7 @@ from nerf_pl.report.record import Record, read_record
 from nerf_pl.report.sections import (
     Room,
     command,
+    files_section,
     films_section,
     history_section,
     length_of,
@@ -77,6 +78,7 @@ def _main(record: Record) -> list[tuple[str, str, str]]:
         ("films", "Films", films_section(record, room, MOST_FILM)),
         ("cameras", "Cameras from above", plan(record.views, _psnr_by_view(record))),
         ("mesh", "Mesh", mesh),
+        ("files", "Files", files_section(record)),
         ("settings", "Settings", settings_section(record)),
         ("origin", "How it was made", history_section(record.history)),
     ]

@@ -14,6 +14,8 @@ from nerf_pl.scenes import Scene, frame_of
 SIDE = 380  # of the plan, in the units of its SVG
 MARGIN = 22
 ARROW = 11  # length of a viewing direction
+LEAST, RULER = 90, 26  # height of a plan of cameras in a row, and of the ruler below it
+SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
 MOST = 400  # cameras that are drawn
 COLOUR = {"train": "c0", "val": "c2", "test": "c1"}
 FRONT = np.array([[1.0, 0, 0], [0, 0, -1.0]])  # of photos from one side, which look along -z with y up
@@ -44,21 +46,22 @@ def plan(views: Mapping[str, Scene], scores: Mapping[tuple[str, str], float]) ->
     marks = [mark for split, scene in scenes.items() for mark in _marks(split, scene, down)]
     box = None if first.unbounded or first.ndc is not None else first.aabb.double().numpy() @ down.T
     low, high = _extent([mark.xy for mark in marks], box)
-    size = max(float((high - low).max()), 1e-9)
-    scale, middle = (SIDE - 2 * MARGIN) / size, (low + high) / 2
+    size, middle = float((high - low).max()), (low + high) / 2
+    scale = (SIDE - 2 * MARGIN) / (size if size > SPOT else 1.0)
+    height = round(min(max(scale * float(high[1] - low[1]) + 2 * MARGIN, LEAST), SIDE))
 
     def at(xy: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
-        return SIDE / 2 + (xy - middle) * np.array([scale, -scale])
+        return np.array([SIDE, height]) / 2 + (xy - middle) * np.array([scale, -scale])
 
     parts = [] if box is None else [_box(at(box[0]), at(box[1]))]
     parts += [_camera(mark, at(mark.xy), scores.get((mark.split, mark.name))) for mark in marks]
-    parts.append(_ruler(scale * float(frame_of(first)[0, :3].norm())))
+    parts.append(_ruler(scale * float(frame_of(first)[0, :3].norm()), height + RULER - 8))
     counts = [(split, f"{len(scene)} {split}") for split, scene in scenes.items()]
     legend = "".join(f'<li><i class="dot {COLOUR.get(split, "c3")}"></i>{escape(told)}</li>' for split, told in counts)
     told = f"cameras from above: {', '.join(told for _, told in counts)}"
-    svg = f'<svg viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
+    svg = f'<svg viewBox="0 0 {SIDE} {height + RULER}" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
     left_out = "; a part of them is drawn" if any(len(scene) > MOST for scene in scenes.values()) else ""
-    boxed = "" if box is None else "; the square is the box that holds the scene"
+    boxed = "" if box is None else "; the dashed line is the box that holds the scene"
     told = f"A dot is a camera, its line the way it looks{boxed}{left_out}."
     return f'<figure class="plan">{svg}<ul class="legend">{legend}</ul><p class="note">{told}</p></figure>'
 
@@ -95,10 +98,10 @@ def _camera(mark: Mark, at: Float[np.ndarray, "2"], psnr: float | None) -> str:
     return f"<g><title>{escape(told)}</title>{line}{dot}</g>"
 
 
-def _ruler(scale: float) -> str:
+def _ruler(scale: float, y: float) -> str:
     """A bar of a round length in the unit of the scene's file. scale: of that unit on the plan."""
     length = ticks(0, 0.3 * SIDE / scale, 2)[-1]
-    width, y = length * scale, SIDE - 8
+    width = length * scale
     line = f'<path class="ruler" d="M{MARGIN} {y - 4}v4h{width:.1f}v-4"/>'
     told = f"{length:.3g} unit{'s'[: length != 1]} of the scene's file"
     return f'{line}<text x="{MARGIN + width + 8:.1f}" y="{y}">{told}</text>'

@@ -23,6 +23,8 @@ METRICS = ("psnr", "ssim", "psnr_fitted", "psnr_aligned", "floaters")
 KINDS = ("photo", "ray-traced", "reference")  # what the pictures of a scene are called
 OF_A_SCENE = "_results"  # what the folder of a portable scene may have after the name of its file
 MESHES = ("mesh.ply", "mesh.glb", "mesh.obj")
+EXPORTS = (".ply", ".glb", ".obj", ".nerf", ".html")  # what commands write beside a report for use elsewhere
+PAGES = ("report.html", "comparison.html")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Scores:
 @dataclass(frozen=True)
 class Record:
     """What is known of a run. folder: where the report is written. views: by split, without their pictures. steps,
-    seconds: of its training; None if they are not known."""
+    seconds: of its training; None if they are not known. others: files for use elsewhere, the mesh among them."""
 
     folder: Path
     name: str
@@ -73,6 +75,7 @@ class Record:
     seconds: float | None = None
     films: Sequence[Path] = ()
     mesh: Path | None = None
+    others: Sequence[Path] = ()
 
     @property
     def best(self) -> Scores | None:
@@ -111,6 +114,9 @@ def read_record(folder: Path) -> Record:
         _number(checkpoint.get("train_seconds")),
         sorted(file for where in ("renders", ".") for file in (folder / where).glob("*.mp4")),
         next((folder / name for name in MESHES if (folder / name).is_file()), None),
+        sorted(
+            file for file in folder.glob("*") if file.suffix in EXPORTS and file.name not in PAGES and file.is_file()
+        ),
     )
 
 

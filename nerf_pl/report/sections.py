@@ -9,9 +9,10 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from nerf_pl.console import short_number
 from nerf_pl.methods import METHODS
 from nerf_pl.options import to_dict
-from nerf_pl.report.charts import Line, histogram, line_chart, short
+from nerf_pl.report.charts import Line, histogram, line_chart
 from nerf_pl.report.curves import Curve, thinned
 from nerf_pl.report.history import Entry
 from nerf_pl.report.pictures import as_uri, depth_legend, megabytes
@@ -193,6 +194,15 @@ def mesh_section(record: Record) -> str:
     return f'<figure class="turn"><div class="stage">{pictures}</div>{control}<figcaption>{told}</figcaption></figure>'
 
 
+def files_section(record: Record) -> str:
+    """Links to files of the run that others can use."""
+    rows = [
+        [f'<a href="{quote(file.name)}">{escape(file.name)}</a>', megabytes(file.stat().st_size)]
+        for file in record.others
+    ]
+    return table(["file, beside this page", "size"], rows) if rows else ""
+
+
 def flat(settings: Mapping[str, object]) -> dict[str, object]:
     """The options of a run by their names, whatever section they are in."""
     found: dict[str, object] = {}
@@ -276,4 +286,4 @@ def command(name: str, folder: Path) -> str:
 
 
 def steps_told(record: Record) -> str:
-    return "" if record.steps is None else short(record.steps) if record.steps >= 1e5 else f"{record.steps:,}"
+    return "" if record.steps is None else short_number(record.steps) if record.steps >= 1e5 else f"{record.steps:,}"

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn
 from torch import Tensor
 
 from nerf_pl.checkpoints.files import duplicate
-from nerf_pl.console import QUIET_SECONDS, console, description
+from nerf_pl.console import QUIET_SECONDS, console, description, short_number
 from nerf_pl.errors import Interrupted
 from nerf_pl.media import depth_colours, depth_span, side_by_side
 from nerf_pl.rendering import Image
@@ -91,14 +91,6 @@ class ProgressBar(Callback):
         if trainer.is_global_zero:
             console.print(f"{pl_module.progress:4.0%}  step {pl_module.step}  {self.status}")
             self.last_line = time.monotonic()
-
-
-def short_number(number: float) -> str:
-    """Three digits, and k or M."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if number >= 0.9995 * size:  # a number that rounds to 1000 takes the next unit
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
 
 
 def clock_time(seconds: float) -> str:
