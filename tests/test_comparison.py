@@ -88,7 +88,9 @@ def test_the_command(trained_ngp, tmp_path, monkeypatch, capsys):
     shown = Page(tmp_path / "both.html")
     assert {"Training", "Settings that differ", "How they were made"} <= {*shown.headings}
     assert "a<b>" in shown.told
-    nerf("report", a, trained_ngp)
+    capsys.readouterr()
+    nerf("report", a.name, trained_ngp)
+    assert capsys.readouterr().out == "comparison comparison.html\n"
     assert (tmp_path / "comparison.html").is_file()
     assert refused(capsys, "report", a, a).endswith("is given twice: name each run once")
     assert "does not exist" in refused(capsys, "report", a, "gone")

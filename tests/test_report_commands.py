@@ -98,6 +98,16 @@ def test_mesh_adds_only_to_the_run_beside_it(run, tmp_path):
     assert parse(["mesh", str(run), "--out", str(tmp_path / "mesh.ply")]).added is None
 
 
+def test_links_lead_from_the_page_to_the_files(run, tmp_path):
+    """Wherever the page is written."""
+    (run / "mesh one.ply").write_text("ply")
+    nerf("report", run, "--out", tmp_path / "pages" / "a.html")
+    (link,) = Page(tmp_path / "pages" / "a.html").all("a", href="../runs/tiny/mesh%20one.ply")
+    assert link
+    nerf("report", run)
+    assert Page(run / "report.html").all("a", href="mesh%20one.ply")
+
+
 def test_what_is_exported_into_the_folder_is_listed(run, tmp_path):
     nerf("export", run, "--scene", tmp_path / "away.nerf", "--num_gpus", 0)
     assert not (run / "report.html").exists()

@@ -108,7 +108,7 @@ def test_the_plan_shows_where_cameras_stand_and_look(scene_dir):
 
 
 def test_the_history_names_machine_and_versions(tmp_path):
-    entry = Entry("nerf train x", "2026-01-02T03:04:05+00:00", 12.5, True, machine("cpu"), versions())
+    entry = Entry("nerf train x", "2026-01-02T03:04:05+00:00", 12.5, True, machine(0), versions())
     assert re.search(r"\d+ cores?", entry.machine)
     assert {"nerf_pl", "Python", "PyTorch", "Lightning"} <= entry.versions.keys()
     add_to_history(tmp_path, entry, anew=False)

@@ -43,5 +43,6 @@ class Report:
         if len(folders) == 1:
             console.print(f"report {write_report(folders[0], self.out)}")
             return
-        out = self.out or folders[0].resolve().parent / COMPARISON
+        first = folders[0] if folders[0].name not in ("", "..") else folders[0].resolve()
+        out = self.out or first.parent / COMPARISON
         console.print(f"comparison {write_comparison(folders, out)}")

@@ -48,12 +48,10 @@ class Clock:
 def report(added: Added, words: Sequence[str], clock: Clock) -> None:
     """Note what a command did, and write the report of its run anew. words: of the command line, with the program.
     Raises UserError if a file cannot be written."""
-    from nerf_pl.cli.flags import device_of
     from nerf_pl.report import write_report
     from nerf_pl.report.history import Entry, add_to_history, machine, versions
 
-    machine_of = machine(device_of(added.num_gpus).type)
     date = clock.date.isoformat(timespec="seconds")
-    entry = Entry(shlex.join(words), date, round(clock.seconds, 1), added.trains, machine_of, versions())
+    entry = Entry(shlex.join(words), date, round(clock.seconds, 1), added.trains, machine(added.num_gpus), versions())
     add_to_history(added.folder, entry, added.anew)
     write_report(added.folder)

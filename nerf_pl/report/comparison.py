@@ -140,7 +140,8 @@ def _card(name: str, views: Sequence[ViewPictures | None], names: Sequence[str],
             parts.append(image(error_colours(view.errors, top, view.mask), f"{name}, errors of {run}", "below"))
         cells.append(_cell(parts, f"<b>{escape(run)}</b> {view.row.psnr:.2f} dB"))
     head = f"<header><h3>{escape(name)}</h3></header>"
-    grid = f'<div class="scroll" tabindex="0"><div class="grid">{"".join(cells)}</div></div>'
+    grid = f'<div class="grid">{"".join(cells)}</div>'
+    grid = f'<div class="scroll" tabindex="0" role="group" aria-label="the runs">{grid}</div>'
     return f'<article class="view">{head}{grid}</article>'
 
 

@@ -58,12 +58,12 @@ def add_to_history(folder: Path, entry: Entry, anew: bool) -> None:
         path.write_text(text, encoding="utf-8", errors="replace")
 
 
-def machine(device: str) -> str:
-    """This machine in a line. device: cpu or cuda; a GPU is named only if it is the device."""
+def machine(gpus: int) -> str:
+    """This machine in a line. gpus: how many a command uses, of those that there are."""
     parts = []
-    if device == "cuda" and torch.cuda.is_available():
+    count = min(gpus, torch.cuda.device_count()) if torch.cuda.is_available() else 0
+    if count > 0:
         found = torch.cuda.get_device_properties(0)
-        count = torch.cuda.device_count()
         parts.append(f"{f'{count} x ' if count > 1 else ''}{found.name}, {found.total_memory / 2**30:.0f} GB")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parts.append(f"{_cpu()}, {cores} core{'s'[: cores != 1]}{_memory()}")

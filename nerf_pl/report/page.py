@@ -1,6 +1,7 @@
 """The report of a run: one page that holds all it shows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -38,7 +39,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report of a run, and return its path: report.html in its folder, or `out`. What is missing or damaged
     is left out, with a warning. Raises UserError if it cannot be written.
     """
-    record, path = read_record(folder), out or folder / FILE
+    path = out or folder / FILE
+    record = replace(read_record(folder), page=path.parent)
     return write_page(path, title=record.name, over="Radiance field", lede=_lede(record), main=_main(record))
 
 

@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from nerf_pl.checkpoints import read_checkpoint
 from nerf_pl.checkpoints.portable import SUFFIX, read_portable
@@ -62,7 +64,8 @@ class Scores:
 @dataclass(frozen=True)
 class Record:
     """What is known of a run. folder: where the report is written. views: by split, without their pictures. steps,
-    seconds: of its training; None if they are not known. others: files for use elsewhere, the mesh among them."""
+    seconds: of its training; None if they are not known. others: files for use elsewhere, the mesh among them.
+    page: the folder of the report, if it is another one."""
 
     folder: Path
     name: str
@@ -76,6 +79,7 @@ class Record:
     films: Sequence[Path] = ()
     mesh: Path | None = None
     others: Sequence[Path] = ()
+    page: Path | None = None
 
     @property
     def best(self) -> Scores | None:
@@ -90,6 +94,11 @@ class Record:
     def scene(self) -> str:
         """The name of the scene's folder; "" if it is not known."""
         return Path(str(self.settings.get("scene") or "")).name
+
+    def link(self, file: Path) -> str:
+        """The address of a file, as seen from the report."""
+        place = os.path.relpath(file.resolve(), (self.page or self.folder).resolve())
+        return quote(os.fsencode(place.replace(os.sep, "/")))
 
     def is_old(self, file: Path) -> bool:
         """Whether the weights have changed since a file was written."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from nerf_pl.console import short_number
 from nerf_pl.methods import METHODS
@@ -72,13 +71,13 @@ def length_of(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False, kind: str = "") -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False) -> str:
     """Rows of HTML. numbers: all columns but the first are aligned to the right."""
     mark = ' class="number"' if numbers else ""
     cells = [[f"<td{mark if i else ''}>{cell}</td>" for i, cell in enumerate(row)] for row in rows]
     top = "".join(f"<th{mark if i else ''}>{cell}</th>" for i, cell in enumerate(head))
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
-    return f'<div class="scroll"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def scores_section(record: Record) -> str:
@@ -96,7 +95,7 @@ def scores_section(record: Record) -> str:
         parts.append(table(["split", "views", *_heads(shown)], rows, numbers=True))
     known = [view for view in lead.views if view.scores["psnr"] is not None]
     charts = [
-        histogram(f"{name} of the {escape(lead.split)} views", values, names, unit)
+        histogram(f"{name} of the {lead.split} views", values, names, unit)
         for name, key, unit in (("PSNR", "psnr", "dB"), ("SSIM", "ssim", ""))
         if (values := [value for view in known if (value := view.scores[key]) is not None])
         and len(names := [view.name for view in known if view.scores[key] is not None]) > 1
@@ -153,7 +152,7 @@ def films_section(record: Record, room: Room, most: int) -> str:
 
 
 def _film(record: Record, film: Path, room: Room, most: int) -> str:
-    name, place = film.stem, quote(film.relative_to(record.folder).as_posix().encode("utf-8", "surrogateescape"))
+    name = film.stem
     try:
         size = film.stat().st_size
         content = as_uri(film.read_bytes(), "video/mp4") if room.takes(size, most) else ""
@@ -167,7 +166,9 @@ def _film(record: Record, film: Path, room: Room, most: int) -> str:
     if content:
         video = f'<video src="{content}" controls loop muted playsinline preload="metadata"></video>'
         return f'<figure class="film">{video}{legend}<figcaption>{caption}</figcaption></figure>'
-    link = f'<p>The film is too large to be a part of this page: <a href="{place}">{escape(film.name)}</a></p>'
+    link = (
+        f'<p>The film is too large to be a part of this page: <a href="{record.link(film)}">{escape(film.name)}</a></p>'
+    )
     return f'<figure class="film">{link}<figcaption>{caption}</figcaption></figure>'
 
 
@@ -179,7 +180,7 @@ def mesh_section(record: Record) -> str:
         megabytes(record.mesh.stat().st_size),
         " It is of earlier weights." if record.is_old(record.mesh) else "",
     )
-    link = f'<a href="{quote(record.mesh.name)}">{escape(record.mesh.name)}</a>, {size}'
+    link = f'<a href="{record.link(record.mesh)}">{escape(record.mesh.name)}</a>, {size}'
     turn = turn_of(record.mesh, up_of(list(record.views.values()), record.mesh))
     if turn is None:
         return f'<p class="note">{link}.{old}</p>'
@@ -197,10 +198,10 @@ def mesh_section(record: Record) -> str:
 def files_section(record: Record) -> str:
     """Links to files of the run that others can use."""
     rows = [
-        [f'<a href="{quote(file.name)}">{escape(file.name)}</a>', megabytes(file.stat().st_size)]
+        [f'<a href="{record.link(file)}">{escape(file.name)}</a>', megabytes(file.stat().st_size)]
         for file in record.others
     ]
-    return table(["file, beside this page", "size"], rows) if rows else ""
+    return table(["file", "size"], rows) if rows else ""
 
 
 def flat(settings: Mapping[str, object]) -> dict[str, object]:
