@@ -24,10 +24,10 @@ from nerf_pl.scenes import Scene
 RESOLUTION = {"cpu": 256, "cuda": 768}
 RAYS = {"cpu": 2**17, "cuda": 2**22}  # that say which points are seen
 MOST_POINTS = {"cpu": 2**24, "cuda": 2**27}  # of a grid before it is known which are seen
-BYTES_PER_POINT = 8.0  # of a page, about
+BYTES_PER_POINT = 8.8  # of a page, about
 LEAST_RESOLUTION = 16
 BEHIND = 3.0  # cells: how far behind what a view shows a point may lie and still count as seen
-AT_ONCE = {"cpu": 2**14, "cuda": 2**17}  # points whose colours are fitted
+AT_ONCE = {"cpu": 2**14, "cuda": 2**16}  # points whose colours are fitted
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ from torch import Tensor
 from nerf_pl.export.sights import Sight, seen_from
 from nerf_pl.export.web.grid import FEATURES
 from nerf_pl.methods.model import Model
-from nerf_pl.ops import spherical_harmonics
+from nerf_pl.ops import Backend, spherical_harmonics
 
 HARMONICS = 16  # bands 0 to 3; the first, which is constant, is left to the diffuse colour
 RIDGE = 0.05  # views of strength one that say that nothing depends on the direction
 ROUNDS = 6  # of the fit of the table
 EXAMPLES = 2**14  # points that the table is fitted to
-AT_ONCE = {"cpu": 2**15, "cuda": 2**18}  # points
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ def looks(model: Model, sights: Sequence[Sight], points: Float[Tensor, "N 3"], t
     rgb = torch.zeros_like(directions)
     rows, views = seen.nonzero(as_tuple=True)
     for part in torch.arange(len(rows), device=rows.device).split(2**20):
-        _, rgb[rows[part], views[part]] = model.radiance(points[rows[part]], directions[rows[part], views[part]])
+        _, colours = model.radiance(points[rows[part]], directions[rows[part], views[part]])
+        rgb[rows[part], views[part]] = colours.float()
     return Looks(rgb, directions, seen)
 
 
@@ -56,8 +56,6 @@ def shown(table: Float[Tensor, "K J 3"], directions: Float[Tensor, "*shape 3"]) 
 
 def harmonics(directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N J"]:
     """Spherical harmonics of unit directions, without the constant one."""
-    from nerf_pl.ops import Backend
-
     return spherical_harmonics(directions, backend=Backend())[:, 1:HARMONICS].float()
 
 

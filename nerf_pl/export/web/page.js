@@ -39,31 +39,37 @@ function laidOut(bytes) {
   });
   const slots = new Int32Array(far.length).fill(-1);
   for (let i = 0, n = 0; i < far.length; i++) if (far[i] === 0) slots[i] = n++;
-  const colours = new Uint32Array(scene.full * volume), features = new Uint32Array(scene.full * volume);
-  for (let i = 0, row = 0; i < colours.length; i++) {
+  const words = [new Uint32Array(scene.full * volume), new Uint32Array(scene.full * volume)];  // colours, features
+  const [alpha, r, g, b, p, q, u, v] = planes;
+  for (let i = 0, row = 0; i < scene.full * volume; i++) {
     if (!(masks[i >> 3] >> (i & 7) & 1)) continue;
-    const alpha = planes[0][row], times = (c) => Math.round(planes[c][row] * alpha / 255);
-    colours[i] = (times(1) | times(2) << 8 | times(3) << 16 | alpha << 24) >>> 0;
-    features[i] = (times(4) | times(5) << 8 | times(6) << 16 | times(7) << 24) >>> 0;
+    const share = alpha[row] / 255, times = (value) => value * share + 0.5 | 0;
+    words[0][i] = times(r[row]) | times(g[row]) << 8 | times(b[row]) << 16 | alpha[row] << 24;
+    words[1][i] = times(p[row]) | times(q[row]) << 8 | times(u[row]) << 16 | times(v[row]) << 24;
     row++;
   }
   const n = Math.max(Math.ceil(Math.cbrt(scene.full)), 1), wide = n * side;
-  const blocks = new Uint8Array(4 * far.length);
+  const points = [];  // of a block: which of the eight blocks has it, where it is there, and where it goes
+  for (let c = 0; c < side; c++) for (let b = 0; b < side; b++) for (let a = 0; a < side; a++)
+    points.push((a === B) + 2 * (b === B) + 4 * (c === B), a % B + B * (b % B + B * (c % B)), a + wide * (b + wide * c));
+  const blocks = new Uint8Array(4 * far.length), owners = new Int32Array(8);
   const atlas = [new Uint32Array(wide ** 3), new Uint32Array(wide ** 3)];
   for (let z = 0, i = 0; z < nz; z++) for (let y = 0; y < ny; y++) for (let x = 0; x < nx; x++, i++) {
-    const slot = slots[i];
-    if (slot < 0) { blocks[4 * i + 3] = far[i]; continue; }
-    const place = [slot % n, Math.floor(slot / n) % n, Math.floor(slot / (n * n))];
+    const slot = slots[i], place = [slot % n, Math.floor(slot / n) % n, Math.floor(slot / (n * n))];
+    blocks[4 * i + 3] = far[i];
+    if (slot < 0) continue;
     blocks.set(place, 4 * i);
-    for (let c = 0; c < side; c++) for (let b = 0; b < side; b++) for (let a = 0; a < side; a++) {
-      const over = [a === B, b === B, c === B];
-      if (over[0] && x + 1 === nx || over[1] && y + 1 === ny || over[2] && z + 1 === nz) continue;
-      const owner = slots[i + over[0] + nx * (over[1] + ny * over[2])];
+    for (let k = 0; k < 8; k++) {
+      const inside = x + (k & 1) < nx && y + (k >> 1 & 1) < ny && z + (k >> 2) < nz;
+      owners[k] = inside ? slots[i + (k & 1) + nx * ((k >> 1 & 1) + ny * (k >> 2))] : -1;
+    }
+    const corner = side * (place[0] + wide * (place[1] + wide * place[2]));
+    for (let k = 0; k < points.length; k += 3) {
+      const owner = owners[points[k]];
       if (owner < 0) continue;
-      const from = owner * volume + a % B + B * (b % B + B * (c % B));
-      const to = place[0] * side + a + wide * (place[1] * side + b + wide * (place[2] * side + c));
-      atlas[0][to] = colours[from];
-      atlas[1][to] = features[from];
+      const from = owner * volume + points[k + 1], to = corner + points[k + 2];
+      atlas[0][to] = words[0][from];
+      atlas[1][to] = words[1][from];
     }
   }
   return { blocks, sizes: [nx, ny, nz], wide, atlas: atlas.map((words) => new Uint8Array(words.buffer)) };

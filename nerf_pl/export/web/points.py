@@ -16,7 +16,7 @@ from nerf_pl.types import Rays
 
 LEAST_ALPHA = 0.004  # below it, 8 bits would say 0 or 1
 LEAST_WEIGHT = 0.01  # a point that no ray sees more of is left out
-AT_ONCE = {"cpu": 2**14, "cuda": 2**18}  # rays
+AT_ONCE = {"cpu": 2**13, "cuda": 2**16}  # rays
 
 
 def solid(model: Model, space: Space, most: int) -> Grid | None:

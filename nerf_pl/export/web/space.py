@@ -105,7 +105,7 @@ class Space:
         for part in numbers.split(CPU_POINTS if numbers.device.type == "cpu" else POINTS):
             xyz = self.world(part)
             length = self.lengths(xyz) if self.ndc is None else self.cell
-            parts.append(1 - (-densities(model, xyz, self.ndc) * length).exp())
+            parts.append(1 - (-densities(model, xyz, self.ndc).float() * length).exp())
         return torch.cat(parts) if parts else numbers.new_zeros(0)
 
 

@@ -15,7 +15,7 @@ from nerf_pl.rendering import evaluating, render_rays
 from nerf_pl.types import Rays
 
 RATES = {"alpha": 0.1, "colours": 0.01, "features": 0.02, "table": 0.002}  # of Adam, at the start
-BATCH = {"cpu": 2**12, "cuda": 2**16}  # rays
+BATCH = {"cpu": 2**12, "cuda": 2**15}  # rays
 RAYS = {"cpu": 2**16, "cuda": 2**22}  # whose colours the model is asked for
 PASSES = {"cpu": 3, "cuda": 8}  # how often each of them is used
 LEAST_RATE = 0.1  # at the end, as a share of the start
