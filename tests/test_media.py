@@ -248,3 +248,11 @@ def test_side_by_side_puts_transparency_on_white():
 def test_paths_may_be_text(tmp_path):
     media.write_png(str(tmp_path / "a.png"), gradient(2, 2))
     assert (tmp_path / "a.png").is_file()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_tensors_and_arrays_become_the_same_bytes(dtype):
+    values = torch.cat([torch.linspace(-0.2, 1.2, 4001), torch.tensor([torch.nan, torch.inf, -torch.inf])]).to(dtype)
+    found = media.to_uint8(values)
+    np.testing.assert_array_equal(found, media.to_uint8(values.float().numpy()))
+    assert found[-3:].tolist() == [0, 255, 0]

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from nerf_pl.cameras import View
 from nerf_pl.rendering import Image, Renderer, hurried, render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Background, Pixels, Rays
@@ -162,26 +163,29 @@ class Loop:
         view = view_of(self.scene, job.wish, job.size)
         model, start = Interruptible(self.model, lambda: self.is_given_up(job), job.is_sharp), self.clock()
         try:
-            image = render_view(model, view, self.chunk).cpu()
+            image = render_view(model, view, self.chunk)
         except GivenUp:
             return True
+        client = self.clients.get(job.client)
+        if client is None:
+            return True
+        picture = self._painted(job, client, image, view)  # waits for the device
         if not job.is_sharp:
             self.pace.learn(job.size, self.clock() - start)
-        self._hand_over(job, image, view)
+        with self.changed:
+            self.pictures += 1
+            client.got, client.size, client.is_sharp, client.is_stale = job.wish, job.size, job.is_sharp, False
+            client.served = self.pictures
+        client.show(picture, job.is_sharp)
         return True
 
-    def _hand_over(self, job: Job, image: Image, view: Any) -> None:
-        with self.changed:
-            client = self.clients.get(job.client)
-            if client is None:
-                return
-            self.pictures += 1
-            same = client.got is not None and client.got.mode == job.wish.mode
-            if client.span is None or not job.is_first or not same:  # else the colours would flicker in motion
-                client.span = span_of(image, view)
-            client.got, client.size, client.is_sharp, client.is_stale = job.wish, job.size, job.is_sharp, False
-            client.served, span = self.pictures, client.span
-        client.show(paint(image, view, job.wish.mode, span), job.is_sharp)
+    @staticmethod
+    def _painted(job: Job, client: Client, image: Image, view: View) -> UInt8[ndarray, "H W 3"]:
+        """The colours of a picture. In motion the scale of depths stays, else they would flicker."""
+        same = client.got is not None and client.got.mode == job.wish.mode
+        if job.wish.mode == "depth" and (client.span is None or not job.is_first or not same):
+            client.span = span_of(image, view)
+        return paint(image, view, job.wish.mode, client.span)
 
     def run(self) -> None:
         """Render until `stop` is called."""

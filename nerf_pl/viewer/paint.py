@@ -1,5 +1,6 @@
 """From a rendered picture to what the viewer shows of it."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -20,7 +21,7 @@ def paint(image: Image, view: View, mode: Mode, span: Span | None = None) -> UIn
     if mode == "colour":
         return media.to_uint8(image.rgb)
     if mode == "opacity":
-        return media.to_uint8(image.opacity[..., None].expand(-1, -1, 3).contiguous())
+        return np.repeat(media.to_uint8(image.opacity)[..., None], 3, axis=2)
     if mode == "depth":
         return media.depth_colours(image.depth, *(span or span_of(image, view)), image.opacity)
     shown = (normals(image, view) + 1) / 2
