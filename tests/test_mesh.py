@@ -1,7 +1,10 @@
 """Meshes of fields whose surface is known: where it lies, what colour it has, in which frame, and in every format."""
 
+import errno
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from ball_world import CENTRE, RADIUS, Ball, whole
 from tiny import nerf, refused
 
 from nerf_pl.cameras import ndc_points, ndc_to_world
+from nerf_pl.export import mesh as mesh_module
 from nerf_pl.export import surface
 from nerf_pl.export.exact import agreement
 from nerf_pl.export.files import Geometry, in_file, up_axis, upright, write_geometry
@@ -152,6 +156,32 @@ def test_the_command(request, tmp_path, capsys, method):
     assert not list(tmp_path.glob(".*"))
 
 
+def no_memory(*_, **__):
+    raise MemoryError
+
+
+@pytest.mark.parametrize("name", ["a.ply", "a.glb"])
+def test_ctrl_c_and_a_full_disk_leave_no_file(trained_ngp, scene, tmp_path, capsys, monkeypatch, name):
+    found, out = mesh_of(Ball(), scene, whole(resolution=8), 1024), tmp_path / name
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    words = ["mesh", trained_ngp, "--num_gpus", 0, "--out", out]
+    with monkeypatch.context() as patch:
+        patch.setattr(mesh_module, "look", interrupt)
+        assert "interrupted" in refused(capsys, *words, code=130)
+    monkeypatch.setattr(mesh_module, "mesh_of", lambda *_, **__: found)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert f"cannot write {out}: No space left on device; free some space" in refused(capsys, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def full(path: Path, content: bytes) -> None:
+    path.write_text("half of it")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_what_can_go_wrong_is_said(trained_ngp, scene, capsys, monkeypatch):
     words = ["mesh", trained_ngp, "--num_gpus", 0]
     assert "--resolution 2000 cannot work: give 8 to 1024" in refused(capsys, *words, "--resolution", 2000)
@@ -162,5 +192,7 @@ def test_what_can_go_wrong_is_said(trained_ngp, scene, capsys, monkeypatch):
         mesh_of(Ball(), scene, whole(crop=(5.0, 5.0, 5.0, 6.0, 6.0, 6.0)), 1024)
     with pytest.raises(Exception, match="nothing solid"):
         mesh_of(Ball(9.0), scene, whole(), 1024)
+    monkeypatch.setattr(mesh_module, "look", no_memory)
+    assert "memory ran out: give a lower --resolution" in refused(capsys, *words)
     monkeypatch.setitem(EXTRAS, "no_such_package", "mesh")
     assert 'needs no_such_package: pip install "nerf_pl[mesh]"' in refused(capsys, *words)

@@ -3,6 +3,7 @@ begins, and no other error comes."""
 
 import dataclasses
 import shutil
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from nerf_pl.cli.classic_train import ClassicTrain
 from nerf_pl.cli.flags import with_model
 from nerf_pl.cli.parse import CLASSIC_COMMANDS, COMMANDS
 from nerf_pl.cli.train import train_command
+from nerf_pl.export import mesh
 from nerf_pl.films import film as films
 from nerf_pl.methods import CLASSIC
 from nerf_pl.scenes import demo
@@ -27,8 +29,7 @@ VALUES = ("0", "-1", "1e-30", str(10**30), "nan", "inf")
 KINDS: dict[str, type] = {
     "train": train_command("ngp"), "train --method nerf": train_command("nerf"),
     "train.py": with_model(ClassicTrain, CLASSIC), "eval.py": CLASSIC_COMMANDS["eval.py"],
-    **{name: COMMANDS[name] for name in ("eval", "render", "demo", "prepare", "import", "bench ngp", "bench nerf")
-       if name in COMMANDS},
+    **{name: COMMANDS[name] for name in ("eval", "render", "mesh", "demo", "prepare", "import") if name in COMMANDS},
     "bench ngp": COMMANDS["bench"], "bench nerf": COMMANDS["bench"],
 }  # fmt: skip
 
@@ -89,14 +90,16 @@ def words(place, scene_dir, monkeypatch, request) -> dict[str, list[object]]:
     monkeypatch.setattr(budgets, "bench_budgets", nothing)
     monkeypatch.setattr(classic, "bench_classic", nothing)
     monkeypatch.setattr(demo, "make_demo", lambda *_, **__: scene_dir)
+    monkeypatch.setattr(mesh, "mesh_of", lambda *_, **__: sys.exit())
+    monkeypatch.setattr("nerf_pl.extras.EXTRAS", {})
     on_cpu, last = ["--num_gpus", 0], "run/checkpoints/last.ckpt"
     return {
         "train": [scene_dir, *NGP_FLAGS, "--overwrite", *on_cpu, "--exp_name", "a"],
         "train --method nerf": [scene_dir, *FLAGS, "--overwrite", *on_cpu, "--exp_name", "b"],
         "train.py": ["--root_dir", scene_dir, *FLAGS[2:], "--img_wh", 16, 16, "--overwrite", *on_cpu],
         "eval.py": ["--root_dir", scene_dir, "--ckpt_path", last, "--img_wh", 16, 16, "--N_importance", 8, *on_cpu],
-        "eval": ["run", *on_cpu], "render": ["run", *on_cpu], "demo": on_cpu, "prepare": ["photos"],
-        "import": [last, "--out", place / "imported", "--scene", scene_dir],
+        "eval": ["run", *on_cpu], "render": ["run", *on_cpu], "mesh": ["run", *on_cpu], "demo": on_cpu,
+        "prepare": ["photos"], "import": [last, "--out", place / "imported", "--scene", scene_dir],
         "bench ngp": [scene_dir], "bench nerf": [scene_dir],
     }  # fmt: skip
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from nerf_pl.cli.flags import Flags
 from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained
+from nerf_pl.errors import UserError
 from nerf_pl.export.options import MeshOptions
 from nerf_pl.options.ranges import check_options
 
@@ -32,6 +33,7 @@ class Mesh:
         from nerf_pl.export.exact import agreement
         from nerf_pl.export.files import in_file, up_axis, write_geometry
         from nerf_pl.export.mesh import mesh_of
+        from nerf_pl.export.region import box_in_file
         from nerf_pl.extras import EXTRAS, extra
         from nerf_pl.scenes.demo import is_demo
 
@@ -42,15 +44,24 @@ class Mesh:
         run = self.trained.open()
         scene = self.trained.views(run, "train", pictures=False)
         if self.mesh.crop is None and (scene.unbounded or scene.ndc is not None):
-            part = "the middle of the scene" if scene.unbounded else "what is not far behind the nearest things"
+            middle = f"its middle, {' '.join(f'{v:.3g}' for v in box_in_file(scene))} in the coordinates of its file"
+            part = middle if scene.unbounded else "what is not far behind the nearest things"
             console.print(f"the scene goes on to the horizon: this meshes {part}; --crop chooses another part")
-        found = mesh_of(run.model, scene, self.mesh, run.config.train.chunk)
+        try:
+            found = mesh_of(run.model, scene, self.mesh, run.config.train.chunk)
+        except MemoryError as error:
+            raise UserError("memory ran out: give a lower --resolution, or --crop a part of the scene") from error
         geometry, up = in_file(found.geometry, scene), up_axis(scene)
         write_geometry(self.out, geometry, up)
         parts = (
             f"{found.smaller} small part{'s'[: found.smaller != 1]} and {found.unseen:.0%} that no view sees left out"
         )
-        console.print(f"surface at density {found.threshold:.4g}, cells of {found.cell:.4g}; {parts}")
+        where = (
+            "where the views lose a third of their light"
+            if found.threshold is None
+            else f"at density {found.threshold:.4g}"
+        )
+        console.print(f"surface {where}, cells of {found.cell:.4g}; {parts}")
         if is_demo(run.root):
             a = agreement(geometry)
             told = f"{a.accuracy:.2%} of its size from the mesh, {a.completeness:.2%} to the mesh"

@@ -19,14 +19,15 @@ class MeshOptions:
     resolution: Annotated[int | None, between(8, MOST_RESOLUTION)] = None
     """Cells along the longest side of what is meshed. By default 512 on a GPU, 256 on a CPU."""
     threshold: Annotated[float | None, POSITIVE] = None
-    """Density of the surface, per unit of world length. By default half of the median density where rays of the
-    training views end; the value is printed."""
+    """Take the surface at which the density, per unit of world length, passes this value. By default it is the one that
+    the depths of training views agree on."""
     crop: Annotated[Corners | None, BOX] = None
     """Mesh only what is in this box, in the coordinates of the scene's own file."""
     smallest_part: Annotated[float, between(0, 1)] = SMALLEST
     """Leave out parts that hang together with nothing and have less than this share of the largest part's area."""
     keep_unseen: bool = False
-    """Keep surfaces that no training view sees, such as those inside of things."""
+    """Keep surfaces that no training view sees, such as those inside of things. The surface is then found by density;
+    without --threshold at half of the median density where rays of the training views end."""
     faces: Annotated[int | None, between(4, MOST_FACES)] = None
     """Reduce the mesh to about this many triangles. By default a mesh with a texture has at most 100,000."""
     texture: Annotated[int | None, between(16, MOST_TEXTURE)] = None

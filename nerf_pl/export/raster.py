@@ -45,7 +45,7 @@ def shares_at(
     whole = _across(b - a, c - a)
     with np.errstate(divide="ignore", invalid="ignore"):  # triangles without area cover nothing
         first, second = _across(b - points, c - points) / whole, _across(c - points, a - points) / whole
-    return np.stack([first, second, 1 - first - second], 1)
+        return np.stack([first, second, 1 - first - second], 1)
 
 
 def _across(u: Float[np.ndarray, "P 2"], v: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "P"]:

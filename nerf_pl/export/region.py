@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl.cameras import AHEAD, ndc_points, ndc_scale, ndc_to_world
+from nerf_pl.cameras import AHEAD, corners_of, ndc_points, ndc_scale, ndc_to_world
 from nerf_pl.methods.model import Model
 from nerf_pl.scenes import Scene, frame_of
 
@@ -72,6 +72,13 @@ def region_of(scene: Scene, crop: Sequence[float] | None = None) -> Region:
     box = scene.aabb.float().clone()
     box[1, 2] = min(float(box[1, 2]), NDC_DEPTH)
     return Region(box, None, scene.ndc)
+
+
+def box_in_file(scene: Scene) -> list[float]:
+    """The lowest and the highest corner of the box, along the axes of the scene's file, that holds the scene's box."""
+    to_file = torch.linalg.inv(frame_of(scene))
+    corners = corners_of(scene.aabb.double()) @ to_file[:3, :3].T + to_file[:3, 3]
+    return [*corners.amin(0).tolist(), *corners.amax(0).tolist()]
 
 
 def nothing_in(crop: Sequence[float] | None, ends: int) -> str:

@@ -1,12 +1,13 @@
 """The surface where a density passes a threshold: marching cubes, slab by slab, so that memory stays bounded."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nerf_pl.console import progress
@@ -17,6 +18,8 @@ from nerf_pl.rendering import evaluating
 
 SLAB = 2**23  # values held at once
 HALVINGS = 6  # of the edge of a cell, around the place where it meets the surface
+Values = Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]]
+"""Values at world points."""
 
 
 @dataclass(frozen=True)
@@ -42,55 +45,79 @@ class Lattice:
 
 @dataclass(frozen=True)
 class Found:
-    """A surface, whose triangles turn counterclockwise seen from outside. densest: the highest density that was met.
-    vertices: in the world."""
+    """A surface, whose triangles turn counterclockwise seen from outside. highest: the highest value that was met.
+    vertices: in the world. unknown: the share of triangles left out because values beside them are unknown."""
 
     vertices: Float[np.ndarray, "V 3"]
     faces: Int[np.ndarray, "F 3"]
-    densest: float
+    highest: float
+    unknown: float = 0.0
 
 
-def find_surface(model: Model, lattice: Lattice, threshold: float) -> Found:
-    """The surface where the density passes the threshold, see `region.densities`; empty if it does so nowhere.
+def dense_surface(model: Model, lattice: Lattice, threshold: float) -> Found:
+    """The surface where the density passes the threshold, see `region.densities`; empty if it does so nowhere."""
+
+    def density(xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        return densities(model, xyz, lattice.region.ndc)
+
+    with evaluating(model):
+        return find_surface(density, lattice, threshold, model.step.device, title="asking the density", halve=True)
+
+
+def find_surface(
+    values: Values, lattice: Lattice, threshold: float, device: torch.device, *, title: str, halve: bool
+) -> Found:
+    """The surface where values, which are higher inside, pass the threshold; empty if they do so nowhere.
 
     Neighbouring slabs share a layer of values, and vertices are known by the edges of cells that they lie on: the mesh
-    has no seams. It is open where it meets the end of the lattice.
+    has no seams. It is open where it meets the end of the lattice, and where values are unknown, nan. halve: ask for
+    more values along edges, since values between the lattice's are no straight lines.
     """
     cubes = extra("skimage.measure", "a mesh").marching_cubes
     nx, ny, nz = lattice.counts
     thickness = max(SLAB // (ny * nz), 1)
-    last, densest = None, 0.0
+    last, highest, dropped, most = None, -math.inf, 0, 2 * threshold or 1.0
     places, triangles, total = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], 0
-    with evaluating(model):
-        starts = range(0, nx, thickness)
-        for start in progress(starts, len(starts), "asking the density"):
-            layers = _layers(model, lattice, start, min(start + thickness, nx))
-            densest = max(densest, float(layers.max()))
-            slab = layers if last is None else np.concatenate([last, layers])
-            first, last = start - (last is not None), layers[-1:].copy()
-            if len(slab) < 2 or not slab.min() < threshold < slab.max():
-                continue
-            # what is far denser than the surface would pull it outwards
-            vertices, faces, *_ = cubes(np.minimum(slab, 2 * threshold), threshold)
-            places.append(vertices.astype(np.float64) + np.array([first, 0, 0]))
-            triangles.append(faces.astype(np.int64) + total)
-            total += len(vertices)
-        vertices, faces = welded(np.concatenate(places), np.concatenate(triangles), lattice.counts)
-        numbers = _on_the_surface(model, lattice, vertices, threshold)
+    starts = range(0, nx, thickness)
+    for start in progress(starts, len(starts), title):
+        layers = _layers(values, lattice, range(start, min(start + thickness, nx)), device)
+        highest = max(highest, float(np.nanmax(layers, initial=-math.inf)))
+        slab = layers if last is None else np.concatenate([last, layers])
+        first, last = start - (last is not None), layers[-1:].copy()
+        # what is far denser than the surface would pull it outwards; what is unknown is taken as inside
+        filled = np.minimum(np.nan_to_num(slab, nan=most), most)
+        if len(slab) < 2 or not filled.min() < threshold < filled.max():
+            continue
+        vertices, faces, *_ = cubes(filled, threshold)
+        kept = faces[_known(slab, vertices)[faces].all(1)]
+        dropped += len(faces) - len(kept)
+        places.append(vertices.astype(np.float64) + np.array([first, 0, 0]))
+        triangles.append(kept.astype(np.int64) + total)
+        total += len(vertices)
+    vertices, faces = used(*welded(np.concatenate(places), np.concatenate(triangles), lattice.counts))
+    numbers = torch.from_numpy(vertices).to(device)
+    if halve:
+        numbers = _on_the_surface(values, lattice, numbers, threshold)
     # the cubes turn triangles clockwise, and normalised device coordinates are a left-handed space
     faces = faces if lattice.region.to_world is None else faces[:, ::-1]
-    return Found(lattice.world(numbers).double().cpu().numpy(), np.ascontiguousarray(faces), densest)
+    unknown = dropped / max(dropped + len(faces), 1)
+    return Found(lattice.world(numbers).double().cpu().numpy(), np.ascontiguousarray(faces), highest, unknown)
 
 
-def _layers(model: Model, lattice: Lattice, start: int, stop: int) -> Float[np.ndarray, "X Y Z"]:
+def _layers(values: Values, lattice: Lattice, numbers: range, device: torch.device) -> Float[np.ndarray, "X Y Z"]:
     _, ny, nz = lattice.counts
-    device = model.step.device
-    axes = [torch.arange(start, stop, device=device), *(torch.arange(n, device=device) for n in (ny, nz))]
-    values = []
-    for x in axes[0]:  # a layer at a time: coordinates take more room than values
-        points = lattice.world(torch.cartesian_prod(x[None], *axes[1:]))
-        values.append(densities(model, points, lattice.region.ndc).view(ny, nz).cpu())
-    return torch.stack(values).numpy()
+    axes = [torch.arange(n, device=device) for n in (ny, nz)]
+    found = []
+    for x in numbers:  # a layer at a time: coordinates take more room than values
+        points = lattice.world(torch.cartesian_prod(torch.tensor([x], device=device), *axes))
+        found.append(values(points).view(ny, nz).cpu())
+    return torch.stack(found).numpy()
+
+
+def _known(slab: Float[np.ndarray, "X Y Z"], vertices: Float[np.ndarray, "V 3"]) -> Bool[np.ndarray, "V"]:
+    """Whether the values are known at both ends of the edges that vertices lie on."""
+    low, high = (end(vertices).astype(np.int64) for end in (np.floor, np.ceil))
+    return ~np.isnan(slab[tuple(low.T)] + slab[tuple(high.T)])
 
 
 def welded(
@@ -109,14 +136,13 @@ def welded(
 
 
 def _on_the_surface(
-    model: Model, lattice: Lattice, places: Float[np.ndarray, "V 3"], threshold: float
+    values: Values, lattice: Lattice, found: Float[Tensor, "V 3"], threshold: float
 ) -> Float[Tensor, "V 3"]:
-    """The vertices, moved along their edges to where the density itself passes the threshold."""
+    """The vertices, moved along their edges to where the values pass the threshold."""
 
     def is_inside(at: Tensor) -> Tensor:
-        return densities(model, lattice.world(at), lattice.region.ndc) > threshold
+        return values(lattice.world(at)) > threshold
 
-    found = torch.from_numpy(places).to(model.step.device)
     along = found != found.floor()
     low = found.floor()
     high = torch.where(along, low + 1, low)
