@@ -69,9 +69,10 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
     `ViewScore`, and the depths at both ends of the colours of its NNN_depth.png, in the unit of the scene's own file.
     facts: further entries of the metrics. Returns the metrics.
     """
-    if min(scene.cameras.width, scene.cameras.height) < WINDOW:
-        size = f"{scene.cameras.width}x{scene.cameras.height}"
-        raise UserError(f"{scene.root}: views of {size} pixels are too small for SSIM, whose window has 11x11")
+    sizes = {scene.cameras.size(i) for i in range(len(scene))}
+    if small := [size for size in sorted(sizes) if min(size) < WINDOW]:
+        told = f"views of {small[0][0]}x{small[0][1]} pixels"
+        raise UserError(f"{scene.root}: {told} are too small for SSIM, whose window has 11x11")
     views, frames, usual, spans = [], [], [], []
     for i in progress(range(len(scene)), len(scene), f"rendering {out.title}"):
         image = render_view(model, scene.view(i), chunk).cpu()

@@ -145,6 +145,8 @@ def _of_scene(path: Path, values: Values, entries: Sequence[Values], like: Camer
         width, height = told_size(where, told) or like.size(0)
         sizes.append(_checked_size(where, ("w", "h"), round(width), round(height)))
         lens = read_lens(where, told, sizes[-1])
+        if lens.panorama:
+            raise UserError(f"{where} is equirectangular: only perspective can be filmed; give its poses as keyframes")
         lenses.append(lens.K if lens.straight else undistorted_camera(lens.project(), lens.K, sizes[-1]))
     c2w, K = torch.from_numpy(np.stack(poses)).double(), torch.from_numpy(np.stack(lenses)).to(like.K)
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes)

@@ -21,7 +21,7 @@ from nerf_pl.films.keyframes import Keyframes, keyframes_in_file, through_views
 from nerf_pl.films.options import FPS, FRAMES, MOST_FRAMES, FilmOptions
 from nerf_pl.options.ranges import check_options
 from nerf_pl.rendering import Renderer, render_view
-from nerf_pl.scenes import Scene, frame_of
+from nerf_pl.scenes import Scene, frame_of, one_per_photo
 from nerf_pl.scenes.crop import crop_of
 
 SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
@@ -82,7 +82,10 @@ def views_of(scene: Scene, cameras: Cameras) -> list[View]:
 
 def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, float]:
     """The name, the cameras and the frames per second of the path that the options ask for; see `film_scene`."""
-    o, views = options, scene.cameras
+    o = options
+    # photos that were cut are filmed as one: a path through all of their views would turn about at each
+    views = scene.cameras if o.path == "test" else one_per_photo(scene)
+    scene = replace(scene, cameras=views)
     frames, fps = o.frames or FRAMES, o.fps or FPS
     views = paths.framed(views, *views.size(0))
     kind = _fitting(scene) if o.path == "auto" else o.path

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.cuts import cut_names
 from nerf_pl.scenes.frames import Frame, missing, read_frames
 from nerf_pl.scenes.lenses import half_view
 from nerf_pl.scenes.normalize import moved
@@ -16,7 +17,7 @@ from nerf_pl.scenes.pictures import read_json, target_sizes
 from nerf_pl.scenes.placing import DISTANCE, Place, place, with_views
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene
-from nerf_pl.scenes.shots import names_of, read_shots, require_masks, stored_pictures
+from nerf_pl.scenes.shots import looking, names_of, read_cuts, read_shots, require_masks, stored_pictures
 from nerf_pl.scenes.splits import SPLITS
 
 FILES = "transforms_train.json and so on"
@@ -59,7 +60,8 @@ def load_blender(root: Path, request: Request) -> Scene:
     found = _place(root, frames, request, transparent)
     c2w = moved(_poses(frames), found.frame)
     found = with_views(found, c2w)
-    shots = read_shots(frames, stored, sizes, c2w, request.pictures)
+    cuts = read_cuts(path, frames, stored)
+    shots = read_shots(frames, stored, cuts, sizes, c2w, request.pictures)
     return Scene(
         shots.cameras,
         shots.images,
@@ -69,10 +71,11 @@ def load_blender(root: Path, request: Request) -> Scene:
         background=None if found.unbounded else (1.0, 1.0, 1.0),
         unbounded=found.unbounded,
         masks=shots.masks,
-        names=tuple(names_of(root, [frame.file for frame in frames])),
+        names=cut_names(cuts, names_of(root, [frame.file for frame in frames])),
         root=root,
         orbit=ORBIT if found.classic and _is_upright(c2w) else None,
         frame=found.frame,
+        photos=shots.photos,
     )
 
 
@@ -82,7 +85,12 @@ def _place(root: Path, frames: list[Frame], request: Request, transparent: bool)
     if request.split != SPLITS[0] and file.is_file():
         frames = read_frames(file, read_json(file))
     views = [view for frame in frames if (view := half_view(frame.where, frame.values)) is not None]
-    found = place(_poses(frames), float(np.median(views)) if views else None, request.scale, on_nothing=transparent)
+    found = place(
+        looking(frames, _poses(frames)),
+        float(np.median(views)) if views else None,
+        request.scale,
+        on_nothing=transparent,
+    )
     if found.frame is None or request.scale is not None:
         return found
     if found.unbounded:

@@ -8,27 +8,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.extras import extra
+from nerf_pl.scenes.cuts import Cut, all_around, cut_names, tell_cuts, whole
 from nerf_pl.scenes.files import is_junk
 from nerf_pl.scenes.finder import Search
 from nerf_pl.scenes.lenses import fits
-from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
+from nerf_pl.scenes.masks import folder_masks, masks_folder
 from nerf_pl.scenes.model_checks import different, doubt, require_cameras
 from nerf_pl.scenes.model_files import has_cameras, is_whole, wrong_line, wrong_rotation
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, near_of, normalize_poses
+from nerf_pl.scenes.model_lenses import WIDE, look_of, sees_all_around
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, moved, near_of, normalize_poses
 from nerf_pl.scenes.orientation import orient
-from nerf_pl.scenes.pictures import canvas_sizes, cut_out, list_some, read_headers, read_pictures, target_sizes
+from nerf_pl.scenes.pictures import cut_out, list_some, read_headers, target_sizes
 from nerf_pl.scenes.points import CLEAR, foremost
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
+from nerf_pl.scenes.shots import Photos, read_photos
 from nerf_pl.scenes.splits import held_out, rule_splits
-from nerf_pl.scenes.undistort import Project, Size, sampling_grid, undistort, undistorted_camera
+from nerf_pl.scenes.undistort import Project, Size, undistorted_camera
 from nerf_pl.scenes.values import FARTHEST, rigid
+from nerf_pl.scenes.wide import Shot, fisheye, panorama
 
 FILES = "sparse/0 and images"
 MODEL_PLACES = ("sparse", "colmap/sparse", "")  # the last is the scene's folder itself, where other programs write
@@ -46,58 +49,46 @@ def load_colmap(root: Path, request: Request) -> Scene:
     """The photos in root/images that a COLMAP model has placed, sorted by name and split by `held_out`.
 
     The model lies in root/sparse/0, sparse/N, sparse or colmap/sparse/...; of several the one with the most photos
-    is taken. Lenses are undone by resampling; any perspective camera that COLMAP knows will do. Photos in images_K
-    serve for downscale K if they have the right size. Masks of photos lie in root/masks, see `folder_masks`. The
-    scene is normalised, see `normalize_poses`, and unbounded, unless the photos' background was removed; near is
-    half the depth of what stands closest to a camera.
+    is taken. Lenses are undone by resampling. Panoramas, and fisheye photos too wide for one view, are cut into views.
+    Photos in images_K serve for downscale K if they have the right size. Masks of photos lie in root/masks, see
+    `folder_masks`. The scene is normalised, see `normalize_poses`, and unbounded, unless the photos' background was
+    removed; near is half the depth of what stands closest to a camera.
     Raises UserError for whatever is missing, damaged or contradictory.
     """
     model = _largest_model(root)
     views = sorted((model.image(i) for i in model.reg_image_ids()), key=lambda view: view.name)
     views, photos = _find_photos(root, views, request.img_wh, request.downscale)
-    lenses = {view.camera_id: pinhole_of(root, view.camera) for view in views}
+    cuts = _cuts(root, views, photos)
 
-    c2w, frame = normalize_poses(torch.from_numpy(_poses(root, model, views)), request.scale)
+    c2w = torch.from_numpy(_poses(root, model, views))
+    around = [all_around(c2w[i]) if sees_all_around(view.camera) else c2w[i : i + 1] for i, view in enumerate(views)]
+    looking = torch.cat(around)
+    frame = normalize_poses(looking, request.scale)[1]
+    c2w = moved(c2w, frame)
     unit = float(torch.linalg.det(frame[:3, :3])) ** (1 / 3)
 
     chosen = held_out(len(views), request.split, request.test_every)
     if not chosen:
         told = f"{root} has {len(views)} photos, none of them for {request.split}"
         raise UserError(f"{told}: give another --test_every")
-    files, sizes = [photos.files[i] for i in chosen], [photos.sizes[i] for i in chosen]
-    upright, shots = [photos.upright[i] for i in chosen], [lenses[views[i].camera_id] for i in chosen]
-    warps = [lens.warp for lens in shots]
-
-    def straighten(index: int, picture: UInt8[np.ndarray, "H W ch"]) -> UInt8[np.ndarray, "H W ch"]:
-        return warps[index](picture, False)
-
     names = [(view.name, _relative(root, file)) for view, file in zip(views, photos.files, strict=True)]
-    masks, masked = None, folder_masks(masks_folder(root), names) if request.pictures else [None] * len(views)
-    shown = [masked[i] for i in chosen]
-    try:
-        images = read_pictures(
-            files, sizes, photos.mode, upright=upright, change=straighten, pictures=request.pictures, masked=any(shown)
-        )
-        if request.pictures:
-            natives = [photos.natives[i] for i in chosen]
-            masks = read_masks(shown, [None] * len(shown), natives, sizes, upright=upright, warps=warps)
-    finally:
-        sampling_grid.cache_clear()
-    nearest = nearest_depth(model, views)
-    K = np.stack([_resized(lens, size) for lens, size in zip(shots, sizes, strict=True)])
-    height, width = images.shape[1:3]
+    shown = folder_masks(masks_folder(root), names) if request.pictures else [None] * len(views)
+    hidden, nearest = [None] * len(views), nearest_depth(model, views)
+    read = Photos(photos.files, photos.sizes, photos.natives, photos.mode, photos.upright, shown, hidden, cuts)
+    shots, cuts = read_photos(read.some(chosen), c2w[chosen], request.pictures), [cuts[i] for i in chosen]
     scene = Scene(
-        Cameras(c2w[chosen].float(), torch.from_numpy(K).float(), width, height, sizes=canvas_sizes(sizes)),
-        images,
-        near=max(CLEAR * unit * nearest, LEAST_NEAR) if nearest else near_of(c2w),
+        shots.cameras,
+        shots.images,
+        near=max(CLEAR * unit * nearest, LEAST_NEAR) if nearest else near_of(moved(looking, frame)),
         far=FAR,
         aabb=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         background=(1.0, 1.0, 1.0) if photos.mode == "RGBA" else None,
         unbounded=True,
-        masks=masks,
-        names=tuple(_flat(views[i].name) for i in chosen),
+        masks=shots.masks,
+        names=cut_names(cuts, [_flat(views[i].name) for i in chosen]),
         root=root,
         frame=frame,
+        photos=shots.photos,
     )
     on_nothing = request.objects and photos.mode == "RGBA" and cut_out(photos.files)
     return as_object(scene) if on_nothing else scene
@@ -156,7 +147,8 @@ def nearest_depth(model: Any, views: Sequence[Any]) -> float:
         seen = np.array([point.point3D_id for point in view.get_observation_points2D()], np.uint64)
         rows = np.searchsorted(known, seen[np.isin(seen, known)])  # a damaged model may lack some
         w2c = view.cam_from_world().matrix()
-        depths = xyz[rows] @ w2c[2, :3] + w2c[2, 3]
+        seen = xyz[rows] @ w2c[:, :3].T + w2c[:, 3]
+        depths = np.linalg.norm(seen, axis=1) if sees_all_around(view.camera) else seen[:, 2]
         if (depths > 0).any():
             nearest.append(foremost(depths[depths > 0]))
     return min(nearest, default=0.0)
@@ -169,12 +161,6 @@ class Pinhole:
     K: Float[np.ndarray, "3 3"]
     size: Size
     project: Project | None
-
-    def warp(self, picture: UInt8[np.ndarray, "H W ch"], nearest: bool) -> UInt8[np.ndarray, "H W ch"]:
-        """The picture that the pinhole camera would have taken; see `masks.Warp`."""
-        if self.project is None:
-            return picture
-        return undistort(picture, self.project, self.K, self.size, nearest=nearest)
 
 
 @dataclass(frozen=True)
@@ -191,7 +177,7 @@ class _Photos:
 def pinhole_of(root: Path, camera: Any) -> Pinhole:
     """The pinhole camera that stands for a camera of a model. Raises UserError for one that sees all around."""
     size = camera.width, camera.height
-    where = f"{root}: camera {camera.camera_id} of the model ({camera.model_name})"
+    where = _where(root, camera)
     if not camera.is_perspective():
         remedy = "give pictures of a perspective or fisheye camera, such as crops made with COLMAP's panorama tools"
         raise UserError(f"{where} has no pinhole picture: {remedy}")
@@ -208,12 +194,34 @@ def pinhole_of(root: Path, camera: Any) -> Pinhole:
         raise UserError(f"{where}: {error}") from error
 
 
-def _resized(lens: Pinhole, size: Size) -> Float[np.ndarray, "3 3"]:
-    """Intrinsics for a picture that was resized."""
-    K = lens.K.copy()
-    K[0] *= size[0] / lens.size[0]
-    K[1] *= size[1] / lens.size[1]
-    return K
+def _cuts(root: Path, views: Sequence[Any], photos: _Photos) -> list[Cut]:
+    """How the photo of each view of the model becomes views of the scene, which one line tells if they become
+    several."""
+    shots: dict[int, list[Shot]] = {}
+    for view, file, upright in zip(views, photos.files, photos.upright, strict=True):
+        shots.setdefault(view.camera_id, []).append(Shot(file, upright))
+    of_camera = {view.camera_id: _cut(root, view.camera, shots[view.camera_id]) for view in views}
+    cuts = [of_camera[view.camera_id] for view in views]
+    tell_cuts(root, cuts)
+    return cuts
+
+
+def _cut(root: Path, camera: Any, shots: Sequence[Shot]) -> Cut:
+    size, where = (camera.width, camera.height), _where(root, camera)
+    if not (sees_all_around(camera) or camera.model_name in WIDE):
+        pinhole = pinhole_of(root, camera)
+        return whole(size, pinhole.K, pinhole.project)
+    try:
+        if sees_all_around(camera):
+            return panorama(size, shots)
+        return fisheye(size, look_of(camera), camera.calibration_matrix(), None, shots)
+    except UserError as error:
+        remedy = ", or give pictures of a perspective camera" if sees_all_around(camera) else ""
+        raise UserError(f"{where}: {error}{remedy}") from error
+
+
+def _where(root: Path, camera: Any) -> str:
+    return f"{root}: camera {camera.camera_id} of the model ({camera.model_name})"
 
 
 def _find_photos(root: Path, views: list[Any], img_wh: Size | None, downscale: int) -> tuple[list[Any], _Photos]:

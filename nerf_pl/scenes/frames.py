@@ -13,7 +13,7 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.finder import find_named, told_path
-from nerf_pl.scenes.lenses import FOCALS, over
+from nerf_pl.scenes.lenses import FOCALS, is_panorama, over
 from nerf_pl.scenes.masks import masks_folder
 from nerf_pl.scenes.normalize import misread
 from nerf_pl.scenes.pictures import list_some
@@ -53,7 +53,8 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
     if scaled := [i for i, scale in enumerate(scales) if abs(scale - 1) > ROTATED]:
         told = f"the axes of {len(scaled)} of {len(frames)} poses are not of length 1 but {scales[scaled[0]]:.4g}"
         warn(f"{path}: {told}, of frame {scaled[0]} for example; only their directions are taken")
-    if convention := misread(torch.from_numpy(np.stack([frame.c2w for frame in frames]))):
+    one_way = [frame.c2w for frame in frames if not is_panorama(frame.where, frame.values)]
+    if one_way and (convention := misread(torch.from_numpy(np.stack(one_way)))):
         told = f"the cameras look at no common point, but would if transform_matrix were {convention}; if it is that,"
         warn(f"{path}: {told} convert it: camera to world, y up and z back")
     return _different(path, _found(path, frames, split))

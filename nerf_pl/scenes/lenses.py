@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -11,11 +12,13 @@ from jaxtyping import Float
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.undistort import Project, Size, opencv, opencv_fisheye
-from nerf_pl.scenes.values import number, optional_number
+from nerf_pl.scenes.values import number, optional_number, positive
 
 PLAIN = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE")
 FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "FISHEYE", "SIMPLE_FISHEYE")
+PANORAMA = ("EQUIRECTANGULAR", "SPHERICAL")
 FISHEYE_FLAGS = ("is_fisheye", "fisheye")
+PANORAMA_FLAG = "latlong"  # Instant-NGP's; its key equirectangular means rows of equal area
 # spellings of a focal length along an axis, from the one that counts most; angles are fields of view
 FOCALS = {
     axis: {f"fl_{axis}": "pixels", f"f{axis}": "pixels", f"{axis}_fov": "degrees", f"camera_angle_{axis}": "radians"}
@@ -25,7 +28,7 @@ FOCALS = {
 VAGUE = re.compile(r"(camera_)?(intrinsics?|matrix|intrinsic_matrix)|K|focal\w*|f|[xy]?fov\w*|field_of_view\w*", re.I)
 # what would change the rays, and is not understood
 FOREIGN = re.compile(
-    r"ftheta_\w+|latlong|equirectangular|ortho\w*|rolling_shutter\w*|skew|shear|k[07-9]|k\d\d+|p[03-9]|[bs]\d|"
+    r"ftheta_\w+|equirectangular|ortho\w*|rolling_shutter\w*|skew|shear|k[07-9]|k\d\d+|p[03-9]|[bs]\d|"
     r"(lens_)?shift_[xy]|dist\w*_(params|coeff\w*)|distortion|transform_matrix_(start|end)"
 )
 MODELS = ("camera_model", "camera_type", "lens_model", "distortion_model", "projection", "projection_type")
@@ -42,7 +45,8 @@ LARGER, SMALLER = 16, 400  # times as large, and as small, as the told size a pi
 @dataclass(frozen=True)
 class Lens:
     """focal, middle: (x, y) in pixels of the picture. radial: k1 to k4; rational: k4 to k6 of a rational lens, whose
-    radial[3] is 0. tangential: p1, p2."""
+    radial[3] is 0. tangential: p1, p2. circle: pixels farther than that from the middle of the picture do not count;
+    None if all do. panorama: the picture is equirectangular, and nothing else counts."""
 
     focal: tuple[float, float]
     middle: tuple[float, float]
@@ -50,6 +54,8 @@ class Lens:
     tangential: tuple[float, float] = (0.0, 0.0)
     fisheye: bool = False
     rational: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    circle: float | None = None
+    panorama: bool = False
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:
@@ -59,7 +65,7 @@ class Lens:
     @property
     def straight(self) -> bool:
         """Whether this is a pinhole camera as it is."""
-        return not self.fisheye and not any(self.radial + self.tangential + self.rational)
+        return not (self.fisheye or self.panorama) and not any(self.radial + self.tangential + self.rational)
 
     def project(self) -> Project:
         if self.fisheye:
@@ -71,7 +77,7 @@ def over(shared: Mapping[str, object], own: Mapping[str, object]) -> dict[str, o
     """The values of a frame over those that all frames share. If a frame tells a focal length along an axis, in any
     spelling, none that is shared counts along that axis; the same goes for the model of the camera."""
     groups = [lambda key, axis=axis: key in FOCALS[axis] or bool(VAGUE.fullmatch(key)) for axis in "xy"]
-    groups += [lambda key: key in (*MODELS, *FISHEYE_FLAGS)]
+    groups += [lambda key: key in (*MODELS, *FISHEYE_FLAGS, PANORAMA_FLAG)]
     told = [group for group in groups if any(group(key) and own[key] is not None for key in own)]
     return {**{key: value for key, value in shared.items() if not any(group(key) for group in told)}, **own}
 
@@ -113,9 +119,12 @@ def read_lens(where: str, values: dict[str, object], size: Size) -> Lens:
     otherwise k4 goes on where k3 ends. Raises UserError that begins with `where`, for what cannot be, and for keys that
     would change the rays but are not understood.
     """
-    fisheye = _is_fisheye(where, values)
+    kind = _kind(where, values)
     _refuse_foreign(where, values)
     told = told_size(where, values)
+    if kind == "panorama":
+        return _panorama(where, values, told, size)
+    fisheye = kind == "fisheye"
     width, height = told or (float(size[0]), float(size[1]))
     focal_x, focal_y = _focal(where, values, "x", width), _focal(where, values, "y", height)
     if focal_x is None and focal_y is None:
@@ -129,6 +138,7 @@ def read_lens(where: str, values: dict[str, object], size: Size) -> Lens:
     if fisheye and (k5 or k6):
         raise UserError(f"{where}: k{5 if k5 else 6} is {k5 or k6:g}, but fisheye lenses have k1 to k4; remove it")
     x, y = size[0] / width, size[1] / height
+    circle = values.get("fisheye_crop_radius")
     return Lens(
         (x * (focal_x or focal_y or 0), y * (focal_y or focal_x or 0)),
         (x * middle[0], y * middle[1]),
@@ -136,12 +146,35 @@ def read_lens(where: str, values: dict[str, object], size: Size) -> Lens:
         (p1, p2),
         fisheye,
         (k4, k5, k6) if rational else (0.0, 0.0, 0.0),
+        None if circle is None else x * positive(where, "fisheye_crop_radius", circle),
     )
+
+
+def is_panorama(where: str, values: dict[str, object]) -> bool:
+    """Whether a picture is equirectangular."""
+    return _kind(where, values) == "panorama"
+
+
+def _panorama(where: str, values: dict[str, object], told: tuple[float, float] | None, size: Size) -> Lens:
+    """The lens of an equirectangular picture, whose focal length, whatever it is, says nothing."""
+    width, height = told or (float(size[0]), float(size[1]))
+    for name, length in (("cx", width), ("cy", height)):
+        at = optional_number(where, name, values)
+        if at is not None and abs(at - length / 2) > max(1.0, 0.005 * length):
+            wrong = f"{name} is {at:g}, beside the middle of an equirectangular picture of {width:g}x{height:g}"
+            raise UserError(f"{where}: {wrong}; shift the picture so that it is in the middle, or remove {name}")
+    for name in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2"):
+        if optional_number(where, name, values):
+            raise UserError(f"{where}: {name} is {values[name]}, but equirectangular pictures have no lens; remove it")
+    middle = (size[0] / 2, size[1] / 2)
+    return Lens((size[0] / (2 * math.pi), size[1] / math.pi), middle, panorama=True)
 
 
 def contradiction(where: str, values: dict[str, object], size: Size) -> str:
     """What to say if two spellings of a focal length differ by more than rounding, or if pixels are far from square; an
     empty text if not. Raises UserError if the two differ as those of pictures that were resized do."""
+    if is_panorama(where, values):
+        return ""
     told = told_size(where, values) or size
     taken = []
     for axis, length in zip("xy", told, strict=True):
@@ -212,6 +245,8 @@ def wrong_focal(focal: float, length: float) -> bool:
 
 def half_view(where: str, values: dict[str, object]) -> float | None:
     """The tangent of half the horizontal field of view, as far as it is told without the pictures."""
+    if is_panorama(where, values):
+        return None
     size = told_size(where, values)
     width = size[0] if size else 2 * (optional_number(where, "cx", values) or 0)
     if found := _focals(where, values, "x", width or 1.0):
@@ -220,31 +255,44 @@ def half_view(where: str, values: dict[str, object]) -> float | None:
     return None
 
 
-def _is_fisheye(where: str, values: dict[str, object]) -> bool:
-    known = ", ".join(PLAIN + FISHEYE)
-    fisheye = None
+def _kind(where: str, values: dict[str, object]) -> Literal["plain", "fisheye", "panorama"]:
+    """What kind of camera took a picture, by its model and by flags that say the same."""
+    known = ", ".join(PLAIN + FISHEYE + PANORAMA)
+    found, denied = None, set[str]()
     for name in MODELS:
         model = values.get(name)
         if model is None or model == "":
             continue
-        if not isinstance(model, str) or model.upper() not in PLAIN + FISHEYE:
+        kind = _kind_of(model.upper()) if isinstance(model, str) else None
+        if kind is None:
             raise UserError(f"{where}: {name} {model!r:.60} is not supported; undistort the pictures to one of {known}")
-        if fisheye is not None and fisheye != (model.upper() in FISHEYE):
+        if found is not None and found != kind:
             raise UserError(
                 f"{where}: {name} {model!r} contradicts the other model of this camera; correct one of them"
             )
-        fisheye = model.upper() in FISHEYE
-    for name in FISHEYE_FLAGS:
+        found = kind
+    for name in (*FISHEYE_FLAGS, PANORAMA_FLAG):
         flag = values.get(name)
         if flag is None:
             continue
         if flag not in (0, 1):
             raise UserError(f"{where}: {name} is {flag!r:.60}; give true or false")
-        if fisheye is not None and fisheye != bool(flag):
+        kind = "panorama" if name == PANORAMA_FLAG else "fisheye"
+        if (found is not None and (found == kind) != bool(flag)) or (flag and kind in denied):
             told = f"{name} {'true' if flag else 'false'} contradicts the model of this camera"
             raise UserError(f"{where}: {told}; correct one of them")
-        fisheye = bool(flag)
-    return bool(fisheye)
+        if flag:
+            found = kind
+        else:
+            denied.add(kind)
+    return found or "plain"
+
+
+def _kind_of(model: str) -> Literal["plain", "fisheye", "panorama"] | None:
+    """The kind of a model of cameras; None if it is unknown."""
+    if model in PLAIN:
+        return "plain"
+    return "fisheye" if model in FISHEYE else "panorama" if model in PANORAMA else None
 
 
 def _refuse_foreign(where: str, values: dict[str, object]) -> None:

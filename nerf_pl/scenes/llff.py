@@ -15,6 +15,7 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.cuts import whole
 from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.lenses import wrong_focal
 from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
@@ -95,8 +96,8 @@ def load_llff(root: Path, request: Request) -> Scene:
     how = {"upright": upright, "pictures": request.pictures, "cache": cache, "masked": any(shown)}
     images = read_pictures(files, sizes, headers.mode, **how)
     if request.pictures:
-        straight = [lambda picture, _: picture] * len(files)
-        masks = read_masks(shown, [None] * len(files), [native] * len(files), sizes, upright=upright, warps=straight)
+        cuts = [whole(native, np.eye(3))] * len(files)  # as they are
+        masks = read_masks(shown, [None] * len(files), [native] * len(files), sizes, upright=upright, cuts=cuts)
     scene = Scene(
         replace(place.cameras, c2w=c2w.float(), K=K.float()),
         images,

@@ -1,8 +1,9 @@
 """Masks of photos: which pixels are learned from and judged by."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.cuts import Cut
 from nerf_pl.scenes.decode import BROKEN_IMAGE, EIGHT_BIT, is_transparent, open_picture
 from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.lenses import fits
@@ -22,8 +24,6 @@ MASKS = "masks"  # the folder beside photos
 HALF = 127  # of 255, from where on a pixel of a JPEG is white
 WORD = r"(?:masks?|segmentation|seg|alpha|matte)"
 BESIDE = re.compile(rf"{WORD}[ ._-]+(?P<after>.+)|(?P<before>.+?)[ ._-]+{WORD}", re.IGNORECASE)
-Warp = Callable[[np.ndarray, bool], np.ndarray]
-"""Straightens a picture (h, w, ch); True takes the nearest pixel instead of blending."""
 
 
 def hiding_mask(picture: Path) -> Path | None:
@@ -91,26 +91,33 @@ def read_masks(
     sizes: Sequence[Size],
     *,
     upright: Sequence[bool],
-    warps: Sequence[Warp],
-) -> Bool[Tensor, "C H W"] | None:
-    """The pixels that count, picture by picture: where `shown` is not black and `hidden` is; None if there is no mask.
+    cuts: Sequence[Cut],
+) -> Bool[Tensor, "V H W"] | None:
+    """The pixels that count, view by view: where `shown` is not black and `hidden` is; None if there is no mask.
 
     natives: sizes of the pictures, whose shape the masks must have; sizes: those to resize to, on a canvas that holds
-    all; upright: which pictures are turned as EXIF says; warps: how they are straightened. Raises UserError for a
-    damaged mask, or one of another shape.
+    all; upright: which pictures are turned as EXIF says; cuts: how they become views, and what of these counts. Raises
+    UserError for a damaged mask, or one of another shape.
     """
-    if not any(shown) and not any(hidden):
+    if not any(shown) and not any(hidden) and not any(cut.masked for cut in cuts):
         return None
-    masks = torch.zeros(len(sizes), max(h for _, h in sizes), max(w for w, _ in sizes), dtype=torch.bool)
+    views = [*map(Cut.sizes, cuts, sizes)]
+    first = [0, *accumulate(map(len, views))]
+    width, height = (max(size[axis] for of_one in views for size in of_one) for axis in range(2))
+    masks = torch.zeros(first[-1], height, width, dtype=torch.bool)
 
     def read(index: int) -> None:
-        width, height = sizes[index]
-        view = masks[index, :height, :width].fill_(True)
+        parts = masks[first[index] : first[index + 1]]
+        parts = [part[:high, :wide].fill_(True) for part, (wide, high) in zip(parts, views[index], strict=True)]
+        for part, seen in zip(parts, cuts[index].seen(sizes[index]), strict=True):
+            if seen is not None:
+                part &= torch.from_numpy(seen)
         for file, hides in ((shown[index], False), (hidden[index], True)):
             if file is not None:
                 marked = _decode(file, natives[index], sizes[index], upright[index])
-                marked = warps[index](marked[:, :, None].astype(np.uint8), True)[:, :, 0] > 0
-                view &= torch.from_numpy(marked != hides)
+                marked = cuts[index].pictures(marked[:, :, None].astype(np.uint8), nearest=True)
+                for part, pixels in zip(parts, marked, strict=True):
+                    part &= torch.from_numpy((pixels[:, :, 0] > 0) != hides)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(read, range(len(sizes))))

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import require_own_middles, wrong_focal
+from nerf_pl.scenes.model_lenses import WIDE, sees_all_around
 from nerf_pl.scenes.normalize import misread
 
 SEEN = 0.2  # cosine to the axis of a camera, below which nothing is seen without a fisheye lens
@@ -67,7 +68,7 @@ def doubt(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequen
     if n and behind > n / 2:
         told = f"{behind} of {n} points that photos of the model see lie behind their cameras, or far aside"
         warn(f"{root}: {told}, so the poses or the points are wrong: {remedy}")
-    elif misread(torch.from_numpy(c2w)):
+    elif misread(torch.from_numpy(c2w[[not sees_all_around(view.camera) for view in views]])):
         told = "the cameras look at no common point, but would if their poses were of another convention"
         warn(f"{root}: {told}; if they are, convert them: {remedy}")
 
@@ -77,11 +78,13 @@ def _not_seen(model: Any, views: Sequence[Any]) -> tuple[int, int]:
     known = {i: point.xyz for i, point in model.points3D.items()}
     behind = n = 0
     for view in views:
+        if sees_all_around(view.camera):
+            continue
         seen = [known[i] for p in view.get_observation_points2D() if (i := p.point3D_id) in known]
         if not seen:
             continue
         w2c = view.cam_from_world().matrix()
         at = np.array(seen) @ w2c[:, :3].T + w2c[:, 3]
-        limit = -1.0 if "FISHEYE" in view.camera.model_name else SEEN
+        limit = -1.0 if view.camera.model_name in WIDE else SEEN
         behind, n = behind + int((at[:, 2] <= limit * np.linalg.norm(at, axis=1)).sum()), n + len(seen)
     return behind, n

@@ -2,21 +2,23 @@
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from nerf_pl import media
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.cuts import Cut
 from nerf_pl.scenes.decode import BROKEN_IMAGE, LINEAR_SUFFIXES, converted, is_transparent, open_picture, white_of
 from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.memory import GB, Budget, free_memory, in_gb
@@ -180,24 +182,27 @@ def read_pictures(
     mode: str,
     *,
     upright: Sequence[bool] | None = None,
-    change: Callable[[int, np.ndarray], np.ndarray] | None = None,
+    cuts: Sequence[Cut] | None = None,
     pictures: bool = True,
     cache: Path | None = None,
     masked: bool = False,
-) -> UInt8[Tensor, "C H W ch"]:
+) -> UInt8[Tensor, "V H W ch"]:
     """All pictures at `sizes`, resized (Lanczos, colours weighed by alpha) as they are decoded, on one canvas each.
 
-    upright: which are turned as EXIF says; None for none of them. change(index, picture (h, w, ch)) gives what to store
-    in place of the decoded picture: of the same size. No more than a few pictures are in memory at their full size.
+    upright: which are turned as EXIF says; None for none of them. cuts: the views to store in place of each picture;
+    None stores pictures as they are. No more than a few pictures are in memory at their full size.
     pictures=False decodes nothing and returns black pictures that take no memory, for callers that need only cameras.
     cache: a folder that keeps resized pictures as PNG. They are used while the files are unchanged; a folder that
     cannot be written is no error. masked: there are masks, which take memory beside the pictures. Raises UserError for
     a damaged file, and if there is too little memory.
     """
-    width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
+    views = [[size] for size in sizes] if cuts is None else [*map(Cut.sizes, cuts, sizes)]
+    first = [0, *accumulate(map(len, views))]  # view of each picture
+    width, height = (max(size[axis] for of_one in views for size in of_one) for axis in range(2))
+    shape = first[-1], height, width, len(mode)
     if not pictures:
-        return torch.zeros(1, dtype=torch.uint8).expand(len(files), height, width, len(mode))
-    images = _empty(files, sizes, mode, masked)
+        return torch.zeros(1, dtype=torch.uint8).expand(shape)
+    images = _empty(files, sizes, shape, masked or any(cut.masked for cut in cuts or ()))
     budget, white = free_budget(images.nbytes), white_of(files)
 
     def decode(index: int) -> None:
@@ -207,12 +212,14 @@ def read_pictures(
         picture = None if kept is None else _kept(kept, _stamp(file, is_upright), (across, down), mode)
         if picture is None:
             picture = _resized(file, (across, down), mode, upright=is_upright, keep=kept, budget=budget, white=white)
-        pixels = np.array(picture)
-        # torch lets other threads work meanwhile, NumPy would not
-        if change:
+        found = [np.array(picture)]
+        if cuts:
             with budget.take(CHANGING * across * down):
-                pixels = change(index, pixels)
-        images[index, :down, :across] = torch.from_numpy(pixels)
+                found = cuts[index].pictures(found[0])
+        for view, pixels, (wide, high) in zip(
+            images[first[index] : first[index + 1]], found, views[index], strict=True
+        ):
+            view[:high, :wide] = torch.from_numpy(pixels)  # torch lets other threads work meanwhile, NumPy would not
 
     with ThreadPoolExecutor() as pool:
         jobs = [pool.submit(decode, index) for index in range(len(files))]
@@ -224,13 +231,16 @@ def read_pictures(
     return images
 
 
-def _empty(files: Sequence[Path], sizes: Sequence[Size], mode: str, masked: bool) -> UInt8[Tensor, "C H W ch"]:
+def _empty(
+    files: Sequence[Path], sizes: Sequence[Size], shape: tuple[int, int, int, int], masked: bool
+) -> UInt8[Tensor, "V H W ch"]:
     """Where the pictures go."""
-    width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
-    told = f"{files[0].parent}: {len(files)} pictures of {width}x{height} pixels"
+    views, height, width, _ = shape
+    what = f"{views} pictures" if views == len(files) else f"{views} views, cut from {len(files)} pictures,"
     factor = reduced(files[0], read_headers(files[:1]).stored[0], sizes[0])
-    beside = MASK * len(files) * width * height if masked else 0
-    return empty_pictures((len(files), height, width, len(mode)), told=told, beside=beside, downscale=factor)
+    beside = MASK * views * width * height if masked else 0
+    told = f"{files[0].parent}: {what} of {width}x{height} pixels"
+    return empty_pictures(shape, told=told, beside=beside, downscale=factor)
 
 
 def _resized(
@@ -288,11 +298,6 @@ def _stamp(file: Path, upright: bool) -> str:
     """Changes when the file does, and if it is turned."""
     status = file.stat()
     return f"{file.name} {status.st_size} {status.st_mtime_ns}{' upright' if upright else ''}"
-
-
-def canvas_sizes(sizes: Sequence[Size]) -> Int[Tensor, "C 2"] | None:
-    """`Cameras.sizes` of these pictures: None where they all have one size."""
-    return torch.tensor(sizes) if len(set(sizes)) > 1 else None
 
 
 def list_some(names: Sequence[object], n: int = 3) -> str:

@@ -25,7 +25,8 @@ class Scene:
     the origin at this distance, in world units, and elevation, in degrees; None says that it follows the cameras.
     surrounded: the owner says that the photos were taken from all around. frame: the similarity that takes points of
     the scene's own file to the world; None says that both are the same. plain: the pictures are opaque, and show the
-    background wherever nothing stands in front of it.
+    background wherever nothing stands in front of it. photos: of which photo each view is, if some photos were cut into
+    several; the first view of a photo looks where it did.
     """
 
     cameras: Cameras
@@ -44,6 +45,7 @@ class Scene:
     surrounded: bool = False
     frame: Float[Tensor, "4 4"] | None = None
     plain: bool = False
+    photos: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -89,7 +91,15 @@ def some_views(scene: Scene, kept: Int[Tensor, "n"]) -> Scene:
     """The views of these numbers."""
     masks = None if scene.masks is None else scene.masks[kept]
     names = tuple(scene.names[i] for i in kept.tolist()) if scene.names else ()
-    return replace(scene, cameras=scene.cameras[kept], images=scene.images[kept], masks=masks, names=names)
+    photos = tuple(scene.photos[i] for i in kept.tolist()) if scene.photos else ()
+    cameras, images = scene.cameras[kept], scene.images[kept]
+    return replace(scene, cameras=cameras, images=images, masks=masks, names=names, photos=photos)
+
+
+def one_per_photo(scene: Scene) -> Cameras:
+    """The cameras of the views of a scene, but of each photo that was cut only the first."""
+    first = {photo: i for i, photo in reversed([*enumerate(scene.photos)])}
+    return scene.cameras[torch.tensor(sorted(first.values()))] if first else scene.cameras
 
 
 def frame_of(scene: Scene) -> Float[Tensor, "4 4"]:

@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
@@ -14,32 +13,58 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.frames import Frame, within
+from nerf_pl.scenes.cuts import Cut, ahead, all_around, cut_cameras, forget, photos_of, tell_cuts, whole, within
+from nerf_pl.scenes.frames import Frame
+from nerf_pl.scenes.frames import within as seen_from
 from nerf_pl.scenes.lenses import (
     FOCALS,
+    MODELS,
     Lens,
     contradiction,
     fits,
+    is_panorama,
     read_lens,
     require_own_middles,
     told_size,
 )
-from nerf_pl.scenes.masks import Warp, hiding_mask, read_masks
+from nerf_pl.scenes.masks import hiding_mask, read_masks
 from nerf_pl.scenes.orientation import Fits, orient
-from nerf_pl.scenes.pictures import Size, canvas_sizes, read_headers, read_pictures
-from nerf_pl.scenes.undistort import sampling_grid, undistort, undistorted_camera
+from nerf_pl.scenes.pictures import Size, read_headers, read_pictures
+from nerf_pl.scenes.undistort import fisheye_look, undistorted_camera
 from nerf_pl.scenes.values import optional_number
+from nerf_pl.scenes.wide import Shot, fisheye, panorama
 
 LONGER = 1.1  # sides that differ by less say nothing about how a picture is held
 
 
 @dataclass(frozen=True)
 class Shots:
-    """cameras: of the pictures at the sizes that were asked for. masks: see `Scene`."""
+    """Views of photos. cameras: of the pictures at the sizes that were asked for. masks, photos: see `Scene`."""
 
     cameras: Cameras
-    images: UInt8[Tensor, "C H W ch"]
-    masks: Bool[Tensor, "C H W"] | None
+    images: UInt8[Tensor, "V H W ch"]
+    masks: Bool[Tensor, "V H W"] | None
+    photos: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos on the disk, and how to read them. sizes: to resize them to; natives: their own, once they are turned;
+    mode, upright: see `Stored`; shown, hidden: their masks, see `read_masks`; cuts: how each becomes views."""
+
+    files: Sequence[Path]
+    sizes: Sequence[Size]
+    natives: Sequence[Size]
+    mode: str
+    upright: Sequence[bool]
+    shown: Sequence[Path | None]
+    hidden: Sequence[Path | None]
+    cuts: Sequence[Cut]
+
+    def some(self, kept: Sequence[int]) -> "Photos":
+        """The photos of these numbers."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "mode"}
+        return replace(self, **{name: [value[i] for i in kept] for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,19 @@ class Stored:
     upright: list[bool]
     natives: list[Size]
     mode: str
+
+
+def read_photos(photos: Photos, c2w: Float[Tensor, "C 3 4"], pictures: bool) -> Shots:
+    """The views of photos with these poses, without lens distortion. pictures: see `Request`."""
+    how, masks = {"upright": photos.upright, "cuts": photos.cuts}, None
+    masked = any(photos.shown) or any(photos.hidden)
+    try:
+        images = read_pictures(photos.files, photos.sizes, photos.mode, pictures=pictures, masked=masked, **how)
+        if pictures:
+            masks = read_masks(photos.shown, photos.hidden, photos.natives, photos.sizes, **how)
+    finally:
+        forget()
+    return Shots(cut_cameras(photos.cuts, photos.sizes, c2w), images, masks, photos_of(photos.cuts))
 
 
 def stored_pictures(path: Path, frames: Sequence[Frame]) -> Stored:
@@ -86,41 +124,68 @@ def require_masks(frames: Sequence[Frame]) -> None:
         raise UserError(f"{absent[0].where}: its mask {absent[0].mask} is missing; copy it there, or remove mask_path")
 
 
-def read_shots(
-    frames: Sequence[Frame], stored: Stored, sizes: Sequence[Size], c2w: Float[Tensor, "C 3 4"], pictures: bool
-) -> Shots:
-    """The frames' pictures at `sizes`, without lens distortion. stored: those of these frames alone. pictures: see
-    `Request`. Raises UserError for intrinsics that make no sense or are not understood."""
+def read_cuts(path: Path, frames: Sequence[Frame], stored: Stored) -> list[Cut]:
+    """How the pictures of all frames of a file become views, which one line tells if they become several. Raises
+    UserError for intrinsics that make no sense or are not understood."""
     _require_one_shape(frames, stored.natives)
     pairs = list(zip(frames, stored.natives, strict=True))
     lenses = [read_lens(frame.where, frame.values, native) for frame, native in pairs]
     _tell_contradiction(pairs)
     _require_own_size(pairs, lenses)
-    K, warps = _pinholes(frames, lenses, stored.natives)
-    for matrix, native, size in zip(K, stored.natives, sizes, strict=True):
-        matrix[0] *= size[0] / native[0]
-        matrix[1] *= size[1] / native[1]
+    alike: dict[tuple[Lens, Size], list[int]] = {}  # lenses that are the same share the work
+    for i, key in enumerate(zip(lenses, stored.natives, strict=True)):
+        alike.setdefault(key, []).append(i)
+    found: dict[int, Cut] = {}
+    for (lens, native), members in alike.items():
+        shots = [Shot(frames[i].file, stored.upright[i]) for i in members]
+        try:
+            cut = _cut(lens, native, shots)
+        except UserError as error:
+            frame = frames[members[0]]
+            model = next((f" ({name} {frame.values[name]!r})" for name in MODELS if frame.values.get(name)), "")
+            raise UserError(f"{frame.where}{model if lens.panorama else ''}: {error}") from error
+        found.update(dict.fromkeys(members, cut))
+    cuts = [found[i] for i in range(len(frames))]
+    tell_cuts(path, cuts)
+    return cuts
 
-    def straighten(index: int, picture: UInt8[np.ndarray, "H W ch"]) -> UInt8[np.ndarray, "H W ch"]:
-        return warps[index](picture, False)
 
-    files, masks, upright = [frame.file for frame in frames], None, stored.upright
-    shown, hidden = [frame.mask for frame in frames], [hiding_mask(file) for file in files]
-    how = {"upright": upright, "change": straighten, "pictures": pictures, "masked": any(shown) or any(hidden)}
-    try:
-        images = read_pictures(files, sizes, stored.mode, **how)
-        if pictures:
-            masks = read_masks(shown, hidden, stored.natives, sizes, upright=upright, warps=warps)
-    finally:
-        sampling_grid.cache_clear()
-    height, width = images.shape[1:3]
-    cameras = Cameras(c2w.float(), torch.from_numpy(K).float(), width, height, sizes=canvas_sizes(sizes))
-    return Shots(cameras, images, masks)
+def _cut(lens: Lens, native: Size, shots: Sequence[Shot]) -> Cut:
+    if lens.panorama:
+        return panorama(native, shots)
+    if lens.fisheye:
+        return fisheye(native, fisheye_look(lens.K, lens.radial, lens.tangential), lens.K, lens.circle, shots)
+    project = None if lens.straight else lens.project()
+    K = lens.K if project is None else undistorted_camera(project, lens.K, native)
+    look = None if lens.circle is None else within(ahead(lens.project()), native, lens.circle)
+    return whole(native, K, project, look)
+
+
+def read_shots(
+    frames: Sequence[Frame],
+    stored: Stored,
+    cuts: Sequence[Cut],
+    sizes: Sequence[Size],
+    c2w: Float[Tensor, "C 3 4"],
+    pictures: bool,
+) -> Shots:
+    """The frames' pictures at `sizes`. stored, cuts: those of these frames alone. pictures: see `Request`."""
+    files, shown = [frame.file for frame in frames], [frame.mask for frame in frames]
+    hidden = [hiding_mask(file) for file in files]
+    how = {"natives": stored.natives, "mode": stored.mode, "upright": stored.upright, "cuts": cuts}
+    return read_photos(Photos(files, sizes, shown=shown, hidden=hidden, **how), c2w, pictures)
+
+
+def looking(frames: Sequence[Frame], c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "V 3 4"]:
+    """Poses whose axes say where the frames' pictures look: of panoramas those of the faces of a cube."""
+    around = [is_panorama(frame.where, frame.values) for frame in frames]
+    poses = [all_around(pose) if wide else pose[None] for pose, wide in zip(c2w, around, strict=True)]
+    return torch.cat(poses) if any(around) else c2w
 
 
 def names_of(root: Path, files: Sequence[Path]) -> list[str]:
     """The stems of the files or, where two share one, more of their paths."""
-    paths = [within(root, file) for file in files]
+    paths = [seen_from(root, file) for file in files]
     for spelled in ([path.stem for path in paths], [str(path.with_suffix("")) for path in paths]):
         if len(set(spelled)) == len(files):
             return [_flat(name) for name in spelled]
@@ -137,7 +202,8 @@ def _require_one_shape(frames: Sequence[Frame], natives: Sequence[Size]) -> None
     sharing = [
         (frame, native)
         for frame, native in zip(frames, natives, strict=True)
-        if not frame.own & {"w", *FOCALS["x"], *FOCALS["y"]}
+        if not is_panorama(frame.where, frame.values)
+        and not frame.own & {"w", *FOCALS["x"], *FOCALS["y"]}
         and not any(frame.values.get(name) for axis in "xy" for name in (f"fl_{axis}", f"f{axis}"))
     ]
     for frame, native in sharing:
@@ -165,27 +231,3 @@ def _require_own_size(pairs: Sequence[tuple[Frame, Size]], lenses: Sequence[Lens
         for lens, size, (_, native) in zip(lenses, sizes, pairs, strict=True)
     ]
     require_own_middles([frame.where for frame, _ in pairs], middles, sizes)
-
-
-def _pinholes(
-    frames: Sequence[Frame], lenses: Sequence[Lens], natives: Sequence[Size]
-) -> tuple[Float[np.ndarray, "C 3 3"], list[Warp]]:
-    """Pinhole intrinsics for each picture at its native size, and what makes its pictures fit them: lenses that are the
-    same share both."""
-    known: dict[tuple[Lens, Size], tuple[np.ndarray, Warp]] = {}
-    for frame, lens, native in zip(frames, lenses, natives, strict=True):
-        if (lens, native) not in known:
-            try:
-                known[lens, native] = _pinhole(lens, native)
-            except UserError as error:
-                raise UserError(f"{frame.where}: {error}") from error
-    pairs = [known[key] for key in zip(lenses, natives, strict=True)]
-    return np.stack([K for K, _ in pairs]), [warp for _, warp in pairs]
-
-
-def _pinhole(lens: Lens, native: Size) -> tuple[Float[np.ndarray, "3 3"], Warp]:
-    if lens.straight:
-        return lens.K, lambda picture, _: picture
-    project = lens.project()
-    K = undistorted_camera(project, lens.K, native)
-    return K, lambda picture, nearest: undistort(picture, project, K, native, nearest=nearest)

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.cuts import cut_names
 from nerf_pl.scenes.depths import clear_in_depths
 from nerf_pl.scenes.frames import Frame, missing, read_frames
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, near_of, normalize_poses, reach
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, moved, near_of, normalize_poses, reach
 from nerf_pl.scenes.pictures import cut_out, read_json, target_sizes
 from nerf_pl.scenes.points import clear_distance
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
-from nerf_pl.scenes.shots import names_of, read_shots, require_masks, stored_pictures
+from nerf_pl.scenes.shots import looking, names_of, read_cuts, read_shots, require_masks, stored_pictures
 from nerf_pl.scenes.splits import held_out, listed, rule_splits
 from nerf_pl.scenes.values import number, optional_number, positive, vector
 
@@ -56,6 +57,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
     stored = stored_pictures(path, frames)
     natives, mode = stored.natives, stored.mode
     sizes = target_sizes(root, natives, request.img_wh, request.downscale)
+    cuts = read_cuts(path, frames, stored)
     poses = torch.from_numpy(np.stack([frame.c2w for frame in frames]))
     bounded, near, far, aabb = _bounds(path, values, poses, request.scale)
     poses, frame, near = (poses, None, near) if bounded else _normalized(path, values, frames, poses, request.scale)
@@ -63,8 +65,8 @@ def load_transforms(root: Path, request: Request) -> Scene:
     names = names_of(root, [frame.file for frame in frames])
     chosen = _members(path, values, frames, request)
     stored = replace(stored, natives=[natives[i] for i in chosen], upright=[stored.upright[i] for i in chosen])
-    frames, sizes = [frames[i] for i in chosen], [sizes[i] for i in chosen]
-    shots = read_shots(frames, stored, sizes, poses[chosen], request.pictures)
+    frames, sizes, cuts = [frames[i] for i in chosen], [sizes[i] for i in chosen], [cuts[i] for i in chosen]
+    shots = read_shots(frames, stored, cuts, sizes, poses[chosen], request.pictures)
     scene = Scene(
         shots.cameras,
         shots.images,
@@ -75,9 +77,10 @@ def load_transforms(root: Path, request: Request) -> Scene:
         unbounded=not bounded,
         masks=shots.masks,
         target=(0.0, 0.0, 0.0) if not bounded else tuple(aabb.mean(0).tolist()),
-        names=tuple(names[i] for i in chosen),
+        names=cut_names(cuts, [names[i] for i in chosen]),
         root=root,
         frame=frame,
+        photos=shots.photos,
     )
     return as_object(scene) if on_nothing else scene
 
@@ -137,14 +140,15 @@ def _normalized(
     """Poses, frame and near of a scene without end. The file may say, in its own unit of length, in front of which
     distance from every camera there is nothing, as `nerf prepare` does, or name a file of points, or depth pictures,
     that tell."""
+    views = looking(frames, poses)
     told, cloud = values.get("clear_distance"), values.get("ply_file_path")
     clear = None if told is None else positive(str(path), "clear_distance", told)
     if clear is None and isinstance(cloud, str):
-        clear = clear_distance(path.parent / cloud, poses)
+        clear = clear_distance(path.parent / cloud, views)
     clear = clear_in_depths(path, values, frames, poses) if clear is None else clear
-    poses, frame = normalize_poses(poses, scale)
-    near = near_of(poses) if clear is None else max(clear * float(frame[0, :3].norm()), LEAST_NEAR)
-    return poses, frame, near
+    frame = normalize_poses(views, scale)[1]
+    near = near_of(moved(views, frame)) if clear is None else max(clear * float(frame[0, :3].norm()), LEAST_NEAR)
+    return moved(poses, frame), frame, near
 
 
 def _unit_cube(path: Path, values: dict[str, object]) -> Float[Tensor, "2 3"]:

@@ -40,15 +40,25 @@ def opencv(
 def opencv_fisheye(
     K: Float[np.ndarray, "3 3"], radial: Radial, tangential: tuple[float, float] = (0.0, 0.0)
 ) -> Project:
-    """A fisheye lens: the angle to the axis is bent (Kannala and Brandt 2006, in the form of OpenCV). tangential: as
-    COLMAP's thin-prism fisheye and nerfstudio have it, after the angle has become a length."""
+    """A fisheye lens, see `fisheye_look`, for directions ahead of it."""
+    look = fisheye_look(K, radial, tangential)
+    return lambda xy: look(np.concatenate([xy, np.ones((len(xy), 1))], 1))
 
-    def project(xy: np.ndarray) -> np.ndarray:
-        r = np.linalg.norm(xy, axis=1)
-        shrunk = np.where(r > 1e-9, np.arctan(r) / np.maximum(r, 1e-9), 1.0)
-        return _in_pixels(K, *_bent(xy[:, 0] * shrunk, xy[:, 1] * shrunk, radial, tangential))
 
-    return project
+def fisheye_look(
+    K: Float[np.ndarray, "3 3"], radial: Radial, tangential: tuple[float, float] = (0.0, 0.0)
+) -> Callable[[Float[np.ndarray, "N 3"]], Float[np.ndarray, "N 2"]]:
+    """Where a fisheye lens puts directions (right, down, ahead), also those beside and behind it: the angle to the axis
+    is bent (Kannala and Brandt 2006, in the form of OpenCV). tangential: as COLMAP's thin-prism fisheye and nerfstudio
+    have it, after the angle has become a length."""
+
+    def look(directions: np.ndarray) -> np.ndarray:
+        x, y, z = directions.T
+        r = np.hypot(x, y)
+        scale = np.where(r > 1e-9, np.arctan2(r, z) / np.maximum(r, 1e-9), 1.0)
+        return _in_pixels(K, *_bent(x * scale, y * scale, radial, tangential))
+
+    return look
 
 
 def _bent(
@@ -109,19 +119,27 @@ def undistort(
     colours. Pictures in a row that share `project` share the work, see `sampling_grid`.
     """
     grid = sampling_grid(project, tuple(K.ravel().tolist()), native, (picture.shape[1], picture.shape[0]))
+    return resampled(picture, grid, nearest=nearest)
+
+
+def resampled(
+    picture: UInt8[np.ndarray, "H W ch"], grid: Float[torch.Tensor, "1 h w 2"], *, nearest: bool = False
+) -> UInt8[np.ndarray, "h w ch"]:
+    """A picture at the places of a grid, see `sampling_grid`, bicubic or the nearest pixel. A fourth channel is alpha
+    and weighs the colours."""
     values = torch.from_numpy(picture).permute(2, 0, 1)[None].to(torch.float32)
     alpha = picture.shape[2] == 4 and not nearest
     if alpha:  # what colour lies below transparent pixels means nothing
         values[:, :3] *= values[:, 3:] / 255
-    undistorted = torch.empty(picture.shape, dtype=torch.uint8)
+    found = torch.empty(*grid.shape[1:3], picture.shape[2], dtype=torch.uint8)
     mode = "nearest" if nearest else "bicubic"
-    for row in range(0, len(picture), BAND):
+    for row in range(0, len(found), BAND):
         band = grid[:, row : row + BAND]
         pixels = F.grid_sample(values, band, mode=mode, padding_mode="border", align_corners=False)
         if alpha:
             pixels[:, :3] *= 255 / pixels[:, 3:].clamp(min=1)
-        undistorted[row : row + BAND] = pixels[0].round_().clamp_(0, 255).permute(1, 2, 0)
-    return undistorted.numpy()
+        found[row : row + BAND] = pixels[0].round_().clamp_(0, 255).permute(1, 2, 0)
+    return found.numpy()
 
 
 @lru_cache(maxsize=2)  # a set from one camera, held both ways; large, so clear it when all pictures are read
