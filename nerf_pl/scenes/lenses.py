@@ -34,6 +34,7 @@ FOREIGN = re.compile(
 MODELS = ("camera_model", "camera_type", "lens_model", "distortion_model", "projection", "projection_type")
 SIZES = {"w": ("w", "width", "image_width"), "h": ("h", "height", "image_height")}  # spellings of a side
 NARROW, WIDE = 1000.0, 0.03  # focal lengths in picture widths, beyond which they are mistakes
+LEAST_CIRCLE = 0.02  # picture widths
 CLOSE = 5e-3  # two focal lengths that differ by less are rounded
 RESIZED = (2, 3, 4)  # factors by which pictures are usually made smaller
 SQUARE = 1.25  # pixels of cameras are at most this much wider than high
@@ -138,7 +139,6 @@ def read_lens(where: str, values: dict[str, object], size: Size) -> Lens:
     if fisheye and (k5 or k6):
         raise UserError(f"{where}: k{5 if k5 else 6} is {k5 or k6:g}, but fisheye lenses have k1 to k4; remove it")
     x, y = size[0] / width, size[1] / height
-    circle = values.get("fisheye_crop_radius")
     return Lens(
         (x * (focal_x or focal_y or 0), y * (focal_y or focal_x or 0)),
         (x * middle[0], y * middle[1]),
@@ -146,8 +146,20 @@ def read_lens(where: str, values: dict[str, object], size: Size) -> Lens:
         (p1, p2),
         fisheye,
         (k4, k5, k6) if rational else (0.0, 0.0, 0.0),
-        None if circle is None else x * positive(where, "fisheye_crop_radius", circle),
+        _circle(where, values, width, size),
     )
+
+
+def _circle(where: str, values: dict[str, object], width: float, size: Size) -> float | None:
+    """`Lens.circle`, which is told for a picture of this width."""
+    told = values.get("fisheye_crop_radius")
+    if told is None:
+        return None
+    radius = positive(where, "fisheye_crop_radius", told)
+    if radius < LEAST_CIRCLE * width:
+        wrong = f"fisheye_crop_radius is {radius:g}, next to nothing of a picture of {width:g} pixels"
+        raise UserError(f"{where}: {wrong}; give it in pixels of the picture at its full size, w")
+    return radius * size[0] / width
 
 
 def is_panorama(where: str, values: dict[str, object]) -> bool:

@@ -58,6 +58,8 @@ def panorama(native: Size, shots: Sequence[Shot] = ()) -> Cut:
     rows = (("top", top), ("lowest", bottom))
     blank = [f"their {name} {share:.0%} are black and do not count" for name, share in rows if share]
     kept = tuple(piece for piece in pieces if piece)
+    if not kept:
+        raise UserError("next to nothing of the picture is not black: restore it")
     return Cut(native, kept, None, look, masked=bool(blank), wraps=True, kind="panoramas", facts=tuple(blank))
 
 
@@ -93,6 +95,8 @@ def fisheye(
         windows = _row(left, right, 0) if across > along else _row(up, down, 1)
     pieces = [piece_of(window, shown, (K[0, 0] + K[1, 1]) / 2, trim=True) for window in windows]
     kept = tuple(piece for piece in pieces if piece)
+    if not kept:
+        raise UserError("the lens leaves next to nothing of a picture: are its coefficients right?")
     facts = [f"they see {max(across, along):.0f} degrees", *facts]
     return Cut(native, kept, None, shown, masked=True, kind="fisheye photos", facts=tuple(facts))
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from nerf_pl.scenes.lenses import PANORAMA
 from nerf_pl.scenes.pictures import list_some
+from nerf_pl.scenes.wide import is_whole_panorama
 
 Lens = dict[str, float | str]
 """Intrinsics by the keys of transforms.json: w, h, fl_x, fl_y, cx, cy, and camera_model, k1 to k4, p1, p2 if they are
@@ -73,12 +75,23 @@ class Found:
         return told + self.notes
 
 
+def panorama_lens(width: float, height: float) -> Lens | None:
+    """The lens of equirectangular pictures of this size. None if they do not show all around. Its focal lengths, which
+    say nothing here, are those that nerfstudio wants."""
+    if not is_whole_panorama((round(width), round(height))):
+        return None
+    lens: Lens = {"camera_model": PANORAMA[0], "w": width, "h": height, "fl_x": width / 2, "fl_y": height}
+    return {**lens, "cx": width / 2, "cy": height / 2}
+
+
 def describe(lenses: list[Lens]) -> str:
     """The cameras in a few words: the first, and how many others there are."""
     first = lenses[0]
     bends = [name for name in ("k1", "k2", "k3", "k4", "p1", "p2") if any(lens.get(name) for lens in lenses)]
     distortion = f"with distortion {', '.join(bends)}" if bends else "without distortion"
+    around = first.get("camera_model") in PANORAMA
     focal = f", focal length {first['fl_x']:.6g} pixels" if "fl_x" in first else ""
     kinds = len({tuple(sorted(lens.items())) for lens in lenses})
     more = f"; {kinds} different ones" if kinds > 1 else ""
-    return f"{first.get('camera_model', 'OPENCV')}, {first['w']:g}x{first['h']:g}{focal}, {distortion}{more}"
+    lens = "" if around else f"{focal}, {distortion}"
+    return f"{first.get('camera_model', 'OPENCV')}, {first['w']:g}x{first['h']:g}{lens}{more}"

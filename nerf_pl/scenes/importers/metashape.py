@@ -14,11 +14,12 @@ from jaxtyping import Float
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, mask_of, numbers, place, the_file
-from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
+from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source, panorama_lens
 from nerf_pl.scenes.importers.poses import check_skew, opengl
 
 FILES = "cameras.xml"
 MODELS = {"frame": "OPENCV", "fisheye": "OPENCV_FISHEYE"}
+AROUND = "spherical"  # sensors of equirectangular pictures; they need no calibration
 UNKNOWN = "have sensors of a type that cannot be imported"
 
 
@@ -155,10 +156,14 @@ def _sensors(file: Path, chunk: ElementTree.Element, notes: list[str]) -> dict[s
         kind = sensor.get("type", "frame")
         if name not in used:
             continue
-        if kind not in MODELS:
+        where = f"{file}: sensor {sensor.get('label') or name}"
+        if kind == AROUND:
+            lens = panorama_lens(*_resolution(where, sensor, sensor.find("calibration")))
+            found[name] = lens or f"do not show all around (twice as wide as high), and {UNKNOWN} ({kind})"
+        elif kind not in MODELS:
             found[name] = f"{UNKNOWN} ({kind})"
         elif (calibration := _calibration(sensor)) is not None:
-            found[name] = _lens(f"{file}: sensor {sensor.get('label') or name}", sensor, calibration, notes)
+            found[name] = _lens(where, sensor, calibration, notes)
     return found
 
 
@@ -169,15 +174,23 @@ def _calibration(sensor: ElementTree.Element) -> ElementTree.Element | None:
     return next((each for each in found if each.find("f") is not None or each.find("fx") is not None), None)
 
 
-def _lens(where: str, sensor: ElementTree.Element, calibration: ElementTree.Element, notes: list[str]) -> Lens:
-    resolution = calibration.find("resolution")
-    resolution = sensor.find("resolution") if resolution is None else resolution
+def _resolution(
+    where: str, sensor: ElementTree.Element, calibration: ElementTree.Element | None
+) -> tuple[float, float]:
+    """The size of a sensor's pictures."""
+    places = [place for place in (calibration, sensor) if place is not None]
+    resolution = next((tag for place in places if (tag := place.find("resolution")) is not None), None)
     if resolution is None:
         raise UserError(f"{where} has no resolution: {REMEDY}")
     sides = f"{resolution.get('width')} {resolution.get('height')}"
     width, height = numbers(f"{where}: resolution", sides, (2,)).tolist()
     if min(width, height) < 1:
         raise UserError(f"{where} has resolution {width:g}x{height:g}: {REMEDY}")
+    return width, height
+
+
+def _lens(where: str, sensor: ElementTree.Element, calibration: ElementTree.Element, notes: list[str]) -> Lens:
+    width, height = _resolution(where, sensor, calibration)
 
     def value(name: str) -> float:
         tag = calibration.find(name)

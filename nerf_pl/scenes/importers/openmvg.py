@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, mask_of, place, the_file
-from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
+from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source, panorama_lens
 from nerf_pl.scenes.importers.poses import from_world_to_camera
 from nerf_pl.scenes.pictures import read_json
 from nerf_pl.scenes.values import number, positive
@@ -26,6 +26,7 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pinhole_brown_t2": ("disto_t2", ("k1", "k2", "k3", "p1", "p2")),
     "fisheye": ("fisheye", ("k1", "k2", "k3", "k4")),
 }
+AROUND = "spherical"  # equirectangular pictures
 FIRST = 0x80000000  # of a polymorphic_id: its name stands beside it, and not again
 
 
@@ -92,8 +93,14 @@ def _lenses(file: Path, values: dict[str, object]) -> dict[str, Lens]:
 
 
 def _lens(where: str, kind: object, data: dict[str, object]) -> Lens:
+    if kind == AROUND:
+        width, height = (positive(where, name, data.get(name)) for name in ("width", "height"))
+        if (around := panorama_lens(width, height)) is None:
+            told = f"is of the type {kind!r} and has {width:g}x{height:g} pixels"
+            raise UserError(f"{where} {told}: give pictures that show all around, twice as wide as high")
+        return around
     if not isinstance(kind, str) or kind not in MODELS:
-        raise UserError(f"{where} is of the type {kind!r}; one of {', '.join(MODELS)} can be imported")
+        raise UserError(f"{where} is of the type {kind!r}; one of {', '.join([*MODELS, AROUND])} can be imported")
     width, height, focal = (positive(where, name, data.get(name)) for name in ("width", "height", "focal_length"))
     cx, cy = _numbers(where, "principal_point", data.get("principal_point"), 2)
     key, names = MODELS[kind]
