@@ -22,7 +22,7 @@ from nerf_pl.rendering import evaluating
 from nerf_pl.scenes import Scene
 
 RESOLUTION = {"cpu": 256, "cuda": 768}
-RAYS = {"cpu": 2**17, "cuda": 2**22}  # that say which points are seen
+RAYS = {"cpu": 2**17, "cuda": 2**22}  # at a time that say which points are seen, and that the grid is tuned with
 MOST_POINTS = {"cpu": 2**24, "cuda": 2**27}  # of a grid before it is known which are seen
 BYTES_PER_POINT = 8.8  # of a page, about
 LEAST_RESOLUTION = 16
@@ -52,7 +52,7 @@ def web_page(model: Model, scene: Scene, options: WebOptions, chunk: int, title:
     while True:
         console.print(f"baking a grid of {resolution} cells along its longest side")
         grid = solid(model, whole.divided(resolution), MOST_POINTS[device])
-        grid = None if grid is None else visible(grid, rays)
+        grid = None if grid is None else visible(grid, scene, RAYS[device])
         size = 2 * limit if grid is None else BYTES_PER_POINT * len(grid.numbers)
         if grid is not None and not len(grid.numbers):
             raise UserError("the training views show nothing solid: the field is empty, train longer")

@@ -113,6 +113,15 @@ def points_at(space: Space, numbers: Int[Tensor, "P"]) -> Int[Tensor, "P 3"]:
     return corner * BLOCK + within
 
 
+def numbers_of(space: Space, points: Int[Tensor, "P 3"]) -> Int[Tensor, "P"]:
+    """The inverse of `points_at`; -1 for points outside."""
+    z, y, x = blocks_of(space)
+    block = points.div(BLOCK, rounding_mode="floor")
+    inside = ((block >= 0) & (block < points.new_tensor([x, y, z]))).all(1)
+    number = block[:, 0] + x * (block[:, 1] + y * block[:, 2])
+    return torch.where(inside, number * BLOCK**3 + _number(points % BLOCK, BLOCK), -1)
+
+
 def distances(owners: Bool[Tensor, "Z Y X"]) -> Int[Tensor, "Z Y X"]:
     """`Grid.far`, given the blocks that have points. A block also has something in it if one that follows it along
     some of the axes has points: cells lie between points."""

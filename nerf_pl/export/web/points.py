@@ -1,12 +1,14 @@
 """The points of a grid: where a model has a density that the training views see, and how opaque it is there."""
 
+from collections.abc import Iterator
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nerf_pl.cameras import ndc_rays, pixel_rays
 from nerf_pl.console import progress
-from nerf_pl.export.web.grid import BLOCK, Grid, blocks_of, points_at
+from nerf_pl.export.web.grid import BLOCK, Grid, blocks_of, numbers_of, points_at
 from nerf_pl.export.web.march import samples_of
 from nerf_pl.export.web.space import Space
 from nerf_pl.methods.model import Model
@@ -16,6 +18,7 @@ from nerf_pl.types import Rays
 
 LEAST_ALPHA = 0.004  # below it, 8 bits would say 0 or 1
 LEAST_WEIGHT = 0.01  # a point that no ray sees more of is left out
+ROUNDS, FEW = 12, 0.01  # at most so many; few points are this share of all
 AT_ONCE = {"cpu": 2**13, "cuda": 2**16}  # rays
 
 
@@ -63,16 +66,38 @@ def random_rays(scene: Scene, count: int, generator: torch.Generator) -> Rays:
     return rays if scene.ndc is None else ndc_rays(rays, scene.ndc)
 
 
-def visible(grid: Grid, rays: Rays) -> Grid:
-    """The points of a grid that some of the rays see, see LEAST_WEIGHT."""
-    device = grid.values.device
-    most = torch.zeros(len(grid.numbers), device=device)
-    at_once = AT_ONCE[device.type]
-    starts = range(0, len(rays), at_once)
-    for start in progress(starts, len(starts), "looking from the training views"):
-        _, places, weights = samples_of(grid, rays[start : start + at_once].to(device))
-        rows, shares = grid.corners(places)
-        kept = rows < len(most)
-        most.scatter_reduce_(0, rows[kept], (weights[:, None] * shares.sqrt())[kept], "amax")
-    seen = most > LEAST_WEIGHT
+def visible(grid: Grid, scene: Scene, count: int) -> Grid:
+    """The points of a grid that the views of a scene see, see LEAST_WEIGHT. count: rays at a time. There are more until
+    few points are new."""
+    generator, device = torch.Generator().manual_seed(1), grid.values.device
+    most, before = torch.zeros(len(grid.numbers), device=device), 0
+    for _ in progress(range(ROUNDS), ROUNDS, "looking for what is seen"):
+        for part in _parts(random_rays(scene, count, generator), AT_ONCE[device.type]):
+            _, places, weights = samples_of(grid, part.to(device))
+            rows, shares = grid.corners(places)
+            kept = rows < len(most)
+            most.scatter_reduce_(0, rows[kept], (weights[:, None] * shares.sqrt())[kept], "amax")
+        now = int((most > LEAST_WEIGHT).sum())
+        if now - before <= FEW * now:
+            break
+        before = now
+    seen = _closed(grid, most > LEAST_WEIGHT)
     return Grid.of(grid.space, grid.numbers[seen], grid.values[seen])
+
+
+def _parts(rays: Rays, size: int) -> Iterator[Rays]:
+    yield from (rays[start : start + size] for start in range(0, len(rays), size))
+
+
+def _closed(grid: Grid, seen: Bool[Tensor, "P"]) -> Bool[Tensor, "P"]:
+    """The points that are seen, and those with two such neighbours: no ray happened to pass near them, and without them
+    a surface would have holes."""
+    points, total = points_at(grid.space, grid.numbers), torch.zeros_like(grid.numbers)
+    for axis in range(3):
+        for way in (-1, 1):
+            other = points.clone()
+            other[:, axis] += way
+            numbers = numbers_of(grid.space, other)
+            row = torch.searchsorted(grid.numbers, numbers).clamp(max=len(numbers) - 1)
+            total += seen[row] & (grid.numbers[row] == numbers)
+    return seen | (total >= 2)
