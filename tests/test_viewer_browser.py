@@ -1,7 +1,6 @@
 """The viewer with viser itself: the server, the command, and a browser if there is one. Skipped where viser is not
 installed."""
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import BROWSER, WORDS
 from test_viewer_page import psnr
-from tiny import CPU, start
+from tiny import CPU, GRID, flags, start
 
 from nerf_pl import media
 from nerf_pl.checkpoints import open_run
@@ -25,8 +25,6 @@ from nerf_pl.viewer.serve import close_server, open_server
 from nerf_pl.viewer.stage import view_of
 
 pytest.importorskip("viser", reason="needs viser: pip install 'nerf_pl[viewer]'")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-WORDS = ("--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 
 @pytest.fixture
@@ -46,6 +44,24 @@ def test_the_server_answers_until_ctrl_c(trained_ngp, tmp_path, port):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out, err) == (0, "", "")
+    finally:
+        process.kill()
+
+
+def test_a_training_is_shown_until_ctrl_c(scene_dir, tmp_path, port):
+    words = ("--max_steps", 20, "--batch_size", 64, "--num_gpus", 0, "--view", "--port", port, *flags(GRID))
+    process = start(tmp_path, "train", scene_dir, *words)
+    try:
+        assert process.stdout is not None
+        assert f"the viewer is at http://127.0.0.1:{port}" in process.stdout.readline()
+        while "the viewer stays" not in (line := process.stdout.readline()):
+            assert line, process.communicate()
+        assert list(tmp_path.glob("runs/*/report.html"))  # all is written while it stays
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=30) as answer:
+            assert b"<html" in answer.read().lower()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (0, ""), err
     finally:
         process.kill()
 
@@ -79,26 +95,31 @@ class Viewer:
         close_server(self.server)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs a browser: apt install chromium")
-def test_browsers_show_what_render_view_renders_move_and_come_back(trained_ngp, port, tmp_path):
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_browsers_show_what_render_view_renders_move_and_come_back(trained_ngp, port, tmp_path, n):
     words = [BROWSER, *WORDS, "--window-size=360,300", f"http://127.0.0.1:{port}"]
     viewer, browsers = Viewer(trained_ngp, port), []
     try:
-        browsers += [subprocess.Popen([*words, f"--user-data-dir={tmp_path / str(i)}"], stderr=-3) for i in range(2)]
-        viewer.wait_for(2)
-        first, second = viewer.server.get_clients().values()
+        browsers += [subprocess.Popen([*words, f"--user-data-dir={tmp_path / str(i)}"], stderr=-3) for i in range(n)]
+        viewer.wait_for(n)
+        clients = list(viewer.server.get_clients().values())
+        first = clients[0]
+        before = viewer.loop.clients[first.client_id].got
         first.camera.position = tuple(np.asarray(first.camera.position) * 0.8)
-        time.sleep(1)
-        viewer.wait_for(2)
-        for client in (first, second):
+        end = time.monotonic() + 60
+        while viewer.loop.clients[first.client_id].wish == before and time.monotonic() < end:
+            time.sleep(0.05)
+        assert viewer.loop.clients[first.client_id].wish != before
+        viewer.wait_for(n)
+        for client in clients:
             wish = viewer.loop.clients[client.client_id].got
             expected = media.to_uint8(render_view(viewer.loop.model, view_of(viewer.page.scene, wish, wish.size)).rgb)
             shown = client.get_render(height=wish.size[1], width=wish.size[0], timeout=60)
             assert psnr(shown[..., :3], expected) > 30
         viewer.close()
         viewer = Viewer(trained_ngp, port)  # the browsers notice
-        viewer.wait_for(2)
+        viewer.wait_for(n)
     finally:
         for browser in browsers:
             browser.kill()
