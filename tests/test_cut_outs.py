@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from llff_files import around
 from PIL import Image
+from test_backgrounds import LAYOUTS, thing
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request, load_scene
 from nerf_pl.scenes.pictures import cut_out
 
@@ -78,3 +81,47 @@ def test_one_whole_photo_is_enough_to_doubt_it(tmp_path):
     assert cut_out(files[:2])
     files[1].write_bytes(b"no picture")
     assert not cut_out(files[:2])
+
+
+def masked_photos(root: Path, layout: str, n: int = 10) -> None:
+    """Photos with masks in the way of the layout, and the cut-outs that they make, in root / "photos" and "cut"."""
+    LAYOUTS[layout](root / "cut", [thing(i, (0, 0, 0, 0)) for i in range(n)])
+    LAYOUTS[layout](root / "photos", [thing(i, (0, 0, 0, 0)) for i in range(n)])
+    for file in sorted((root / "photos").rglob("*.png")):
+        with Image.open(file) as stored:
+            pixels = np.array(stored)
+        shown = pixels[..., 3] > 0
+        noise = np.random.default_rng(int(shown.sum())).integers(0, 256, pixels[..., :3].shape, np.uint8)
+        Image.fromarray(np.where(shown[..., None], pixels[..., :3], noise)).save(file)
+        (root / "photos" / "masks").mkdir(exist_ok=True)
+        Image.fromarray(shown).save(root / "photos" / "masks" / file.name)
+    for file in (root / "photos").glob("*.json"):
+        values = json.loads(file.read_text())
+        for frame in values["frames"]:
+            frame["mask_path"] = f"masks/{frame['file_path']}"
+        file.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("layout", ["blender", "transforms", "llff", "colmap", "unit cube"])
+def test_masks_as_transparency(tmp_path, layout):
+    """The scene is that of cut-outs; the cameras alone lie in the same space."""
+    masked_photos(tmp_path, layout)
+    cut = load_scene(tmp_path / "cut", Request())
+    for pictures in (True, False):
+        scene = load_scene(tmp_path / "photos", Request(masks="alpha", pictures=pictures))
+        assert (scene.near, scene.far, scene.unbounded) == (cut.near, cut.far, cut.unbounded)
+        assert torch.equal(scene.aabb, cut.aabb)
+        assert (scene.masks, scene.background, scene.plain) == (None, (1, 1, 1), False)
+        assert scene.images.shape == cut.images.shape
+    scene = load_scene(tmp_path / "photos", Request(masks="alpha"))
+    assert torch.equal(scene.images[..., 3], cut.images[..., 3])
+    assert torch.equal(scene.image(1), cut.image(1))
+    assert load_scene(tmp_path / "photos", Request(masks="alpha", background="black")).background == (0, 0, 0)
+    assert load_scene(tmp_path / "photos", Request()).masks is not None
+    assert load_scene(tmp_path / "photos", Request(masks="none")).masks is None
+
+
+def test_masks_that_are_not_there_cut_nothing_out(tmp_path):
+    LAYOUTS["transforms"](tmp_path / "scene", [thing(i, (0, 0, 0)) for i in range(4)])
+    with pytest.raises(UserError, match=r"--masks alpha: .* has no masks"):
+        load_scene(tmp_path / "scene", Request(masks="alpha"))

@@ -97,7 +97,7 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
     method = method_of(config.method)
     offset = method.pixel_offset(layout)
     request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures, offset, method.tight)
-    request = replace(request, background=d.background, scale=d.scale)
+    request = replace(request, background=d.background, scale=d.scale, masks=d.masks)
     if getattr(config.model, "unbounded", None):  # asked for, or trained before such pictures made a box
         request = replace(request, objects=False)
     scene = load_scene(root, request, layout)

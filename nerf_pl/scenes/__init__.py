@@ -8,6 +8,7 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import blender, colmap, llff, transforms
 from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
+from nerf_pl.scenes.cut_outs import masks_as_asked
 from nerf_pl.scenes.files import is_junk, pictures_in
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, frame_of, on_background, one_per_photo, some_views, with_pixels
@@ -70,7 +71,7 @@ def load_scene(root: Path | str, request: Request = Request(), dataset_name: str
     if request.test_every < 0 or request.test_every == 1:
         told = f"--test_every {request.test_every} leaves no view to train on"
         raise UserError(f"{told}: give 2 or more, or 0 to hold out none")
-    scene = on_its_background(loader.load(root, request), request)
+    scene = on_its_background(masks_as_asked(loader.load(root, request), request), request)
     return replace(scene, cameras=replace(scene.cameras, pixel_offset=request.pixel_offset))
 
 

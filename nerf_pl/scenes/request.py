@@ -21,7 +21,8 @@ class Request:
     room: a bound that is wrong must not cut the scene. objects: pictures whose background was removed, or is plain,
     make a scene with a box. background: what is behind the scene, a colour in [0, 1] or its name; auto looks for a
     plain one in opaque pictures, none does not. Transparent pictures are on white then. scale:
-    lengths in the scene's file times this are lengths in the world; None lets the cameras decide.
+    lengths in the scene's file times this are lengths in the world; None lets the cameras decide. masks: what they say;
+    see `masks_as_asked`.
     """
 
     split: str = "train"
@@ -35,3 +36,4 @@ class Request:
     objects: bool = True
     background: str | Colour = "auto"
     scale: float | None = None
+    masks: str = "pixels"

@@ -67,6 +67,10 @@ class Found:
             "depth maps": sum(photo.depth is not None for photo in self.photos),
         }
         told += [f"{what}: {n}" for what, n in kept.items() if n]
+        if kept["masks"]:
+            told.append(
+                "black in a mask does not count; nerf train --masks alpha takes it for empty: an object on nothing"
+            )
         if self.splits:
             told.append("splits: " + ", ".join(f"{name} {len(files)}" for name, files in self.splits.items()))
         if self.box is not None:
