@@ -15,7 +15,7 @@ from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.finder import find_named, told_path
 from nerf_pl.scenes.lenses import FOCALS, is_panorama, over
 from nerf_pl.scenes.masks import masks_folder
-from nerf_pl.scenes.normalize import misread
+from nerf_pl.scenes.normalize import misread, strays
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
 
@@ -53,6 +53,9 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
     if scaled := [i for i, scale in enumerate(scales) if abs(scale - 1) > ROTATED]:
         told = f"the axes of {len(scaled)} of {len(frames)} poses are not of length 1 but {scales[scaled[0]]:.4g}"
         warn(f"{path}: {told}, of frame {scaled[0]} for example; only their directions are taken")
+    if far := strays(torch.from_numpy(np.stack([frame.c2w for frame in frames]))):
+        names = list_some([str(frames[i].values["file_path"]) for i in far])
+        warn(f"{path}: {len(far)} of {len(frames)} cameras are far from all others ({names}): are their poses right?")
     one_way = [frame.c2w for frame in frames if not is_panorama(frame.where, frame.values)]
     if one_way and (convention := misread(torch.from_numpy(np.stack(one_way)))):
         told = f"the cameras look at no common point, but would if transform_matrix were {convention}; if it is that,"

@@ -19,9 +19,9 @@ from nerf_pl.scenes.cuts import whole
 from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.lenses import wrong_focal
 from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, misread, near_of, normalize_poses
+from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, misread, near_of, normalize_poses, strays
 from nerf_pl.scenes.orientation import orient
-from nerf_pl.scenes.pictures import Size, cut_out, one_size, read_headers, read_pictures, target_size
+from nerf_pl.scenes.pictures import Size, cut_out, list_some, one_size, read_headers, read_pictures, target_size
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.splits import SPLITS, held_out
@@ -176,6 +176,9 @@ def _doubt(path: Path, c2w: Float[Tensor, "C 3 4"], hwf: Float[Tensor, "C 3"], b
         if wrong_focal(focal, max(width, height)):
             told = f"a focal length of {focal:g} pixels, for a picture of {width:g}x{height:g}"
             raise UserError(f"{path}: row {row} has {told}; correct it, or the size")
+    if far := strays(c2w):
+        told = f"{len(far)} of {len(c2w)} cameras are far from all others (rows {list_some(far)})"
+        warn(f"{path}: {told}: are their poses right?")
     if convention := misread(c2w):
         told = f"the cameras look at no common point, but would if the poses were {convention}; if they are that,"
         warn(f"{path}: {told} convert them: camera to world, with the axes down, right, back")

@@ -13,7 +13,8 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import require_own_middles, wrong_focal
 from nerf_pl.scenes.model_lenses import WIDE, sees_all_around
-from nerf_pl.scenes.normalize import misread
+from nerf_pl.scenes.normalize import misread, strays
+from nerf_pl.scenes.pictures import list_some
 
 SEEN = 0.2  # cosine to the axis of a camera, below which nothing is seen without a fisheye lens
 
@@ -64,6 +65,9 @@ def doubt(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequen
     """Say so if poses look like matrices of another convention, or if views do not see the points that the model says
     they see. c2w: our axes."""
     remedy = "a model has world to camera, QW QX QY QZ TX TY TZ, with the axes right, down, ahead"
+    if far := strays(torch.from_numpy(c2w)):
+        names = list_some([views[i].name for i in far])
+        warn(f"{root}: {len(far)} of {len(views)} cameras are far from all others ({names}): are their poses right?")
     behind, n = _not_seen(model, views)
     if n and behind > n / 2:
         told = f"{behind} of {n} points that photos of the model see lie behind their cameras, or far aside"

@@ -10,6 +10,7 @@ from torch import Tensor
 LEAST_NEAR, NEAR, FAR = 0.02, 0.1, 100.0  # bounds of rays where space is unbounded, in the unit of this frame
 FARTHEST = 0.9  # quantile of the cameras' distances that becomes 1
 CROSSING = math.sin(math.radians(5)) ** 2  # axes closer to parallel than this do not fix a point
+STRAY = 50.0  # times as far from the middle of the cameras as half of them are
 LOOKING_AT = math.cos(math.radians(30))
 NEAREST = 0.05  # quantile of the cameras' distances from what they look at
 AHEAD = 1 / 3  # share of that distance in which nothing stands (docs/log.md)
@@ -85,6 +86,14 @@ def near_of(c2w: Float[Tensor, "C 3 4"]) -> float:
     if not looks_at(c2w, focus):
         return NEAR
     return max(NEAR, AHEAD * float((c2w[:, :, 3] - focus).norm(dim=-1).quantile(NEAREST)))
+
+
+def strays(c2w: Float[Tensor, "C 3 4"]) -> list[int]:
+    """The cameras that are so far from the others that their places are most likely wrong."""
+    centres = c2w[:, :, 3].double()
+    distances = (centres - centres.median(0).values).norm(dim=-1)
+    usual = distances.median()
+    return (distances > STRAY * usual).nonzero()[:, 0].tolist() if len(c2w) > 2 and usual > 0 else []
 
 
 def misread(c2w: Float[Tensor, "C 3 4"]) -> str:
