@@ -115,10 +115,12 @@ def test_cameras_that_look_away_are_said(scene_file, capsys):
             frame["transform_matrix"] = (np.array(frame["transform_matrix"]) @ np.diag([1, -1, -1, 1])).tolist()
 
     load(scene_file)
-    assert "look away" not in capsys.readouterr().err
+    assert "look at no common point" not in capsys.readouterr().err
     change(scene_file, turn)
     load(scene_file)
-    assert f"{scene_file}: the cameras look away from what is between them" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{scene_file}: the cameras look at no common point" in told
+    assert "camera to world with y down and z ahead" in told
 
 
 def test_pictures_that_no_list_names_are_for_tests(tmp_path, capsys):

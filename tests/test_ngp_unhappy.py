@@ -144,7 +144,7 @@ def test_cameras_that_look_away(scene_dir, capsys):
         nerf("train", scene, *NGP_FLAGS, "--num_gpus", 0)
     assert stop.value.code == 2
     hint, refusal = capsys.readouterr().err.splitlines()
-    assert "turn the axes of the poses" in hint
+    assert "convert it: camera to world, y up and z back" in hint
     assert "no camera looks inside the scene's box" in refusal
 
 
@@ -156,7 +156,7 @@ def test_two_processes_fail_with_one_line(scene_dir, tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     hint, refusal = err.splitlines()  # each said by one of the processes
-    assert "turn the axes of the poses" in hint
+    assert "convert it: camera to world, y up and z back" in hint
     assert "no camera looks inside the scene's box" in refusal
 
 
