@@ -16,9 +16,11 @@ from test_kept_views import LAYOUTS, all_equal, kept_run
 from tiny import CPU, PROJECT, config, make, nerf, refused, with_model
 
 from nerf_pl.checkpoints import open_run, read_checkpoint
+from nerf_pl.checkpoints.portable import read_portable
 from nerf_pl.errors import UserError
-from nerf_pl.methods.ngp.portable import from_bytes, to_bytes, used_entries
-from nerf_pl.ops import GridLayout, pack_bits
+from nerf_pl.methods.ngp.field import HashField
+from nerf_pl.methods.ngp.portable import from_bytes, take_field, to_bytes, used_entries
+from nerf_pl.ops import Backend, FieldLayout, GridLayout, pack_bits
 from nerf_pl.ops.hash_field.reference import vertices
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import load_scene
@@ -132,6 +134,18 @@ def test_nothing_is_missing_where_something_shows(kind, scene_dir):
     for a, b in zip(model.radiance(xyz, dirs), other.radiance(xyz, dirs), strict=True):
         assert torch.equal(a[shows], b[shows])
     assert torch.equal(model.density(xyz), other.density(xyz))
+
+
+def test_the_copy_that_kernels_read_is_that_of_the_file(trained_ngp):
+    export(trained_ngp)
+    tensors = read_portable(Path("out.nerf"))["portable"]
+    grid, networks = GridLayout(4, 2, 12, 16, 32), FieldLayout(8, 32, 16, 16, 32)
+    field = HashField(grid, networks, Backend(hash_field="triton"))
+    take_field(field, tensors)
+    used = from_bytes(tensors["field.used"], grid.total)
+    assert field.values is not None
+    assert torch.equal(field.values[used], tensors["field.entries"])
+    assert torch.equal(field.values.float(), field.table)
 
 
 def test_entries_are_those_that_the_field_reads():

@@ -81,16 +81,26 @@ def used_entries(grid: GridLayout, occupancy: OccupancyGrid) -> Bool[Tensor, "E"
     cells = flags_of(shown.bits).nonzero()[:, 0]
     if shown.source is not None:
         cells = shown.source[cells].unique()
-    place = torch.stack([cells % shown.size, cells // shown.size % shown.size, cells // shown.size**2], 1)
     side = occupancy.span / shown.size  # of a cell, in the unit cube
     used = torch.zeros(grid.total, dtype=torch.bool, device=cells.device)
     for level, (first, size) in enumerate(zip(grid.offsets, grid.sizes, strict=True)):
-        if len(cells) * float((side * grid.resolutions[level]).clamp(min=1).prod()) > CROWDED * size:
+        wide = max(int(1 / float(side.max() * grid.resolutions[level])), 1)  # so many cells are one of the level's
+        place = _blocks(cells, shown.size, wide)
+        if len(place) * float((wide * side * grid.resolutions[level]).clamp(min=1).prod()) > CROWDED * size:
             used[first : first + size] = True
             continue
         for part in place.split(AT_ONCE):
-            _mark(used, grid, level, part, side)
+            _mark(used, grid, level, part, wide * side)
     return used
+
+
+def _blocks(cells: Int[Tensor, "N"], size: int, wide: int) -> Int[Tensor, "M 3"]:
+    """The places of the blocks of wide^3 cells that these cells of a grid of size^3 are in, in blocks."""
+    x, y, z = (each // wide for each in (cells % size, cells // size % size, cells // size**2))
+    if wide > 1:
+        numbers = (x + size * (y + size * z)).unique()
+        x, y, z = numbers % size, numbers // size % size, numbers // size**2
+    return torch.stack([x, y, z], 1)
 
 
 def _mark(used: Bool[Tensor, "E"], grid: GridLayout, level: int, place: Int[Tensor, "N 3"], side: Tensor) -> None:
