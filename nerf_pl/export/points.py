@@ -70,8 +70,7 @@ def points_of(model: Model, scene: Scene, options: PointOptions, chunk: int) -> 
     if not len(xyz):
         raise UserError("the views do not agree on any point: the field is fog still, train longer")
     chosen = torch.randperm(len(xyz), generator=torch.Generator().manual_seed(SEED))[: options.count].sort().values
-    parts = (part[chosen] for part in (xyz, normals, rgb))
-    xyz, normals, rgb = parts
+    xyz, normals, rgb = (part[chosen] for part in (xyz, normals, rgb))
     faces = torch.zeros(0, 3, dtype=torch.int64).numpy()
     geometry = Geometry(xyz.double().numpy(), normals.double().numpy(), to_uint8(rgb), faces)
     return Cloud(geometry, 1 - sum(len(part[0]) for part in found) / total, len(chosen) == options.count)
