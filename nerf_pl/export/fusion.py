@@ -19,7 +19,6 @@ LEFT = 2 / 3  # of the light that falls in: there the surface is. docs/log.md, 2
 AHEAD, BEYOND = 0.12, 0.03  # of the longest side, before the mean depth of a ray and behind: the surface lies between
 STEPS = 32  # over that piece of a ray
 RAYS = {"cpu": 2**11, "cuda": 2**15}  # at once
-MOST_AGREEING, AGREEING = 3, 8  # a surface counts if at least one view in AGREEING sees it, or MOST_AGREEING do
 
 
 def sharpened(model: Model, sights: Sequence[Sight], region: Region) -> list[Sight]:
@@ -74,12 +73,12 @@ def depth_of(
 def fused(
     sights: Sequence[Sight], points: Float[Tensor, "N 3"], band: Float[Tensor, "N"], jump: Float[Tensor, "N"]
 ) -> Float[Tensor, "N"]:
-    """From -1, well in front of the surface, to 1, `band` behind it; nan where too few views see the point.
+    """From -1, well in front of the surface, to 1, `band` behind it; nan where no view sees the point.
 
     What lies farther than `band` behind a surface, a view does not see. jump: depths of neighbouring pixels that differ
     by more are not mixed.
     """
-    total, weights, seeing = (torch.zeros_like(band) for _ in range(3))
+    total, weights = torch.zeros_like(band), torch.zeros_like(band)
     for sight in sights:
         height, width = sight.distance.shape
         xy, depth = project(sight.camera, 0, points)
@@ -92,9 +91,7 @@ def fused(
         weight = torch.where(seen, (1 + before / band).clamp(max=1), 0)
         total += torch.where(seen, weight * (-before / band).clamp(min=-1), 0)
         weights += weight
-        seeing += seen
-    least = min(MOST_AGREEING, math.ceil(len(sights) / AGREEING))
-    return torch.where(seeing >= least, total / weights.clamp(min=1e-9), torch.nan)
+    return torch.where(weights > 0, total / weights.clamp(min=1e-9), torch.nan)
 
 
 def _depths(sight: Sight, xy: Float[Tensor, "N 2"], pixel: Tensor, jump: Float[Tensor, "N"]) -> Float[Tensor, "N"]:

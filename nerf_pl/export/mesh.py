@@ -26,7 +26,7 @@ from nerf_pl.scenes import Scene
 
 RESOLUTION = {"cpu": 256, "cuda": 512}
 VIEWS, SIDE = {"cpu": 24, "cuda": 64}, {"cpu": 128, "cuda": 400}  # that are looked from; pixels of the longer side
-BAND_CELLS, BAND, JUMP = 3, 0.01, 0.06  # see `fused`; shares of the longest side
+BAND_CELLS, BAND, JUMP = 3, 0.03, 0.06  # see `fused`; shares of the longest side
 AT_ONCE = {"cpu": 2**15, "cuda": 2**20}  # points that views are asked about
 TEXTURED_FACES = 100_000  # more take minutes to lay out flat
 QUANTILE, SHARE = 0.5, 0.5  # the threshold is this share of the median density where rays end
