@@ -10,6 +10,7 @@ import torch
 from photo_world import check_world, poses, worst, write
 from PIL import Image
 
+from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request, Scene, frame_of, load_scene
 from nerf_pl.scenes.undistort import fisheye_look
 from nerf_pl.scenes.wide import fisheye
@@ -139,3 +140,10 @@ def test_a_lens_is_not_followed_beyond_where_it_folds():
     angles = np.array([0.5, fold - 0.01, fold + 0.01, 2.5])
     place = cut.look(np.stack([np.sin(angles), 0 * angles, np.cos(angles)], -1))
     assert np.isnan(place).any(1).tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("asked", ["none", "alpha"])
+def test_what_lies_outside_the_circle_is_neither_shown_nor_empty(tmp_path, asked):
+    write_fisheyes(tmp_path, CIRCLE, {"fisheye_crop_radius": 90.0})
+    with pytest.raises(UserError, match=f"--masks {asked}"):
+        load(tmp_path, masks=asked)
