@@ -24,6 +24,7 @@ UNITS = {  # how a number is written, and whether a higher one is better
     "ms": ("g", False),
     "s": ("g", False),
     "MiB": ("g", False),
+    "MB": ("g", False),
     "GB": ("g", False),
     "pixels": ("g", False),
     "degrees": ("g", False),
