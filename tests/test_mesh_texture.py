@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from ball_world import CENTRE, RADIUS, Ball, whole
+from mesh_pictures import nearest_triangles, picture, sampled
 from tiny import refused
 
 from nerf_pl.export import raster
 from nerf_pl.export.files import Geometry, write_geometry
 from nerf_pl.export.mesh import mesh_of
-from nerf_pl.export.picture import picture, sampled
 from nerf_pl.extras import EXTRAS
 from nerf_pl.metrics import psnr
 from nerf_pl.rendering import render_view
@@ -102,7 +102,7 @@ def test_each_pixel_shows_the_nearest_triangle():
     """A slanted triangle runs through an upright one that is half a picture wide."""
     corners = np.array([[[0, 0], [32, 0], [0, 32]], [[0, 0], [32, 0], [0, 32]]], float)
     depths = np.array([[2, 2, 2], [1, 4, 1]], float)
-    number, shares = raster.nearest_triangles(corners, depths, 16, 16)
+    number, shares = nearest_triangles(corners, depths, 16, 16)
     assert (number >= 0).all()
     inverse = 1 - 0.75 * (np.arange(16) + 0.5) / 32  # one over the depth of the second
     assert np.array_equal(number[0], np.where(1 / inverse < 2, 1, 0))

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
+from torch import Tensor
 
 from nerf_pl.extras import extra
 from nerf_pl.media import atomic_write
@@ -39,12 +41,17 @@ def in_file(geometry: Geometry, scene: Scene) -> Geometry:
     return replace(geometry, vertices=vertices, normals=geometry.normals @ rotation.T)
 
 
+def up_of(scene: Scene) -> Float[Tensor, "3"]:
+    """The direction in the world that is up for the cameras of a scene."""
+    up = scene.cameras.c2w[:, :, 1].double().mean(0).cpu()
+    is_turned_about = scene.ndc is None and scene.orbit is not None
+    upright = is_turned_about or float(up.norm()) < 0.2  # in the latter case the cameras stand every way
+    return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) if upright else up / up.norm()
+
+
 def up_axis(scene: Scene) -> str:
     """The axis of the scene's file, such as +z, that is nearest to the mean up of the cameras."""
-    up = scene.cameras.c2w[:, :, 1].double().mean(0).numpy()
-    if scene.ndc is None and scene.orbit is not None:
-        up = np.array([0.0, 0.0, 1.0])
-    up = np.linalg.inv(frame_of(scene).numpy())[:3, :3] @ up
+    up = np.linalg.inv(frame_of(scene).numpy())[:3, :3] @ up_of(scene).numpy()
     return AXES[int(np.argmax(np.concatenate([up, -up])))]
 
 

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl.cameras import project
 from nerf_pl.export.region import Region
-from nerf_pl.export.sights import Sight
+from nerf_pl.export.sights import Sight, pixels_of
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 
@@ -80,11 +79,7 @@ def fused(
     """
     total, weights = torch.zeros_like(band), torch.zeros_like(band)
     for sight in sights:
-        height, width = sight.distance.shape
-        xy, depth = project(sight.camera, 0, points)
-        column, row = xy[:, 0].floor(), xy[:, 1].floor()
-        inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        pixel = torch.where(inside, row * width + column, 0).long()
+        inside, pixel, xy = pixels_of(sight, points)
         before = _depths(sight, xy, pixel, jump) - (points - sight.camera.c2w[0, :, 3]).norm(dim=1)
         seen = inside & (before > -band)
         # a view counts less the farther behind its surface: thin things have another side

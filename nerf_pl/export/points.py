@@ -125,7 +125,7 @@ def agree(sights: Sequence[Sight], points: Float[Tensor, "N 3"]) -> Bool[Tensor,
     against = torch.zeros(len(points), dtype=torch.int32, device=points.device)
     both = against.clone()
     for each in sights:
-        inside, pixels = pixels_of(each, points)
+        inside, pixels, _ = pixels_of(each, points)
         length = (points - each.camera.c2w[0, :, 3]).norm(dim=1)
         # of the pixels around, as wide as one may be wrong
         farthest = F.max_pool2d(each.distance[None, None], 3, 1, 1).flatten()[pixels]

@@ -1,4 +1,4 @@
-"""Which pixels triangles cover: in a texture, whose texels lie on a surface, and in a picture of a mesh."""
+"""Which pixels triangles cover: of a texture, whose texels lie on a surface, or of a picture."""
 
 from collections.abc import Iterator
 
@@ -50,30 +50,3 @@ def shares_at(
 
 def _across(u: Float[np.ndarray, "P 2"], v: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "P"]:
     return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
-
-
-def nearest_triangles(
-    corners: Float[np.ndarray, "F 3 2"], depths: Float[np.ndarray, "F 3"], width: int, height: int
-) -> tuple[Int[np.ndarray, "H W"], Float[np.ndarray, "H W 3"]]:
-    """The triangle that each pixel of a picture shows, -1 for none, and the shares of its corners there, in space.
-
-    corners: see `covered`. depths: of the corners, along the camera's axis. What has a corner that is not in front of
-    the camera is left out.
-    """
-    number = np.full(height * width, -1)
-    shares, nearest = np.zeros((height * width, 3)), np.full(height * width, np.inf)
-    front = np.flatnonzero((depths > 0).all(1))
-    for pixels, own in covered(corners[front], width, height):
-        own = front[own]
-        inverse = (
-            shares_at(corners[own], pixels, width) / depths[own]
-        )  # shares in the picture are those in space over the depths
-        depth = 1 / inverse.sum(1)
-        order = np.lexsort((depth, pixels))
-        pixels, kept = np.unique(pixels[order], return_index=True)
-        chosen = order[kept]
-        closer = depth[chosen] < nearest[pixels]
-        pixels, chosen = pixels[closer], chosen[closer]
-        number[pixels], nearest[pixels] = own[chosen], depth[chosen]
-        shares[pixels] = inverse[chosen] * depth[chosen, None]
-    return number.reshape(height, width), shares.reshape(height, width, 3)

@@ -98,20 +98,23 @@ def seen_from(
     than the tolerance, a world length.
     """
     for each in sights:
-        inside, pixels = pixels_of(each, points)
+        inside, pixels, _ = pixels_of(each, points)
         farthest = F.max_pool2d(each.distance[None, None], 3, 1, 1).flatten()
         way = points - each.camera.c2w[0, :, 3]
         length = way.norm(dim=1)
         yield inside & (length <= farthest[pixels] + tolerance), way / length.clamp(min=1e-9)[:, None]
 
 
-def pixels_of(one: Sight, points: Float[Tensor, "N 3"]) -> tuple[Bool[Tensor, "N"], Int[Tensor, "N"]]:
-    """Whether each point lies in the picture, and the number of its pixel, row by row; 0 for one that does not."""
+def pixels_of(
+    one: Sight, points: Float[Tensor, "N 3"]
+) -> tuple[Bool[Tensor, "N"], Int[Tensor, "N"], Float[Tensor, "N 2"]]:
+    """Whether each point lies in the picture; the number of its pixel, row by row, or 0 if it does not; and its column
+    and row, the centre of the first pixel at 0.5."""
     height, width = one.distance.shape
     xy, depth = project(one.camera, 0, points)
     column, row = (xy[:, 0].floor(), xy[:, 1].floor())
     inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    return inside, torch.where(inside, row * width + column, 0).long()
+    return inside, torch.where(inside, row * width + column, 0).long(), xy
 
 
 def is_seen(sights: Sequence[Sight], points: Float[Tensor, "N 3"], tolerance: Float[Tensor, "N"]) -> Bool[Tensor, "N"]:

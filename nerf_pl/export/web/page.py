@@ -9,10 +9,9 @@ from pathlib import Path
 from string import Template
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from nerf_pl.cameras import View
+from nerf_pl.export.files import up_of
 from nerf_pl.export.web.grid import BLOCK
 from nerf_pl.export.web.march import STEP
 from nerf_pl.export.web.pack import Baked, pack
@@ -70,13 +69,6 @@ def _camera(scene: Scene) -> Mapping[str, object]:
     target = (pose[:, 3] - ahead * pose[:, 2]).tolist()
     start = {"position": pose[:, 3].tolist(), "target": target, "focal": focal, "aspect": width / height}
     return {"start": start, "up": up_of(scene).tolist(), "reach": ahead}
-
-
-def up_of(scene: Scene) -> Float[Tensor, "3"]:
-    """The direction in the world that is up for the cameras of a scene."""
-    up = scene.cameras.c2w[:, :, 1].double().mean(0).cpu()
-    upright = scene.orbit is not None or float(up.norm()) < 0.2  # or the cameras stand every way
-    return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) if upright else up / up.norm()
 
 
 def first_view(scene: Scene) -> int:
