@@ -18,7 +18,7 @@ from nerf_pl.viewer.loop import Loop
 from nerf_pl.viewer.pace import FLOOR, MOST_CHANGE, Pace, fitted
 from nerf_pl.viewer.page import pose_of, wxyz_of
 from nerf_pl.viewer.paint import normals, paint
-from nerf_pl.viewer.stage import MODES, box_in_file, looked_at, up_of, view_of, wish_of
+from nerf_pl.viewer.stage import MODES, box_to_crop, looked_at, up_of, view_of, wish_of
 
 # ---- how large ---------------------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ def test_every_mode_shows_empty_space_and_tiny_pictures(mode, ndc):
 @pytest.mark.parametrize("ndc", [None, (1.25, 1.25)])
 def test_the_box_of_a_scene_holds_what_the_cameras_look_at(ndc):
     scene = replace(plane_scene(ndc), frame=torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0])))
-    low, high = np.array(box_in_file(scene)).reshape(2, 3)
+    low, high = np.array(box_to_crop(scene)).reshape(2, 3)
     if ndc is None:
         assert (low, high) == (pytest.approx([-0.5] * 3), pytest.approx([0.5] * 3))
     else:

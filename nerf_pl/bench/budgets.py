@@ -18,7 +18,7 @@ from nerf_pl.methods import method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, RunFolders
 from nerf_pl.rendering import render_view
-from nerf_pl.scenes import Scene
+from nerf_pl.scenes import Scene, one_per_photo
 from nerf_pl.training.run import train
 
 WARM_UP, STEPS, PROFILED = 1000, 500, 64  # steps before, in and after the timing of a step
@@ -71,7 +71,7 @@ def bench_budgets(
     """Measure a method with these options, and write results.json, table.md and curve.png into `out`."""
     device, name = device_and_name()
     config, scene = load_training(config, root)
-    kind = scene.unbounded, scene.ndc is not None, len(scene)
+    kind = scene.unbounded, scene.ndc is not None, len(one_per_photo(scene))
     usual = method_of(config.method).complete(config, device.type, *kind)
     model = method_of(config.method).make(usual, device)
     console.print(f"{name}, torch {torch.__version__}, {model.describe()}; {root.name}")

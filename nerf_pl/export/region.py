@@ -74,11 +74,13 @@ def region_of(scene: Scene, crop: Sequence[float] | None = None) -> Region:
     return Region(box, None, scene.ndc)
 
 
-def box_in_file(scene: Scene) -> list[float]:
-    """The lowest and the highest corner of the box, along the axes of the scene's file, that holds the scene's box."""
+def box_in_file(scene: Scene, xyz: Float[Tensor, "N 3"] | None = None) -> tuple[float, ...]:
+    """The lowest and the highest corner of the box, along the axes of the scene's file, that holds the scene's box or,
+    if given, these world points."""
+    xyz = corners_of(scene.aabb) if xyz is None else xyz
     to_file = torch.linalg.inv(frame_of(scene))
-    corners = corners_of(scene.aabb.double()) @ to_file[:3, :3].T + to_file[:3, 3]
-    return [*corners.amin(0).tolist(), *corners.amax(0).tolist()]
+    points = xyz.double().cpu() @ to_file[:3, :3].T + to_file[:3, 3]
+    return (*points.amin(0).tolist(), *points.amax(0).tolist())
 
 
 def nothing_in(crop: Sequence[float] | None, ends: int) -> str:

@@ -31,7 +31,7 @@ from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.methods import method_of
 from nerf_pl.ops import FAMILIES, choose
 from nerf_pl.options import Config, RunFolders, to_dict
-from nerf_pl.scenes import Scene, available_splits, with_pixels
+from nerf_pl.scenes import Scene, available_splits, one_per_photo, with_pixels
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 from nerf_pl.training.colours import UNEVEN, unevenness
@@ -75,7 +75,7 @@ def train(
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
-    kind = scene.unbounded, scene.ndc is not None, len(scene)
+    kind = scene.unbounded, scene.ndc is not None, len(one_per_photo(scene))
     config = method.complete(_with_colours(config, scene, devices), device.type, *kind)
     config.check()  # once more, with the sizes that were left to the device and the scene
 

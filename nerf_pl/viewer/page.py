@@ -16,7 +16,7 @@ from nerf_pl.cameras import quaternions, rotation_matrices
 from nerf_pl.scenes import Scene
 from nerf_pl.viewer.loop import Loop
 from nerf_pl.viewer.pace import FLOOR, fitted
-from nerf_pl.viewer.stage import MODES, Wish, box_in_file, looked_at, up_of, wish_of
+from nerf_pl.viewer.stage import MODES, Wish, box_to_crop, looked_at, up_of, wish_of
 
 QUALITY = {False: 75, True: 92}  # of JPEG pictures, by whether they are sharp
 LARGEST = {"cpu": 800, "cuda": 1600}  # pixels of the longer side of the sharp picture, until the user chooses
@@ -157,7 +157,7 @@ class Page:
             gui.add_checkbox("photos", False, disabled=self.photos is None, hint="Photos in the cameras."),
         )
         if self.may_crop:
-            box = box_in_file(self.scene)
+            box = box_to_crop(self.scene)
             with gui.add_folder("crop", expand_by_default=False):
                 controls.crop = gui.add_checkbox("show only this box", False)
                 about = "In the coordinates of the scene's file, as --crop of nerf render."

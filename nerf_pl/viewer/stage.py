@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, View, corners_of
+from nerf_pl.export.region import box_in_file
 from nerf_pl.films.paths import UP, fit_turn
-from nerf_pl.scenes import Scene, frame_of
+from nerf_pl.scenes import Scene
 from nerf_pl.scenes.crop import crop_of
 from nerf_pl.types import Background
 from nerf_pl.viewer.pace import Size
@@ -89,14 +90,11 @@ def looked_at(scene: Scene, pose: Float[Tensor, "3 4"]) -> tuple[float, float, f
     return x, y, z
 
 
-def box_in_file(scene: Scene) -> tuple[float, ...]:
-    """The box of a scene, lowest and highest corner, in the coordinates of its file."""
+def box_to_crop(scene: Scene) -> tuple[float, ...]:
+    """The box of a scene, lowest and highest corner, in the coordinates of its file; of photos from one side, a piece
+    of what they show."""
     if scene.ndc is None:
-        corners = corners_of(scene.aabb.double().cpu())
-    else:
-        near = corners_of(torch.tensor([[-1.0, -1.0, 0.0], [1.0, 1.0, 0.0]], dtype=torch.float64))[:, :2]
-        near = torch.cat([near / torch.tensor(scene.ndc), -torch.ones(len(near), 1)], 1)
-        corners = torch.cat([AHEAD_OF_PHOTOS * near, 10 * AHEAD_OF_PHOTOS * near])
-    to_file = torch.linalg.inv(frame_of(scene))
-    corners = corners @ to_file[:3, :3].T + to_file[:3, 3]
-    return (*corners.amin(0).tolist(), *corners.amax(0).tolist())
+        return box_in_file(scene)
+    near = corners_of(torch.tensor([[-1.0, -1.0, 0.0], [1.0, 1.0, 0.0]], dtype=torch.float64))[:, :2]
+    near = torch.cat([near / torch.tensor(scene.ndc), -torch.ones(len(near), 1)], 1)
+    return box_in_file(scene, torch.cat([AHEAD_OF_PHOTOS * near, 10 * AHEAD_OF_PHOTOS * near]))
