@@ -1,6 +1,7 @@
 """Moving a camera until the rendered picture fits a photo."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,17 @@ LEAST_SIDE = 8  # pixels; smaller pictures are not aligned
 PIXELS = 40_000  # that a picture is reduced to, about: enough for a twentieth of a pixel of the whole
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A view, what the model shows in it, and the photo that it is to fit. mask: the pixels that count; None for
+    all."""
+
+    view: View
+    image: Image
+    photo: Float[Tensor, "h w 3"]
+    mask: Bool[Tensor, "h w"] | None = None
+
+
 def align(
     model: Renderer,
     view: View,
@@ -29,47 +41,82 @@ def align(
     pixels: int = PIXELS,
     chunk: int = 2**15,
 ) -> View:
-    """The view, with its camera moved so that the model's picture fits the photo.
+    """The view, with its camera moved so that the model's picture fits the photo; see `align_together`."""
+    return align_together(model, [view], [photo], [mask], steps=steps, pixels=pixels, chunk=chunk)[0]
 
-    mask: the pixels that count. steps: how often the camera is moved. pixels: size, about, of the reduced pictures that
-    are compared. chunk: rays at a time. A picture of less than 8 pixels in width or height leaves the view as it is.
+
+def align_together(
+    model: Renderer,
+    views: Sequence[View],
+    photos: Sequence[Float[Tensor, "H W 3"]],
+    masks: Sequence[Bool[Tensor, "H W"] | None],
+    *,
+    steps: int = 1,
+    pixels: int = PIXELS,
+    chunk: int = 2**15,
+) -> list[View]:
+    """Views from one place, such as the faces of a panorama, with their cameras moved as one so that the model's
+    pictures fit the photos.
+
+    masks: the pixels that count. steps: how often the cameras are moved. pixels: size, about, of the reduced pictures
+    that are compared. chunk: rays at a time. Pictures of less than 8 pixels in width or height say nothing.
     """
     device = model.step.device
-    less, photo, mask = _reduced(view, photo.to(device), None if mask is None else mask.to(device), pixels)
-    if min(less.size) < LEAST_SIDE:
-        return view
-    c2w = view.camera.c2w[0]
+    poses = torch.stack([view.camera.c2w[0] for view in views])
+    less = [
+        _reduced(view, photo.to(device), None if mask is None else mask.to(device), pixels)
+        for view, photo, mask in zip(views, photos, masks, strict=True)
+    ]
+    telling = [i for i, (view, _, _) in enumerate(less) if min(view.size) >= LEAST_SIDE]
+    if not telling:
+        return list(views)
     for _ in range(steps):
-        less = replace(less, camera=replace(less.camera, c2w=c2w[None])).to(device)
-        move = aligning_move(less, render_view(model, less, chunk), photo, mask)
-        c2w = after_motion(c2w, move.to(c2w))
-    return replace(view, camera=replace(view.camera, c2w=c2w[None]))
+        pairs = []
+        for i in telling:
+            view, photo, mask = less[i]
+            view = replace(view, camera=replace(view.camera, c2w=poses[i : i + 1])).to(device)
+            pairs.append(Pair(view, render_view(model, view, chunk), photo, mask))
+        moves = _seen_from(poses[telling[0]], poses) @ aligning_move(pairs).double().to(poses.device)
+        poses = torch.stack([after_motion(pose, move) for pose, move in zip(poses, moves, strict=True)])
+    return [replace(view, camera=replace(view.camera, c2w=poses[i : i + 1])) for i, view in enumerate(views)]
 
 
-def aligning_move(
-    view: View, image: Image, photo: Float[Tensor, "h w 3"], mask: Bool[Tensor, "h w"] | None = None
-) -> Float[Tensor, "6"]:
-    """The small motion of the camera that draws the rendered picture towards the photo: a rotation vector and a shift
-    in world units, both along the axes of the camera.
+def aligning_move(pairs: Sequence[Pair]) -> Float[Tensor, "6"]:
+    """The small motion of cameras in one place that draws the rendered pictures towards the photos: a rotation vector
+    and a shift in world units, both along the axes of the first camera.
 
     One Gauss-Newton step on the difference of the colours (Lucas and Kanade 1981): the depth of a pixel says how a
     motion moves what it shows, and the slope of the pictures says how its colour then changes. What is seen is taken
     to look the same from both places. A picture without slopes gives no motion.
     """
-    columns = _flows(view, image)
-    slopes = [0.5 * (a + b) for a, b in zip(_slopes(image.rgb), _slopes(photo), strict=True)]
-    gradients = [u[..., None] * slopes[0] + v[..., None] * slopes[1] for u, v in columns]
-    jacobian = torch.stack(gradients, -1)  # (h, w, 3, 6)
-    residual = photo - image.rgb
-    weight = _weights(residual, image, mask)
-    J, w = jacobian.flatten(0, 2).double(), weight.flatten().repeat_interleave(3).double()
-    H, g = J.T @ (w[:, None] * J), J.T @ (w * residual.flatten().double())
-    H += DAMPING * torch.diag(H.diagonal()) + 1e-9 * torch.eye(6, device=H.device, dtype=H.dtype)
-    move = -torch.linalg.solve(H, g)
-    flow = torch.stack([torch.stack(column, -1) for column in columns], -1).double() @ move  # (h, w, 2)
-    length = (flow.norm(dim=-1) * weight).sum() / weight.sum().clamp(min=1)
+    poses = torch.cat([pair.view.camera.c2w for pair in pairs])
+    turns = _seen_from(poses[0], poses)  # (n, 6, 6)
+    H = 1e-9 * torch.eye(6, dtype=torch.float64, device=poses.device)
+    g = torch.zeros_like(H[0])
+    moved = []
+    for pair, turn in zip(pairs, turns, strict=True):
+        columns = _flows(pair.view, pair.image)
+        slopes = [0.5 * (a + b) for a, b in zip(_slopes(pair.image.rgb), _slopes(pair.photo), strict=True)]
+        gradients = [u[..., None] * slopes[0] + v[..., None] * slopes[1] for u, v in columns]
+        residual = pair.photo - pair.image.rgb
+        weight = _weights(residual, pair.image, pair.mask)
+        J = torch.stack(gradients, -1).flatten(0, 2).double() @ turn  # (3 h w, 6)
+        w = weight.flatten().repeat_interleave(3).double()
+        H, g = H + J.T @ (w[:, None] * J), g + J.T @ (w * residual.flatten().double())
+        moved.append((torch.stack([torch.stack(column, -1) for column in columns], -1).double() @ turn, weight))
+    move = -torch.linalg.solve(H + DAMPING * torch.diag(H.diagonal()), g)
+    lengths = [((flow @ move).norm(dim=-1) * weight).sum() for flow, weight in moved]
+    length = torch.stack(lengths).sum() / torch.stack([weight.sum() for _, weight in moved]).sum().clamp(min=1)
     move = move * (MOST_MOVE / length.clamp(min=MOST_MOVE))
     return torch.where(move.isfinite().all(), move, 0).float()
+
+
+def _seen_from(first: Float[Tensor, "3 4"], poses: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 6 6"]:
+    """What turns a motion along the axes of the first camera into one along the axes of each, in one place."""
+    turns = poses[:, :, :3].double().transpose(1, 2) @ first[:, :3].double()
+    found = torch.zeros(len(poses), 6, 6, dtype=torch.float64, device=poses.device)
+    found[:, :3, :3] = found[:, 3:, 3:] = turns
+    return found
 
 
 def after_motion(c2w: Float[Tensor, "3 4"], move: Float[Tensor, "6"]) -> Float[Tensor, "3 4"]:

@@ -9,7 +9,7 @@ import torch
 from llff_files import around
 from tiny import config, content, crashed, equal, resumed
 
-from nerf_pl.alignment import after_motion, align, aligning_move
+from nerf_pl.alignment import Pair, after_motion, align, align_together, aligning_move
 from nerf_pl.cameras import Cameras, View, ndc_points
 from nerf_pl.options import RunFolders
 from nerf_pl.rendering import Image, render_view
@@ -83,11 +83,25 @@ def test_what_a_mask_hides_does_not_count(view):
     assert (misled - true).abs().max() > 0.01
 
 
+def test_views_of_one_photo_move_as_one(view):
+    """One of them shows nothing that tells how to move it."""
+    model, true = Hills(), view.camera.c2w[0]
+    turns = [after_motion(true, torch.tensor([0, angle, 0, 0, 0, 0])) for angle in (-0.4, 0.4, 0.0)]
+    photos = [render_view(model, at(view, turn)).rgb for turn in turns]
+    last = at(view, after_motion(turns[2], MOTION))
+    masks = [None, torch.ones(160, 200, dtype=torch.bool), torch.zeros(160, 200, dtype=torch.bool)]
+    wrong = [after_motion(true, MOTION)[:, :3] @ turn[:, :3] for turn in turns]
+    wrong = [at(view, torch.cat([turn, last.camera.c2w[0, :, 3:]], 1)) for turn in wrong]
+    found = align_together(model, wrong, photos, masks, steps=6, pixels=8_000)
+    for each, turn in zip(found, turns, strict=True):
+        assert (each.camera.c2w[0] - turn).abs().max() < 0.003
+
+
 def test_where_nothing_can_be_compared_nothing_moves(view):
     blank = Image(torch.full((160, 200, 3), 0.5), torch.ones(160, 200), torch.ones(160, 200))
-    assert not aligning_move(view, blank, torch.zeros(160, 200, 3)).any()
+    assert not aligning_move([Pair(view, blank, torch.zeros(160, 200, 3))]).any()
     nothing = replace(blank, rgb=torch.rand(160, 200, 3), opacity=torch.zeros(160, 200), depth=torch.zeros(160, 200))
-    assert aligning_move(view, nothing, torch.rand(160, 200, 3)).abs().max() < 1e-6
+    assert aligning_move([Pair(view, nothing, torch.rand(160, 200, 3))]).abs().max() < 1e-6
     tiny = replace(view, camera=view.camera.resized(5, 4))
     assert align(Hills(), tiny, torch.rand(4, 5, 3)) is tiny
 

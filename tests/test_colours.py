@@ -51,6 +51,17 @@ def test_a_change_that_all_photos_share_is_none():
     torch.testing.assert_close(fit(rgb, torch.tensor([0, 0, 1, 1, 2, 2])), rgb)
 
 
+def test_views_of_one_photo_share_its_change():
+    fit = ColourFit(5, (3, 3, 0, 5, 5))
+    assert fit.change.shape[0] == 3
+    fit(torch.rand(5, 3), torch.arange(5))[0].sum().backward()
+    fit.adapt()
+    changed = fit(torch.ones(5, 3), torch.arange(5)) - 1
+    assert torch.equal(changed[0], changed[1])
+    assert torch.equal(changed[3], changed[4])
+    assert not torch.equal(changed[0], changed[2])
+
+
 def ring(n: int, gains: torch.Tensor) -> Scene:
     """n photos of one grey thing, taken from a circle around it, in linear light times the gains."""
     angles = torch.arange(n) * 2 * torch.pi / n

@@ -69,6 +69,31 @@ def test_other_projections_are_refused(tmp_path, kind, name):
         read_keyframes(tmp_path / "path.json", LIKE)
 
 
+@pytest.mark.parametrize("told", [{"camera_model": "EQUIRECTANGULAR", "w": 64, "h": 32}, {"latlong": True}])
+def test_panoramas_of_a_scene_are_filmed_as_such(tmp_path, told):
+    path, frames = tmp_path / "transforms_test.json", [{"transform_matrix": EYE}] * 2
+    path.write_text(json.dumps({**told, "frames": frames}))
+    cameras = read_keyframes(path, LIKE).film(2)
+    assert cameras.panorama
+    assert (cameras.width, cameras.height) == (told.get("w", 32), told.get("h", 16))
+    frames = [frames[0], {"camera_model": "PINHOLE", "fl_x": 20, "transform_matrix": EYE}]
+    path.write_text(json.dumps({**told, "frames": frames}))
+    with pytest.raises(UserError, match="frames 1 is perspective, but the first equirectangular: a film has one"):
+        read_keyframes(path, LIKE)
+
+
+def test_any_path_all_around(trained_ngp):
+    scene = open_run(trained_ngp, CPU).scene("train", pictures=False)
+    plain = film_scene(FilmOptions(frames=2), scene, "")[1].views
+    for size, wanted in ((None, (2 * plain[0].size[1], plain[0].size[1])), ((10, 6), (10, 6))):
+        name, take = film_scene(FilmOptions(frames=2, panorama=True, img_wh=size), scene, "")
+        assert name == "360_panorama"
+        assert take.keyframes["camera_type"] == "equirectangular"
+        for view, other in zip(take.views, plain, strict=True):
+            assert (view.size, view.camera.panorama) == (wanted, True)
+            torch.testing.assert_close(view.camera.c2w, other.camera.c2w)
+
+
 def test_a_film_all_around(trained_ngp, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pose = {"position": [3.5, 0, 1], "look_at": [0, 0, 0]}
@@ -96,6 +121,8 @@ def test_photos_from_one_side_are_not_all_around(tmp_path, capsys, trained_ngp):
     scene = replace(open_run(trained_ngp, CPU).scene("train", pictures=False), ndc=(1.0, 1.0))
     with pytest.raises(UserError, match="show nothing around them"):
         film_scene(FilmOptions(str(path)), scene, "")
+    with pytest.raises(UserError, match="--panorama, and photos from one side"):
+        film_scene(FilmOptions("spiral", panorama=True), scene, "")
     path.write_text(json.dumps({"camera_type": "vr180", "keyframes": [{"c2w": EYE}]}))
     told = refused(capsys, "render", trained_ngp, "--path", path, "--num_gpus", 0)
     assert f"{path} has camera_type 'vr180'" in told

@@ -162,7 +162,7 @@ def test_frames_in_the_frame_of_another_layout(tmp_path):
         ({"frames": []}, "has no cameras"),
         ({"frames": [3]}, "frames 0 has no 4x4 transform_matrix"),
         ({"camera_angle_x": None}, "no focal length"),
-        ({"camera_model": "EQUIRECTANGULAR"}, "camera_model 'EQUIRECTANGULAR': only perspective can be filmed"),
+        ({"camera_model": "ORTHO"}, "camera_model 'ORTHO': only perspective and equirectangular can be filmed"),
         ({"camera_angle_x": 4}, "camera_angle_x is 4"),
         ({"w": 10**7, "h": 10**7}, "must be 1 to 16384 pixels"),
         ({"fps": 0}, "fps is 0"),

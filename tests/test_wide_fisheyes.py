@@ -144,6 +144,8 @@ def test_a_lens_is_not_followed_beyond_where_it_folds():
 
 @pytest.mark.parametrize("asked", ["none", "alpha"])
 def test_what_lies_outside_the_circle_is_neither_shown_nor_empty(tmp_path, asked):
-    write_fisheyes(tmp_path, CIRCLE, {"fisheye_crop_radius": 90.0})
-    with pytest.raises(UserError, match=f"--masks {asked}"):
-        load(tmp_path, masks=asked)
+    write_fisheyes(tmp_path / "wide", CIRCLE, {"fisheye_crop_radius": 90.0})
+    write(tmp_path / "plain", photo_world.K, [{}] * 2, {"fisheye_crop_radius": 15.0})
+    for kind in ("wide", "plain"):
+        with pytest.raises(UserError, match=f"--masks {asked}"):
+            load(tmp_path / kind, masks=asked)

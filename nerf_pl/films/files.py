@@ -17,7 +17,8 @@ from nerf_pl.errors import UserError
 from nerf_pl.films.keyframes import PANORAMA, Keyframes
 from nerf_pl.films.options import FPS, FPS_RANGE, MOST_SIDE
 from nerf_pl.films.paths import UP, framed, look_at
-from nerf_pl.scenes.lenses import FISHEYE, MODELS, PLAIN, over, read_lens, told_size
+from nerf_pl.scenes.lenses import FISHEYE, MODELS, PLAIN, is_panorama, over, read_lens, told_size
+from nerf_pl.scenes.lenses import PANORAMA as SPHERES
 from nerf_pl.scenes.normalize import moved
 from nerf_pl.scenes.pictures import list_some, read_json
 from nerf_pl.scenes.undistort import undistorted_camera
@@ -86,10 +87,10 @@ def _refuse_other_cameras(path: Path, name: str, values: Values, entries: Sequen
     for where, keys in _each(path, name, values, entries):
         for key in MODELS:
             kind = keys.get(key)
-            known = (*PLAIN, *FISHEYE) if name == "frames" else (PERSPECTIVE, PANORAMA.upper())
+            known = (*PLAIN, *FISHEYE, *SPHERES) if name == "frames" else (PERSPECTIVE, PANORAMA.upper())
             if kind is not None and str(kind).upper() not in known:
-                remedy = "" if name == "frames" else f" and {PANORAMA}"
-                raise UserError(f"{where} has {key} {kind!r:.60}: only perspective{remedy} can be filmed; remove it")
+                told = f"{where} has {key} {kind!r:.60}"
+                raise UserError(f"{told}: only perspective and {PANORAMA} can be filmed; remove it")
     if name == "frames":
         return
     if values.get("crop") is not None and name == "camera_path":
@@ -101,8 +102,6 @@ def _refuse_other_cameras(path: Path, name: str, values: Values, entries: Sequen
 
 def _is_panorama(path: Path, name: str, values: Values, entries: Sequence[Values]) -> bool:
     """Whether cameras are equirectangular: all of them, or none."""
-    if name == "frames":
-        return False
     kinds = []
     for where, keys in _each(path, name, values, entries):
         told = next((str(keys[key]).upper() for key in MODELS if keys.get(key) is not None), None)
@@ -135,22 +134,27 @@ def _of_path(path: Path, name: str, values: Values, entries: Sequence[Values], l
 
 
 def _of_scene(path: Path, values: Values, entries: Sequence[Values], like: Cameras) -> Cameras:
-    """The cameras of a scene's frames, in their order. A lens becomes the pinhole that straightens its pictures."""
+    """The cameras of a scene's frames, in their order. A lens becomes the pinhole that straightens its pictures;
+    equirectangular frames make a film all around."""
     shared = {key: value for key, value in values.items() if key != "frames"}
+    named = [(f"{path}: frames {i}", over(shared, entry)) for i, entry in enumerate(entries)]
+    around = [is_panorama(where, told) for where, told in named]
+    if len(set(around)) > 1:
+        other, kinds = around.index(not around[0]), ("perspective", PANORAMA)
+        told = f"{named[other][0]} is {kinds[not around[0]]}, but the first {kinds[around[0]]}"
+        raise UserError(f"{told}: a film has one of them")
+    usual = (2 * like.height, like.height) if around[0] else like.size(0)
     poses, lenses, sizes = [], [], []
-    for i, entry in enumerate(entries):
-        where = f"{path}: frames {i}"
+    for (where, told), entry in zip(named, entries, strict=True):
         poses.append(pose_matrix(where, "transform_matrix", entry.get("transform_matrix")))
-        told = over(shared, entry)
-        width, height = told_size(where, told) or like.size(0)
+        width, height = told_size(where, told) or usual
         sizes.append(_checked_size(where, ("w", "h"), round(width), round(height)))
         lens = read_lens(where, told, sizes[-1])
-        if lens.panorama:
-            raise UserError(f"{where} is equirectangular: only perspective can be filmed; give its poses as keyframes")
-        lenses.append(lens.K if lens.straight else undistorted_camera(lens.project(), lens.K, sizes[-1]))
+        bends = not (lens.straight or lens.panorama)
+        lenses.append(undistorted_camera(lens.project(), lens.K, sizes[-1]) if bends else lens.K)
     c2w, K = torch.from_numpy(np.stack(poses)).double(), torch.from_numpy(np.stack(lenses)).to(like.K)
     width, height = max(w for w, _ in sizes), max(h for _, h in sizes)
-    cameras = replace(like, c2w=c2w, K=K, width=width, height=height, sizes=torch.tensor(sizes))
+    cameras = replace(like, c2w=c2w, K=K, width=width, height=height, sizes=torch.tensor(sizes), panorama=around[0])
     return framed(replace(cameras, sizes=None) if len(set(sizes)) == 1 else cameras, *sizes[0])
 
 

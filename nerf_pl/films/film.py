@@ -62,16 +62,23 @@ def film_scene(options: FilmOptions, scene: Scene, stamp: str) -> tuple[str, Tak
     UserError for a path that the scene cannot have.
     """
     name, cameras, fps = film_cameras(options, scene)
+    if options.panorama and not cameras.panorama:
+        name, cameras = f"{name}_panorama", around(cameras)
     if cameras.panorama and scene.ndc is not None:
-        told = f"--path {options.path}: its cameras are equirectangular"
-        raise UserError(f"{told}, and photos from one side show nothing around them; give perspective cameras")
-    width, height = options.img_wh or (cameras.width, cameras.height)
-    cameras = paths.framed(cameras, width, height)
+        asked = "--panorama" if options.panorama else f"--path {options.path}: its cameras are equirectangular"
+        raise UserError(f"{asked}, and photos from one side show nothing around them; give perspective cameras")
+    cameras = paths.framed(cameras, *(options.img_wh or (cameras.width, cameras.height)))
     views = views_of(scene, cameras)
     if options.crop is not None:
         views = [replace(view, crop=crop_of(scene, options.crop)) for view in views]
     take = Take(views, fps, stamp, options.depth, options.keep_frames)
     return name, replace(take, keyframes=keyframes_in_file(cameras, fps, frame_of(scene)))
+
+
+def around(cameras: Cameras) -> Cameras:
+    """Equirectangular cameras in the place of others, twice as wide as high."""
+    height = cameras.size(0)[1]
+    return replace(cameras, width=2 * height, height=height, sizes=None, panorama=True)
 
 
 def views_of(scene: Scene, cameras: Cameras) -> list[View]:

@@ -45,6 +45,8 @@ class FilmOptions:
     """interpolate: pass every n-th training view. By default the path passes one view in ten frames."""
     loop: bool = False
     """interpolate: return to the first view."""
+    panorama: bool = False
+    """Show all around each camera: equirectangular frames, twice as wide as high."""
     crop: Annotated[Corners | None, BOX] = None
     """Show only what is in this box, in the coordinates of the scene's own file."""
     depth: Literal["separate", "side", "none"] = "separate"

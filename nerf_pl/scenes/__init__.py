@@ -11,11 +11,11 @@ from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
 from nerf_pl.scenes.cut_outs import masks_as_asked
 from nerf_pl.scenes.files import is_junk, pictures_in
 from nerf_pl.scenes.request import Request
-from nerf_pl.scenes.scene import Scene, frame_of, on_background, one_per_photo, some_views, with_pixels
+from nerf_pl.scenes.scene import Scene, frame_of, on_background, one_per_photo, some_views, views_of_photos, with_pixels
 
 __all__ = [
     "LOADERS", "Loader", "Request", "Scene", "available_splits", "detect", "frame_of", "load_scene", "name_of",
-    "on_background", "one_per_photo", "silhouettes", "some_views", "with_pixels",
+    "on_background", "one_per_photo", "silhouettes", "some_views", "views_of_photos", "with_pixels",
 ]  # fmt: skip
 
 

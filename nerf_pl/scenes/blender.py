@@ -76,6 +76,7 @@ def load_blender(root: Path, request: Request) -> Scene:
         orbit=ORBIT if found.classic and _is_upright(c2w) else None,
         frame=found.frame,
         photos=shots.photos,
+        partial=shots.partial,
     )
 
 

@@ -89,6 +89,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
         root=root,
         frame=frame,
         photos=shots.photos,
+        partial=shots.partial,
     )
     on_nothing = request.objects and photos.mode == "RGBA" and cut_out(photos.files)
     return as_object(scene) if on_nothing else scene

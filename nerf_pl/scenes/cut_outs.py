@@ -16,8 +16,8 @@ def masks_as_asked(scene: Scene, request: Request) -> Scene:
     As transparency they cut out an object on nothing, which gets a box if nothing else has settled its space. Raises
     UserError if there are no masks to do so.
     """
-    if request.masks in ("none", "alpha") and scene.photos and scene.masks is not None:
-        told = "its photos are cut into views whose masks also say what the photos show"
+    if request.masks in ("none", "alpha") and scene.partial and scene.masks is not None:
+        told = "masks also say which part of a photo its lens has filled"
         raise UserError(f"--masks {request.masks}: {scene.root}: {told}; leave the option out")
     if request.masks == "none":
         return replace(scene, masks=None)

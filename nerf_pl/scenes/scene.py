@@ -26,7 +26,8 @@ class Scene:
     surrounded: the owner says that the photos were taken from all around. frame: the similarity that takes points of
     the scene's own file to the world; None says that both are the same. plain: the pictures are opaque, and show the
     background wherever nothing stands in front of it. photos: of which photo each view is, if some photos were cut into
-    several; the first view of a photo looks where it did.
+    several; the first view of a photo looks where it did. partial: masks also say what the photos show, as of panoramas
+    that are black at the poles.
     """
 
     cameras: Cameras
@@ -46,6 +47,7 @@ class Scene:
     frame: Float[Tensor, "4 4"] | None = None
     plain: bool = False
     photos: tuple[int, ...] = ()
+    partial: bool = False
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -96,10 +98,19 @@ def some_views(scene: Scene, kept: Int[Tensor, "n"]) -> Scene:
     return replace(scene, cameras=cameras, images=images, masks=masks, names=names, photos=photos)
 
 
+def views_of_photos(scene: Scene) -> list[list[int]]:
+    """The numbers of the views of each photo."""
+    found: dict[int, list[int]] = {}
+    for view, photo in enumerate(scene.photos or range(len(scene))):
+        found.setdefault(photo, []).append(view)
+    return list(found.values())
+
+
 def one_per_photo(scene: Scene) -> Cameras:
     """The cameras of the views of a scene, but of each photo that was cut only the first."""
-    first = {photo: i for i, photo in reversed([*enumerate(scene.photos)])}
-    return scene.cameras[torch.tensor(sorted(first.values()))] if first else scene.cameras
+    if not scene.photos:
+        return scene.cameras
+    return scene.cameras[torch.tensor([views[0] for views in views_of_photos(scene)])]
 
 
 def frame_of(scene: Scene) -> Float[Tensor, "4 4"]:

@@ -39,12 +39,14 @@ LONGER = 1.1  # sides that differ by less say nothing about how a picture is hel
 
 @dataclass(frozen=True)
 class Shots:
-    """Views of photos. cameras: of the pictures at the sizes that were asked for. masks, photos: see `Scene`."""
+    """Views of photos. cameras: of the pictures at the sizes that were asked for. masks, photos, partial: see
+    `Scene`."""
 
     cameras: Cameras
     images: UInt8[Tensor, "V H W ch"]
     masks: Bool[Tensor, "V H W"] | None
     photos: tuple[int, ...]
+    partial: bool
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def read_photos(photos: Photos, c2w: Float[Tensor, "C 3 4"], pictures: bool) -> 
             masks = read_masks(photos.shown, photos.hidden, photos.natives, photos.sizes, **how)
     finally:
         forget()
-    return Shots(cut_cameras(photos.cuts, photos.sizes, c2w), images, masks, photos_of(photos.cuts))
+    partial = any(cut.masked for cut in photos.cuts)
+    return Shots(cut_cameras(photos.cuts, photos.sizes, c2w), images, masks, photos_of(photos.cuts), partial)
 
 
 def stored_pictures(path: Path, frames: Sequence[Frame]) -> Stored:

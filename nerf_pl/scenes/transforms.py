@@ -81,6 +81,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
         root=root,
         frame=frame,
         photos=shots.photos,
+        partial=shots.partial,
     )
     return as_object(scene) if on_nothing else scene
 

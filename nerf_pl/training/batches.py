@@ -58,7 +58,7 @@ class PixelBatches(nn.Module):
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
         self.pixel_offset, self.ndc = scene.cameras.pixel_offset, scene.ndc
         is_fitted = fit_colours and scene.images.shape[-1] == 3
-        self.colours = ColourFit(len(scene)) if is_fitted else None
+        self.colours = ColourFit(len(scene), scene.photos) if is_fitted else None
         # buffers, so that they follow the module to its device; not persistent, a checkpoint holds no images
         self.register_buffer("images", scene.images, persistent=False)
         self.register_buffer("c2w", scene.cameras.c2w.clone(), persistent=False)  # `poses.refine` moves them

@@ -1,5 +1,7 @@
 """Exposure and white balance that change from photo to photo."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -16,7 +18,9 @@ LOOK = 16_384  # pixels of a photo, about, that are looked at
 
 
 class ColourFit(nn.Module):
-    """An affine change of its colours for each of n training photos, which is learned beside the model.
+    """An affine change of its colours for each training photo, which is learned beside the model.
+
+    views: how many there are. photos: see `Scene`; the views of a photo that was cut share its change.
 
     A camera with automatic exposure shows one place in several brightnesses. A model that must explain all of them puts
     fog in front of cameras. Here the photo is changed instead, to what a camera with the mean exposure of all photos
@@ -28,16 +32,22 @@ class ColourFit(nn.Module):
     second: Tensor
     count: Tensor
 
-    def __init__(self, n: int):
+    photo: Tensor
+
+    def __init__(self, views: int, photos: Sequence[int] = ()):
         super().__init__()
+        different = sorted(set(photos)) or range(views)
+        n, rows = len(different), {photo: i for i, photo in enumerate(different)}
+        of_view = torch.tensor([rows[photo] for photo in photos or different])
+        self.register_buffer("photo", of_view, persistent=False)
         self.change = nn.Parameter(torch.zeros(n, 4, 3))  # a parameter stays a leaf when the module moves to a GPU
         self.register_buffer("first", torch.zeros(n, 4, 3))
         self.register_buffer("second", torch.zeros(n, 4, 3))
         self.register_buffer("count", torch.zeros(()))
 
-    def forward(self, rgb: Float[Tensor, "P 3"], photos: Int[Tensor, "P"]) -> Float[Tensor, "P 3"]:
-        """The colours of pixels as the mean exposure would have them. photos: which photo each pixel is of."""
-        change = (self.change - self.change.mean(0)).index_select(0, photos)  # (P, 4, 3)
+    def forward(self, rgb: Float[Tensor, "P 3"], views: Int[Tensor, "P"]) -> Float[Tensor, "P 3"]:
+        """The colours of pixels as the mean exposure would have them. views: which view each pixel is of."""
+        change = (self.change - self.change.mean(0)).index_select(0, self.photo.index_select(0, views))  # (P, 4, 3)
         return rgb + (rgb[:, None] @ change[:, :3])[:, 0] + change[:, 3]
 
     @torch.no_grad()
