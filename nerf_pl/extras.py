@@ -8,6 +8,7 @@ from nerf_pl.errors import UserError
 EXTRAS = {
     "pycolmap": "colmap", "viser": "viewer", "skimage": "mesh", "scipy": "mesh", "trimesh": "mesh",
     "fast_simplification": "mesh", "xatlas": "mesh",
+    "tifffile": "tiff",
 }  # fmt: skip
 """The extra that brings each package."""
 

@@ -1,7 +1,10 @@
 """Formats of pictures and kinds of pixels: each is read as 8-bit sRGB, or one line says why not."""
 
 import builtins
+import struct
+import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,40 @@ def test_sixteen_bits_of_colour(tmp_path):
         assert np.abs(read(tmp_path / name) - colours / 257.0).max() < 1  # Pillow cuts them off
 
 
+def write_deep(file: Path, values: np.ndarray) -> None:
+    """A PNG or a TIFF of 16 bits in colour, or in grey with alpha, which Pillow does not write."""
+    if file.suffix == ".tif":
+        tifffile = pytest.importorskip("tifffile", reason='needs tifffile: pip install "nerf_pl[tiff]"')
+        more = {"extrasamples": ["unassalpha"]} if values.shape[-1] in (2, 4) else {}
+        tifffile.imwrite(file, values, photometric="rgb" if values.shape[-1] > 2 else "minisblack", **more)
+        return
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize(("name", "channels"), [("p.png", 2), ("p.png", 3), ("p.png", 4), ("p.tif", 3), ("p.tif", 4)])
+@pytest.mark.parametrize("white", [255, 1023, 4095, 65535])
+def test_fewer_bits_in_colour_pictures_of_sixteen(tmp_path, capsys, name, channels, white):
+    levels = pixels(channels) / 255
+    levels[0, 0] = 1
+    files = [tmp_path / f"{i}{name}" for i in range(2)]
+    for file, brightness in zip(files, (1.0, 0.02), strict=True):
+        write_deep(file, (brightness * white * levels).round().astype(np.uint16))
+    mode = read_headers(files).mode
+    both = read_pictures(files, [SIZE] * 2, mode).numpy().astype(float)
+    assert mode == ("RGB" if channels == 3 else "RGBA")
+    wanted = 255 * (levels if channels > 2 else levels[..., [0, 0, 0, 1]])
+    assert np.abs(both[0] - wanted).max() <= 1
+    assert both[1].max() <= 6
+    assert ("is taken to be white" in capsys.readouterr().err) == (white < 65535)
+
+
 @pytest.mark.parametrize("name", ["p.png", "p.tif", "p.webp"])
 def test_kinds_of_pixels(tmp_path, name):
     """Grey, palettes, and either with transparency."""
@@ -128,6 +165,50 @@ def test_colours_of_linear_light_are_weighed_by_alpha(tmp_path):
     found = read(tmp_path / "p.exr")
     assert (found[..., 3:] == np.round(255 * alpha)).all()
     assert np.abs(found[..., :3] - srgb(straight))[alpha[..., 0] > 0].max() <= 1
+
+
+@pytest.mark.parametrize("how", ["float32", "float16", "float64", "planar", "zlib", "straight"])
+def test_tiffs_of_floating_point_numbers_are_linear_light(tmp_path, how):
+    tifffile = pytest.importorskip("tifffile", reason='needs tifffile: pip install "nerf_pl[tiff]"')
+    rng = np.random.default_rng(0)
+    linear, alpha = rng.random((SIZE[1], SIZE[0], 3)) ** 2, rng.choice([0.5, 1.0], (SIZE[1], SIZE[0], 1))
+    values, more = linear.astype(how if how.startswith("float") else np.float32), {"photometric": "rgb"}
+    if how == "planar":
+        values, more = np.moveaxis(values, -1, 0), {**more, "planarconfig": "separate"}
+    if how == "straight":
+        values = np.concatenate([linear, alpha], -1).astype(np.float32)
+        more["extrasamples"] = ["unassalpha"]
+    tifffile.imwrite(tmp_path / "p.tif", values, compression="zlib" if how == "zlib" else None, **more)
+    found = read(tmp_path / "p.tif")
+    assert np.abs(found[..., :3] - srgb(linear)).max() <= 1.01
+    if how == "straight":
+        assert (found[..., 3:] == np.round(255 * alpha)).all()
+
+
+def test_tiffs_that_are_no_pictures_are_named(tmp_path, monkeypatch):
+    tifffile = pytest.importorskip("tifffile", reason='needs tifffile: pip install "nerf_pl[tiff]"')
+    tifffile.imwrite(tmp_path / "p.tif", np.zeros((16, 24, 3), np.uint32), photometric="rgb")
+    with pytest.raises(UserError, match=r"p\.tif has pixels of the kind uint32, .* save it with 8 or 16 bits"):
+        read(tmp_path / "p.tif")
+    tifffile.imwrite(tmp_path / "p.tif", np.zeros((16, 24, 5), np.float32), photometric="rgb")
+    with pytest.raises(UserError, match=r"p\.tif has 5 channels"):
+        read(tmp_path / "p.tif")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(UserError, match=r'p\.tif, a TIFF of .* numbers, needs tifffile: pip install "nerf_pl\[tiff\]"'):
+        read(tmp_path / "p.tif")
+
+
+@pytest.mark.parametrize("name", ["p.exr", "p.tif"])
+def test_linear_light_that_is_brighter_than_white_is_said(tmp_path, capsys, name):
+    tifffile = pytest.importorskip("tifffile", reason='needs tifffile: pip install "nerf_pl[tiff]"')
+    for brightness, told in ((0.9, False), (255.0, True)):
+        linear = np.full((SIZE[1], SIZE[0], 3), brightness, np.float32)
+        if name == "p.exr":
+            write_linear(tmp_path / name, linear)
+        else:
+            tifffile.imwrite(tmp_path / name, linear, photometric="rgb")
+        read(tmp_path / name)
+        assert ("is brighter than 1, which becomes white" in capsys.readouterr().err) == told
 
 
 def test_damaged_linear_pictures(tmp_path):

@@ -19,12 +19,19 @@ from torch import Tensor
 from nerf_pl import media
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.cuts import Cut
-from nerf_pl.scenes.decode import BROKEN_IMAGE, LINEAR_SUFFIXES, converted, is_transparent, open_picture, white_of
+from nerf_pl.scenes.decode import (
+    BROKEN_IMAGE,
+    LINEAR_SUFFIXES,
+    ORIENTATION,
+    converted,
+    is_transparent,
+    open_picture,
+    white_of,
+)
 from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.memory import GB, Budget, free_memory, in_gb
 from nerf_pl.scenes.store import MASK, empty_pictures, reduced
 
-ORIENTATION = 0x0112  # EXIF tag, 1 to 8; 5 to 8 mean that rows are stored as columns
 # what a PNG holds that says how the camera was held; Pillow would decode all of it to look
 PNG_TEXT, PNG_EXIF = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"XML:com.adobe.xmp")
 DECODING = 12  # bytes for a pixel: Pillow holds it in 4 as decoded, then as converted or turned, then weighed by alpha
@@ -248,7 +255,7 @@ def _resized(
 ) -> Image.Image:
     """A picture at a size, kept as that file if it is not its own."""
     try:
-        with open_picture(file) as picture:
+        with open_picture(file, white) as picture:
             # a JPEG can be decoded at a half, a quarter or an eighth of its size at once
             smallest = (2 * max(size), 2 * max(size)) if upright else (2 * size[0], 2 * size[1])
             picture.draft(None, smallest)

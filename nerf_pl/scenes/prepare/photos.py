@@ -56,7 +56,7 @@ def _names(source: Path, files: Sequence[Path]) -> list[str]:
 
 def _stage_photo(file: Path, target: Path, max_size: int, budget: Budget, white: int) -> Photo:
     try:
-        with open_picture(file) as picture:
+        with open_picture(file, white) as picture:
             tags = picture.getexif()
             more = tags.get_ifd(EXIF)
             picture.draft(None, (2 * max_size, 2 * max_size))
