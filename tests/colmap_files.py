@@ -50,9 +50,9 @@ def write_model(
     for i, pose in enumerate(c2w):
         rotation = OPENCV_AXES @ pose[:, :3].T
         w2c = pycolmap.Rigid3d(pycolmap.Rotation3d(rotation), -rotation @ pose[:, 3])
-        image = pycolmap.Image(
-            name(i), keypoints=np.ones((len(xyz), 2)), camera_id=i % len(cameras) + 1, image_id=i + 1
-        )
+        camera = model.cameras[i % len(cameras) + 1]
+        seen = np.nan_to_num(camera.img_from_cam(xyz @ rotation.T + w2c.translation), nan=1.0)
+        image = pycolmap.Image(name(i), keypoints=seen, camera_id=camera.camera_id, image_id=i + 1)
         model.add_image_with_trivial_frame(image, w2c)
     for k, point in enumerate(xyz):
         track = pycolmap.Track()

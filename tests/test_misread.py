@@ -74,6 +74,7 @@ def test_intrinsics_of_other_pictures_are_refused(tmp_path, layout, factor, told
         (2.0, {"w": 96, "h": 72}, "not of 96x72"),
         (1.0, {"cx": 17.1, "cy": 25.3}, "in the right order?"),
         (1.0, {"fl_y": 120.0}, "pixels are not square"),
+        (0.5, dict.fromkeys(("w", "h", "cx", "cy")), "fl_x is taken to be of pictures of 24x18 pixels, which see 23"),
         (1.0, {"fl_x": None, "fl_y": None, "camera_angle_x": 0.8, "camera_angle_y": 0.8}, "pixels are not square"),
     ],
 )

@@ -122,6 +122,31 @@ def test_photos_that_are_another_size_of_the_same_are_read(tmp_path):
     assert scene.cameras.K[0, :2, 2].tolist() == pytest.approx([6, 4])
 
 
+def without_points(model: Path) -> None:
+    """A model that was written by hand, from known poses."""
+    (model / "points3D.txt").write_text("")
+    lines = [line for line in (model / "images.txt").read_text().splitlines() if not line.startswith("#")]
+    (model / "images.txt").write_text("".join(f"{line}\n\n" for line in lines[::2]))
+
+
+@pytest.mark.parametrize("points", [True, False])
+def test_quaternions_in_the_order_of_other_programs(tmp_path, capsys, points):
+    """x y z w. Points in front of cameras near the origin may stay there."""
+    model = write(tmp_path)
+
+    def change(words: list[str]) -> None:
+        words[1:5] = [*words[2:5], words[1]]
+
+    edit(model, "images", change)
+    if points:
+        with pytest.raises(UserError, match="have them if its quaternions are in the order x y z w"):
+            load_scene(tmp_path, Request(test_every=0))
+        return
+    without_points(model)
+    load_scene(tmp_path, Request(test_every=0))
+    assert "the cameras of the model are upright if its quaternions are in the order x y z w" in capsys.readouterr().err
+
+
 def opengl(pose: np.ndarray) -> np.ndarray:
     return np.diag([1.0, -1.0, -1.0, 1.0]) @ pose
 
@@ -150,10 +175,7 @@ def test_poses_of_another_convention_are_said(tmp_path, capsys, convention, poin
 
     edit(model, "images", change)
     if not points:
-        (model / "points3D.txt").write_text("")
-        lines = (model / "images.txt").read_text().splitlines()
-        lines = [line for line in lines if not line.startswith("#")]
-        (model / "images.txt").write_text("".join(f"{line}\n\n" for line in lines[::2]))
+        without_points(model)
     load_scene(tmp_path, Request(test_every=0))
     err = capsys.readouterr().err
     assert told in err if told else err == ""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from nerf_pl.cameras import quaternions, rotation_matrices
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.lenses import require_own_middles, wrong_focal
@@ -16,6 +17,9 @@ from nerf_pl.scenes.model_lenses import WIDE, sees_all_around
 from nerf_pl.scenes.normalize import misread, strays
 from nerf_pl.scenes.pictures import list_some
 
+LOOKS, POINTS = 24, 100  # photos, about, and points of each that are looked at
+MISS, CLEARLY = 0.05, 10.0  # by so many widths of a photo points are not where it has them; so many times worse
+LYING, UPRIGHT = 0.5, 0.8  # length of the mean up of cameras that are not upright, and of those that are
 SEEN = 0.2  # cosine to the axis of a camera, below which nothing is seen without a fisheye lens
 
 
@@ -68,6 +72,7 @@ def doubt(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequen
     if far := strays(torch.from_numpy(c2w)):
         names = list_some([views[i].name for i in far])
         warn(f"{root}: {len(far)} of {len(views)} cameras are far from all others ({names}): are their poses right?")
+    _refuse_other_order(root, c2w, model, views)
     behind, n = _not_seen(model, views)
     if n and behind > n / 2:
         told = f"{behind} of {n} points that photos of the model see lie behind their cameras, or far aside"
@@ -75,6 +80,37 @@ def doubt(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequen
     elif misread(torch.from_numpy(c2w[[not sees_all_around(view.camera) for view in views]])):
         told = "the cameras look at no common point, but would if their poses were of another convention"
         warn(f"{root}: {told}; if they are, convert them: {remedy}")
+
+
+def _refuse_other_order(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequence[Any]) -> None:
+    """Raises UserError if the points of a model lie where its photos have them once its quaternions are read in the
+    order x y z w, and not as they are. If there are no points, cameras that would be upright then are said."""
+    w2c = np.stack([view.cam_from_world().matrix() for view in views])
+    w, x, y, z = quaternions(torch.from_numpy(w2c[:, :, :3])).unbind(-1)  # as they are read
+    turned = rotation_matrices(torch.stack([z, w, x, y], -1)).numpy()
+    other = np.concatenate([turned, w2c[:, :, 3:]], -1)
+    told = "if its quaternions are in the order x y z w, and not as they are; write QW QX QY QZ"
+    now, then = (_miss(model, views, poses) for poses in (w2c, other))
+    if now is not None and then is not None and now > MISS and now > CLEARLY * then:
+        raise UserError(f"{root}: the points of the model lie where its photos have them {told}")
+    up, up_then = (np.linalg.norm(np.mean(ways, 0)) for ways in (c2w[:, :, 1], -turned[:, 1]))
+    if now is None and up < LYING and up_then > UPRIGHT:
+        warn(f"{root}: the cameras of the model are upright {told}, if they are so")
+
+
+def _miss(model: Any, views: Sequence[Any], w2c: Float[np.ndarray, "C 3 4"]) -> float | None:
+    """By how much points miss their places in photos, as shares of the photos' width, in the middle. None if too few
+    photos tell."""
+    wrong = []
+    for i in range(0, len(views), max(len(views) // LOOKS, 1)):
+        camera, seen = views[i].camera, views[i].get_observation_points2D()
+        pairs = [(p.xy, model.points3D[p.point3D_id].xyz) for p in seen[:POINTS] if p.point3D_id in model.points3D]
+        if pairs and not sees_all_around(camera):
+            at, xyz = (np.array(column) for column in zip(*pairs, strict=True))
+            found = camera.img_from_cam(xyz @ w2c[i, :, :3].T + w2c[i, :, 3])
+            away = np.linalg.norm(np.nan_to_num(found, nan=np.inf) - at, axis=1)
+            wrong.append(float(np.median(away)) / camera.width)
+    return float(np.median(wrong)) if wrong else None
 
 
 def _not_seen(model: Any, views: Sequence[Any]) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The pictures of a JSON file's frames, as pinhole cameras would have taken them: one reader for all such layouts."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -34,6 +35,7 @@ from nerf_pl.scenes.undistort import fisheye_look, undistorted_camera
 from nerf_pl.scenes.values import optional_number
 from nerf_pl.scenes.wide import Shot, fisheye, panorama
 
+USUAL = (43.0, 100.0)  # degrees that cameras see across; phones 65 to 70, of which half a picture would be 35
 LONGER = 1.1  # sides that differ by less say nothing about how a picture is held
 
 
@@ -134,6 +136,7 @@ def read_cuts(path: Path, frames: Sequence[Frame], stored: Stored) -> list[Cut]:
     pairs = list(zip(frames, stored.natives, strict=True))
     lenses = [read_lens(frame.where, frame.values, native) for frame, native in pairs]
     _tell_contradiction(pairs)
+    _tell_untold_sizes(path, pairs, lenses)
     _require_own_size(pairs, lenses)
     alike: dict[tuple[Lens, Size], list[int]] = {}  # lenses that are the same share the work
     for i, key in enumerate(zip(lenses, stored.natives, strict=True)):
@@ -223,6 +226,27 @@ def _tell_contradiction(pairs: Sequence[tuple[Frame, Size]]) -> None:
         frame, text = told[0]
         others = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
         warn(f"{frame.where}{others}: {text}")
+
+
+def _tell_untold_sizes(path: Path, pairs: Sequence[tuple[Frame, Size]], lenses: Sequence[Lens]) -> None:
+    """Say of which pictures a focal length in pixels is taken to be, if no size, middle or angle of view tells, and few
+    cameras see as little or as much."""
+    for (frame, native), lens in zip(pairs, lenses, strict=True):
+        told = {key for key, value in frame.values.items() if value is not None}
+        in_pixels = [name for axis in "xy" for name, unit in FOCALS[axis].items() if unit == "pixels" and name in told]
+        others = {name for axis in "xy" for name in FOCALS[axis]} - set(in_pixels)
+        if (
+            in_pixels
+            and not lens.panorama
+            and not told & {"cx", "cy", *others}
+            and told_size(frame.where, frame.values) is None
+        ):
+            size, angle = f"{native[0]}x{native[1]}", math.degrees(2 * math.atan(native[0] / (2 * lens.focal[0])))
+            if USUAL[0] <= angle <= USUAL[1]:
+                continue
+            assumed = f"w and h are not told, so {in_pixels[0]} is taken to be of pictures of {size} pixels"
+            warn(f"{path}: {assumed}, which see {angle:.0f} degrees across; give w and h if it is of others")
+            return
 
 
 def _require_own_size(pairs: Sequence[tuple[Frame, Size]], lenses: Sequence[Lens]) -> None:
