@@ -1,11 +1,8 @@
 """Pictures, films and depth maps on disk. Every file appears complete or not at all."""
 
-import errno
 import itertools
 import math
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,52 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from nerf_pl.errors import UserError
+from nerf_pl.writing import atomic_write
 
 Picture = Shaped[np.ndarray, "H W ch"] | Shaped[Tensor, "H W ch"]
 """uint8, or floats in [0, 1]; 3 channels, or 4 with an alpha that is not premultiplied."""
 DepthMap = Float[np.ndarray, "H W"] | Float[Tensor, "H W"]
 
 GIF_SIDE, GIF_FPS = 480, 20
-
-REMEDIES = {
-    errno.ENOSPC: "free some space or write elsewhere",
-    errno.EDQUOT: "free some space or write elsewhere",
-    errno.EACCES: "choose a folder that you may write to",
-    errno.EPERM: "choose a folder that you may write to",
-    errno.EROFS: "choose a folder that you may write to",
-    errno.ENOTDIR: "a file is in the way of a folder",
-    errno.EEXIST: "a file is in the way of a folder",
-    errno.EISDIR: "a folder of that name is in the way",
-}
-
-
-@contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Turns an OSError, such as a full disk, into a UserError of one line that names `path` and the reason."""
-    try:
-        yield
-    except OSError as error:
-        reason = " ".join((error.strerror or str(error) or type(error).__name__).split())
-        remedy = REMEDIES.get(error.errno or 0, "write elsewhere")
-        raise UserError(f"cannot write {path}: {reason}; {remedy}") from error
-
-
-@contextmanager
-def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Write to the temporary path that this yields; it becomes `path` when the block ends without an error.
-
-    The temporary file lies in the same folder and has the same suffix. An error or an interrupt removes it and leaves
-    an older `path` as it was. Missing folders are made. An OSError becomes a UserError.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def to_uint8(image: Shaped[np.ndarray, "*shape"] | Shaped[Tensor, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

@@ -282,26 +282,33 @@ def test_a_disk_that_is_full_leaves_the_last_good_checkpoint(scene_dir, capsys, 
     assert sorted(os.listdir("runs/full/checkpoints")) == ["best.ckpt", "last.ckpt"]
 
 
-@pytest.mark.parametrize(("words", "model"), [(FLAGS, MODEL), (NGP_FLAGS, config("ngp").model)], ids=["nerf", "ngp"])
-def test_ctrl_c_leaves_a_checkpoint_to_resume(scene_dir, capsys, monkeypatch, words, model):
+@pytest.mark.parametrize(
+    ("words", "model", "sent", "told"),
+    [
+        (FLAGS, MODEL, signal.SIGINT, "interrupted"),
+        (NGP_FLAGS, config("ngp").model, signal.SIGTERM, "ended by SIGTERM"),
+    ],
+    ids=["nerf", "ngp"],
+)
+def test_a_signal_leaves_a_checkpoint_to_resume(scene_dir, capsys, monkeypatch, words, model, sent, told):
     """It ends after the steps under way, and what was learned until then is saved."""
     words = ["train", scene_dir, *words, "--num_gpus", 0, "--exp_name", "long", "--val_every", 5]
     with monkeypatch.context() as patch:
-        at_validation(patch, 10, lambda: signal.raise_signal(signal.SIGINT))
-        told = refused(capsys, *words, "--max_steps", 1000, code=130)
-    assert told.startswith(
-        "nerf: interrupted; runs/long/checkpoints/last.ckpt is saved: the same command with --resume"
-    )
+        at_validation(patch, 10, lambda: signal.raise_signal(sent))
+        found = refused(capsys, *words, "--max_steps", 1000, code=128 + sent)
+    saved = "runs/long/checkpoints/last.ckpt is saved: the same command with --resume goes on"
+    assert found == f"nerf: {told}; {saved}"
     assert content(Path("runs/long"))["global_step"] == 10
     nerf("train", scene_dir, "--resume", "--exp_name", "long", "--max_steps", 12)
     assert content(Path("runs/long"))["global_step"] == 12
     assert read_settings(Path("runs/long/settings.json")).model == model  # as it was started
 
 
-def test_ctrl_c_before_the_first_step_ends_at_once(scene_dir, capsys, monkeypatch):
-    monkeypatch.setattr(NeRF, "fit", lambda self, scene, keep_box=False: signal.raise_signal(signal.SIGINT))
-    told = refused(capsys, "train", scene_dir, *TRAIN, "--exp_name", "none", code=130)
-    assert told == "nerf: interrupted; nothing was saved yet"
+@pytest.mark.parametrize(("sent", "how"), [(signal.SIGINT, "interrupted"), (signal.SIGHUP, "ended by SIGHUP")])
+def test_a_signal_before_the_first_step_ends_at_once(scene_dir, capsys, monkeypatch, sent, how):
+    monkeypatch.setattr(NeRF, "fit", lambda self, scene, keep_box=False: signal.raise_signal(sent))
+    told = refused(capsys, "train", scene_dir, *TRAIN, "--exp_name", "none", code=128 + sent)
+    assert told == f"nerf: {how}; nothing was saved yet"
     assert not Path("runs/none/checkpoints").exists()
 
 

@@ -20,6 +20,7 @@ from nerf_pl.options import Config, RunFolders
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene, one_per_photo
 from nerf_pl.training.run import train
+from nerf_pl.writing import atomic_write
 
 WARM_UP, STEPS, PROFILED = 1000, 500, 64  # steps before, in and after the timing of a step
 PART = 50  # steps of the warm-up between two looks at the clock
@@ -151,9 +152,9 @@ def _write(out: Path, title: str, step: Step, results: list[Budget]) -> None:
     if step.kernels_us:
         kernels = [[kernel, f"{us:.1f}"] for kernel, us in step.kernels_us.items()]
         parts.append(markdown(["kernel", "us a step"], kernels))
-    with media.atomic_write(out / "table.md") as path:
+    with atomic_write(out / "table.md") as path:
         path.write_text("\n".join(parts), encoding="utf-8")
-    with media.atomic_write(out / "results.json") as path:
+    with atomic_write(out / "results.json") as path:
         path.write_text(json.dumps({"step": asdict(step), "budgets": [asdict(b) for b in results]}, indent=2) + "\n")
     if results:
         _draw_curve(out / "curve.png", title, results)
@@ -172,6 +173,6 @@ def _draw_curve(file: Path, title: str, results: list[Budget]) -> None:
     axes.semilogx([b.seconds for b in results], [b.views.psnr for b in results], "o-")
     axes.set(xlabel="training time, s (a run of its own for each point)", ylabel="PSNR, dB", title=title)
     axes.grid(True, which="both", alpha=0.3)
-    with media.atomic_write(file) as path:
+    with atomic_write(file) as path:
         figure.savefig(path, format="png", dpi=150)
     pyplot.close(figure)

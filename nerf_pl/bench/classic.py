@@ -13,11 +13,11 @@ from nerf_pl import metrics
 from nerf_pl.bench.tables import markdown, number, show
 from nerf_pl.bench.timing import Trainer, device_and_name, view_seconds
 from nerf_pl.console import console, progress_lines
-from nerf_pl.media import atomic_write
 from nerf_pl.methods import CLASSIC, method_of
 from nerf_pl.ops import choose, describe
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Request, Scene, load_scene
+from nerf_pl.writing import atomic_write
 
 WINDOW = 20  # steps between two readings of the clock
 RAYS = 1024  # per step

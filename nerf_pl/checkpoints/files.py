@@ -14,7 +14,7 @@ import torch
 
 from nerf_pl.checkpoints.portable import SUFFIX
 from nerf_pl.errors import UserError
-from nerf_pl.media import atomic_write
+from nerf_pl.writing import atomic_write
 
 
 class _Inert:

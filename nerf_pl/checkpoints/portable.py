@@ -12,7 +12,7 @@ from torch import Tensor
 
 import nerf_pl
 from nerf_pl.errors import UserError
-from nerf_pl.media import atomic_write
+from nerf_pl.writing import atomic_write
 
 SUFFIX = ".nerf"
 MARK = "nerf_pl_scene"  # the key of the metadata that says that a file is a portable scene, and its format

@@ -1,6 +1,7 @@
 """The command line: `nerf ...`, and the classic train.py and eval.py."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from nerf_pl.cli.parse import Command, parse
 from nerf_pl.cli.reporting import AddsToRun, Clock, report
 from nerf_pl.console import errors, escape_what_is_not_encodable
 from nerf_pl.errors import Interrupted, UserError
+from nerf_pl.signals import Stopped, described, number_of, stopped_by_signals
 
 __all__ = ["main", "parse"]
 
@@ -17,19 +19,23 @@ PATIENCE = 5  # seconds
 
 
 def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
-    """Parse and run. A UserError becomes one line and exit code 2. Ctrl-C becomes exit code 130."""
+    """Parse and run. A UserError becomes one line and exit code 2. A signal that ends the command becomes one line and
+    exit code 128 + its number: 130 after Ctrl-C, 143 after SIGTERM."""
     escape_what_is_not_encodable()
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of a training
     try:
-        words = sys.argv[1:] if argv is None else argv
-        _run(parse(words, program), [*([] if program == "nerf" else ["python"]), program, *words])
+        with stopped_by_signals():
+            words = sys.argv[1:] if argv is None else argv
+            _run(parse(words, program), [*([] if program == "nerf" else ["python"]), program, *words])
         return
     except UserError as error:
         message, code = " ".join(str(error).split()), 2
     except KeyboardInterrupt as stop:
-        message, code = f"interrupted{f'; {stop}' if str(stop) else ''}", 130
-    if code == 2 and os.environ.get("LOCAL_RANK", "0") != "0":
+        number = number_of(stop)
+        message, code = f"{described(number)}; {stop if str(stop) else 'the same command starts again'}", 128 + number
+    if code == 2 and not is_first:
         time.sleep(PATIENCE)  # the first process mostly reports the same error and ends this one
-    if code == 2 or os.environ.get("LOCAL_RANK", "0") == "0":  # Ctrl-C reaches all processes; one reports it
+    if code == 2 or is_first:  # Ctrl-C reaches all processes; one reports it
         errors.print(f"{program}: {message}", style="red" if code == 2 else None)
     sys.exit(code)
 
@@ -62,14 +68,19 @@ def _run(command: Command, words: Sequence[str]) -> None:
         )
         raise UserError(told) from error
     except Interrupted as stop:
-        if stop.resumable:
-            with suppress(UserError):  # that the training was stopped is what there is to tell
+        if (stop.resumable or stop.is_finished) and os.environ.get("LOCAL_RANK", "0") == "0":
+            with suppress(UserError, KeyboardInterrupt):  # that the training was stopped is what there is to tell
                 _report(command, words, clock)
         goes_on = stop.resumable and hasattr(command, "resume")
-        raise KeyboardInterrupt(f"{stop}{': the same command with --resume goes on' if goes_on else ''}") from stop
+        told = f"{stop}{': the same command with --resume goes on' if goes_on else ''}"
+        raise Stopped(told, stop.number) from stop
 
 
 def _report(command: Command, words: Sequence[str], clock: Clock) -> None:
     """What a command leaves if it adds to a run."""
     if isinstance(command, AddsToRun) and (added := command.added) is not None:
-        report(added, words, clock)
+        try:
+            report(added, words, clock)
+        except KeyboardInterrupt as stop:
+            stop.args = (f"all but the report is written: nerf report {shlex.quote(str(added.folder))} writes it",)
+            raise

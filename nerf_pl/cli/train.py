@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from nerf_pl.cli.trained import split_to_score
 from nerf_pl.errors import UserError
 from nerf_pl.methods import DEFAULT, METHODS, method_of
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
+from nerf_pl.signals import until_ctrl_c
 
 if TYPE_CHECKING:
     from nerf_pl.training.watching import Watcher
@@ -82,7 +83,7 @@ class Train:
             still_open = stack.pop_all()
 
         def stay() -> None:
-            with still_open, suppress(KeyboardInterrupt):  # the usual end
+            with still_open, until_ctrl_c():
                 console.print(f"the viewer stays at {address} until Ctrl-C")
                 live.run()
 

@@ -1,6 +1,5 @@
 """nerf view"""
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ from nerf_pl.cli.served import Served
 from nerf_pl.cli.trained import Trained
 from nerf_pl.methods import method_of
 from nerf_pl.options.ranges import check_options
+from nerf_pl.signals import until_ctrl_c
 
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
@@ -43,7 +43,7 @@ class View:
             page.open()
             console.print(f"{self.trained.folder}: open {address} in a browser; Ctrl-C ends")
             try:
-                with suppress(KeyboardInterrupt):  # the usual end
+                with until_ctrl_c():
                     loop.run()
             finally:
                 loop.stop()

@@ -20,6 +20,7 @@ from nerf_pl.rendering import Image, render_view
 from nerf_pl.scenes import LOADERS, Scene, detect, frame_of
 from nerf_pl.scenes.demo import is_demo
 from nerf_pl.scenes.pictures import list_some
+from nerf_pl.writing import atomic_write
 
 WINDOW = 11  # pixels, of SSIM
 ALIGNING_STEPS = 5
@@ -97,7 +98,7 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
             warn(f"left out of the mean PSNR, as {why}: {list_some(left_out)}")
     rows = [{**asdict(view), "depth": span} for view, span in zip(views, spans, strict=True)]
     result = {**told, "views": [{key: _in_json(value) for key, value in row.items()} for row in rows]}
-    with media.atomic_write(out.metrics) as path:
+    with atomic_write(out.metrics) as path:
         path.write_text(json.dumps(result, indent=2) + "\n")
     _tell(means, len(views))
     media.write_films(out.folder / out.title, [frames], fps=10)  # last: a film that fails takes no score with it

@@ -11,9 +11,9 @@ from jaxtyping import Float
 
 from nerf_pl.cameras import Cameras, quaternions
 from nerf_pl.errors import UserError
-from nerf_pl.media import atomic_write
 from nerf_pl.scenes import Scene, frame_of
 from nerf_pl.scenes.normalize import moved
+from nerf_pl.writing import atomic_write
 
 JSON, MODEL, IMAGES = "transforms.json", Path("sparse/0"), "images"
 OPENCV_AXES = np.diag([1.0, -1.0, -1.0])  # COLMAP's cameras look along z, with y down

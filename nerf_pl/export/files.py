@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from nerf_pl.extras import extra
-from nerf_pl.media import atomic_write
 from nerf_pl.scenes import Scene, frame_of
+from nerf_pl.writing import atomic_write
 
 AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
 

@@ -23,6 +23,7 @@ from nerf_pl.options.ranges import check_options
 from nerf_pl.rendering import Renderer, render_view
 from nerf_pl.scenes import Scene, frame_of, one_per_photo
 from nerf_pl.scenes.crop import crop_of
+from nerf_pl.writing import atomic_write, write_errors
 
 SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
 SHARE = 10  # frames per view of an interpolation
@@ -189,9 +190,10 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
                     take.depth_files.write(i, image.depth)
         before = set(out.parent.glob("*"))
         written = [Film(file, file in before) for file in _encode(out, pictures, depths, take)]
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         there = _count(pictures, pictures)
-        raise KeyboardInterrupt(f"{there} of {n} frames are in {folder}: the same command goes on") from None
+        stop.args = (f"{there} of {n} frames are in {folder}: the same command goes on",)
+        raise
     if take.keyframes is not None:
         _write_json(out.with_name(f"{out.name}_cameras.json"), take.keyframes)
     if not take.keep_frames:
@@ -250,7 +252,7 @@ def _resume(
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # the file is missing or incomplete, so no frame can be trusted
     if folder.is_dir():
-        with media.write_errors(folder):
+        with write_errors(folder):
             shutil.rmtree(folder)
     return 0, None
 
@@ -261,5 +263,5 @@ def _count(pictures: Sequence[Path], depths: Sequence[Path]) -> int:
 
 
 def _write_json(file: Path, content: dict[str, object]) -> None:
-    with media.atomic_write(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

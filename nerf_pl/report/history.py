@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import nerf_pl
-from nerf_pl.media import atomic_write
+from nerf_pl.writing import atomic_write
 
 FILE = "history.json"
 PACKAGES = {"PyTorch": "torch", "Lightning": "lightning", "Triton": "triton", "NumPy": "numpy"}

@@ -8,7 +8,6 @@ from pathlib import Path
 from string import Template
 
 import nerf_pl
-from nerf_pl.media import atomic_write
 from nerf_pl.report.pictures import SIDE
 from nerf_pl.report.plan import plan
 from nerf_pl.report.record import Record, read_record
@@ -29,6 +28,7 @@ from nerf_pl.report.sections import (
     training_section,
 )
 from nerf_pl.report.views import views_section
+from nerf_pl.writing import atomic_write
 
 FILE = "report.html"
 MOST_BYTES = 15_000_000  # of a page

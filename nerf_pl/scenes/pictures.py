@@ -16,7 +16,6 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from nerf_pl import media
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.cuts import Cut
 from nerf_pl.scenes.decode import (
@@ -31,6 +30,7 @@ from nerf_pl.scenes.decode import (
 from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.memory import GB, Budget, free_memory, in_gb
 from nerf_pl.scenes.store import MASK, empty_pictures, reduced
+from nerf_pl.writing import atomic_write
 
 # what a PNG holds that says how the camera was held; Pillow would decode all of it to look
 PNG_TEXT, PNG_EXIF = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"XML:com.adobe.xmp")
@@ -270,7 +270,7 @@ def _resized(
     if keep is not None:
         note = PngInfo()
         note.add_text(SOURCE, _stamp(file, upright))
-        with suppress(UserError), media.atomic_write(keep) as path:
+        with suppress(UserError), atomic_write(keep) as path:
             picture.save(path, pnginfo=note, compress_level=1)
     return picture
 

@@ -1,13 +1,14 @@
 """The callbacks of a training: progress bar, pictures in the log, checkpoints, and a clean end on Ctrl-C."""
 
 import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, Progress, TaskProgressColumn
 from torch import Tensor
@@ -17,6 +18,7 @@ from nerf_pl.console import QUIET_SECONDS, console, description, short_number
 from nerf_pl.errors import Interrupted
 from nerf_pl.media import depth_colours, depth_span, side_by_side
 from nerf_pl.rendering import Image
+from nerf_pl.signals import ENDING, handled
 from nerf_pl.training.system import NeRFSystem
 
 
@@ -156,42 +158,58 @@ class Checkpoints(Callback):
 
 
 class Interrupt(Callback):
-    """Ctrl-C ends the training after the current chunk of steps and writes last.ckpt to resume from.
+    """A signal, such as Ctrl-C or SIGTERM, ends the training after the current chunk of steps and writes last.ckpt to
+    resume from.
 
-    A second Ctrl-C, or one before the first step, ends the training at once.
+    A second Ctrl-C, or any signal before the first step, ends the training at once. asked: the number of the signal; 0
+    until there is one.
     """
 
     def __init__(self, folder: Path, resumed: bool = False) -> None:
         self.last = folder / "last.ckpt"
         self.is_ours = resumed  # whether last.ckpt is of this run, and not of an earlier one of the name
-        self.training = self.asked = False
-        self._before: Any = None
+        self.training = False
+        self.asked = 0
 
-    def setup(self, trainer: L.Trainer, pl_module: NeRFSystem, stage: str) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._on_signal)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While the block runs, signals end the training as said above. One that came too late to end it, when all was
+        saved, ends the command after the block."""
+        with handled(self._on_signal, (signal.SIGINT, *ENDING)):
+            yield
+        if self.asked:
+            raise self._finished(self.asked)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self.training = True
 
-    def _on_signal(self, *_: Any) -> None:
-        if self.asked or not self.training:
-            told = f"; {self.last} is of the run before" if self.last.is_file() else ""
-            told = f"{self.last} is of an earlier step" if self.is_ours else f"nothing was saved yet{told}"
-            raise Interrupted(told, self.is_ours)
-        self.asked = True
+    def _on_signal(self, number: int = signal.SIGINT) -> None:
+        is_ending, self.asked = bool(self.asked), self.asked or number
+        if not self.training or (is_ending and number == signal.SIGINT):
+            raise self.at_once(number)
+
+    def at_once(self, number: int) -> Interrupted:
+        """What ends a training that cannot save what it has learned."""
+        if self.is_ours:
+            return Interrupted(f"{self.last} is of an earlier step", True, number)
+        before = f"; {self.last} is of the run before" if self.last.is_file() else ""
+        return Interrupted(f"nothing was saved yet{before}", False, number)
+
+    def _finished(self, number: int) -> Interrupted:
+        return Interrupted(f"{self.last} is saved, and the training is finished", False, number, is_finished=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self.is_ours = True
 
     def _stop_if_asked(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
-        if pl_module.finished:  # nothing would be left to resume: the last validation ends it soon
-            return
         # all processes stop at the same step, even if the signal has not reached each of them yet
-        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
-            self.asked = True
+        if number := _largest(trainer, self.asked):
+            self.asked = number
+            pl_module.model.synchronize()
             trainer.save_checkpoint(self.last)
-            raise Interrupted(f"{self.last} is saved", True)
+            if pl_module.finished:
+                raise self._finished(number)
+            raise Interrupted(f"{self.last} is saved", True, number)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
         self._stop_if_asked(trainer, pl_module)
@@ -199,10 +217,9 @@ class Interrupt(Callback):
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
         self._stop_if_asked(trainer, pl_module)
 
-    def teardown(self, trainer: L.Trainer, pl_module: NeRFSystem, stage: str) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
 
-    def on_exception(self, trainer: L.Trainer, pl_module: NeRFSystem, exception: BaseException) -> None:
-        self.teardown(trainer, pl_module, "fit")
+def _largest(trainer: L.Trainer, number: int) -> int:
+    """The largest of the numbers that the processes of a training have."""
+    if trainer.world_size == 1:
+        return number
+    return int(trainer.strategy.reduce(torch.tensor(number, device=trainer.strategy.root_device), reduce_op="max"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import os
-import signal
 import sys
 import threading
 import warnings
@@ -27,7 +25,6 @@ from nerf_pl.checkpoints import (
 )
 from nerf_pl.console import console, warn
 from nerf_pl.errors import UserError
-from nerf_pl.media import atomic_write, write_errors
 from nerf_pl.methods import method_of
 from nerf_pl.ops import FAMILIES, choose
 from nerf_pl.options import Config, RunFolders, to_dict
@@ -35,10 +32,13 @@ from nerf_pl.scenes import Scene, available_splits, one_per_photo, with_pixels
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 from nerf_pl.training.colours import UNEVEN, unevenness
+from nerf_pl.training.processes import follow_first, process, together
+from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
     import lightning as L
 
+    from nerf_pl.training.callbacks import Interrupt
     from nerf_pl.training.system import NeRFSystem
     from nerf_pl.training.watching import Watcher
 
@@ -58,9 +58,38 @@ def train(
     """
     config.check()
     accelerator, devices = devices_of(config)
-    rank, last = process(), folders.checkpoints / "last.ckpt"
-    if rank == 0:
-        _check_folder(last, resume, overwrite)
+    last = folders.checkpoints / "last.ckpt"
+    with _alone(folders):
+        if process() == 0:
+            _check_folder(last, resume, overwrite)
+        _train(config, root, folders, (accelerator, devices), resume=resume, watcher=watcher)
+    return last
+
+
+@contextmanager
+def _alone(folders: RunFolders) -> Iterator[None]:
+    """Hold the lock of the run, and remove what a killed training left there. Processes that help end with the first
+    one, which holds the lock. Raises UserError if another training holds it."""
+    if process() > 0:
+        follow_first()
+        yield
+        return
+    with locked(folders.settings.parent, "wait for it, end it, or give another --exp_name"):
+        remove_leftovers_in(folders.checkpoints)
+        remove_leftovers(folders.settings)
+        yield
+
+
+def _train(
+    config: Config,
+    root: Path,
+    folders: RunFolders,
+    where: tuple[str, int],
+    *,
+    resume: bool,
+    watcher: Watcher | None,
+) -> None:
+    (accelerator, devices), rank, last = where, process(), folders.checkpoints / "last.ckpt"
     method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else "cpu")
     with ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
@@ -71,7 +100,7 @@ def train(
         for work in ready:
             work.result()
     _require_gpu_memory(scene, config, root, device)
-    from nerf_pl.training.callbacks import Checkpoints
+    from nerf_pl.training.callbacks import Checkpoints, Interrupt
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
@@ -94,14 +123,15 @@ def train(
         if beside:
             warn(beside)
         console.print("\n".join([_describe(scene, val, root), *goes_on]))
-    callbacks = _callbacks(folders, checkpoints, resume, watcher)
-    trainer = _trainer(accelerator, devices, folders.logs, val is not None, callbacks)
-    _fit(trainer, system, folders.logs)
+    interrupt = Interrupt(folders.checkpoints, resumed=resume)
+    callbacks = _callbacks(checkpoints, interrupt, watcher)
+    with interrupt.listening(), together(devices, interrupt.at_once):
+        trainer = _trainer(accelerator, devices, folders.logs, val is not None, callbacks)
+        _fit(trainer, system, folders.logs)
     if rank > 0:
         sys.exit()  # this process was started to help train; the first process alone goes on
     if watcher is not None:
         watcher.end(system.model.to(device))  # Lightning leaves it on the CPU
-    return last
 
 
 def _validation(config: Config, root: Path) -> Scene | None:
@@ -148,17 +178,18 @@ def _start_device(device: torch.device, precision: str) -> None:
             backend.module(family)
 
 
-def _callbacks(folders: RunFolders, checkpoints: L.Callback, resume: bool, watcher: Watcher | None) -> list[L.Callback]:
-    from nerf_pl.training.callbacks import ImageLog, Interrupt, ProgressBar
+def _callbacks(checkpoints: L.Callback, interrupt: Interrupt, watcher: Watcher | None) -> list[L.Callback]:
+    from nerf_pl.training.callbacks import ImageLog, ProgressBar
     from nerf_pl.training.watching import Watched
 
-    bar, interrupt = ProgressBar(), Interrupt(folders.checkpoints, resumed=resume)
+    bar = ProgressBar()
     watched = [] if watcher is None else [Watched(watcher, bar, interrupt)]
     return [bar, ImageLog(), checkpoints, *watched, interrupt]
 
 
 def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callbacks: list[L.Callback]) -> L.Trainer:
     import lightning as L
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from nerf_pl.training.checkpoint_io import AtomicCheckpointIO
@@ -167,7 +198,7 @@ def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callba
         logging.getLogger(name).setLevel(logging.WARNING)  # its start-up lines say nothing about the run
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="GPU available but not used")  # the options say so
-        return L.Trainer(
+        trainer = L.Trainer(
             accelerator=accelerator,
             devices=devices,
             strategy="ddp" if devices > 1 else "auto",
@@ -181,9 +212,15 @@ def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callba
             enable_model_summary=False,
             enable_checkpointing=False,
             logger=TensorBoardLogger(logs, name="", version=""),
-            plugins=[AtomicCheckpointIO()],
+            # said, and not found: batch systems have variables that look like many tasks, each of a process of its own
+            plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+            default_root_dir=logs,  # and not where the user is
             callbacks=callbacks,
         )
+    # Lightning answers SIGTERM in its own way, which ends with exit code 0, or waits for other processes in the handler
+    if (connector := getattr(trainer, "_signal_connector", None)) is not None:
+        connector.register_signal_handlers = lambda: None
+    return trainer
 
 
 def _fit(trainer: L.Trainer, system: NeRFSystem, logs: Path) -> None:
@@ -195,12 +232,8 @@ def _fit(trainer: L.Trainer, system: NeRFSystem, logs: Path) -> None:
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own
         # DDP makes these nodes before a graph is captured on a stream of its own, which waits for all it needs
         warnings.filterwarnings("ignore", message=".*AccumulateGrad node's stream does not match.*")
-        try:
-            trainer.fit(system, SceneData(system.next_chunks, system.validation_slots))
-        except BaseException:
-            if trainer.strategy.launcher is not None:
-                trainer.strategy.launcher.kill(signal.SIGKILL)  # other processes would wait for this one
-            raise
+        warnings.filterwarnings("ignore", message=".*srun.*")  # it need not start this program
+        trainer.fit(system, SceneData(system.next_chunks, system.validation_slots))
 
 
 @contextmanager
@@ -214,11 +247,6 @@ def _log_errors(folder: Path) -> Iterator[None]:
             yield
     finally:
         threading.excepthook = tell
-
-
-def process() -> int:
-    """The number of this process among those that train together on this machine. The user started process 0."""
-    return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def _describe(scene: Scene, val: Scene | None, root: Path) -> str:

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl import media
 from nerf_pl.cameras import Cameras
 from nerf_pl.errors import UserError
 from nerf_pl.films.files import read_keyframes
@@ -20,6 +19,7 @@ from nerf_pl.films.keyframes import Keyframes, keyframes_in_file
 from nerf_pl.films.options import FPS
 from nerf_pl.films.paths import framed
 from nerf_pl.scenes import Scene, frame_of
+from nerf_pl.writing import atomic_write
 
 SECONDS = 2.0  # from a keyframe to the next, until the user chooses
 EMPTY = "there are no keyframes yet; add one"
@@ -96,7 +96,7 @@ class Track:
         assert isinstance(entries, list)
         for entry, seconds in zip(entries, self.times(), strict=True):
             entry["time"] = seconds
-        with media.atomic_write(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text(json.dumps({**content, "loop": keyframes.period is not None}, indent=2) + "\n")
 
     def load(self, file: Path) -> None:

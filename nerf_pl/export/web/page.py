@@ -15,8 +15,8 @@ from nerf_pl.export.files import up_of
 from nerf_pl.export.web.grid import BLOCK
 from nerf_pl.export.web.march import STEP
 from nerf_pl.export.web.pack import Baked, pack
-from nerf_pl.media import atomic_write
 from nerf_pl.scenes import Scene
+from nerf_pl.writing import atomic_write
 
 AHEAD_OF_PHOTOS = 3.0  # the point that is turned about, of photos from one side
 

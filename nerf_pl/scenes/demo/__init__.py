@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.media import write_errors, write_pfm, write_png
+from nerf_pl.media import write_pfm, write_png
 from nerf_pl.scenes.demo.render import FloorLight, bake_floor, exact_depth, render_view
+from nerf_pl.writing import write_errors
 
 CAMERA_ANGLE_X = 0.69  # radians
 RADIUS = 4.0

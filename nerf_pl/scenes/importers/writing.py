@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.media import atomic_write
 from nerf_pl.scenes.importers.found import Found, Lens, Photo
+from nerf_pl.writing import atomic_write
 
 AABB_SCALE = 16  # for Instant-NGP, where the scene has no box
 FAR_AWAY = 1000.0  # times as far from the origin as the cameras are apart: geographic coordinates

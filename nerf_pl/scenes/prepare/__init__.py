@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from nerf_pl.errors import UserError
-from nerf_pl.media import write_errors
 from nerf_pl.scenes.colmap import import_pycolmap
 from nerf_pl.scenes.files import RAW_SUFFIXES, is_picture
 from nerf_pl.scenes.prepare.folder import write_scene
 from nerf_pl.scenes.prepare.mapping import Step, choose_matcher, reconstruct
 from nerf_pl.scenes.prepare.photos import stage_film, stage_photos
+from nerf_pl.writing import write_errors
 
 FEWEST = 5  # placed photos; fewer make no scene
 GPU_SIZE, CPU_SIZE = 1600, 800  # pixels: what a training on this machine can make something of

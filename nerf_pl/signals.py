@@ -1,0 +1,81 @@
+"""Signals that end a command: Ctrl-C, and those of batch systems, containers and terminals that are closed."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU") if hasattr(signal, name))
+"""Besides SIGINT, which is Ctrl-C. Windows has SIGTERM alone. Batch systems send SIGUSR1 and SIGXCPU before the end of
+the time that a job may take."""
+AGAIN = 5.0  # seconds; `timeout` and some batch systems send a signal twice at once, to a process and to its group
+
+
+class Stopped(KeyboardInterrupt):
+    """One of `ENDING` ended the command, as Ctrl-C would. The message, if there is any, says what was saved."""
+
+    def __init__(self, message: str = "", number: int = signal.SIGTERM) -> None:
+        super().__init__(*([message] if message else []))
+        self.number = number
+
+
+def number_of(stop: KeyboardInterrupt) -> int:
+    """The signal that ended a command."""
+    return stop.number if isinstance(stop, Stopped) else signal.SIGINT
+
+
+def described(number: int) -> str:
+    """What a signal did to a command."""
+    return "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+
+
+@contextmanager
+def handled(handler: Callable[[int], None], numbers: Sequence[int]) -> Iterator[None]:
+    """While the block runs, these signals call the handler, with their number.
+
+    Signals that are ignored stay so, as SIGHUP after `nohup`. Outside the main thread nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        handler(number)
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, old in before.items():
+            if old is not signal.SIG_IGN:
+                signal.signal(number, on_signal)
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """While the block runs, the signals of `ENDING` raise Stopped in it."""
+    last = float("-inf")
+
+    def stop(number: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= AGAIN:  # else the command is ending already
+            last = time.monotonic()
+            raise Stopped(number=number)
+
+    with handled(stop, ENDING):
+        yield
+
+
+@contextmanager
+def until_ctrl_c() -> Iterator[None]:
+    """Ctrl-C is the usual end of the block. Other signals end the command."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except KeyboardInterrupt:
+        pass
