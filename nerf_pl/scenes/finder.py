@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,7 +16,12 @@ from nerf_pl.scenes.decode import HEIF_SUFFIXES
 from nerf_pl.scenes.files import RAW_SUFFIXES, files_below, is_picture, pictures_in
 
 SAME_KIND = ({".jpg", ".jpeg", ".jpe", ".jfif"}, {".tif", ".tiff"}, HEIF_SUFFIXES)
-NO_PHOTOS = re.compile(r"mask|depth|normal|semantic|segment|render|result|output|^runs$|^logs$|^ckpts$", re.IGNORECASE)
+# folders of what is no photo
+ASIDE = re.compile(
+    r"mask|depth|(^|[ ._-])(normals?|semantics?|segments|segmentations?|confidence)($|[ ._-])", re.IGNORECASE
+)
+# folders of what was made of photos
+RESULTS = re.compile(r"render|result|output|^runs$|^logs$|^ckpts$", re.IGNORECASE)
 MASKS = re.compile(r"mask|segment|alpha|matte", re.IGNORECASE)
 KEPT = re.compile(r"images_\d+x\d+")  # resized pictures that an earlier run keeps
 REDUCED = re.compile(r"images_\d+")
@@ -30,7 +36,7 @@ class Search:
     root: the folder of the scene, all of which is searched at last. masks: masks are looked for, not photos. split: the
     one that the file is of, if it is of one: the folders of other splits hold other pictures of the same names.
     reduced: pictures in images_2 and so on may stand for those that are missing. above: folders in which a whole path
-    may begin, though not the end of one.
+    may begin, though not the end of one. results: photos may also lie in a folder of what a program made of them.
     """
 
     source: Path
@@ -40,6 +46,7 @@ class Search:
     split: str | None = None
     reduced: bool = True
     above: Sequence[Path] = ()
+    results: bool = False
     _listings: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
     _scene: dict[str, list[Path]] | None = None
 
@@ -61,12 +68,15 @@ class Search:
             self._tell(names, found)
         return found
 
+    def candidates(self, name: str) -> list[Path]:
+        """The files that a name may mean: one if it is clear, none if there is none."""
+        return _different(chain(self._as_told(name), self._elsewhere(name)))
+
     def _one(self, name: str, ways: Iterator[list[Path]]) -> Path | None:
         """The file that the first way leads to that leads anywhere."""
-        files = next((files for files in ways if files), [])
-        different = {file.resolve(): file for file in reversed(files)}
-        if len(different) > 1:
-            told = " or ".join(str(_within(self.root, file)) for file in sorted(different.values())[:3])
+        files = _different(ways)
+        if len(files) > 1:
+            told = " or ".join(str(_within(self.root, file)) for file in sorted(files)[:3])
             raise UserError(f"{self.source}: {name} could be {told}: correct the name, or remove all but one of them")
         return files[0] if files else None
 
@@ -95,17 +105,21 @@ class Search:
                 self._scene = _by_stem(file for file in files_below(self.root) if is_picture(file.name))
             files = [file for file in self._scene.get(_key(_stem(part)), []) if self._may_be(file, parts)]
             whole = [file for file in files if not self._has_folder(file, REDUCED.fullmatch)]
-            yield _closest(whole or files if self.reduced else whole, part)
+            yield _nearest(_closest(whole or files if self.reduced else whole, part), parts)
 
     def _may_be(self, file: Path, parts: Sequence[str]) -> bool:
         """Whether a file that lies elsewhere is of the kind and split of the pictures that are looked for."""
         if self.masks:
             of_kind = bool(MASKS.search(str(_within(self.root, file))))
         else:
-            of_kind = not self._has_folder(file, lambda folder: NO_PHOTOS.search(folder) and folder not in parts)
+            of_kind = not self._has_folder(file, lambda folder: self._is_aside(folder) and folder not in parts)
         own = {self.split} | SPLITS & set(parts) if self.split else SPLITS & set(parts) or SPLITS
         other = self._has_folder(file, lambda folder: folder in SPLITS - own)
         return of_kind and not other and not self._has_folder(file, KEPT.fullmatch)
+
+    def _is_aside(self, folder: str) -> bool:
+        """Whether a folder of this name has pictures that are no photos."""
+        return bool(ASIDE.search(folder)) or (not self.results and bool(RESULTS.search(folder)))
 
     def _has_folder(self, file: Path, test: Callable[[str], object]) -> bool:
         """Whether the name of a folder between the scene's and the file passes a test."""
@@ -132,7 +146,7 @@ class Search:
         """Raises UserError if a file has two names, one of which is not its own."""
         owners: dict[Path, str] = {}
         for name, file in zip(names, found, strict=True):
-            if file is None or (owner := owners.setdefault(file, name)) == name or _parts_of(owner) == _parts_of(name):
+            if file is None or (owner := owners.setdefault(file, name)) == name or parts_of(owner) == parts_of(name):
                 continue
             if not all(_is_as_told(self.places[0] / told, file) for told in (owner, name)):
                 told = f"{owner} and {name} could both be {_within(self.root, file)}"
@@ -184,10 +198,10 @@ def _parts(spelled: str) -> list[str]:
 
 def _folder(name: str) -> str:
     """The folder in a name, the same for names that write it differently."""
-    return "/".join(_parts_of(name)[:-1])
+    return "/".join(parts_of(name)[:-1])
 
 
-def _parts_of(name: str) -> list[str]:
+def parts_of(name: str) -> list[str]:
     """The same for names that write one path in different ways."""
     return _parts(list(_spellings(name))[-1])
 
@@ -222,6 +236,24 @@ def _folders(folder: Path, name: str) -> list[Path]:
     if not os.path.isdir(folder):
         return []
     return sorted(inner for inner in folder.iterdir() if _key(inner.name) == _key(name) and inner.is_dir())
+
+
+def _different(ways: Iterator[list[Path]]) -> list[Path]:
+    """The files that the first way leads to that leads anywhere, each once."""
+    files = next((files for files in ways if files), [])
+    return list({file.resolve(): file for file in reversed(files)}.values())[::-1]
+
+
+def _nearest(files: Sequence[Path], parts: Sequence[str]) -> list[Path]:
+    """Those of the files that share most of the folders at the end of a path."""
+    wanted = [_key(part) for part in parts[-2::-1]]
+
+    def shared(file: Path) -> int:
+        same = [a == _key(b) for a, b in zip(wanted, file.parts[-2::-1], strict=False)]
+        return same.index(False) if False in same else len(same)
+
+    most = max(map(shared, files), default=0)
+    return [file for file in files if shared(file) == most]
 
 
 def _closest(files: Sequence[Path], name: str) -> list[Path]:

@@ -56,7 +56,7 @@ def folder_masks(folder: Path, names: Sequence[Sequence[str]]) -> list[Path | No
         known.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
     found = _named(known, names)
     if there and not any(found):
-        found = _named({_bare(key): file for key, file in known.items()}, names)
+        found = _named({bare_name(key): file for key, file in known.items()}, names)
         if example := next((file for file in found if file), None):
             warn(f"{folder}: {sum(map(bool, found))} masks have other names than their photos, such as {example.name}")
     whole = [each[0] for each, mask in zip(names, found, strict=True) if mask is None]
@@ -71,7 +71,7 @@ def _named(known: Mapping[str, Path], names: Sequence[Sequence[str]]) -> list[Pa
     return [next((known[key] for key in _mask_names(each) if key in known), None) for each in names]
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """The name of a mask, with its folders, without the words that say what it is."""
     folder, slash, last = name.rpartition("/")
     match = BESIDE.fullmatch(last)

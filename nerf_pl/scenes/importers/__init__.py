@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.importers import bundler, metashape, neus, nsvf, openmvg, polycam, realitycapture, record3d
-from nerf_pl.scenes.importers.files import REMEDY
+from nerf_pl.scenes.importers.files import REMEDY, masks_of
 from nerf_pl.scenes.importers.found import Found, Source
 from nerf_pl.scenes.importers.writing import write_transforms
 from nerf_pl.scenes.lenses import fits
@@ -70,6 +70,10 @@ def import_scene(source: Source, format: str = "auto", *, overwrite: bool = Fals
         remedy = "give --images FOLDER, the folder of the pictures" if lost else f"align the pictures, then {REMEDY}"
         raise UserError(f"{told}: {remedy}")
     _check_pictures(found)
+    if source.masks and not any(photo.mask for photo in found.photos):
+        masks = masks_of(source, [photo.file for photo in found.photos])
+        photos = [replace(photo, mask=mask) for photo, mask in zip(found.photos, masks, strict=True)]
+        found = replace(found, photos=photos)
     target, notes = write_transforms(found, source.root, overwrite)
     return Imported(target, [f"format: {importer.title}", *found.lines(), *notes])
 

@@ -14,7 +14,6 @@ from nerf_pl.scenes.importers.files import (
     REMEDY,
     Pictures,
     holds,
-    mask_of,
     numbers,
     place,
     read_text,
@@ -55,9 +54,8 @@ def read(source: Source) -> Found:
         elif picture := place(pictures, name, left_out):
             rotation, shift = values[3:12].reshape(3, 3), values[12:]
             c2w = np.concatenate([rotation.T, -rotation.T @ shift[:, None]], 1)
-            mask = mask_of(source.root, picture) if source.masks else None
             lens = _lens(values[:3].tolist(), stored_size(picture))
-            photos.append(Photo(picture, pose_matrix(where, "pose", c2w.tolist()), lens, mask))
+            photos.append(Photo(picture, pose_matrix(where, "pose", c2w.tolist()), lens))
     return Found(file, photos, left_out)
 
 

@@ -2,66 +2,44 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.decode import BROKEN_IMAGE, open_picture
-from nerf_pl.scenes.files import PICTURE_SUFFIXES, files_below, is_picture
+from nerf_pl.scenes.files import files_below, is_picture, pictures_in
+from nerf_pl.scenes.finder import ASIDE, KEPT, REDUCED, Search, parts_of
+from nerf_pl.scenes.importers.found import Source
+from nerf_pl.scenes.masks import bare_name, folder_masks, masks_folder
 from nerf_pl.scenes.pictures import Size
 
-ASIDE = {"mask", "masks", "depth", "depths", "confidence", "normals", "normal"}  # folders of what is no photo
-SMALLER = re.compile(r"images_\d+(x\d+)?")  # pictures that were reduced
-NO_PHOTO = re.compile(r"(^dynamic_mask_.*|.*[._-]mask|.*\.mask)", re.IGNORECASE)  # stems
+NO_PHOTO = re.compile(r"dynamic_mask_.*|.*[._-]mask", re.IGNORECASE)  # stems
 REMEDY = "export it again"
 HUGE = 1e30
 
 
 class Pictures:
-    """The pictures below a folder, by name. Hidden folders, and those of masks and depth maps, are left out."""
+    """The pictures below a folder, by name, without those of hidden folders, of masks, depth maps and the like, and of
+    reduced pictures."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         files = sorted(file for file in files_below(folder) if is_picture(file.name))
         self.files = [file for file in files if _is_photo(file.relative_to(folder))]
-        self._by_name: dict[str, list[Path]] = {}
-        for file in self.files:
-            for name in {file.name.lower(), file.stem.lower()}:
-                self._by_name.setdefault(name, []).append(file)
+        self._search = Search(folder, [folder], folder, reduced=False, results=True)
 
     def find(self, name: str) -> list[Path]:
-        """The pictures that a name may mean: one if it is clear, else none or several.
-
-        A name may have folders in front, of this computer or another, and may lack its suffix or have another one.
-        """
-        path = PurePosixPath(name.replace("\\", "/"))
-        for spelled in (path.name.lower(), path.stem.lower()):
-            if (found := self._by_name.get(spelled)) and (
-                spelled == path.name.lower() or path.suffix.lower() in PICTURE_SUFFIXES
-            ):
-                return _nearest(found, path)
-        return []
+        """The pictures that a name may mean, see `Search`: one if it is clear, else none or several. Those below the
+        folder come before those elsewhere."""
+        inside = self._search.candidates("/".join(parts_of(name)))
+        return inside or self._search.candidates(name)
 
 
 def _is_photo(path: Path) -> bool:
-    folders = path.parts[:-1]
-    aside = any(name.lower() in ASIDE or SMALLER.fullmatch(name) for name in folders)
+    aside = any(ASIDE.search(name) or REDUCED.fullmatch(name) or KEPT.fullmatch(name) for name in path.parts[:-1])
     return not aside and not NO_PHOTO.fullmatch(path.stem)
-
-
-def _nearest(files: Sequence[Path], path: PurePosixPath) -> list[Path]:
-    """Those of the files that share most of the folders at the end of the path."""
-    wanted = [part.lower() for part in path.parts[-2::-1]]
-
-    def shared(file: Path) -> int:
-        found = [part.lower() for part in file.parts[-2::-1]]
-        same = [a == b for a, b in zip(wanted, found, strict=False)]
-        return same.index(False) if False in same else len(same)
-
-    most = max(map(shared, files))
-    return [file for file in files if shared(file) == most]
 
 
 def place(pictures: Pictures, name: str, left_out: dict[str, list[str]]) -> Path | None:
@@ -74,15 +52,31 @@ def place(pictures: Pictures, name: str, left_out: dict[str, list[str]]) -> Path
     return None
 
 
-def mask_of(folder: Path, picture: Path) -> Path | None:
-    """The mask of a picture, by the names that programs give it: black is what does not count."""
-    beside = picture.parent
-    names = [f"{stem}{end}.png" for stem in (picture.stem, picture.name) for end in ("_mask", ".mask", "")]
-    places = [folder / "masks", beside / "masks", beside.parent / "masks", folder / "mask"]
-    candidates = [beside / name for name in names if name.lower() != picture.name.lower()]
-    candidates = [file for file in candidates if NO_PHOTO.fullmatch(file.stem)]
-    candidates += [place / name for place in places for name in (*names, picture.name)]
-    return next((file for file in candidates if file.is_file() and file != picture), None)
+def masks_of(source: Source, pictures: Sequence[Path]) -> list[Path | None]:
+    """The mask of each picture: NAME_mask.png or the like beside it, or one in a folder of masks that lies in the
+    scene's, beside the picture, or beside its folder; see `folder_masks`."""
+    beside = {folder: _called_masks(folder) for folder in {picture.parent for picture in pictures}}
+    found = [beside[p.parent].get(p.name) or beside[p.parent].get(p.stem) for p in pictures]
+    above = [place for picture in pictures for place in (picture.parent, picture.parent.parent)]
+    for folder in dict.fromkeys(masks_folder(place) for place in dict.fromkeys([source.root, *above])):
+        lacking = [i for i, mask in enumerate(found) if mask is None and not pictures[i].is_relative_to(folder)]
+        if lacking and folder.is_dir():
+            names = [_names(source.pictures, folder.parent, pictures[i]) for i in lacking]
+            for i, mask in zip(lacking, folder_masks(folder, names), strict=True):
+                found[i] = mask
+    return found
+
+
+def _names(*folders_and_picture: Path) -> list[str]:
+    """A picture as seen from several folders, the last of which is that of its masks, and its name."""
+    *folders, picture = folders_and_picture
+    seen = [picture.relative_to(folder).as_posix() for folder in folders if picture.is_relative_to(folder)]
+    return list(dict.fromkeys([*seen, picture.name]))
+
+
+def _called_masks(folder: Path) -> dict[str, Path]:
+    """The pictures in a folder that are called masks, by the names that they have without that word."""
+    return {name: file for file in pictures_in(folder) if (name := bare_name(file.stem)) != file.stem}
 
 
 def holds(file: Path, *marks: bytes) -> bool:

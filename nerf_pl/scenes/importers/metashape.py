@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, mask_of, numbers, place, the_file
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, numbers, place, the_file
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source, panorama_lens
 from nerf_pl.scenes.importers.poses import check_skew, opengl
 
@@ -50,8 +50,7 @@ def read(source: Source) -> Found:
             left_out.setdefault("have no sensor with a calibration", []).append(label)
         elif picture := place(pictures, f"{groups[camera]}/{label}" if groups.get(camera) else label, left_out):
             c2w = _pose(file, camera, frames)
-            mask = mask_of(source.root, picture) if source.masks else None
-            photos.append(Photo(picture, c2w, sensor, mask))
+            photos.append(Photo(picture, c2w, sensor))
     return Found(file, photos, left_out, notes=notes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, mask_of, numbers, read_text, stored_size
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, numbers, read_text, stored_size
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import check_skew, opengl
 from nerf_pl.scenes.pictures import Size
@@ -42,8 +42,7 @@ def read(source: Source) -> Found:
     for name in sorted(set(poses) & set(files)):
         matrix = numbers(f"{poses[name]}", read_text(poses[name]), (16, 12)).reshape(-1, 4)
         lens = _lens(root, name, stored_size(files[name]), notes)
-        mask = mask_of(root, files[name]) if source.masks else None
-        photos.append(Photo(files[name], opengl(str(poses[name]), matrix), lens, mask))
+        photos.append(Photo(files[name], opengl(str(poses[name]), matrix), lens))
     box = root / "bbox.txt"
     splits = _splits([photo.file for photo in photos])
     kept = {why: names for why, names in left_out.items() if names}

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, mask_of, place, the_file
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, place, the_file
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source, panorama_lens
 from nerf_pl.scenes.importers.poses import from_world_to_camera
 from nerf_pl.scenes.pictures import read_json
@@ -53,8 +53,7 @@ def read(source: Source) -> Found:
             left_out.setdefault("have no intrinsics", []).append(name)
         elif picture := place(pictures, f"{folder}/{name}" if folder else name, left_out):
             c2w = _pose(f"{file}: pose {pose} ({name})", poses[pose])
-            mask = mask_of(source.root, picture) if source.masks else None
-            photos.append(Photo(picture, c2w, lenses[lens], mask))
+            photos.append(Photo(picture, c2w, lenses[lens]))
     return Found(file, photos, left_out)
 
 

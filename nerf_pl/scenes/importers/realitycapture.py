@@ -17,7 +17,6 @@ from nerf_pl.scenes.importers.files import (
     REMEDY,
     Pictures,
     holds,
-    mask_of,
     numbers,
     place,
     read_text,
@@ -52,8 +51,7 @@ def read(source: Source) -> Found:
             values = {
                 name: _number(where, name, row) for name in row if name in NEEDED[1:] + tuple(BENDS) + ("px", "py")
             }
-            mask = mask_of(source.root, picture) if source.masks else None
-            photos.append(Photo(picture, _pose(where, values), _lens(where, values, stored_size(picture)), mask))
+            photos.append(Photo(picture, _pose(where, values), _lens(where, values, stored_size(picture))))
     _refuse_degrees(file, photos)
     named = {photo.file for photo in photos}
     if unplaced := [file.name for file in pictures.files if file not in named]:

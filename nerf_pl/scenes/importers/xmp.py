@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, mask_of, numbers, place, stored_size
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, numbers, place, stored_size
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import check_skew, from_world_to_camera
 from nerf_pl.scenes.pictures import Size
@@ -40,7 +40,7 @@ def read_xmp(source: Source) -> Found:
             c2w = from_world_to_camera(str(file), rotation, numbers(f"{file}: Position", values["Position"], (3,)))
             lens, note = _lens(file, values, stored_size(picture))
             notes += [note] if note else []
-            photos.append(Photo(picture, c2w, lens, mask_of(source.root, picture) if source.masks else None))
+            photos.append(Photo(picture, c2w, lens))
     named = {photo.file for photo in photos}
     if unplaced := [file.name for file in pictures.files if file not in named]:
         left_out["have no XMP file with a pose"] = unplaced
