@@ -51,7 +51,8 @@ def test_what_a_name_may_mean(tmp_path):
     "mask",
     [
         "photos/IMG_7_mask.png", "photos/IMG_7.jpg.mask.png", "photos/IMG_7-Mask.JPG", "masks/IMG_7.png",
-        "mask/IMG_7.png", "masks/IMG_7.jpg.png", "Masks/IMG_7_mask.png", "photos/masks/mask_IMG_7.png", "masks/photos/IMG_7.tif",
+        "mask/IMG_7.png", "masks/IMG_7.jpg.png", "Masks/IMG_7_mask.png", "photos/masks/mask_IMG_7.png",
+        "masks/photos/IMG_7.tif",
     ],
 )  # fmt: skip
 def test_masks_by_the_names_of_programs(tmp_path, mask):
