@@ -32,6 +32,7 @@ REMEDIES = {
 }
 TAKEN = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}  # what a lock that somebody holds is answered with
 FAR = 2**30  # the byte that Windows locks, beyond what the file holds, so that others can read it
+PATIENCE = 60.0  # seconds to wait for files that are written at once
 LOOK = 0.1  # seconds between two tries to get a lock
 
 
@@ -115,6 +116,15 @@ def locked(path: Path, remedy: str = "wait for it, or end it", patience: float =
         for folder in new:
             with suppress(OSError):
                 folder.rmdir()
+
+
+@contextmanager
+def replacing(*paths: Path) -> Iterator[None]:
+    """Wait until no other process writes the first of these files, which belong together, and remove what killed ones
+    left of them. See `locked`."""
+    with locked(paths[0], patience=PATIENCE):
+        remove_leftovers(*paths)
+        yield
 
 
 def _shown(path: Path) -> Path:

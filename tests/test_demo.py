@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from nerf_pl.scenes import Request, available_splits, demo, load_scene
 from nerf_pl.scenes.demo import shapes
 from nerf_pl.scenes.demo.look import BOARD, GOLD_BALL, LACQUER_BALL, SOLIDS, STRIPED_BALL
 from nerf_pl.scenes.demo.render import bake_floor, exact_depth, key_directions, pixel_directions, render_view
+from nerf_pl.writing import replacing
 
 SIZE = 64
 
@@ -187,16 +189,21 @@ def test_folders_in_use_are_never_touched(tmp_path):
 
 
 def test_two_processes_that_make_the_same_scene_do_not_clash(tmp_path, monkeypatch):
-    write_views = demo.write_views
+    """The second one waits, and finds it made."""
+    call = lambda: demo.make_demo(tmp_path / "demo", size=8, n_train=1, n_val=1, n_test=1)  # noqa: E731
 
-    def overtaken(*args):
-        monkeypatch.setattr(demo, "write_views", write_views)
-        demo.make_demo(tmp_path / "demo", size=8, n_train=1, n_val=1, n_test=1)  # the other one is ready first
-        write_views(*args)
+    @contextmanager
+    def overtaken(*paths):
+        with monkeypatch.context() as patch:
+            patch.setattr(demo, "replacing", replacing)
+            call()
+        with monkeypatch.context() as patch:
+            patch.setattr(demo, "write_views", None)
+            yield
 
-    monkeypatch.setattr(demo, "write_views", overtaken)
-    root = demo.make_demo(tmp_path / "demo", size=8, n_train=1, n_val=1, n_test=1)
-    assert len(load_scene(root)) == 1
+    monkeypatch.setattr(demo, "replacing", overtaken)
+    (tmp_path / ".demo-0123abcd" / "train").mkdir(parents=True)  # a third one was killed
+    assert len(load_scene(call())) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 

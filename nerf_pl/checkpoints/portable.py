@@ -12,7 +12,7 @@ from torch import Tensor
 
 import nerf_pl
 from nerf_pl.errors import UserError
-from nerf_pl.writing import atomic_write
+from nerf_pl.writing import atomic_write, replacing
 
 SUFFIX = ".nerf"
 MARK = "nerf_pl_scene"  # the key of the metadata that says that a file is a portable scene, and its format
@@ -52,7 +52,7 @@ def write_portable(path: Path, model: Mapping[str, Tensor], content: Mapping[str
     metadata = {MARK: str(FORMAT), "nerf_pl_version": nerf_pl.__version__}
     metadata |= {name: json.dumps(parts[name]) for name in PARTS}
     whole = save(tensors, metadata)  # in memory first: its own writing tells no cause if a disk is full
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
+    with replacing(path), atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(whole)
         file.flush()
         os.fsync(file.fileno())

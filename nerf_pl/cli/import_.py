@@ -10,6 +10,7 @@ from nerf_pl.cli.flags import RUNS, Plain, Position
 from nerf_pl.cli.trained import split_to_score
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC
+from nerf_pl.writing import locked
 
 Format = Literal["auto", "metashape", "realitycapture", "polycam", "record3d", "nsvf", "neus", "bundler", "openmvg"]
 
@@ -81,16 +82,22 @@ class Import:
         console.print(f"{imported.target}; next: nerf train {shlex.join([str(root), *more])}")
 
     def _import_weights(self) -> None:
-        import torch
-
-        from nerf_pl.checkpoints import is_portable, load_cameras, load_model, save_model
-        from nerf_pl.console import console
-        from nerf_pl.methods import METHODS
+        from nerf_pl.checkpoints import is_portable
 
         if is_portable(self.file):
             raise UserError(f"{self.file} needs no import, commands take it as a run: nerf render {self.file}")
         out = self.out or RUNS / self.file.stem
         target = out / "checkpoints" / "last.ckpt"
+        with locked(out, "wait for it, or give another --out"):
+            self._import_into(out, target)
+
+    def _import_into(self, out: Path, target: Path) -> None:
+        import torch
+
+        from nerf_pl.checkpoints import load_cameras, load_model, save_model
+        from nerf_pl.console import console
+        from nerf_pl.methods import METHODS
+
         if target.exists():
             raise UserError(f"{target} exists: give another --out")
         preset = METHODS[CLASSIC.method].preset

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from nerf_pl.writing import replacing
+
 
 @dataclass(frozen=True)
 class Added:
@@ -49,9 +51,10 @@ def report(added: Added, words: Sequence[str], clock: Clock) -> None:
     """Note what a command did, and write the report of its run anew. words: of the command line, with the program.
     Raises UserError if a file cannot be written."""
     from nerf_pl.report import write_report
-    from nerf_pl.report.history import Entry, add_to_history, machine, versions
+    from nerf_pl.report.history import FILE, Entry, add_to_history, machine, versions
 
     date = clock.date.isoformat(timespec="seconds")
     entry = Entry(shlex.join(words), date, round(clock.seconds, 1), added.trains, machine(added.num_gpus), versions())
-    add_to_history(added.folder, entry, added.anew)
-    write_report(added.folder)
+    with replacing(added.folder / FILE, added.report):
+        add_to_history(added.folder, entry, added.anew)
+        write_report(added.folder)

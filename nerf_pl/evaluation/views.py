@@ -20,7 +20,7 @@ from nerf_pl.rendering import Image, render_view
 from nerf_pl.scenes import LOADERS, Scene, detect, frame_of
 from nerf_pl.scenes.demo import is_demo
 from nerf_pl.scenes.pictures import list_some
-from nerf_pl.writing import atomic_write
+from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in
 
 WINDOW = 11  # pixels, of SSIM
 ALIGNING_STEPS = 5
@@ -68,8 +68,15 @@ def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping
     Files: NNN.png, NNN_depth.png, NNN_target.png, with masks NNN_mask.png, TITLE.gif, TITLE.mp4, and the metrics. The
     metrics have the means as psnr, ssim, psnr_fitted, floaters and psnr_aligned, then the scores of each view, see
     `ViewScore`, and the depths at both ends of the colours of its NNN_depth.png, in the unit of the scene's own file.
-    facts: further entries of the metrics. Returns the metrics.
+    facts: further entries of the metrics. Returns the metrics. Raises UserError if another process writes there.
     """
+    with locked(out.folder):
+        remove_leftovers_in(out.folder)
+        remove_leftovers(out.metrics)
+        return _evaluate(model, scene, out, chunk, facts)
+
+
+def _evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping[str, object]) -> dict[str, object]:
     sizes = {scene.cameras.size(i) for i in range(len(scene))}
     if small := [size for size in sorted(sizes) if min(size) < WINDOW]:
         told = f"views of {small[0][0]}x{small[0][1]} pixels"

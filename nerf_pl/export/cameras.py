@@ -13,7 +13,7 @@ from nerf_pl.cameras import Cameras, quaternions
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import Scene, frame_of
 from nerf_pl.scenes.normalize import moved
-from nerf_pl.writing import atomic_write
+from nerf_pl.writing import atomic_write, replacing
 
 JSON, MODEL, IMAGES = "transforms.json", Path("sparse/0"), "images"
 OPENCV_AXES = np.diag([1.0, -1.0, -1.0])  # COLMAP's cameras look along z, with y down
@@ -42,9 +42,10 @@ def write_cameras(path: Path, views: Mapping[str, Scene], overwrite: bool = Fals
         contents |= {path / MODEL / name: text for name, text in model(found).items()}
     if not overwrite and (there := [file for file in contents if file.exists()]):
         raise UserError(f"{there[0]} exists: give --overwrite to replace it, or another place")
-    for file, text in contents.items():
-        with atomic_write(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    with replacing(*contents):
+        for file, text in contents.items():
+            with atomic_write(file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
     return list(contents)
 
 

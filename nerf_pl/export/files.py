@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nerf_pl.extras import extra
 from nerf_pl.scenes import Scene, frame_of
-from nerf_pl.writing import atomic_write
+from nerf_pl.writing import atomic_write, replacing
 
 AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
 
@@ -75,8 +75,9 @@ def write_geometry(path: Path, geometry: Geometry, up: str) -> None:
         )
     else:
         content = shape.export(file_type="ply", vertex_normal=True)
-    with ExitStack() as stack:  # all of them or none
-        for file, value in {**{path.with_name(file): value for file, value in files.items()}, path: content}.items():
+    contents = {path: content, **{path.with_name(file): value for file, value in files.items()}}
+    with replacing(*contents), ExitStack() as stack:  # all of them or none
+        for file, value in contents.items():
             temporary = stack.enter_context(atomic_write(file))
             temporary.write_bytes(value if isinstance(value, bytes) else value.encode())
 
@@ -112,7 +113,7 @@ def write_points(path: Path, cloud: Geometry, up: str) -> None:
     kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
     lines = ["ply", "format binary_little_endian 1.0", f"comment {up} is up", f"element vertex {len(rows)}"]
     lines += [*(f"property {kinds[kind]} {name}" for name, kind in columns), "end_header", ""]
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
+    with replacing(path), atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write("\n".join(lines).encode())
         file.write(rows.tobytes())
         file.flush()

@@ -23,7 +23,7 @@ from nerf_pl.options.ranges import check_options
 from nerf_pl.rendering import Renderer, render_view
 from nerf_pl.scenes import Scene, frame_of, one_per_photo
 from nerf_pl.scenes.crop import crop_of
-from nerf_pl.writing import atomic_write, write_errors
+from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
 
 SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
 SHARE = 10  # frames per view of an interpolation
@@ -166,8 +166,16 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
     films. chunk: rays at a time.
 
     Frames stay in OUT/frames until the films are written. If an interrupted film has the same views, size and weights,
-    its frames are reused.
+    its frames are reused. Raises UserError if another process makes the film.
     """
+    with locked(out):
+        remove_leftovers_in(out / "frames")
+        parts = [f"{out.name}{ending}" for ending in (".mp4", ".gif", "_depth.mp4", "_cameras.json")]
+        remove_leftovers(*(out.with_name(part) for part in parts))
+        return _film(model, take, out, chunk)
+
+
+def _film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
     folder, n = out / "frames", len(take.views)
     pictures = [folder / f"{i:05d}.png" for i in range(n)]
     depths = [folder / f"{i:05d}_depth.png" for i in range(n)]

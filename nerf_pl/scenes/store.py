@@ -1,6 +1,7 @@
 """Where decoded pictures are kept: in memory or, if they are too large for that, in a temporary file that is mapped."""
 
 import math
+import mmap
 import os
 import re
 import shutil
@@ -98,16 +99,14 @@ def _file_system(folder: Path) -> str:
 
 
 def _mapped(folder: Path, size: int) -> UInt8[Tensor, "N"]:
-    """Zeros in a file without a name, which goes when they are no longer used."""
-    handle, name = tempfile.mkstemp(prefix="nerf-pictures-", dir=folder)
+    """Zeros in a file without a name, which goes when they are no longer used, or when the process is killed."""
     try:
-        if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the program
-            os.posix_fallocate(handle, 0, size)
-        else:
-            os.ftruncate(handle, size)
-        return torch.from_file(name, shared=True, size=size, dtype=torch.uint8)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the program
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                os.ftruncate(file.fileno(), size)
+            return torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=torch.uint8)
     except OSError as error:
-        raise UserError(f"cannot write {name}: {error.strerror}; free some space, or give --downscale") from error
-    finally:
-        os.close(handle)
-        os.unlink(name)
+        told = f"cannot write a temporary file in {folder}: {error.strerror}"
+        raise UserError(f"{told}; free some space, or give --downscale") from error

@@ -16,7 +16,7 @@ from nerf_pl.export.web.grid import BLOCK
 from nerf_pl.export.web.march import STEP
 from nerf_pl.export.web.pack import Baked, pack
 from nerf_pl.scenes import Scene
-from nerf_pl.writing import atomic_write
+from nerf_pl.writing import atomic_write, replacing
 
 AHEAD_OF_PHOTOS = 3.0  # the point that is turned about, of photos from one side
 
@@ -51,7 +51,7 @@ def description(baked: Baked, scene: Scene) -> dict[str, object]:
 
 def write_page(path: Path, text: str) -> None:
     """Raises UserError if the file cannot be written."""
-    with atomic_write(path) as temporary:
+    with replacing(path), atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import secrets
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from jaxtyping import Float
 from nerf_pl.errors import UserError
 from nerf_pl.media import write_pfm, write_png
 from nerf_pl.scenes.demo.render import FloorLight, bake_floor, exact_depth, render_view
-from nerf_pl.writing import write_errors
+from nerf_pl.writing import replacing, temporary_name, write_errors
 
 CAMERA_ANGLE_X = 0.69  # radians
 RADIUS = 4.0
@@ -40,17 +39,22 @@ def make_demo(
         if value < 1:
             raise UserError(f"--{option} {value} cannot work: give 1 or more")
     stamp = {"version": VERSION, "size": size, **counts, "seed": seed}
-    if _is_there(root, stamp, counts):
-        return root
-    poses = {
-        **dict(zip(("train", "val"), random_poses(n_train, n_val, seed), strict=True)),
-        "test": table_poses(n_test),
-    }
-    temporary = root.with_name(f".{root.name}-{secrets.token_hex(4)}")
+    if not _is_there(root, stamp, counts):
+        with replacing(root):  # another process may be making the same scene
+            if not _is_there(root, stamp, counts):
+                _make(root, stamp, counts)
+    return root
+
+
+def _make(root: Path, stamp: dict[str, int], counts: dict[str, int]) -> None:
+    """See `make_demo`."""
+    seen = random_poses(counts["train"], counts["val"], stamp["seed"])
+    poses = {**dict(zip(("train", "val"), seen, strict=True)), "test": table_poses(counts["test"])}
+    temporary = temporary_name(root)
     try:
         with write_errors(root):
             temporary.mkdir(parents=True)
-            write_views(temporary, size, poses)
+            write_views(temporary, stamp["size"], poses)
             for split, c2w in poses.items():
                 (temporary / f"transforms_{split}.json").write_text(_transforms(split, c2w))
             (temporary / STAMP).write_text(json.dumps(stamp))
@@ -61,7 +65,6 @@ def make_demo(
                     raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return root
 
 
 def is_demo(root: Path | None) -> bool:

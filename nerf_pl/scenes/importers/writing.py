@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.importers.found import Found, Lens, Photo
-from nerf_pl.writing import atomic_write
+from nerf_pl.writing import atomic_write, replacing
 
 AABB_SCALE = 16  # for Instant-NGP, where the scene has no box
 FAR_AWAY = 1000.0  # times as far from the origin as the cameras are apart: geographic coordinates
@@ -22,7 +22,7 @@ def write_transforms(found: Found, root: Path, overwrite: bool) -> tuple[Path, l
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists: give --overwrite to replace it")
     values, notes = transforms(found, root)
-    with atomic_write(target) as temporary:
+    with replacing(target), atomic_write(target) as temporary:
         temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
     return target, notes
 

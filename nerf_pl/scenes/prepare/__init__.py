@@ -15,10 +15,11 @@ from nerf_pl.scenes.files import RAW_SUFFIXES, is_picture
 from nerf_pl.scenes.prepare.folder import write_scene
 from nerf_pl.scenes.prepare.mapping import Step, choose_matcher, reconstruct
 from nerf_pl.scenes.prepare.photos import stage_film, stage_photos
-from nerf_pl.writing import write_errors
+from nerf_pl.writing import locked, write_errors
 
 FEWEST = 5  # placed photos; fewer make no scene
 GPU_SIZE, CPU_SIZE = 1600, 800  # pixels: what a training on this machine can make something of
+WORK = ".prepare-"  # begins the name of the folder in which a scene is made
 ADVICE = (
     "take more of them with much overlap, walking around and not turning on the spot, sharp, of textured surroundings "
     "that do not move; for frames in the order of time try --matcher sequential, for others exhaustive"
@@ -58,10 +59,9 @@ def prepare(
     source, out = Path(source), Path(out)
     if max_size is None:
         max_size = GPU_SIZE if torch.cuda.is_available() else CPU_SIZE
-    _check_paths(source, out, overwrite)
     _check_options(max_size, frames, matcher)
     import_pycolmap("nerf prepare")
-    with _workshop(out) as work:
+    with locked(out, "wait for it, or give another --out"), _workshop(source, out, overwrite) as work:
         stage = work / "stage"
         stage.mkdir()
         is_film = source.is_file()
@@ -78,7 +78,8 @@ def prepare(
         if model is None or len(placed) < max(FEWEST, len(photos) / 2):
             raise UserError(f"only {len(placed)} of the {len(photos)} photos in {source} could be placed: {ADVICE}")
         write_scene(model, views, stage, work, step=step)
-        for name in ("images", "transforms.json", "cameras.png"):
+        (out / "transforms.json").unlink(missing_ok=True)  # it names the pictures that are about to go
+        for name in ("images", "cameras.png", "transforms.json"):
             _replace(work / name, out / name)
     missing = tuple(name for photo in photos if (name := Path(photo.name).stem) not in placed)
     return Prepared(out, placed, missing, model.compute_mean_reprojection_error(), max_size)
@@ -107,13 +108,17 @@ def _check_options(max_size: int, frames: int, matcher: str) -> None:
 
 
 @contextmanager
-def _workshop(out: Path) -> Iterator[Path]:
-    """A temporary folder in `out`, on the same disk; after a failure nothing is left of either."""
+def _workshop(source: Path, out: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder in `out`, on the same disk; after a failure nothing is left of either, nor of earlier ones
+    that were killed. Raises UserError if `out` cannot be the place."""
+    for left in out.glob(f"{WORK}*") if out.is_dir() else ():
+        shutil.rmtree(left, ignore_errors=True)
+    _check_paths(source, out, overwrite)
     is_new = not out.exists()
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         try:
-            with tempfile.TemporaryDirectory(prefix=".prepare-", dir=out) as work:
+            with tempfile.TemporaryDirectory(prefix=WORK, dir=out) as work:
                 yield Path(work)
         finally:
             if is_new and not any(out.iterdir()):

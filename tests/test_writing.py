@@ -1,0 +1,170 @@
+"""One writer at a time, and what killed commands leave."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tiny import FLAGS, PROJECT, nerf, refused
+
+from nerf_pl import writing
+from nerf_pl.errors import UserError
+from nerf_pl.scenes.prepare import prepare
+from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, replacing
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="flock")
+TRAIN = [*FLAGS, "--batch_size", 64, "--max_steps", 2, "--num_gpus", 0, "--exp_name", "tiny"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@contextmanager
+def taken(path: Path) -> Iterator[None]:
+    """As if another process held the lock."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("process 123 on there since 12:00:00")
+        file.flush()
+        yield
+
+
+def test_a_lock_leaves_nothing_behind(tmp_path):
+    with locked(Path("new/deep/run")):
+        told = Path("new/deep/.run.lock").read_text()
+        assert told.startswith(f"process {os.getpid()} on ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_is_taken(tmp_path):
+    with taken(Path("runs/a")), pytest.raises(UserError) as error, locked(Path("runs/a"), "wait"):
+        pass
+    assert str(error.value) == "runs/a is in use by process 123 on there since 12:00:00: wait"
+    with taken(Path("runs/a")), locked(Path("runs/b")):
+        pass
+
+
+def test_the_lock_of_a_killed_process_does_not_block():
+    code = """
+import os
+from pathlib import Path
+from nerf_pl.writing import locked
+with locked(Path("run")):
+    os.kill(os.getpid(), 9)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == -9
+    assert Path(".run.lock").is_file()
+    with locked(Path("run")):
+        pass
+    assert not Path(".run.lock").exists()
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(monkeypatch):
+    """Its holder removes the file between the opening and the locking here."""
+    take, tries = writing._take, []
+
+    def late(handle: int) -> None:
+        if not tries:
+            Path(".run.lock").unlink()
+        tries.append(handle)
+        take(handle)
+
+    monkeypatch.setattr(writing, "_take", late)
+    with locked(Path("run")):
+        assert Path(".run.lock").is_file()
+    assert len(tries) == 2
+
+
+def test_files_that_are_written_at_once_wait_for_each_other(monkeypatch):
+    with taken(Path("a.txt")):
+        monkeypatch.setattr(writing, "PATIENCE", 0.0)
+        with pytest.raises(UserError, match="in use"), replacing(Path("a.txt")):
+            pass
+
+
+def test_leftovers_are_those_of_the_path_alone():
+    left = [".a-0123abcd.png", ".last-ffffffff.ckpt"]
+    others = [".a-0123abcd.jpg", ".a-b.png", ".b-0123abcd.png", "a-0123abcd.png", ".a-0123abcd.png.old"]
+    for name in [*left, *others]:
+        Path(name).touch()
+    remove_leftovers(Path("a.png"), Path("last.ckpt"), Path("gone/a.png"))
+    assert sorted(os.listdir()) == sorted(others)
+    remove_leftovers_in(Path())
+    assert sorted(os.listdir()) == [".a-0123abcd.png.old", ".a-b.png", "a-0123abcd.png"]
+
+
+def test_leftovers_have_the_names_of_temporary_files(monkeypatch):
+    for path in (Path("a.tar.gz"), Path("b"), Path("c[1]*.png"), Path(".hidden.x")):
+        with monkeypatch.context() as patch:  # as if the process were killed
+            patch.setattr(Path, "unlink", lambda *_, **__: None)
+            patch.setattr(Path, "replace", lambda *_: None)
+            with atomic_write(path) as temporary:
+                temporary.touch()
+        assert temporary.is_file()
+        remove_leftovers(path)
+        assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (["train", "SCENE", *TRAIN], "runs/tiny"),
+        (["train", "SCENE", *TRAIN, "--overwrite"], "runs/tiny"),
+        (["train", "SCENE", *TRAIN, "--resume"], "runs/tiny"),
+        (["eval", "runs/tiny"], "runs/tiny/renders/test"),
+        (["render", "runs/tiny", "--path", "360"], "runs/tiny/renders/360"),
+    ],
+    ids=["train", "overwrite", "resume", "eval", "render"],
+)
+def test_two_commands_that_write_the_same(scene_dir, trained, capsys, words, path):
+    shutil.copytree(trained, "runs/tiny")
+    before = {file: file.read_bytes() for file in Path("runs/tiny").rglob("*") if file.is_file()}
+    with taken(Path(path)):
+        told = refused(capsys, *[scene_dir if word == "SCENE" else word for word in words])
+    assert told.startswith(f"nerf: {path} is in use by process 123 on there since 12:00:00: wait for it")
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_eval_while_a_training_goes_on(trained):
+    """It reads whole checkpoints, and writes what the training does not."""
+    shutil.copytree(trained, "runs/tiny")
+    left = [Path("runs/tiny/renders/test/.000-0123abcd.png"), Path("runs/tiny/.metrics-0123abcd.json")]
+    kept = Path("runs/tiny/checkpoints/.last-0123abcd.ckpt")  # the training may be about to write it
+    for file in (*left, kept):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    with taken(Path("runs/tiny")):
+        nerf("eval", "runs/tiny")
+    assert kept.is_file()
+    assert not any(file.exists() for file in left)
+
+
+def test_a_training_removes_what_a_killed_one_left(scene_dir):
+    left = [Path("runs/tiny/checkpoints/.last-0123abcd.ckpt"), Path("runs/tiny/checkpoints/.best-0123abcd.ckpt")]
+    left += [Path("runs/tiny/.settings-0123abcd.json"), Path("runs/tiny/.report-0123abcd.html")]
+    left[0].parent.mkdir(parents=True)
+    for file in left:
+        file.touch()
+    nerf("train", scene_dir, *TRAIN)
+    assert not any(file.exists() for file in left)
+    assert not [file for file in Path("runs").rglob(".*")]
+
+
+def test_prepare_is_not_kept_out_by_a_killed_one():
+    Path("photos").mkdir()
+    (Path("out") / ".prepare-x1y2z3_4" / "stage").mkdir(parents=True)
+    with pytest.raises(UserError, match="has no photos"):
+        prepare(Path("photos"), Path("out"))
+    assert not list(Path("out").glob("*"))
+    with taken(Path("out")), pytest.raises(UserError, match=r"out is in use by process 123 .*give another --out"):
+        prepare(Path("photos"), Path("out"))
