@@ -256,7 +256,7 @@ def test_bench_of_ngp(scene_dir, capsys, monkeypatch):
 @pytest.mark.parametrize("method", ["ngp", "nerf"])
 def test_help_shows_the_defaults_of_the_method(method, capsys):
     with pytest.raises(SystemExit):
-        nerf("train", "--method", method, "--help")
+        nerf("train", "--method", method, "--help-all")
     out = capsys.readouterr().out
     assert f"(default: {method})" in out
     assert f"(default: {METHODS[method].preset.optim.lr:g})" in out
@@ -294,7 +294,7 @@ LONG = f"/{60 * 'a'}/{60 * 'b'}"  # wider than a terminal
             "trian x",
             "Unrecognized options: trian, x; Available subcommands: train, eval, render, view, mesh, points, export, ",
         ),
-        (f"eval x {LONG}", f"Unrecognized options: {LONG}; see nerf --help"),
+        (f"eval x {LONG}", f"Unrecognized options: {LONG}; see nerf eval --help"),
         ("train.py --root_dir x --N_sample 3", "perhaps you meant --N_samples; see train.py --help"),
         ("eval.py --root_dir x --ckpt_path x --save_dept", "perhaps you meant --save_depth; see eval.py --help"),
     ],

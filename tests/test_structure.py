@@ -39,7 +39,11 @@ MAX_LINES = 400  # of a file
 MAX_FUNCTION = 60  # lines of a function
 MAX_PARAMETERS = 8
 METHODS = ("nerf", "ngp")
-SAY_NERF = ("nerf_pl/cli/__init__.py", "nerf_pl/cli/parse.py")  # the command's name is that of a method, too
+SAY_NERF = (
+    "nerf_pl/cli/__init__.py",
+    "nerf_pl/cli/parse.py",
+    "nerf_pl/cli/completion.py",
+)  # the command's name is that of a method, too
 
 
 def project_files() -> Iterator[Path]:

@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 from nerf_pl.cli.classic_eval import FILMED, ClassicEval, Layout
 from nerf_pl.cli.flags import Flags, Plain
@@ -11,6 +11,7 @@ from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import split_to_score
 from nerf_pl.methods import CLASSIC
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
+from nerf_pl.options.purposes import RUN, common
 from nerf_pl.options.shared import NAME
 
 
@@ -20,9 +21,9 @@ class ClassicTrain:
 
     root_dir: Path
     """Folder of the scene."""
-    resume: Plain[bool] = False
+    resume: Annotated[Plain[bool], common(RUN)] = False
     """Go on with the run where it stopped."""
-    overwrite: Plain[bool] = False
+    overwrite: Annotated[Plain[bool], common(RUN)] = False
     """Start again, over an earlier run of the same name."""
     data: Flags[DataOptions] = field(default_factory=lambda: CLASSIC.data)
     model: Flags[ModelOptions] = CLASSIC.model

@@ -1,19 +1,26 @@
 """From the words of a command line to a command."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import tyro
 
+import nerf_pl
 from nerf_pl.cli.bench import Bench
 from nerf_pl.cli.classic_eval import ClassicEval
 from nerf_pl.cli.classic_train import ClassicTrain
+from nerf_pl.cli.completion import install
 from nerf_pl.cli.demo import Demo
 from nerf_pl.cli.eval import Eval
 from nerf_pl.cli.export import Export
 from nerf_pl.cli.flags import RUNS, with_model
+from nerf_pl.cli.help import options_of, sorted_help
+from nerf_pl.cli.hints import meant_command, meant_options
 from nerf_pl.cli.import_ import Import
 from nerf_pl.cli.mesh import Mesh
 from nerf_pl.cli.points import Points
@@ -23,6 +30,7 @@ from nerf_pl.cli.render import Render
 from nerf_pl.cli.report import Report
 from nerf_pl.cli.train import Train, train_command, train_defaults
 from nerf_pl.cli.view import View
+from nerf_pl.console import console
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC, DEFAULT, METHODS, method_of, read_settings
 from nerf_pl.options import Config, RunFolders
@@ -41,10 +49,19 @@ COMMANDS: dict[str, type] = {
     "export": Export, "demo": Demo, "report": Report, "prepare": Prepare, "import": Import, "bench": Bench,
 }  # fmt: skip
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
-DESCRIPTION = (
-    "Neural radiance fields: learn a scene from posed photos, see it from anywhere. "
-    "Start with `nerf demo`, or `nerf train SCENE_DIR`; then `nerf eval RUN` and `nerf render RUN`."
-)
+DESCRIPTION = """\
+Neural radiance fields: learn a scene from photos, see it from anywhere.
+
+From photos to a film:
+  nerf prepare PHOTOS --out SCENE      find where each photo, or frame of a film, was taken
+  nerf train SCENE --exp_name first    learn the scene; everything goes to runs/first
+  nerf eval runs/first                 score the photos that were held out
+  nerf render runs/first               film it; or see it in the browser: nerf view runs/first
+
+No photos at hand: nerf demo. All options of a training: nerf train --help-all.
+
+Others: nerf --version, nerf --install-completion."""
+HELP, HELP_ALL = ("-h", "--help"), ("--help-all", "--help_all")
 LENGTHS = ("max_steps", "seconds", "num_epochs")  # options that say how long a training takes
 
 
@@ -54,13 +71,33 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Command:
     With --resume, an option that is not typed has the value that the run was started with.
     """
     argv = ["--spheric" if word == "--spheric_poses" else word for word in argv]  # classic, in full
+    first = argv[0].replace("_", "-") if argv else "--help"
+    if first == "--version":
+        console.print(f"nerf_pl {nerf_pl.__version__}")
+        sys.exit()
     if program in CLASSIC_COMMANDS:
         command = _parse(CLASSIC_COMMANDS[program], program, argv)
         return _resumed(command, program, argv) if isinstance(command, ClassicTrain) else command
-    if argv[:1] == ["train"]:
+    if first == "--install-completion":
+        install(" ".join(argv[1:]), _write_completion)
+        sys.exit()
+    if first == "train":
         return _parse_train("nerf train", argv[1:])
-    words = {"prog": program, "args": argv or ["--help"], "description": DESCRIPTION, **_settings()}
-    return in_one_line(lambda: tyro.extras.subcommand_cli_from_dict(COMMANDS, **words))
+    if first in COMMANDS:
+        return _parse(COMMANDS[first], f"nerf {first}", argv[1:])
+    return _all(["--help" if word in HELP_ALL else word for word in argv] or ["--help"])
+
+
+def _write_completion(shell: str, file: Path) -> None:
+    with suppress(SystemExit):  # as --help does
+        _all(["--tyro-write-completion", shell, str(file)])
+
+
+def _all(argv: Sequence[str]) -> Any:
+    """Lets tyro answer with all commands at hand."""
+    words = {"prog": "nerf", "args": argv, "description": DESCRIPTION, **_settings()}
+    parse = partial(tyro.extras.subcommand_cli_from_dict, COMMANDS, **words)
+    return in_one_line(parse, lambda _: meant_command(argv[0], COMMANDS))
 
 
 def _parse_train(program: str, argv: Sequence[str]) -> Train:
@@ -121,7 +158,21 @@ def _typed(argv: Sequence[str], option: str) -> str | None:
 
 
 def _parse(kind: type, program: str, argv: Sequence[str], default: object = None) -> Any:
-    return in_one_line(lambda: tyro.cli(kind, prog=program, args=argv, default=default, **_settings()))
+    typed = default or kind
+    if any(word in (*HELP, *HELP_ALL) for word in argv):
+        if any(option.help.common for option in options_of(typed)):
+            shown, told = sorted_help(typed, any(word in HELP_ALL for word in argv))
+            tyro.cli(shown, prog=program, args=["--help"], description=told, **_settings())
+        argv = ["--help"]
+    parse = partial(tyro.cli, kind, prog=program, args=argv, default=default, **_settings())
+    return in_one_line(parse, partial(_meant, typed))
+
+
+def _meant(command: object, words: Sequence[str]) -> list[str]:
+    """What words that a command does not understand may have been meant for."""
+    all_options = [(name, option.name) for name, kind in COMMANDS.items() for option in options_of(kind)]
+    elsewhere = {option: f"nerf {name}" for name, option in reversed(all_options)}
+    return meant_options(words, [option.name for option in options_of(command)], elsewhere)
 
 
 def _settings() -> dict[str, Any]:

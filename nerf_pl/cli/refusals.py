@@ -12,8 +12,11 @@ from nerf_pl.errors import UserError
 Result = TypeVar("Result")
 
 
-def in_one_line(parse: Callable[[], Result]) -> Result:
-    """What `parse` returns. Raises UserError for a command line that it refuses; --help exits as it does."""
+def in_one_line(parse: Callable[[], Result], meant: Callable[[list[str]], list[str]] = lambda words: []) -> Result:
+    """What `parse` returns. Raises UserError for a command line that it refuses; --help exits as it does.
+
+    meant: what words that are not understood may have been meant for, where tyro has no idea.
+    """
     try:
         with redirect_stderr(io.StringIO()):
             return parse()
@@ -23,7 +26,7 @@ def in_one_line(parse: Callable[[], Result]) -> Result:
     box = io.StringIO()  # once more, for a box without colours and wrapped lines
     with redirect_stderr(box), redirect_stdout(io.StringIO()), _wide(), suppress(SystemExit):
         parse()
-    raise UserError(_line(box.getvalue()))
+    raise UserError(_line(box.getvalue(), meant))
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def _wide() -> Iterator[None]:
             os.environ["COLUMNS"] = before
 
 
-def _line(box: str) -> str:
+def _line(box: str, meant: Callable[[list[str]], list[str]]) -> str:
     """What a box says, without its title and the help of an option that the message names."""
     told, similar = [], []
     for part in re.split(r"^ *-{3,} *\n", box, flags=re.MULTILINE)[1:] or [box]:
@@ -49,5 +52,8 @@ def _line(box: str) -> str:
         elif not text.startswith("Argument helptext"):
             said = text.partition(" Got errors:")[0].rstrip(".")
             told.append(re.sub("^For full helptext, (run|see):? ", "see ", said))
-    meant = [f"perhaps you meant {' or '.join(sorted(set(similar)))}"] if similar else []
-    return "; ".join([*told[:-1], *meant, *told[-1:]])
+    if not similar:
+        unknown = re.match(r"Unrecognized options: ([^;]*)", told[0]) if told else None
+        similar = meant(unknown[1].rstrip(".").split(", ")) if unknown else []
+    hint = [f"perhaps you meant {' or '.join(sorted(set(similar)))}"] if similar else []
+    return "; ".join([*told[:-1], *hint, *told[-1:]])

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from nerf_pl.options.purposes import RUN, Help
 from nerf_pl.options.ranges import between, check_options
 
 
@@ -12,9 +13,9 @@ from nerf_pl.options.ranges import between, check_options
 class Served:
     """Where a viewer's page is served."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Help(RUN, "0.0.0.0")] = "127.0.0.1"
     """The address that the viewer's page is served at. 0.0.0.0 shows it to other machines, too."""
-    port: Annotated[int, between(1, 2**16 - 1)] = 8080
+    port: Annotated[int, between(1, 2**16 - 1), Help(RUN, "8090")] = 8080
     """The port of the viewer's page. If it is taken, the next free one."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

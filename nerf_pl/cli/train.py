@@ -17,6 +17,7 @@ from nerf_pl.cli.trained import split_to_score
 from nerf_pl.errors import UserError
 from nerf_pl.methods import DEFAULT, METHODS, method_of
 from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
+from nerf_pl.options.purposes import RUN, common
 from nerf_pl.signals import until_ctrl_c
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ class Train:
 
     scene: Position = tyro.MISSING
     """Folder of the scene."""
-    method: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(METHODS)}}}")] = DEFAULT
+    method: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(METHODS)}}}"), common(RUN, DEFAULT)] = DEFAULT
     """ngp is a hash grid that trains in seconds; nerf is the method of the 2020 paper. It sets the other defaults and
     brings options of its own: see --method nerf --help."""
-    resume: Plain[bool] = False
+    resume: Annotated[Plain[bool], common(RUN)] = False
     """Go on with the run where it stopped."""
-    overwrite: Plain[bool] = False
+    overwrite: Annotated[Plain[bool], common(RUN)] = False
     """Start again, over an earlier run of the same name."""
-    view: Plain[bool] = False
+    view: Annotated[Plain[bool], common(RUN)] = False
     """Show the scene in the browser while it trains, and after that until Ctrl-C."""
     served: Flags[Served] = field(default_factory=Served)
     model: Flags[ModelOptions] = PRESET.model

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 from nerf_pl.options import EPOCHS, MOST_RAYS, Config, OptimOptions, Options, TrainOptions
+from nerf_pl.options.purposes import LOSSES, MACHINE, PLACE, RATE, SAMPLING, SIZE_OF_MODEL, Help
 from nerf_pl.options.ranges import (
     FIXED_IN_A_RUN,
     POSITIVE,
@@ -27,57 +28,59 @@ class NGPOptions:
 
     EARLIER: ClassVar[dict[str, float]] = {"close_range": 0.0, "table_decay": 0.0}
 
-    levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS] = None
+    levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "8")] = None
     """Levels of the hash grid."""
-    features: Annotated[Literal[2, 4, 8] | None, SHAPES_WEIGHTS] = None
+    features: Annotated[Literal[2, 4, 8] | None, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "4")] = None
     """Numbers at each vertex of the grid."""
-    log2_size: Annotated[int | None, between(8, 24), SHAPES_WEIGHTS] = None
+    log2_size: Annotated[int | None, between(8, 24), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "19")] = None
     """Binary logarithm of the entries of a level."""
-    base_resolution: Annotated[int, between(1, 2**16), SHAPES_WEIGHTS] = 16
+    base_resolution: Annotated[int, between(1, 2**16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "32")] = 16
     """Cells along the longest side of the scene's box, on the coarsest level."""
-    finest_resolution: Annotated[int | None, between(1, 2**16), SHAPES_WEIGHTS] = None
+    finest_resolution: Annotated[int | None, between(1, 2**16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "1024")] = None
     """Cells along the longest side of the scene's box, on the finest level."""
-    hidden: Annotated[int, POWER_OF_TWO, SHAPES_WEIGHTS] = 64
+    hidden: Annotated[int, POWER_OF_TWO, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "32")] = 64
     """Width of the density network: a power of two, 16 or more."""
-    outputs: Annotated[int, POWER_OF_TWO, SHAPES_WEIGHTS] = 16
+    outputs: Annotated[int, POWER_OF_TWO, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "32")] = 16
     """Numbers that the colour network gets from the density network: a power of two, 16 or more."""
-    colour_hidden: Annotated[int | None, POWER_OF_TWO, SHAPES_WEIGHTS] = None
+    colour_hidden: Annotated[int | None, POWER_OF_TWO, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "64")] = None
     """Width of the colour network: a power of two, 16 or more."""
-    cells: Annotated[int | None, CELLS, SHAPES_WEIGHTS] = None
+    cells: Annotated[int | None, CELLS, SHAPES_WEIGHTS, Help(SAMPLING, "64")] = None
     """Cells of the occupancy grid along each axis: a multiple of 32."""
-    march_steps: Annotated[int | None, between(8, 2**16)] = None
+    march_steps: Annotated[int | None, between(8, 2**16), Help(SAMPLING, "512")] = None
     """Steps of a ray that runs along the diagonal of the scene's box."""
-    horizon: Annotated[int | None, between(1, 2**24)] = None
+    horizon: Annotated[int | None, between(1, 2**24), Help(SAMPLING, "1024")] = None
     """Training steps for which a cell counts as visible after light has reached it. Rays skip the other cells."""
-    seen_detail: Annotated[int | None, Range(lambda value: value in (1, 2, 4), "give 1, 2 or 4"), FIXED_IN_A_RUN] = None
+    seen_detail: Annotated[
+        int | None, Range(lambda value: value in (1, 2, 4), "give 1, 2 or 4"), FIXED_IN_A_RUN, Help(SAMPLING, "1")
+    ] = None
     """Parts of a cell along each axis. Evaluation shows the parts that light reached in training. 1, 2 or 4."""
-    samples: Annotated[int | None, between(128, 2**24)] = None
+    samples: Annotated[int | None, between(128, 2**24), Help(MACHINE, "131072")] = None
     """Samples per training step. The number of rays follows from it, up to batch_size."""
-    unbounded: Annotated[bool | None, SHAPES_WEIGHTS] = None
+    unbounded: Annotated[bool | None, SHAPES_WEIGHTS, Help(PLACE)] = None
     """Continue beyond the scene's box, in ever larger cells. By default if the scene does."""
-    extended: bool | None = None
+    extended: Annotated[bool | None, Help(PLACE)] = None
     """In cells that no training view saw, show the content of the nearest cell that one did. By default for photos."""
-    distortion: Annotated[float | None, at_least(0)] = None
+    distortion: Annotated[float | None, at_least(0), Help(LOSSES, "0.01")] = None
     """Weight of the distortion loss, which concentrates a ray's weights and removes floaters (Barron et al. 2022)."""
-    close_range: Annotated[float | None, at_least(0)] = None
+    close_range: Annotated[float | None, at_least(0), Help(LOSSES, "0.5")] = None
     """Distance from a camera up to which gradients grow with its square, so that no fog forms there (Philip and
     Deschaintre 2023). By default 1, the distance of the outer cameras from the middle, if the scene has no box."""
-    smoothness: Annotated[float | None, at_least(0)] = None
+    smoothness: Annotated[float | None, at_least(0), Help(LOSSES, "1e-3")] = None
     """Weight of the loss that draws the eight entries around a point together."""
-    table_decay: Annotated[float | None, at_least(0)] = None
+    table_decay: Annotated[float | None, at_least(0), Help(LOSSES, "0.1")] = None
     """Weight of the loss that draws all entries of the hash table to zero (Barron et al. 2023). By default 0.1 for few
     photos from one side, on a GPU."""
-    density_noise: Annotated[float | None, at_least(0)] = None
+    density_noise: Annotated[float | None, at_least(0), Help(LOSSES, "0.5")] = None
     """Standard deviation of noise on the density's logarithm while training."""
-    network_rate: Annotated[float | None, POSITIVE] = None
+    network_rate: Annotated[float | None, POSITIVE, Help(RATE, "0.3")] = None
     """Learning-rate multiplier of the networks relative to the hash table. Starts at 1, reaches this after 10,000
     steps."""
-    rays_per_pixel: Annotated[int | None, between(1, MOST_RAYS)] = None
+    rays_per_pixel: Annotated[int | None, between(1, MOST_RAYS), Help(SAMPLING, "1")] = None
     """Rays whose mean makes up a pixel, in evaluation and in the second half of a training, after 20,000 steps. Before
     that, one ray passes through the middle of each pixel."""
-    random_background: bool = True
+    random_background: Annotated[bool, Help(LOSSES)] = True
     """Train in front of random colours, so that the field must learn which space is empty."""
-    grad_share: Annotated[float | None, SHARE] = None
+    grad_share: Annotated[float | None, SHARE, Help(SAMPLING, "0.5")] = None
     """Largest share of the samples that a backward pass visits, drawn by the size of their gradients. 1 visits all."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
