@@ -16,6 +16,7 @@ from nerf_pl.cli.classic_eval import ClassicEval
 from nerf_pl.cli.classic_train import ClassicTrain
 from nerf_pl.cli.completion import install
 from nerf_pl.cli.demo import Demo
+from nerf_pl.cli.doctor import Doctor
 from nerf_pl.cli.eval import Eval
 from nerf_pl.cli.export import Export
 from nerf_pl.cli.flags import RUNS, with_model
@@ -47,6 +48,7 @@ class Command(Protocol):
 COMMANDS: dict[str, type] = {
     "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "mesh": Mesh, "points": Points,
     "export": Export, "demo": Demo, "report": Report, "prepare": Prepare, "import": Import, "bench": Bench,
+    "doctor": Doctor,
 }  # fmt: skip
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
 DESCRIPTION = """\
@@ -58,9 +60,9 @@ From photos to a film:
   nerf eval runs/first                 score the photos that were held out
   nerf render runs/first               film it; or see it in the browser: nerf view runs/first
 
-No photos at hand: nerf demo. All options of a training: nerf train --help-all.
+No photos at hand: nerf demo. Something does not work: nerf doctor.
 
-Others: nerf --version, nerf --install-completion."""
+All options of a training: nerf train --help-all. Others: nerf --version, nerf --install-completion."""
 HELP, HELP_ALL = ("-h", "--help"), ("--help-all", "--help_all")
 LENGTHS = ("max_steps", "seconds", "num_epochs")  # options that say how long a training takes
 

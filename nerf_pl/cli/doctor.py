@@ -1,0 +1,59 @@
+"""nerf doctor"""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from nerf_pl.cli.flags import device_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from nerf_pl.doctor import Finding
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what is installed and what could be better, and test the kernels. The output is what a bug report needs."""
+
+    def run(self) -> None:
+        """Prints what there is. Exits with code 1 if something does not work."""
+        from nerf_pl.console import console
+        from nerf_pl.doctor import findings
+
+        device, wrong = device_of(1), 0
+        for of_all in (findings(device), _self_test(device)):
+            for finding in of_all:
+                console.print(f"{finding.name:<11}  {finding.value}")
+                if finding.advice:
+                    console.print(f"{'':<11}  -> {finding.advice}", style="red" if finding.is_wrong else "yellow")
+                wrong += finding.is_wrong
+        told = "all of this belongs into a report of a bug"
+        console.print(f"{wrong or 'nothing'} {'are' if wrong > 1 else 'is'} wrong; {told}")
+        if wrong:
+            sys.exit(1)
+
+
+def _self_test(device: "torch.device") -> Iterator["Finding"]:
+    """The kernels against their twins: on the GPU, or in Triton's interpreter, which takes some seconds."""
+    import torch
+
+    from nerf_pl.doctor import Finding, compare_kernels
+    from nerf_pl.ops import Backend, choose
+
+    backend, where = choose(device), "on the GPU"
+    if device.type != "cuda":
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the first kernel is loaded
+        backend, where = Backend("triton", "triton", "triton", "triton", "triton", "triton"), "in Triton's interpreter"
+        device = torch.device("cpu")
+    if find_spec("triton") is None or not backend.uses_kernels:
+        yield Finding("self-test", "none: plain PyTorch runs here, without kernels")
+        return
+    for each in compare_kernels(backend, device):
+        told = each.failed or f"largest difference {each.error:.0e}, allowed {each.limit:.0e}, {each.seconds:.1f} s"
+        verdict = f"kernels {where} {'agree' if each.is_good else 'DISAGREE'} with their twins: {told}"
+        advice = "" if each.is_good else "NERF_PL_OPS=reference computes without kernels; please report this output"
+        yield Finding(each.family, verdict, advice, is_wrong=not each.is_good)
