@@ -82,13 +82,17 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
 
 
 def load_training(config: Config, root: Path) -> tuple[Config, Scene]:
-    """The training views, and the options with the background that these views show: all later views then have it."""
+    """The training views, and the options with the background that these views show, and with whether they show a scene
+    without end: all later views then have it."""
     scene = load_split(config, root, "train")
     asked = config.data.background
     if asked == "auto":
         asked = scene.background if scene.plain and scene.background else "none"
     known = asked if isinstance(asked, str) else name_of(asked) or asked
-    return replace(config, data=replace(config.data, background=known)), scene
+    config = replace(config, data=replace(config.data, background=known))
+    if getattr(config.model, "unbounded", True) is None:
+        config = replace(config, model=replace(config.model, unbounded=scene.unbounded))
+    return config, scene
 
 
 def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
@@ -98,7 +102,9 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
     offset = method.pixel_offset(layout)
     request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures, offset, method.tight)
     request = replace(request, background=d.background, scale=d.scale, masks=d.masks)
-    if getattr(config.model, "unbounded", None):  # asked for, or trained before such pictures made a box
+    unbounded = getattr(config.model, "unbounded", None)
+    request = replace(request, endless=unbounded if d.aabb is None else False)
+    if unbounded:  # asked for, or trained before such pictures made a box
         request = replace(request, objects=False)
     scene = load_scene(root, request, layout)
     scene = scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")

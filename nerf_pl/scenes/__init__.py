@@ -72,7 +72,7 @@ def load_scene(root: Path | str, request: Request = Request(), dataset_name: str
         told = f"--test_every {request.test_every} leaves no view to train on"
         raise UserError(f"{told}: give 2 or more, or 0 to hold out none")
     scene = on_its_background(masks_as_asked(loader.load(root, request), request), request)
-    return replace(scene, cameras=replace(scene.cameras, pixel_offset=request.pixel_offset))
+    return replace(scene, cameras=replace(scene.cameras, pixel_offset=request.pixel_offset), endless=None)
 
 
 def available_splits(root: Path | str, dataset_name: str = "auto", test_every: int = 8) -> tuple[str, ...]:

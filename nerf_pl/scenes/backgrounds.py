@@ -13,7 +13,7 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.pictures import MOSTLY, list_some
 from nerf_pl.scenes.request import BACKGROUNDS, Colour, Request
-from nerf_pl.scenes.scene import Scene, as_object, on_background, some_views
+from nerf_pl.scenes.scene import Scene, as_object, on_background, some_views, without_end
 
 NOISE = 10  # of 255: JPEG leaves less in a plain surface, away from edges
 SHARE = 0.8  # of the borders of all pictures together that a plain background fills; MOSTLY: of those of each
@@ -50,6 +50,8 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
     if asked == "auto" and request.pictures and scene.ndc is None:
         found = plain_colour(scene)
     if found is None:
+        if request.endless or (request.endless is None and _shows_surroundings(scene, request)):
+            return without_end(scene, "the pictures show more than an object (--no_unbounded: in a box)")
         return scene
     if request.pictures and colour is None:
         scene_on_it = replace(scene, background=found)
@@ -58,6 +60,18 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
         _doubt(replace(scene, background=colour), colour)
     why = f"the pictures have a plain background, {_told(found)} (--background none: it is part of the scene)"
     return _plain(scene, found, why, request.objects)
+
+
+def _shows_surroundings(scene: Scene, request: Request) -> bool:
+    """Whether opaque pictures have, all around, what is no plain background. A method that samples all of the way
+    between near and far (`tight`) needs bounds that hold it all."""
+    if not (request.pictures and request.objects) or request.tight or scene.endless is None:
+        return False
+    borders = list(_borders(scene))
+    counted = torch.cat([border for border, _ in borders])
+    if len(counted) < COUNTED * sum(n for _, n in borders):
+        return False
+    return float(_near(counted, _usual(counted)).float().mean()) < HINT
 
 
 def _plain(scene: Scene, colour: Colour, why: str, objects: bool) -> Scene:

@@ -1,5 +1,6 @@
 """Blender scenes: the layout of the synthetic scenes of the 2020 paper, RGBA pictures with exact poses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.cuts import cut_names
 from nerf_pl.scenes.frames import Frame, missing, read_frames
 from nerf_pl.scenes.lenses import half_view
-from nerf_pl.scenes.normalize import moved
+from nerf_pl.scenes.normalize import camera_focus, looks_at, moved, near_of, normalize_poses
 from nerf_pl.scenes.pictures import read_json, target_sizes
 from nerf_pl.scenes.placing import DISTANCE, Place, place, with_views
 from nerf_pl.scenes.request import Request
@@ -77,6 +78,7 @@ def load_blender(root: Path, request: Request) -> Scene:
         frame=found.frame,
         photos=shots.photos,
         partial=shots.partial,
+        endless=None if transparent or request.scale is not None else found.endless,
     )
 
 
@@ -86,12 +88,11 @@ def _place(root: Path, frames: list[Frame], request: Request, transparent: bool)
     if request.split != SPLITS[0] and file.is_file():
         frames = read_frames(file, read_json(file))
     views = [view for frame in frames if (view := half_view(frame.where, frame.values)) is not None]
-    found = place(
-        looking(frames, _poses(frames)),
-        float(np.median(views)) if views else None,
-        request.scale,
-        on_nothing=transparent,
-    )
+    c2w = looking(frames, _poses(frames))
+    found = place(c2w, float(np.median(views)) if views else None, request.scale, on_nothing=transparent)
+    if not found.unbounded and looks_at(c2w, camera_focus(c2w)):
+        poses, endless = normalize_poses(moved(c2w, found.frame))
+        found = replace(found, endless=(endless, near_of(poses)))
     if found.frame is None or request.scale is not None:
         return found
     if found.unbounded:

@@ -18,7 +18,7 @@ from nerf_pl.scenes.normalize import misread, strays
 from nerf_pl.scenes.pictures import list_some
 
 LOOKS, POINTS = 24, 100  # photos, about, and points of each that are looked at
-MISS, CLEARLY = 0.05, 10.0  # by so many widths of a photo points are not where it has them; so many times worse
+HIT, MISS = 0.01, 0.05  # by less and by more widths of a photo than so many points are, and are not, where it has them
 LYING, UPRIGHT = 0.5, 0.8  # length of the mean up of cameras that are not upright, and of those that are
 SEEN = 0.2  # cosine to the axis of a camera, below which nothing is seen without a fisheye lens
 
@@ -91,7 +91,7 @@ def _refuse_other_order(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any,
     other = np.concatenate([turned, w2c[:, :, 3:]], -1)
     told = "if its quaternions are in the order x y z w, and not as they are; write QW QX QY QZ"
     now, then = (_miss(model, views, poses) for poses in (w2c, other))
-    if now is not None and then is not None and now > MISS and now > CLEARLY * then:
+    if now is not None and then is not None and now > MISS and then < HIT:
         raise UserError(f"{root}: the points of the model lie where its photos have them {told}")
     up, up_then = (np.linalg.norm(np.mean(ways, 0)) for ways in (c2w[:, :, 1], -turned[:, 1]))
     if now is None and up < LYING and up_then > UPRIGHT:

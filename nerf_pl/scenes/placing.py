@@ -32,7 +32,7 @@ RAYS = 2000  # rays of each, by which that is judged
 @dataclass(frozen=True)
 class Place:
     """frame: takes points of the file to the world; None says that both are the same. classic: the scene lies as those
-    of the 2020 paper do. The rest: see `Scene`."""
+    of the 2020 paper do. endless: see `Scene`; None for a scene that has no end. The rest: see `Scene`."""
 
     frame: Float[Tensor, "4 4"] | None
     near: float
@@ -40,6 +40,7 @@ class Place:
     aabb: Float[Tensor, "2 3"]
     classic: bool = False
     unbounded: bool = False
+    endless: tuple[Float[Tensor, "4 4"], float] | None = None
 
 
 def place(

@@ -22,7 +22,8 @@ class Request:
     make a scene with a box. background: what is behind the scene, a colour in [0, 1] or its name; auto looks for a
     plain one in opaque pictures, none does not. Transparent pictures are on white then. scale:
     lengths in the scene's file times this are lengths in the world; None lets the cameras decide. masks: what they say;
-    see `masks_as_asked`.
+    see `masks_as_asked`. endless: whether opaque pictures of the Blender layout show a scene without end; None lets the
+    pictures decide.
     """
 
     split: str = "train"
@@ -37,3 +38,4 @@ class Request:
     background: str | Colour = "auto"
     scale: float | None = None
     masks: str = "pixels"
+    endless: bool | None = None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nerf_pl.cameras import Cameras, View
 from nerf_pl.console import warn
-from nerf_pl.scenes.normalize import reach
+from nerf_pl.scenes.normalize import FAR, moved, reach
 from nerf_pl.types import Background
 
 
@@ -27,7 +27,8 @@ class Scene:
     the scene's own file to the world; None says that both are the same. plain: the pictures are opaque, and show the
     background wherever nothing stands in front of it. photos: of which photo each view is, if some photos were cut into
     several; the first view of a photo looks where it did. partial: masks also say what the photos show, as of panoramas
-    that are black at the poles.
+    that are black at the poles. endless: if the layout alone says that the scene has a box, the similarity that takes
+    this world to the one without end that the pictures may show, and near there; `load_scene` has decided that.
     """
 
     cameras: Cameras
@@ -48,6 +49,7 @@ class Scene:
     plain: bool = False
     photos: tuple[int, ...] = ()
     partial: bool = False
+    endless: tuple[Float[Tensor, "4 4"], float] | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -130,6 +132,18 @@ def on_background(pixels: UInt8[Tensor, "*shape ch"], background: Background) ->
     if all(b == 1 for b in background):
         return rgb * alpha + (1 - alpha)
     return rgb * alpha + (1 - alpha) * torch.tensor(background, device=pixels.device)
+
+
+def without_end(scene: Scene, why: str) -> Scene:
+    """A scene in the box of its layout as the one without end that its pictures show."""
+    if scene.endless is None:
+        return scene
+    (frame, near), cameras = scene.endless, scene.cameras
+    warn(f"{scene.root}: {why}, so the scene is taken to have no end")
+    c2w = moved(cameras.c2w.double(), frame).float()
+    placed = replace(scene, cameras=replace(cameras, c2w=c2w), frame=frame @ frame_of(scene), near=near, far=FAR)
+    box = torch.tensor([[-1.0] * 3, [1.0] * 3])
+    return replace(placed, aabb=box, unbounded=True, orbit=None, background=None, endless=None)
 
 
 def as_object(scene: Scene, why: str = "the background of the pictures was removed") -> Scene:
