@@ -41,12 +41,14 @@ class Rays:
 class Batch:
     """The rays of a training step, the colours of its P pixels, and the background of each pixel.
 
-    A pixel is the mean of R / P rays, which follow each other.
+    A pixel is the mean of R / P rays, which follow each other. clear: up to which t there is nothing on the rays of
+    each pixel, as far as is known; 0 where nothing is. None if nothing is known of any.
     """
 
     rays: Rays
     rgb: Float[Tensor, "P 3"]
     background: Float[Tensor, "P 3"]
+    clear: Float[Tensor, "P"] | None = None
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ def of_0_1_0(method: str, **grid: object) -> dict:
 def test_options_as_version_0_1_0_stored_them():
     nerf, ngp = from_dict(of_0_1_0("nerf")), from_dict(of_0_1_0("ngp"))
     assert nerf.model == NeRFOptions(N_samples=7, grad_share=0.5)
-    assert ngp.model == NGPOptions(levels=3, random_background=False, grad_share=0.5, close_range=0.0, table_decay=0.0)
+    assert ngp.model == NGPOptions(
+        levels=3, random_background=False, grad_share=0.5, close_range=0.0, table_decay=0.0, emptiness=0.0
+    )
     for method in METHODS:
         assert "'lvels'" in message(from_dict, of_0_1_0(method, lvels=3))
 
@@ -202,10 +204,21 @@ def test_few_and_many_photos_train_differently():
     usual = model(80, unbounded=True)
     assert usual == model(None, unbounded=True) == model(33, unbounded=True) == model(149, unbounded=True)
     assert model(32, unbounded=True) == replace(usual, smoothness=3e-3)
-    assert model(150, unbounded=True) == replace(usual, samples=2**19, grad_share=0.1)
+    assert model(150, unbounded=True) == replace(
+        usual, samples=2**20, grad_share=0.05, log2_size=21, finest_resolution=4096
+    )
     assert model(20, ndc=True) == replace(model(40, ndc=True), table_decay=0.1)
     for kind in ({}, {"device_type": "cpu", "unbounded": True}, {"device_type": "cpu", "ndc": True}):
         assert model(10, **kind) == model(1000, **kind)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_points_allow_more_distortion_loss(device):
+    kind = {"unbounded": True, "photos": 80}
+    usual, found = complete(NGP, device, **kind).model, complete(NGP, device, **kind, points=True).model
+    assert found == replace(usual, distortion=3e-3)
+    assert complete(NGP, device, points=True) == complete(NGP, device)
+    assert complete(having("ngp", distortion=0.5), device, **kind, points=True).model.distortion == 0.5
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -6,18 +6,19 @@ import pytest
 import torch
 from tiny import GRID, config, make, with_model
 
-from nerf_pl.methods.ngp.losses import LOSSES, distortion, noisy, smoothness
+from nerf_pl.methods.ngp.losses import EMPTY_STEPS, LOSSES, distortion, emptiness, noisy, smoothness
 from nerf_pl.methods.ngp.options import NGPOptions
 from nerf_pl.ops import Stride, Target
 from nerf_pl.types import Batch, Rays, Samples
 
-OFF = replace(GRID, distortion=0.0, smoothness=0.0, density_noise=0.0)
+OFF = replace(GRID, distortion=0.0, smoothness=0.0, emptiness=0.0, density_noise=0.0)
 STRIDES = {"box": Stride(0.25, 32, 2.0), "without end": Stride(0.25, 32, 2.0, linear=1.0)}
 
 
 def target() -> Target:
     one = torch.ones(1, dtype=torch.int32)
-    return Target(torch.rand(2, 3), torch.rand(2, 3), one, one.repeat(6), one, one, torch.ones(1), share=0.5)
+    colours = torch.rand(2, 3), torch.rand(2, 3)
+    return Target(*colours, one, one.repeat(6), one, 0 * one, torch.ones(1), share=0.5, clear=torch.ones(2))
 
 
 def samples() -> Samples:
@@ -32,8 +33,8 @@ def changed(before: Target, after: Target) -> set[str]:
 def test_without_weight_the_target_stays(add):
     given = target()
     after = add(given, samples(), STRIDES["box"], OFF)
-    assert all(getattr(after, f.name) is getattr(given, f.name) for f in fields(Target) if f.name != add.__name__)
-    assert getattr(after, add.__name__) == 0
+    assert changed(given, after) <= {add.__name__, "clear"}
+    assert not getattr(after, add.__name__)
 
 
 @pytest.mark.parametrize("add", LOSSES)
@@ -66,6 +67,18 @@ def test_smoothness_tells_its_weight_alone():
     assert changed(given, after) == {"smoothness"}
 
 
+def test_emptiness_falls_to_nothing():
+    given, options = target(), replace(OFF, emptiness=0.5)
+    for step, weight in ((0, 0.5), (EMPTY_STEPS // 2, 0.25), (EMPTY_STEPS, 0.0), (2 * EMPTY_STEPS, 0.0)):
+        now = replace(given, step=torch.tensor([step]))
+        after = emptiness(now, samples(), STRIDES["box"], options)
+        assert changed(now, after) == {"emptiness"}
+        assert after.emptiness == weight
+    unknown = replace(given, clear=None)
+    assert emptiness(unknown, samples(), STRIDES["box"], options) == unknown
+    assert emptiness(given, samples(), STRIDES["box"], OFF).clear is None
+
+
 def test_noise_multiplies_the_density():
     found, noise = samples(), torch.randn(6)
     after = noisy(found, noise, replace(OFF, density_noise=0.5))
@@ -80,9 +93,9 @@ def test_they_change_what_is_learned_and_not_the_error_that_is_told():
     torch.manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(40, 3), dim=1)
     rays = Rays(0.5 - 2 * directions, directions, directions, torch.full((40,), 0.1), torch.full((40,), 9.0))
-    batch, found = Batch(rays, torch.rand(40, 3), torch.rand(40, 3)), {}
+    batch, found = Batch(rays, torch.rand(40, 3), torch.rand(40, 3), torch.full((40,), 2.0)), {}
     for name in ("", *(add.__name__ for add in LOSSES), "density_noise"):
-        options = {"distortion": 0.0, "smoothness": 0.0, "density_noise": 0.0, "grad_share": 1.0}
+        options = {"distortion": 0.0, "smoothness": 0.0, "emptiness": 0.0, "density_noise": 0.0, "grad_share": 1.0}
         options |= {name: 0.5} if name else {}
         model = make(with_model(config("ngp"), **options))
         with torch.no_grad():

@@ -304,12 +304,14 @@ def test_eight_real_photos_and_one_of_something_else(data_dir, tmp_path, monkeyp
     assert 0.05 < error < 1.0
     assert missing == "not placed: other"
     assert then.endswith("next: nerf train data/photos")
-    assert sorted(path.name for path in out.iterdir()) == ["cameras.png", "images", "transforms.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["cameras.png", "images", "points.ply", "transforms.json"]
     assert 0.05 < json.loads((out / "transforms.json").read_text())["clear_distance"] < 1  # the cameras are 1 away
     with Image.open(out / "cameras.png") as picture:
         assert picture.size == (800, 800)
     scene = load_scene(out, Request(test_every=0))
     assert scene.images.shape == (8, 384, 216, 3)
+    assert scene.seen is not None
+    assert min(map(len, scene.seen)) > 20
     with Image.open(tmp_path / "photos" / files[3].name) as picture:  # the lens bends it by a few pixels at most
         assert np.abs(scene.images[3].numpy().astype(float) - np.asarray(picture)).mean() < 12
 

@@ -87,3 +87,28 @@ def test_an_array_of_another_shape_or_kind(scene):
         np.save(scene / "depth" / "0.npy", wrong, allow_pickle=True)
         with pytest.raises(UserError, match=r"0\.npy"):
             load_transforms(scene, Request("train"))
+
+
+def test_photos_see_the_points_of_their_depth_pictures(scene):
+    """Each stands for a wall across the camera's axis, as far as its depths say."""
+    found = load_transforms(scene, Request("train"))
+    assert found.seen is not None
+    unit = float(found.frame[0, :3].norm())
+    kept = [far for i, far in enumerate(distances(scene)) if i % 8]
+    width, height = found.cameras.width, found.cameras.height
+    for points, c2w, intrinsics, far in zip(found.seen, found.cameras.c2w, found.cameras.K, kept, strict=True):
+        local = (points - c2w[:, 3]) @ c2w[:, :3]
+        usual = local[:, 2] < -0.1 * unit * far  # without the wrong pixel
+        assert (~usual).sum() == 1
+        assert torch.allclose(-local[usual, 2], torch.tensor(0.8 * far * unit).float(), rtol=0.01)
+        x = intrinsics[0, 2] - intrinsics[0, 0] * local[usual, 0] / local[usual, 2]
+        y = intrinsics[1, 2] + intrinsics[1, 1] * local[usual, 1] / local[usual, 2]
+        assert 0 < x.min() < 0.05 * width < 0.95 * width < x.max() < width
+        assert 0.2 * height < y.min() < 0.3 * height < 0.95 * height < y.max() < height  # the top is not known
+
+
+def test_depth_pictures_that_are_held_in_another_way_show_no_points(scene):
+    for i in range(FRAMES):
+        path = scene / "depth" / f"{i}.png"
+        Image.fromarray(np.asarray(Image.open(path)).T.copy()).save(path)
+    assert load_transforms(scene, Request("train")).seen is None

@@ -73,7 +73,7 @@ def bench_budgets(
     device, name = device_and_name()
     config, scene = load_training(config, root)
     kind = scene.unbounded, scene.ndc is not None, len(one_per_photo(scene))
-    usual = method_of(config.method).complete(config, device.type, *kind)
+    usual = method_of(config.method).complete(config, device.type, *kind, points=scene.seen is not None)
     model = method_of(config.method).make(usual, device)
     console.print(f"{name}, torch {torch.__version__}, {model.describe()}; {root.name}")
     step = measure_step(model, usual, scene, device)

@@ -17,7 +17,6 @@ from nerf_pl.extras import EXTRAS
 from nerf_pl.ops import choose, describe, precision_of
 from nerf_pl.report.history import machine, versions
 from nerf_pl.scenes.memory import GB, free_memory, in_gb
-from nerf_pl.scenes.memory import free_memory
 
 VARIABLES = ("NERF_PL_OPS", "NERF_PL_DATA", "CUDA_VISIBLE_DEVICES", "TRITON_INTERPRET", "OMP_NUM_THREADS", "CC")
 DRIVERS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")  # of NVIDIA GPUs, on Linux and in WSL

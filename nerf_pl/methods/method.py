@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 @runtime_checkable
 class Complete(Protocol):
     def __call__(
-        self, config: Config, device_type: str, unbounded: bool = False, ndc: bool = False, photos: int | None = None
+        self,
+        config: Config,
+        device_type: str,
+        unbounded: bool = False,
+        ndc: bool = False,
+        photos: int | None = None,
+        *,
+        points: bool = False,
     ) -> Config:
-        """The options, with every value filled in that follows from the device (cuda or cpu), the kind of scene and the
-        number of photos to train on."""
+        """The options, with every value filled in that follows from the device (cuda or cpu), the kind of scene, the
+        number of photos to train on, and whether it is known which sparse points they see."""
         ...
 
 

@@ -28,6 +28,7 @@ from nerf_pl.scenes.points import CLEAR, foremost
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.shots import Photos, read_photos
+from nerf_pl.scenes.sightings import of_model, seen_by_views
 from nerf_pl.scenes.splits import held_out, rule_splits
 from nerf_pl.scenes.undistort import Project, Size, undistorted_camera
 from nerf_pl.scenes.values import FARTHEST, rigid
@@ -90,6 +91,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
         frame=frame,
         photos=shots.photos,
         partial=shots.partial,
+        seen=seen_by_views(of_model(model, [views[i] for i in chosen]), cuts, frame),
     )
     on_nothing = request.objects and photos.mode == "RGBA" and cut_out(photos.files)
     return as_object(scene) if on_nothing else scene
@@ -140,15 +142,10 @@ def _checked_pose(root: Path, view: Any) -> Float[np.ndarray, "3 4"]:
 def nearest_depth(model: Any, views: Sequence[Any]) -> float:
     """How close to a camera the scene comes: the least, over all views, of what `foremost` says of the points that the
     view sees. In units of the model; 0 if it has no points."""
-    points = dict(model.points3D.items())
-    known = np.array(sorted(points), np.uint64)
-    xyz = np.array([points[i].xyz for i in known.tolist()]).reshape(-1, 3)
     nearest = []
-    for view in views:
-        seen = np.array([point.point3D_id for point in view.get_observation_points2D()], np.uint64)
-        rows = np.searchsorted(known, seen[np.isin(seen, known)])  # a damaged model may lack some
+    for view, seen in zip(views, of_model(model, views), strict=True):
         w2c = view.cam_from_world().matrix()
-        seen = xyz[rows] @ w2c[:, :3].T + w2c[:, 3]
+        seen = seen @ w2c[:, :3].T + w2c[:, 3]
         depths = np.linalg.norm(seen, axis=1) if sees_all_around(view.camera) else seen[:, 2]
         if (depths > 0).any():
             nearest.append(foremost(depths[depths > 0]))

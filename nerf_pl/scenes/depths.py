@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.cuts import Cut
 from nerf_pl.scenes.decode import BROKEN_IMAGE, open_picture
 from nerf_pl.scenes.frames import Frame
 from nerf_pl.scenes.normalize import camera_focus, looks_at
@@ -19,6 +20,8 @@ KEY, UNIT = "depth_file_path", "integer_depth_scale"
 MILLIMETRE = 1e-3  # what a whole number stands for if UNIT does not say, as nerfstudio has it
 DEEP = ("I", "F")  # modes of pictures with more than 8 bits begin with these
 MOST, SIDE = 48, 128  # pictures that are looked at, and about how many of their pixels along each axis
+POINTS = 48  # about, that are made of a picture along each axis
+ASPECT = 1.2  # factor by which the aspect ratios of a photo and its depth picture may differ
 FITS = 4.0  # factor by which depths may differ from the distance to what the cameras look at
 
 
@@ -57,6 +60,31 @@ def clear_in_depths(
         warn(f"{path}: the depth pictures show what is {told}, so they are not used: correct {UNIT}, {unit:g}")
         return None
     return CLEAR * min(nearest)
+
+
+def points_in_depths(
+    path: Path, values: dict[str, object], frames: Sequence[Frame], cuts: Sequence[Cut]
+) -> list[Float[np.ndarray, "_ 3"] | None]:
+    """The points that the depth pictures of frames show, in the coordinates of the file; None for frames without one.
+
+    Lens distortion is not undone: what `clearings` makes of the points is coarse. For pictures that `clear_in_depths`
+    trusts; cuts: of the frames' photos, which say where in their cameras pixels lie.
+    """
+    unit = MILLIMETRE if values.get(UNIT) is None else positive(str(path), UNIT, values[UNIT])
+    return [_points(path, frame, cut, unit) for frame, cut in zip(frames, cuts, strict=True)]
+
+
+def _points(path: Path, frame: Frame, cut: Cut, unit: float) -> Float[np.ndarray, "_ 3"] | None:
+    if frame.values.get(KEY) is None or not cut.is_whole or not (file := _file(path, frame)).is_file():
+        return None
+    depths, (width, height), K = unit * _read(file), cut.native, cut.pieces[0].K
+    if not 1 / ASPECT < depths.shape[1] / depths.shape[0] * height / width < ASPECT:
+        return None  # it is held in another way than the photo
+    rows, columns = (slice(None, None, max(n // POINTS, 1)) for n in depths.shape)
+    v, u = np.meshgrid(*((np.arange(n) + 0.5) / n for n in depths.shape), indexing="ij")
+    z, u, v = (values[rows, columns].ravel() for values in (depths, u * width, v * height))
+    ahead = np.stack([(u - K[0, 2]) / K[0, 0] * z, (K[1, 2] - v) / K[1, 1] * z, -z], 1)[z > 0]
+    return ahead @ frame.c2w[:, :3].T + frame.c2w[:, 3]
 
 
 def _file(path: Path, frame: Frame) -> Path:

@@ -28,7 +28,8 @@ class Scene:
     background wherever nothing stands in front of it. photos: of which photo each view is, if some photos were cut into
     several; the first view of a photo looks where it did. partial: masks also say what the photos show, as of panoramas
     that are black at the poles. endless: if the layout alone says that the scene has a box, the similarity that takes
-    this world to the one without end that the pictures may show, and near there; `load_scene` has decided that.
+    this world to the one without end that the pictures may show, and near there; `load_scene` has decided that. seen:
+    for each view, the sparse points that its photo is known to see, in the world; None if nothing is known.
     """
 
     cameras: Cameras
@@ -50,6 +51,7 @@ class Scene:
     photos: tuple[int, ...] = ()
     partial: bool = False
     endless: tuple[Float[Tensor, "4 4"], float] | None = None
+    seen: tuple[Float[Tensor, "_ 3"], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -96,8 +98,9 @@ def some_views(scene: Scene, kept: Int[Tensor, "n"]) -> Scene:
     masks = None if scene.masks is None else scene.masks[kept]
     names = tuple(scene.names[i] for i in kept.tolist()) if scene.names else ()
     photos = tuple(scene.photos[i] for i in kept.tolist()) if scene.photos else ()
+    seen = None if scene.seen is None else tuple(scene.seen[i] for i in kept.tolist())
     cameras, images = scene.cameras[kept], scene.images[kept]
-    return replace(scene, cameras=cameras, images=images, masks=masks, names=names, photos=photos)
+    return replace(scene, cameras=cameras, images=images, masks=masks, names=names, photos=photos, seen=seen)
 
 
 def views_of_photos(scene: Scene) -> list[list[int]]:

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.cuts import cut_names
-from nerf_pl.scenes.depths import clear_in_depths
-from nerf_pl.scenes.frames import Frame, missing, read_frames
+from nerf_pl.scenes.cuts import Cut, cut_names
+from nerf_pl.scenes.depths import KEY, clear_in_depths, points_in_depths
+from nerf_pl.scenes.frames import Frame, missing, read_frames, within
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, moved, near_of, normalize_poses, reach
 from nerf_pl.scenes.pictures import cut_out, read_json, target_sizes
 from nerf_pl.scenes.points import clear_distance
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.shots import looking, names_of, read_cuts, read_shots, require_masks, stored_pictures
+from nerf_pl.scenes.sightings import read_sightings, seen_by_views
 from nerf_pl.scenes.splits import held_out, listed, rule_splits
 from nerf_pl.scenes.values import number, optional_number, positive, vector
 
@@ -82,8 +83,26 @@ def load_transforms(root: Path, request: Request) -> Scene:
         frame=frame,
         photos=shots.photos,
         partial=shots.partial,
+        seen=None if frame is None or not request.pictures else _seen(path, values, frames, cuts, frame),
     )
     return as_object(scene) if on_nothing else scene
+
+
+def _seen(
+    path: Path, values: dict[str, object], frames: Sequence[Frame], cuts: Sequence[Cut], frame: Float[Tensor, "4 4"]
+) -> tuple[Float[Tensor, "_ 3"], ...] | None:
+    """The points that views see, if the file of points or depth pictures tell that. frame: see `Scene`."""
+    cloud = values.get("ply_file_path")
+    has_cloud = isinstance(cloud, str) and (path.parent / cloud).is_file()
+    points = read_sightings(path.parent / str(cloud)) if has_cloud else None
+    if points is not None:
+        return seen_by_views([points.get(within(path.parent, f.file).as_posix()) for f in frames], cuts, frame)
+    if not any(f.values.get(KEY) for f in frames):
+        return None
+    poses = torch.from_numpy(np.stack([f.c2w for f in frames]))
+    if clear_in_depths(path, values, frames, poses) is None:
+        return None
+    return seen_by_views(points_in_depths(path, values, frames, cuts), cuts, frame)
 
 
 def _shows_an_object(frames: Sequence[Frame], mode: str, settled: bool) -> bool:

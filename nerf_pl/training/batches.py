@@ -14,6 +14,7 @@ from nerf_pl.ops import Backend, Draw, Pictures, draw_pixels
 from nerf_pl.randomness import Stream, uniform
 from nerf_pl.sampling import LATTICE
 from nerf_pl.scenes import Scene
+from nerf_pl.scenes.clearings import clearings
 from nerf_pl.training.colours import ColourFit
 from nerf_pl.types import Batch, Rays
 
@@ -36,6 +37,7 @@ class PixelBatches(nn.Module):
     sizes: Tensor | None
     allowed: Tensor | None
     behind: Tensor
+    clear: Tensor | None
     near: Tensor
     far: Tensor
     lattice: Tensor
@@ -70,6 +72,8 @@ class PixelBatches(nn.Module):
         if allowed is not None and not len(allowed):
             raise UserError(f"{scene.root}: the masks leave no pixel to learn from: white is what counts")
         self.register_buffer("allowed", allowed, persistent=False)
+        clear = None if scene.ndc is not None else clearings(scene)  # a distance in the world means nothing there
+        self.register_buffer("clear", clear, persistent=False)
         behind = torch.tensor(scene.background or (0.0, 0.0, 0.0))
         self.register_buffer("behind", behind, persistent=False)
         self.register_buffer("lattice", torch.tensor(LATTICE), persistent=False)
@@ -89,10 +93,18 @@ class PixelBatches(nn.Module):
         pictures = Pictures(self.images, self.c2w, self.K, self.sizes, self.allowed, self.pixel_offset)
         draw = Draw(self.seed, step, int(Stream.PIXELS), self.precrop_steps)
         origins, directions, rgb, numbers = draw_pixels(pictures, background, draw, within, backend=self.backend)
+        photos = numbers // (self.images.shape[1] * self.images.shape[2])
         if self.colours is not None:
-            rgb = self.colours(rgb, numbers)
+            rgb = self.colours(rgb, photos)
+        clear = None if self.clear is None else self._clear(self.clear, numbers, photos)
         rays = Rays(origins, directions, directions, self.near[:n], self.far[:n])
-        return Batch(rays if self.ndc is None else ndc_rays(rays, self.ndc), rgb, background)
+        return Batch(rays if self.ndc is None else ndc_rays(rays, self.ndc), rgb, background, clear)
+
+    def _clear(self, clear: Float[Tensor, "C h w"], numbers: Int[Tensor, "P"], photos: Int[Tensor, "P"]) -> Tensor:
+        """Up to which distance there is nothing in front of pixels, (P,)."""
+        (_, height, width, _), (_, rows, columns) = self.images.shape, clear.shape
+        row, column = numbers // width % height * rows // height, numbers % width * columns // width
+        return clear.flatten().index_select(0, (photos * rows + row) * columns + column)
 
     def _background(self, step: Tensor, n: int) -> Float[Tensor, "n 3"]:
         if not self.random_background:

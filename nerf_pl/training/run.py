@@ -105,7 +105,7 @@ def _train(
     from nerf_pl.training.system import NeRFSystem
 
     kind = scene.unbounded, scene.ndc is not None, len(one_per_photo(scene))
-    config = method.complete(_with_colours(config, scene, devices), device.type, *kind)
+    config = method.complete(_with_colours(config, scene, devices), device.type, *kind, points=scene.seen is not None)
     config.check()  # once more, with the sizes that were left to the device and the scene
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)

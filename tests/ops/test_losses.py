@@ -17,13 +17,13 @@ from inputs import DEVICE, TWINS, integer, uniform
 from nerf_pl.ops.hash_field import triton_loss
 
 
-@pytest.mark.parametrize("close_range", [0.0, 0.8])
+@pytest.mark.parametrize(("close_range", "emptiness"), [(0.0, 0.0), (0.8, 0.0), (0.0, 0.5), (0.8, 0.5)])
 @pytest.mark.parametrize("distortion", [0.0, 3.0])
 @pytest.mark.parametrize(
     ("counts", "per_pixel"),
     [([0], 1), ([1], 1), ([0, 1, 31, 32, 33, 0, 100, 5], 1), ([0, 7, 33, 0, 40, 1, 40, 5, 9], 3)],
 )
-def test_the_kernel_and_its_twin(counts, per_pixel, distortion, close_range):
+def test_the_kernel_and_its_twin(counts, per_pixel, distortion, close_range, emptiness):
     n, n_rays = sum(counts), len(counts)
     offsets = torch.tensor([0, *counts], device=DEVICE).cumsum(0)
     ray_ids = torch.repeat_interleave(torch.arange(n_rays, device=DEVICE), offsets.diff())
@@ -39,6 +39,9 @@ def test_the_kernel_and_its_twin(counts, per_pixel, distortion, close_range):
         seen, least = torch.zeros(40, dtype=torch.int32, device=DEVICE), torch.zeros(1, device=DEVICE)
         target = Target(rgb_target.to(number), background.to(number), kept, cells, seen, step, least)
         target = replace(target, close_range=close_range)
+        if emptiness:
+            clear = uniform(len(background), seed=8).to(number)
+            target = replace(target, clear=clear, emptiness=torch.full((1,), emptiness, device=DEVICE))
         if distortion:
             target = replace(target, place=place.to(number), width=0.05, distortion=distortion)
         if number == torch.float32:

@@ -57,7 +57,7 @@ def test_rays_are_those_of_the_cameras(kind):
     for step in (0, 30):
         origins, directions, rgb, numbers = draw_pixels(given, behind, draw(step), within, backend=TWINS)
         image, row, column = (rgb * 255).round().long().unbind(1)
-        assert torch.equal(numbers, image)
+        assert torch.equal(numbers, (image * HEIGHT + row) * WIDTH + column)
         wide, high = torch.full_like(row, WIDTH), torch.full_like(row, HEIGHT)
         if given.sizes is not None:
             wide, high = given.sizes[image].unbind(1)

@@ -57,7 +57,13 @@ CORNER_LAYOUTS = ("blender", "llff")
 
 
 def complete(
-    config: Config, device_type: str, unbounded: bool = False, ndc: bool = False, photos: int | None = None
+    config: Config,
+    device_type: str,
+    unbounded: bool = False,
+    ndc: bool = False,
+    photos: int | None = None,
+    *,
+    points: bool = False,
 ) -> Config:
     """See `methods.method.Complete`. Only the length of the training can be left open."""
     if config.train.num_epochs is not None:

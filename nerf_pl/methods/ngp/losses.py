@@ -13,6 +13,8 @@ from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.ops import Stride, Target
 from nerf_pl.types import Samples
 
+EMPTY_STEPS = 5000  # after which the emptiness loss has no weight left (docs/log.md)
+
 
 def distortion(target: Target, samples: Samples, stride: Stride, options: NGPOptions) -> Target:
     """Concentrate the weights of a ray in one place. Places are lengths that grow equally with every step."""
@@ -28,7 +30,16 @@ def smoothness(target: Target, samples: Samples, stride: Stride, options: NGPOpt
     return replace(target, smoothness=known(options.smoothness))
 
 
-LOSSES = (distortion, smoothness)
+def emptiness(target: Target, samples: Samples, stride: Stride, options: NGPOptions) -> Target:
+    """Let no light come from where sparse points say that there is nothing. Points are few and lie a little wrong, so
+    in the end the photos alone decide."""
+    weight = known(options.emptiness)
+    if target.clear is None or not weight:
+        return replace(target, clear=None)
+    return replace(target, emptiness=weight * (1 - target.step / EMPTY_STEPS).clamp(min=0))
+
+
+LOSSES = (distortion, smoothness, emptiness)
 
 
 def noisy(samples: Samples, noise: Float[Tensor, "N"], options: NGPOptions) -> Samples:

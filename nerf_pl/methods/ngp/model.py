@@ -145,7 +145,7 @@ class NGP(nn.Module):
         samples = found.samples
         mark = self.kept, found.cells, grid.seen, self.step
         shares = known(o.grad_share), known(o.close_range)
-        target = Target(batch.rgb, batch.background, *mark, self.least, *shares)
+        target = Target(batch.rgb, batch.background, *mark, self.least, *shares, clear=batch.clear)
         for add in LOSSES:
             target = add(target, samples, self.stride, o)
         if o.density_noise:

@@ -26,7 +26,7 @@ MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
 class NGPOptions:
     """If an option is None, its value follows from the device and the kind of scene. EARLIER: see `methods.stored`."""
 
-    EARLIER: ClassVar[dict[str, float]] = {"close_range": 0.0, "table_decay": 0.0}
+    EARLIER: ClassVar[dict[str, float]] = {"close_range": 0.0, "table_decay": 0.0, "emptiness": 0.0}
 
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "8")] = None
     """Levels of the hash grid."""
@@ -65,6 +65,9 @@ class NGPOptions:
     close_range: Annotated[float | None, at_least(0), Help(LOSSES, "0.5")] = None
     """Distance from a camera up to which gradients grow with its square, so that no fog forms there (Philip and
     Deschaintre 2023). By default 1, the distance of the outer cameras from the middle, if the scene has no box."""
+    emptiness: Annotated[float | None, at_least(0), Help(LOSSES, "0.3")] = None
+    """Weight of the loss on light from in front of the sparse points that a photo sees (after Rematas et al. 2022). It
+    falls to 0 over 5000 steps."""
     smoothness: Annotated[float | None, at_least(0), Help(LOSSES, "1e-3")] = None
     """Weight of the loss that draws the eight entries around a point together."""
     table_decay: Annotated[float | None, at_least(0), Help(LOSSES, "0.1")] = None
@@ -124,12 +127,12 @@ PRESET = Config(
 GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
-    close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.2, table_decay=0.0,
+    close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.2, table_decay=0.0, emptiness=0.1,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
-    close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0,
+    close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
@@ -149,12 +152,18 @@ AROUND: dict[str, dict[str, float]] = {
 surfaces before their place is known (docs/log.md)."""
 ONE_SIDE: dict[str, dict[str, float]] = {"cuda": {"smoothness": 3e-3}, "cpu": {"smoothness": 3e-3, "horizon": 1024}}
 """Values that differ further for photos from one side: few views leave much of the field undetermined."""
+WITH_POINTS: dict[str, float] = {"distortion": 3e-3}
+"""Values that differ further if it is known which sparse points photos of a space without end see. They keep walls from
+forming in clear air, so weights of a ray can be drawn together early."""
 FEW, MANY = 32, 150  # photos: at most, at least
 FEW_AROUND: dict[str, float] = {"smoothness": 3e-3}
 FEW_ONE_SIDE: dict[str, float] = {"table_decay": 0.1}
-MANY_AROUND: dict[str, float] = {"samples": 2**19, "grad_share": 0.1}
+MANY_AROUND: dict[str, float] = {
+    "samples": 2**20, "grad_share": 0.05, "log2_size": 21, "finest_resolution": 4096,
+}  # fmt: skip
 """Values that differ on a GPU for few and for many photos. Few leave more of the field undetermined. A minute is too
-short to see all pixels of many, so a step takes more rays, and goes back to no more samples (docs/log.md)."""
+short to see all pixels of many, so a step takes more rays, and goes back to no more samples; and they show more than
+the usual table holds (docs/log.md)."""
 LONG_SECONDS = 120.0
 LONG: dict[str, float] = {"march_steps": 1536, "samples": 2**19}
 """Values that differ on a GPU, in a box, for trainings from LONG_SECONDS on: with the values above, more time wins next
@@ -167,12 +176,18 @@ SECONDS, ONE_SIDE_SECONDS = 60.0, 20.0  # of training, if no length is given
 
 
 def complete(
-    config: Config, device_type: str, unbounded: bool = False, ndc: bool = False, photos: int | None = None
+    config: Config,
+    device_type: str,
+    unbounded: bool = False,
+    ndc: bool = False,
+    photos: int | None = None,
+    *,
+    points: bool = False,
 ) -> Config:
     """The options, with every None filled in for the device ("cuda" or "cpu") and the kind of scene.
 
     unbounded: the scene continues beyond its box. ndc: its photos were taken from one side. photos: their number, if it
-    is known.
+    is known. points: it is known which sparse points they see.
     """
     asked, train = config.model, config.train
     assert isinstance(asked, NGPOptions)
@@ -182,6 +197,7 @@ def complete(
     sizes |= {"unbounded": unbounded, "extended": unbounded or ndc}
     sizes |= PHOTOS[device] if unbounded or ndc else {}
     sizes |= AROUND[device] if unbounded else {}
+    sizes |= WITH_POINTS if unbounded and points else {}
     sizes |= ONE_SIDE[device] if ndc else {}
     if device == "cuda":
         sizes |= _by_number(photos, unbounded, ndc)

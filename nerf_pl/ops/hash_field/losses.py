@@ -43,6 +43,19 @@ def distortion(weights: Float[Tensor, "N"], samples: Samples, target: Target) ->
     return target.distortion * (2 * pairs.sum() + target.width / 3 * (w * w).sum()) / n
 
 
+def emptiness(weights: Float[Tensor, "N"], samples: Samples, target: Target) -> Float[Tensor, ""]:
+    """The light that arrives from where there is nothing, as a mean over the rays that count, times `target.emptiness`:
+
+    sum of w_i over t_i < clear            after Rematas et al. 2022, eq. 9, which takes the squares
+    """
+    assert target.clear is not None
+    assert target.emptiness is not None
+    n = target.rays_kept(samples)
+    last = int(samples.offsets[n])
+    clear = target.clear.repeat_interleave(target.rays_per_pixel(samples)).index_select(0, samples.ray_ids[:last])
+    return target.emptiness[0] * torch.where(samples.t[:last] < clear, weights[:last], 0).sum() / n
+
+
 def smoothness(entries: Int[Tensor, "L N 8"], table: Float[Tensor, "E F"], weight: float) -> Float[Tensor, ""]:
     """How unlike each other the entries of a cell are, as a mean over N points, times weight:
 

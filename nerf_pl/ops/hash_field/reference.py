@@ -152,6 +152,8 @@ def pixel_loss(sigma: Tensor, rgb: Tensor, samples: Samples, target: Target) -> 
     loss = losses.photometric(pixels, samples, target)
     if target.place is not None:
         loss = loss + gradient_of(losses.distortion(pixels.weights, samples, target))
+    if target.clear is not None:
+        loss = loss + gradient_of(losses.emptiness(pixels.weights, samples, target))
     return loss
 
 

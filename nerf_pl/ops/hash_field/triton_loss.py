@@ -17,17 +17,19 @@ PROGRAMS = 4096  # each takes many rays
 
 @triton.jit
 def _pixel(
-    sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, cells_ptr, seen_ptr, step, width, begin, end,
-    MARK: tl.constexpr, DISTORTION: tl.constexpr, SEEN: tl.constexpr, BLOCK: tl.constexpr,
+    sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, cells_ptr, seen_ptr, step, width, clear, begin, end,
+    MARK: tl.constexpr, DISTORTION: tl.constexpr, CLEAR: tl.constexpr, SEEN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """What one ray sees: opacity and colours, and for the distortion loss the sum of w_i s_i and the loss itself. MARK:
-    in `seen`, the cells of samples that light reaches."""
-    before, opacity, red, green, blue, placed, spread = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    """What one ray sees: opacity and colours, for the distortion loss the sum of w_i s_i and the loss itself, and the
+    sum of w_i up to `clear`. MARK: in `seen`, the cells of samples that light reaches."""
+    before, opacity, red, green, blue, placed, spread, fog = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for start in range(begin, end, BLOCK):
         i = start + tl.arange(0, BLOCK)
         live = i < end
-        w, _, _, passed, tau = block_weights(sigma_ptr, t_ptr, dt_ptr, i, begin, live, before)
+        w, t, _, passed, tau = block_weights(sigma_ptr, t_ptr, dt_ptr, i, begin, live, before)
         before += tau
+        if CLEAR:
+            fog += tl.sum(tl.where(t < clear, w, 0.0), 0)
         if DISTORTION:
             s = tl.load(place_ptr + i, mask=live, other=0.0)
             nearer, nearer_s = opacity + tl.cumsum(w, 0) - w, placed + tl.cumsum(w * s, 0) - w * s
@@ -41,20 +43,22 @@ def _pixel(
             reached = live & (w + passed > SEEN)  # w + passed is the light that reaches the sample
             cell = tl.load(cells_ptr + i, mask=reached, other=0)
             tl.store(seen_ptr + cell, tl.zeros((BLOCK,), tl.int32) + step, mask=reached)
-    return opacity, red, green, blue, placed, spread
+    return opacity, red, green, blue, placed, spread, fog
 
 
 @triton.jit
 def _list(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, step, least,
-    distortion, width, close_range, begin, end, opacity, red, green, blue, placed, spread, g_red, g_green, g_blue,
-    g_opacity, DISTORTION: tl.constexpr, CLOSE: tl.constexpr, BLOCK: tl.constexpr,
+    distortion, width, close_range, clear, emptiness, begin, end, opacity, red, green, blue, placed, spread, fog, g_red,
+    g_green, g_blue, g_opacity, DISTORTION: tl.constexpr, CLEAR: tl.constexpr, CLOSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """List samples of a ray whose pixel has the gradients g, with their own gradients; see loss_kernel."""
     behind = g_red * red + g_green * green + g_blue * blue + g_opacity * opacity
     before, opacity_so_far, placed_so_far = 0.0, 0.0, 0.0
     if DISTORTION:
         behind += 2 * distortion * spread
+    if CLEAR:
+        behind += emptiness * fog
     for start in range(begin, end, BLOCK):
         i = start + tl.arange(0, BLOCK)
         live = i < end
@@ -62,6 +66,8 @@ def _list(
         before += tau
         q = g_opacity + g_red * channel(rgb_ptr, i, live, 0)
         q += g_green * channel(rgb_ptr, i, live, 1) + g_blue * channel(rgb_ptr, i, live, 2)
+        if CLEAR:
+            q += tl.where(t < clear, emptiness, 0.0)
         if DISTORTION:
             s = tl.load(place_ptr + i, mask=live, other=0.0)
             nearer = opacity_so_far + tl.cumsum(w, 0) - w
@@ -132,15 +138,17 @@ def _ray_gradients(error, opacity, colour, mean, encoded, slope, behind, LEAST: 
 @triton.jit
 def loss_kernel(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
-    least_ptr, place_ptr, errors_ptr, d_target_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, distortion, width,
-    close_range, ALL: tl.constexpr, DISTORTION: tl.constexpr, CLOSE: tl.constexpr, PER_PIXEL: tl.constexpr,
-    SEEN: tl.constexpr, LEAST: tl.constexpr, TARGET: tl.constexpr, BLOCK: tl.constexpr,
+    least_ptr, place_ptr, clear_ptr, emptiness_ptr, errors_ptr, d_target_ptr, order_ptr, number_ptr, d_sigma_ptr,
+    d_rgb_ptr, distortion, width, close_range, ALL: tl.constexpr, DISTORTION: tl.constexpr, CLEAR: tl.constexpr,
+    CLOSE: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr, LEAST: tl.constexpr, TARGET: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One pixel at a time: the mean of its rays in linear light, the squared error, and the gradient of its mean. With
     q_i the gradient of w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g.
 
     With DISTORTION q_i has a part  2 (s_i (2 A_i - A) + B - 2 B_i) + 2/3 w_i width  more, A_i and B_i being the sums of
-    w_j and w_j s_j in front of the sample, A and B those of the ray.
+    w_j and w_j s_j in front of the sample, A and B those of the ray. With CLEAR it has a part `emptiness` more up to
+    the distance `clear` of the pixel.
 
     CLOSE: gradients of samples nearer than close_range grow with the square of t.
     TARGET: the gradient of the pixels' target is written, too.
@@ -151,16 +159,18 @@ def loss_kernel(
     rays = tl.maximum(n_pixels * PER_PIXEL, 1).to(tl.float32)
     scale = 2.0 / (3.0 * rays)
     distortion /= rays
+    emptiness = tl.load(emptiness_ptr) / rays if CLEAR else 0.0
     step = tl.load(step_ptr).to(tl.int32)
     total = 0.0
     for pixel in range(tl.program_id(0), n_pixels, tl.num_programs(0)):
         first = pixel * PER_PIXEL
-        sees, red, green, blue, placed, spread = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        clear = tl.load(clear_ptr + pixel) if CLEAR else 0.0
+        sees, red, green, blue, placed, spread, fog = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for ray in range(first, first + PER_PIXEL):
             begin, end = tl.load(offsets_ptr + ray), tl.load(offsets_ptr + ray + 1)
-            o, r, g, b, placed, spread = _pixel(
-                sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, cells_ptr, seen_ptr, step, width, begin, end,
-                True, DISTORTION, SEEN, BLOCK,
+            o, r, g, b, placed, spread, fog = _pixel(
+                sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, cells_ptr, seen_ptr, step, width, clear, begin, end,
+                True, DISTORTION, CLEAR, SEEN, BLOCK,
             )  # fmt: skip
             if PER_PIXEL > 1:
                 r, g, b = _light(o, r, LEAST), _light(o, g, LEAST), _light(o, b, LEAST)
@@ -189,9 +199,9 @@ def loss_kernel(
         for ray in range(first, first + PER_PIXEL):
             begin, end = tl.load(offsets_ptr + ray), tl.load(offsets_ptr + ray + 1)
             if PER_PIXEL > 1:
-                sees, red, green, blue, placed, spread = _pixel(
-                    sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, cells_ptr, seen_ptr, step, width, begin, end,
-                    False, DISTORTION, SEEN, BLOCK,
+                sees, red, green, blue, placed, spread, fog = _pixel(
+                    sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, cells_ptr, seen_ptr, step, width, clear, begin, end,
+                    False, DISTORTION, CLEAR, SEEN, BLOCK,
                 )  # fmt: skip
                 g_red, in_red = _ray_gradients(e_red, sees, red, m_red, f_red, slope_red, b_red, LEAST)
                 g_green, in_green = _ray_gradients(e_green, sees, green, m_green, f_green, slope_green, b_green, LEAST)
@@ -199,8 +209,8 @@ def loss_kernel(
                 g_opacity = in_red + in_green + in_blue
             _list(
                 sigma_ptr, rgb_ptr, t_ptr, dt_ptr, place_ptr, order_ptr, number_ptr, d_sigma_ptr, d_rgb_ptr, step,
-                least, distortion, width, close_range, begin, end, sees, red, green, blue, placed, spread, g_red,
-                g_green, g_blue, g_opacity, DISTORTION, CLOSE, BLOCK,
+                least, distortion, width, close_range, clear, emptiness, begin, end, sees, red, green, blue, placed,
+                spread, fog, g_red, g_green, g_blue, g_opacity, DISTORTION, CLEAR, CLOSE, BLOCK,
             )  # fmt: skip
     tl.store(errors_ptr + tl.program_id(0), total)
 
@@ -233,9 +243,11 @@ def pixel_loss(
     loss_kernel[(programs,)](
         sigmas, rgbs, samples.t, samples.dt, samples.offsets, target.rgb, target.background.contiguous(), target.kept,
         target.cells, target.seen, target.step, target.least, samples.t if target.place is None else target.place,
+        errors if target.clear is None else target.clear, errors if target.emptiness is None else target.emptiness,
         errors, errors if d_target is None else d_target, *listed, target.distortion, target.width, target.close_range,
-        ALL=lists_all, DISTORTION=target.place is not None, CLOSE=target.close_range > 0, TARGET=d_target is not None,
-        PER_PIXEL=per_pixel, SEEN=SEEN, LEAST=LEAST_OPACITY, BLOCK=32, num_warps=1,
+        ALL=lists_all, DISTORTION=target.place is not None, CLEAR=target.clear is not None,
+        CLOSE=target.close_range > 0, TARGET=d_target is not None, PER_PIXEL=per_pixel, SEEN=SEEN, LEAST=LEAST_OPACITY,
+        BLOCK=32, num_warps=1,
     )  # fmt: skip
     wanted = max(target.share * n, 1.0)
     sum_kernel[(1,)](

@@ -39,6 +39,8 @@ class Target:
     close_range: gradients of samples nearer to the camera than this are multiplied by (t / close_range)^2; 0: of none.
     distortion, smoothness: weights of the losses of these names. For distortion, place says where on its ray each
     sample lies, and width how long a step is there; both in sides of the unit cube.
+    clear: up to which t there is nothing on the rays of each pixel. emptiness: weight of the loss of this name, on the
+    device, since it changes from step to step.
     """
 
     rgb: Float[Tensor, "P 3"]
@@ -54,6 +56,8 @@ class Target:
     width: float = 0.0
     distortion: float = 0.0
     smoothness: float = 0.0
+    clear: Float[Tensor, "P"] | None = None
+    emptiness: Float[Tensor, "1"] | None = None
 
     def rays_per_pixel(self, samples: Samples) -> int:
         return (samples.offsets.shape[0] - 1) // max(self.rgb.shape[0], 1)

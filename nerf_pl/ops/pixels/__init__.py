@@ -18,7 +18,7 @@ def draw_pixels(
     backend: Backend,
 ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"], Float[Tensor, "P 3"], Int[Tensor, "P"]]:
     """P random pixels: world origins and unit directions of their rays, their colours in front of the background, and
-    the numbers of their pictures.
+    their numbers, over all pictures row by row.
 
     Of pictures of several sizes each gets an equal share. within: how far each ray passes from its pixel's usual place,
     in columns and rows; the R / P rays of a pixel come one after the other. None is one ray through each usual place.

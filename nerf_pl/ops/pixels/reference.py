@@ -17,7 +17,8 @@ def draw_pixels(
     if channels.shape[1] == 4:
         alpha = channels[:, 3:]
         rgb = rgb * alpha + (1 - alpha) * background
-    of_pixels = image
+    _, height, width, _ = pictures.images.shape
+    numbers = (image * height + row) * width + column
     x, y = column + pictures.offset, row + pictures.offset
     if within is not None:
         k = len(within) // max(len(background), 1)
@@ -26,7 +27,7 @@ def draw_pixels(
     K, c2w = pictures.K[image], pictures.c2w[image]
     u, v = (x - K[:, 0, 2]) / K[:, 0, 0], -(y - K[:, 1, 2]) / K[:, 1, 1]
     directions = u[:, None] * c2w[:, :, 0] + v[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
-    return c2w[:, :, 3], F.normalize(directions, dim=-1), rgb, of_pixels
+    return c2w[:, :, 3], F.normalize(directions, dim=-1), rgb, numbers
 
 
 def _places(pictures: Pictures, draw: Draw, n: int) -> tuple[Tensor, Tensor, Tensor]:

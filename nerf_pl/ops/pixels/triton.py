@@ -45,9 +45,10 @@ def draw_kernel(
         y += tl.load(within_ptr + i * 2 + 1, mask=live, other=0.0)
     u, v = (x - cx) / fx, -(y - cy) / fy
     norm = 1 / tl.sqrt(u * u + v * v + 1)
-    at = (image * per_image + row * width + column) * CHANNELS
+    number = image * per_image + row * width + column
+    at = number * CHANNELS
     is_first = live & (i % PER_PIXEL == 0)
-    tl.store(number_ptr + i // PER_PIXEL, image, mask=is_first)
+    tl.store(number_ptr + i // PER_PIXEL, number, mask=is_first)
     alpha = tl.full((BLOCK,), 1.0, tl.float32)
     if CHANNELS == 4:
         alpha = tl.load(images_ptr + at + 3, mask=live, other=0).to(tl.float32) / 255

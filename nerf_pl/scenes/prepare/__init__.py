@@ -12,7 +12,7 @@ import torch
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.colmap import import_pycolmap
 from nerf_pl.scenes.files import RAW_SUFFIXES, is_picture
-from nerf_pl.scenes.prepare.folder import write_scene
+from nerf_pl.scenes.prepare.folder import POINTS, write_scene
 from nerf_pl.scenes.prepare.mapping import Step, choose_matcher, reconstruct
 from nerf_pl.scenes.prepare.photos import stage_film, stage_photos
 from nerf_pl.writing import locked, write_errors
@@ -52,9 +52,9 @@ def prepare(
 
     Photos are turned upright and reduced to max_size pixels, the longer side; None is 1600 where there is a GPU and
     800 elsewhere. Of a film the sharpest of each of `frames` parts is taken. `out` gets transforms.json (poses
-    normalised, see `normalize_poses`), the photos in images, free of lens distortion, and cameras.png, a map of the
-    cameras. step is told about the progress. Nothing is written unless all went well. Raises UserError if that cannot
-    work, and if fewer than half of the photos could be placed.
+    normalised, see `normalize_poses`), the photos in images, free of lens distortion, points.ply, the points that they
+    see, and cameras.png, a map of the cameras. step is told about the progress. Nothing is written unless all went
+    well. Raises UserError if that cannot work, and if fewer than half of the photos could be placed.
     """
     source, out = Path(source), Path(out)
     if max_size is None:
@@ -79,7 +79,7 @@ def prepare(
             raise UserError(f"only {len(placed)} of the {len(photos)} photos in {source} could be placed: {ADVICE}")
         write_scene(model, views, stage, work, step=step)
         (out / "transforms.json").unlink(missing_ok=True)  # it names the pictures that are about to go
-        for name in ("images", "cameras.png", "transforms.json"):
+        for name in ("images", POINTS, "cameras.png", "transforms.json"):
             _replace(work / name, out / name)
     missing = tuple(name for photo in photos if (name := Path(photo.name).stem) not in placed)
     return Prepared(out, placed, missing, model.compute_mean_reprojection_error(), max_size)
@@ -128,4 +128,7 @@ def _workshop(source: Path, out: Path, overwrite: bool) -> Iterator[Path]:
 def _replace(new: Path, old: Path) -> None:
     if old.is_dir():
         shutil.rmtree(old)
-    new.replace(old)
+    if new.exists():
+        new.replace(old)
+    else:
+        old.unlink(missing_ok=True)

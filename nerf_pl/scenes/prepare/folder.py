@@ -17,15 +17,17 @@ from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.scenes.points import CLEAR
 from nerf_pl.scenes.prepare.mapping import Step
 from nerf_pl.scenes.prepare.top_view import top_view
+from nerf_pl.scenes.sightings import of_model, write_sightings
 from nerf_pl.scenes.undistort import sampling_grid, undistort
 
 AABB_SCALE = 16  # for Instant-NGP: the photos show what is far, too
 QUALITY = 98  # JPEG
+POINTS = "points.ply"
 
 
 def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, step: Step) -> None:
-    """images, transforms.json and cameras.png in the folder `work`, of the views of a pycolmap.Reconstruction whose
-    photos are in the folder `stage`."""
+    """images, transforms.json, points.ply and cameras.png in the folder `work`, of the views of a
+    pycolmap.Reconstruction whose photos are in the folder `stage`."""
     (work / "images").mkdir()
     pinholes = {view.camera_id: pinhole_of(stage, view.camera) for view in views}
 
@@ -52,9 +54,17 @@ def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, st
     values = transforms(names, [pinholes[view.camera_id] for view in views], poses)
     if nearest := nearest_depth(model, views):
         values["clear_distance"] = CLEAR * nearest * float(similarity[0, :3].norm())
+    seen = [_moved(points, similarity.numpy()) for points in of_model(model, views)]
+    if any(map(len, seen)):
+        values["ply_file_path"] = POINTS
+        write_sightings(work / POINTS, dict(zip((f"images/{name}" for name in names), seen, strict=True)))
     (work / "transforms.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
     xyz = np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3)
-    write_png(work / "cameras.png", top_view(poses, xyz @ similarity[:3, :3].numpy().T + similarity[:3, 3].numpy()))
+    write_png(work / "cameras.png", top_view(poses, _moved(xyz, similarity.numpy())))
+
+
+def _moved(xyz: Float[np.ndarray, "n 3"], similarity: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "n 3"]:
+    return xyz @ similarity[:3, :3].T + similarity[:3, 3]
 
 
 def transforms(names: Sequence[str], pinholes: Sequence[Pinhole], c2w: Float[np.ndarray, "C 3 4"]) -> dict[str, object]:
