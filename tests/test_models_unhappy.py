@@ -111,6 +111,14 @@ def test_a_photo_that_is_there_twice_counts_once(tmp_path, capsys):
     assert f"1 of {N + 1} photos in the model are there twice" in capsys.readouterr().err
 
 
+def test_names_with_blanks(tmp_path):
+    """COLMAP takes such a name, in text, to end at the blank."""
+    write_scene(tmp_path, n=N, text=True, name=lambda i: f"my view {i}.png")
+    for i in range(N):
+        (tmp_path / "images" / f"view_{i:02}.png").rename(tmp_path / "images" / f"my view {i}.png")
+    assert load_scene(tmp_path, Request(test_every=0)).names == tuple(f"my view {i}" for i in range(N))
+
+
 def test_photos_that_are_another_size_of_the_same_are_read(tmp_path):
     """The model may be of larger photos, whose middles are theirs."""
     write(tmp_path)

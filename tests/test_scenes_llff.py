@@ -186,7 +186,7 @@ def test_spheric_gives_the_rays_of_the_blender_layout(tmp_path):
     angle = 2 * math.atan(SIZE[0] / 2 / FOCAL)
     text = json.dumps({"camera_angle_x": angle, "frames": frames})
     (tmp_path / "blender" / "transforms_train.json").write_text(text)
-    theirs = load_scene(tmp_path / "blender")
+    theirs = load_scene(tmp_path / "blender", Request(endless=False))
     ours = load_scene(tmp_path / "llff", Request("train", test_every=0, spheric=True))
     held = load_scene(tmp_path / "llff", Request("val", test_every=0, spheric=True))
     pairs = [(scene, k, int(name[4:6]) - 40) for scene in (ours, held) for k, name in enumerate(scene.names)]

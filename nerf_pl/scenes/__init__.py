@@ -52,8 +52,9 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
             told = f"{root} has {transforms.FILE} beside files for each split"
             warn(f"{told}: it is read as {layout} (--dataset_name takes transforms or blender)")
         return layout
-    folders = (folder for folder in root.iterdir() if folder.is_dir() and not is_junk(folder.name))
-    inside = sorted(folder for folder in folders if _layout(folder))
+    folders = _folders(root)
+    inside = [folder for folder in folders if _layout(folder)]
+    inside = inside or [inner for folder in folders for inner in _folders(folder) if _layout(inner)]
     known = ", ".join(f"{name} ({loader.files})" for name, loader in LOADERS.items())
     hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}"
     if not inside and (pictures_in(root) or ((root / "images").is_dir() and pictures_in(root / "images"))):
@@ -80,6 +81,10 @@ def available_splits(root: Path | str, dataset_name: str = "auto", test_every: i
     root = Path(root)
     name = _layout(root) if dataset_name == "auto" else dataset_name
     return () if name is None else _loader(name).splits(root, test_every)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(folder for folder in root.iterdir() if folder.is_dir() and not is_junk(folder.name))
 
 
 def _loader(name: str) -> Loader:

@@ -14,7 +14,7 @@ from nerf_pl.scenes.cuts import cut_names
 from nerf_pl.scenes.frames import Frame, missing, read_frames
 from nerf_pl.scenes.lenses import half_view
 from nerf_pl.scenes.normalize import camera_focus, looks_at, moved, near_of, normalize_poses
-from nerf_pl.scenes.pictures import read_json, target_sizes
+from nerf_pl.scenes.pictures import list_some, read_json, target_sizes
 from nerf_pl.scenes.placing import DISTANCE, Place, place, with_views
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene
@@ -22,6 +22,7 @@ from nerf_pl.scenes.shots import looking, names_of, read_cuts, read_shots, requi
 from nerf_pl.scenes.splits import SPLITS
 
 FILES = "transforms_train.json and so on"
+ELSEWHERE = 1.6  # times as far as usual from what training cameras look at, or near, other cameras are doubtful
 ORBIT = (4.0, 30.0)  # the film that the papers show of these scenes
 
 
@@ -86,7 +87,9 @@ def _place(root: Path, frames: list[Frame], request: Request, transparent: bool)
     """Where the scene lies: the training cameras decide for all splits."""
     file = _file(root, SPLITS[0])
     if request.split != SPLITS[0] and file.is_file():
-        frames = read_frames(file, read_json(file))
+        trained = read_frames(file, read_json(file), SPLITS[0])
+        _compare(_file(root, request.split), file, frames, trained)
+        frames = trained
     views = [view for frame in frames if (view := half_view(frame.where, frame.values)) is not None]
     c2w = looking(frames, _poses(frames))
     found = place(c2w, float(np.median(views)) if views else None, request.scale, on_nothing=transparent)
@@ -103,6 +106,22 @@ def _place(root: Path, frames: list[Frame], request: Request, transparent: bool)
     told = f"the cameras look at ({target}) from a distance of {DISTANCE / by:.3g}"
     warn(f"{root}: {told}, so the scene is moved to the origin and scaled by {by:.3g}; --scale 1 leaves it as it is")
     return found
+
+
+def _compare(path: Path, file: Path, frames: list[Frame], trained: list[Frame]) -> None:
+    """Say so if the views of a split are views of the training, too, or lie elsewhere. path, file: those of the split
+    and of the training."""
+    known = {frame.file.resolve() for frame in trained}
+    if both := [frame.file.name for frame in frames if frame.file.resolve() in known]:
+        told = f"{len(both)} of {len(frames)} pictures are in {file.name}, too ({list_some(both)})"
+        warn(f"{path}: {told}: the scores are those of views that were trained on")
+    c2w, ours = (looking(each, _poses(each)) for each in (trained, frames))
+    if not looks_at(c2w, focus := camera_focus(c2w)):
+        return
+    usual, far = ((poses[:, :, 3] - focus).norm(dim=-1).median().item() for poses in (c2w, ours))
+    if not 1 / ELSEWHERE < far / usual < ELSEWHERE:
+        told = f"its cameras are {far / usual:.2g} times as far as those of {file.name} from what these look at"
+        warn(f"{path}: {told}; are both in the same coordinates?")
 
 
 def _poses(frames: list[Frame]) -> Float[Tensor, "C 3 4"]:

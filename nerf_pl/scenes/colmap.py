@@ -19,7 +19,7 @@ from nerf_pl.scenes.finder import Search
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.masks import folder_masks, masks_folder
 from nerf_pl.scenes.model_checks import different, doubt, require_cameras
-from nerf_pl.scenes.model_files import has_cameras, is_whole, wrong_line, wrong_rotation
+from nerf_pl.scenes.model_files import has_cameras, is_whole, names_with_blanks, wrong_line, wrong_rotation
 from nerf_pl.scenes.model_lenses import WIDE, look_of, sees_all_around
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, moved, near_of, normalize_poses
 from nerf_pl.scenes.orientation import orient
@@ -315,6 +315,9 @@ def _read_model(folder: Path, root: Path) -> Any:
             raise UserError(f"{told}: correct it, or {remedy}") from error
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} is no readable COLMAP model ({reason}): {remedy}") from error
+    for number, name in names_with_blanks(parts[1]):
+        if number in model.images:
+            model.images[number].name = name
     cameras = _file(folder, "cameras")
     if cameras and not has_cameras(cameras, [len(camera.params) for camera in model.cameras.values()]):
         raise UserError(f"{cameras} is damaged or cut short: {remedy}")

@@ -25,6 +25,7 @@ RESULTS = re.compile(r"render|result|output|^runs$|^logs$|^ckpts$", re.IGNORECAS
 MASKS = re.compile(r"mask|segment|alpha|matte", re.IGNORECASE)
 KEPT = re.compile(r"images_\d+x\d+")  # resized pictures that an earlier run keeps
 REDUCED = re.compile(r"images_\d+")
+UNREAD = sorted({".gif", ".jp2", ".j2k", ".tga", ".psd", ".jxl", ".svg", ".dds", ".pfm", ".npy"} | RAW_SUFFIXES)
 SPLITS = {"train", "val", "test"}
 
 
@@ -113,8 +114,9 @@ class Search:
             of_kind = bool(MASKS.search(str(_within(self.root, file))))
         else:
             of_kind = not self._has_folder(file, lambda folder: self._is_aside(folder) and folder not in parts)
-        own = {self.split} | SPLITS & set(parts) if self.split else SPLITS & set(parts) or SPLITS
-        other = self._has_folder(file, lambda folder: folder in SPLITS - own)
+        named = SPLITS & {word for part in parts[:-1] for word in _words(part)}
+        own = {self.split} | named if self.split else named or SPLITS
+        other = self._has_folder(file, lambda folder: (told := SPLITS & _words(folder)) and not told & own)
         return of_kind and not other and not self._has_folder(file, KEPT.fullmatch)
 
     def _is_aside(self, folder: str) -> bool:
@@ -172,6 +174,14 @@ def find_named(
     inner = ["masks"] if masks else [*([split] if split else []), "images"]
     places = [root, *(root / name for name in inner)]
     return Search(path, places, root, masks, split, above=[root.parent]).find(names, tell)
+
+
+def of_other_kind(file: Path) -> Path | None:
+    """The file beside the place of a missing picture that has its name and an ending of pictures that are not read."""
+    if not _stem(file.name):
+        return None
+    names = (file.with_name(f"{_stem(file.name)}{suffix}") for ending in UNREAD for suffix in (ending, ending.upper()))
+    return next((other for other in names if os.path.isfile(other)), None)
 
 
 def told_path(root: Path, name: str) -> Path:
@@ -254,6 +264,11 @@ def _nearest(files: Sequence[Path], parts: Sequence[str]) -> list[Path]:
 
     most = max(map(shared, files), default=0)
     return [file for file in files if shared(file) == most]
+
+
+def _words(folder: str) -> set[str]:
+    """The words in the name of a folder, such as rgb_train."""
+    return set(re.split(r"[ ._-]+", folder.lower()))
 
 
 def _closest(files: Sequence[Path], name: str) -> list[Path]:

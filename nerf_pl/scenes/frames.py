@@ -12,7 +12,7 @@ from jaxtyping import Float
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import files_below, is_picture
-from nerf_pl.scenes.finder import find_named, told_path
+from nerf_pl.scenes.finder import find_named, of_other_kind, told_path
 from nerf_pl.scenes.lenses import FOCALS, is_panorama, over
 from nerf_pl.scenes.masks import masks_folder
 from nerf_pl.scenes.normalize import misread, strays
@@ -67,7 +67,9 @@ def missing(path: Path, frames: Sequence[Frame]) -> tuple[list[Frame], str]:
     """The frames whose pictures are not there, and what to say about them."""
     gone = [frame for frame in frames if not os.path.isfile(frame.file)]
     names = list_some([within(path.parent, frame.file) for frame in gone])
-    return gone, f"{len(gone)} of {len(frames)} pictures named in {path}, which are missing: {names}"
+    other = next((file for frame in gone if (file := of_other_kind(frame.file))), None)
+    hint = f" ({within(path.parent, other)} is no kind of picture that is read: convert it to PNG)" if other else ""
+    return gone, f"{len(gone)} of {len(frames)} pictures named in {path}, which are missing: {names}{hint}"
 
 
 def within(root: Path, file: Path) -> Path:

@@ -20,6 +20,7 @@ from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.lenses import wrong_focal
 from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, misread, near_of, normalize_poses, strays
+from nerf_pl.scenes.order import require_same_order, tell_order
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import Size, cut_out, list_some, one_size, read_headers, read_pictures, target_size
 from nerf_pl.scenes.request import Request
@@ -77,6 +78,9 @@ def load_llff(root: Path, request: Request) -> Scene:
     if len(files) != len(c2w):
         told = f"{root / POSES} has {len(c2w)} rows but {files[0].parent} {len(files)} pictures"
         raise UserError(f"{told}: restore the pictures that it was made from, or remove the others")
+    tell_order(root / POSES, files)
+    if request.pictures and (whole_files := _picture_folders(root).get(1)) and whole_files != files:
+        require_same_order(files, whole_files)
     chosen = _members(root, c2w, request.split, request.test_every)
     cameras = Cameras(c2w, _intrinsics(hwf, size), *size)
     around = request.spheric

@@ -12,6 +12,7 @@ CAMERA = 24  # bytes of a camera without its parameters: id, model, width, heigh
 PARAMETER = 8
 POSE = {"images": 4, "frames": 8}  # where the quaternion of an entry begins
 NUMBERS = {"cameras": (2, None), "images": (1, 9), "points3D": (1, 8)}  # words of an entry that are numbers
+NAME = 9  # words of an entry in images.txt before the name
 LEAST_LENGTH = 1e-6  # of a quaternion; any other length is that of 1
 
 
@@ -82,6 +83,13 @@ def _quaternions(file: Path) -> Iterator[tuple[str, tuple[float, ...]]]:
     for words in entries:
         first = 1 if file.stem == "images" else 2
         yield f"{file.stem.rstrip('s')} {words[0]}", tuple(map(float, words[first : first + 4]))
+
+
+def names_with_blanks(file: Path | None) -> Iterator[tuple[int, str]]:
+    """The number and the name of each picture in images.txt whose name has blanks: COLMAP takes it to end there."""
+    for _, words in _entries(file) if file and file.suffix == ".txt" else ():
+        if len(words) > NAME + 1:
+            yield int(words[0]), " ".join(words[NAME:])
 
 
 def wrong_line(file: Path) -> str:
