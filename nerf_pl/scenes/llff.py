@@ -75,12 +75,7 @@ def load_llff(root: Path, request: Request) -> Scene:
     c2w, hwf, bounds = _read_poses(root / POSES)
     _doubt(root / POSES, c2w, hwf, bounds)
     files, size = _find_pictures(root, hwf[0], request.img_wh, request.downscale)
-    if len(files) != len(c2w):
-        told = f"{root / POSES} has {len(c2w)} rows but {files[0].parent} {len(files)} pictures"
-        raise UserError(f"{told}: restore the pictures that it was made from, or remove the others")
-    tell_order(root / POSES, files)
-    if request.pictures and (whole_files := _picture_folders(root).get(1)) and whole_files != files:
-        require_same_order(files, whole_files)
+    _compare_with_rows(root, files, len(c2w), request.pictures)
     chosen = _members(root, c2w, request.split, request.test_every)
     cameras = Cameras(c2w, _intrinsics(hwf, size), *size)
     around = request.spheric
@@ -220,6 +215,16 @@ def _find_pictures(root: Path, hwf: Float[Tensor, "3"], img_wh: Size | None, dow
     sizes = {factor: of_first(factor) for factor in sorted(folders)}
     enough = [factor for factor, (w, h) in sizes.items() if w >= size[0] and h >= size[1]]
     return folders[enough[-1] if enough else first], size
+
+
+def _compare_with_rows(root: Path, files: list[Path], rows: int, pictures: bool) -> None:
+    """Raises UserError if pictures are not as many as rows, or most likely not in their order, as far as that shows."""
+    if len(files) != rows:
+        told = f"{root / POSES} has {rows} rows but {files[0].parent} {len(files)} pictures"
+        raise UserError(f"{told}: restore the pictures that it was made from, or remove the others")
+    tell_order(root / POSES, files)
+    if pictures and (whole_files := _picture_folders(root).get(1)) and whole_files != files:
+        require_same_order(files, whole_files)
 
 
 def _picture_folders(root: Path) -> dict[int, list[Path]]:
