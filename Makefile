@@ -39,3 +39,4 @@ $(READY): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.lock
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+	@echo "installed: $(VENV)/bin/nerf; or 'source $(VENV)/bin/activate' once, then 'nerf'"

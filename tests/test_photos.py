@@ -302,7 +302,7 @@ def test_eight_real_photos_and_one_of_something_else(data_dir, tmp_path, monkeyp
     assert len(stages) < 10
     error = float(re.fullmatch(r"8 of 9 photos placed, mean reprojection error (\d.\d\d) pixels", placed)[1])
     assert 0.05 < error < 1.0
-    assert missing == "not placed: other"
+    assert missing == "1 photo not placed: other"
     assert then.endswith("next: nerf train data/photos")
     assert sorted(path.name for path in out.iterdir()) == ["cameras.png", "images", "points.ply", "transforms.json"]
     assert 0.05 < json.loads((out / "transforms.json").read_text())["clear_distance"] < 1  # the cameras are 1 away

@@ -50,6 +50,7 @@ class Prepare:
         n = len(found.placed) + len(found.missing)
         console.print(f"{len(found.placed)} of {n} photos placed, mean reprojection error {found.error:.2f} pixels")
         if found.missing:
-            console.print(f"not placed: {', '.join(found.missing)}")
+            many = len(found.missing)
+            console.print(f"{many} photo{'s'[: many != 1]} not placed: {', '.join(found.missing)}")
         told = f"scene {out}, a map of the cameras {out / 'cameras.png'}; next: nerf train {shlex.quote(str(out))}"
         console.print(told)

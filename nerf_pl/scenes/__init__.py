@@ -1,5 +1,6 @@
 """Loaders: one function per folder layout, each giving a Scene."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,9 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
     """
     root = Path(root)
     if not root.is_dir():
+        if root.is_file():
+            advice = f"nerf prepare {shlex.quote(str(root))} makes a scene of a film or a folder of photos"
+            raise UserError(f"{root} is not a folder: give the folder of a scene; {advice}")
         raise UserError(f"{root} is not a folder: give the folder of a scene, or make one with `nerf demo`")
     if layout := _layout(root, spheric):
         if blender.recognises(root) and transforms.recognises(root):
@@ -57,9 +61,16 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
     inside = inside or [inner for folder in folders for inner in _folders(folder) if _layout(inner)]
     known = ", ".join(f"{name} ({loader.files})" for name, loader in LOADERS.items())
     hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}"
-    if not inside and (pictures_in(root) or ((root / "images").is_dir() and pictures_in(root / "images"))):
-        hint = f"for photos alone use `nerf prepare`; {hint}"
+    if not inside and (photos := _photos(root)):
+        asked = f"nerf prepare {shlex.quote(str(photos))} --out {shlex.quote(f'{root.resolve().name}_scene')}"
+        hint = f"for photos alone use `nerf prepare`, which finds where they were taken: {asked}; {hint}"
     raise UserError(f"{root} is no scene folder: {hint}")
+
+
+def _photos(root: Path) -> Path | None:
+    """The folder of photos in a folder that is no scene: itself, or one inside."""
+    inside = sorted(folder for folder in root.iterdir() if folder.is_dir() and not is_junk(folder.name))
+    return next((folder for folder in (root, *inside) if pictures_in(folder)), None)
 
 
 def load_scene(root: Path | str, request: Request = Request(), dataset_name: str = "auto") -> Scene:  # noqa: B008 (frozen)

@@ -18,6 +18,12 @@ def free_memory() -> int | None:
     return max(min(found), 0) if found else None
 
 
+def memory_of_process() -> int | None:
+    """Bytes of main memory that this process holds; None if the system does not tell."""
+    pages = _read(PROC / "self" / "statm").split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else None
+
+
 def in_gb(size: float) -> str:
     """A number of bytes, for messages."""
     if size < 0.1 * GB:

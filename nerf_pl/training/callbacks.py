@@ -1,9 +1,11 @@
 """The callbacks of a training: progress bar, pictures in the log, checkpoints, and a clean end on Ctrl-C."""
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn
 from torch import Tensor
 
 from nerf_pl.checkpoints.files import duplicate
-from nerf_pl.console import QUIET_SECONDS, console, description, short_number
+from nerf_pl.console import QUIET_SECONDS, console, description, short_number, warn
 from nerf_pl.errors import Interrupted
 from nerf_pl.media import depth_colours, depth_span, side_by_side
 from nerf_pl.rendering import Image
+from nerf_pl.scenes.memory import in_gb, memory_of_process
 from nerf_pl.signals import ENDING, handled
 from nerf_pl.training.system import NeRFSystem
+from nerf_pl.training.verdict import verdict
 
 
 class ProgressBar(Callback):
@@ -31,6 +35,8 @@ class ProgressBar(Callback):
         self.val_psnr = "-"
         self.last_line = time.monotonic()
         self.has_warned = self.has_told_plan = False
+        self.pace = 0.0  # seconds of a step, of late
+        self.began, self.val_seconds = 0.0, 0.0  # when the validation began, and how long the last one took
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         if trainer.is_global_zero:
@@ -52,6 +58,7 @@ class ProgressBar(Callback):
             self._print(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        self.began = time.monotonic()
         if self.bar is not None:
             self.bar.update(self.task, description="rendering the validation views", refresh=True)
 
@@ -63,6 +70,7 @@ class ProgressBar(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self.val_psnr = f"{float(trainer.callback_metrics['val/psnr']):.2f}"
+        self.val_seconds = time.monotonic() - self.began
         self._update(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
@@ -70,6 +78,10 @@ class ProgressBar(Callback):
             self._print(trainer, pl_module)
         if pl_module.skipped and trainer.is_global_zero:
             console.print(f"steps left out, as a gradient was not finite: {pl_module.skipped}; try a lower --lr")
+        scores = [trainer.callback_metrics.get(name) for name in ("train/psnr", "val/psnr")]
+        told = verdict(pl_module.step, *(None if score is None else float(score) for score in scores))
+        if trainer.is_global_zero and told:
+            warn(told)
 
     def teardown(self, trainer: L.Trainer, pl_module: NeRFSystem, stage: str) -> None:
         if self.bar is not None:
@@ -81,11 +93,13 @@ class ProgressBar(Callback):
 
     def _update(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         done, rate = pl_module.progress, 1 / pl_module.step_seconds
-        left = (1 - done) * pl_module.train_seconds / done
+        self.pace = pl_module.step_seconds if not self.pace else 0.8 * self.pace + 0.2 * pl_module.step_seconds
+        left = pl_module.seconds_left(self.pace, self.val_seconds)
         rays = rate * pl_module.rays * pl_module.world
         psnr = float(trainer.callback_metrics["train/psnr"])
         speed = f"{short_number(rate)} step/s  {short_number(rays)} rays/s"
-        self.status = f"{speed}  train {psnr:.2f} val {self.val_psnr} dB  {clock_time(left)} left"
+        score = f"train {psnr:.2f} val {self.val_psnr} dB"
+        self.status = "  ".join([speed, score, *used_memory(pl_module.device), f"{clock_time(left)} left"])
         if self.bar is not None:
             self.bar.update(self.task, completed=done, description=self.status)
 
@@ -95,10 +109,40 @@ class ProgressBar(Callback):
             self.last_line = time.monotonic()
 
 
+def used_memory(device: torch.device) -> list[str]:
+    """The memory that the training takes, of the GPU or of the machine; nothing if the system does not tell."""
+    if device.type == "cuda":
+        return [in_gb(torch.cuda.max_memory_reserved(device))]
+    used = memory_of_process()
+    return [] if used is None else [in_gb(used)]
+
+
 def clock_time(seconds: float) -> str:
     """h:mm:ss, or m:ss below an hour."""
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+class OptionsLog(Callback):
+    """All options in TensorBoard, which compares runs by them, with the best PSNR at the end."""
+
+    def __init__(self, checkpoints: "Checkpoints") -> None:
+        self.checkpoints = checkpoints
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        self._log(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        if math.isfinite(self.checkpoints.best):
+            self._log(trainer, pl_module, {"options/best_psnr": self.checkpoints.best})
+
+    def _log(self, trainer: L.Trainer, pl_module: NeRFSystem, scores: dict[str, float] | None = None) -> None:
+        config = pl_module.config
+        parts = (asdict(part) for part in (config.data, config.model, config.optim, config.train))
+        shown = {name: str(value) for part in parts for name, value in part.items()}
+        log: Any = trainer.logger
+        if trainer.is_global_zero and log is not None:
+            log.log_hyperparams({"method": config.method, **shown}, scores)
 
 
 class ImageLog(Callback):
@@ -187,6 +231,9 @@ class Interrupt(Callback):
         is_ending, self.asked = bool(self.asked), self.asked or number
         if not self.training or (is_ending and number == signal.SIGINT):
             raise self.at_once(number)
+        if not is_ending and number == signal.SIGINT:
+            told = "stopping: what was learned is saved after the current steps or view; Ctrl-C once more ends at once"
+            console.print(told)
 
     def at_once(self, number: int) -> Interrupted:
         """What ends a training that cannot save what it has learned."""

@@ -38,7 +38,7 @@ from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_lefto
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
     import lightning as L
 
-    from nerf_pl.training.callbacks import Interrupt
+    from nerf_pl.training.callbacks import Checkpoints, Interrupt
     from nerf_pl.training.system import NeRFSystem
     from nerf_pl.training.watching import Watcher
 
@@ -178,13 +178,13 @@ def _start_device(device: torch.device, precision: str) -> None:
             backend.module(family)
 
 
-def _callbacks(checkpoints: L.Callback, interrupt: Interrupt, watcher: Watcher | None) -> list[L.Callback]:
-    from nerf_pl.training.callbacks import ImageLog, ProgressBar
+def _callbacks(checkpoints: Checkpoints, interrupt: Interrupt, watcher: Watcher | None) -> list[L.Callback]:
+    from nerf_pl.training.callbacks import ImageLog, OptionsLog, ProgressBar
     from nerf_pl.training.watching import Watched
 
     bar = ProgressBar()
     watched = [] if watcher is None else [Watched(watcher, bar, interrupt)]
-    return [bar, ImageLog(), checkpoints, *watched, interrupt]
+    return [bar, ImageLog(), checkpoints, OptionsLog(checkpoints), *watched, interrupt]
 
 
 def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callbacks: list[L.Callback]) -> L.Trainer:
@@ -211,7 +211,7 @@ def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callba
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
-            logger=TensorBoardLogger(logs, name="", version=""),
+            logger=TensorBoardLogger(logs, name="", version="", default_hp_metric=False),
             # said, and not found: batch systems have variables that look like many tasks, each of a process of its own
             plugins=[AtomicCheckpointIO(), LightningEnvironment()],
             default_root_dir=logs,  # and not where the user is
@@ -259,6 +259,7 @@ def _preparation(folders: RunFolders, settings: dict[str, object], resume: bool)
     """What writes the settings and, unless the run is resumed, removes what an earlier run of the name left. Its
     last.ckpt stays until it is replaced."""
     old = [] if resume else [folders.checkpoints / "best.ckpt", *folders.logs.glob("events.out.tfevents.*")]
+    old.append(folders.logs / "hparams.yaml")  # the options of this training take its place
 
     def prepare() -> None:
         with atomic_write(folders.settings) as path:

@@ -27,6 +27,7 @@ from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 
 CHUNK_SECONDS = 0.4  # of steps without Lightning; logging, callbacks and the clock come between two chunks
 TIMED_PASSES, PASS_SECONDS = 4, 5.0  # a training that ends by the clock: most validations, least time between two
+LEAST_REST = 0.02  # share of a training that ends by the clock
 LEAST_STEP_SECONDS = 4e-4  # that a step takes; the first ones say little of the later ones
 MOST_PSNR = 60.0  # dB that a validation view counts; pictures that differ by the rounding to 8 bits have 59
 LATE, LATE_STEPS = 0.5, 20_000  # share of a training, and steps; after both a pixel is the mean of several rays
@@ -80,8 +81,24 @@ class NeRFSystem(L.LightningModule):
     def finished(self) -> bool:
         """Whether there are no steps left, or no time for another one."""
         seconds = self.config.train.seconds
-        out_of_time = seconds is not None and seconds - self.train_seconds < self.step_seconds / 2
-        return self.progress >= 1 or out_of_time
+        if seconds is None:
+            return self.progress >= 1
+        # a rest that is too short for a chunk is not worth another validation
+        rest = max(self.step_seconds / 2, min(CHUNK_SECONDS / 2, LEAST_REST * seconds))
+        return self.progress >= 1 or seconds - self.train_seconds < rest
+
+    def seconds_left(self, step_seconds: float, val_seconds: float) -> float:
+        """How long the rest of the training takes, if a step and a validation take as long as is said. val_seconds: 0
+        as long as that is not known."""
+        t, steps = self.config.train, math.inf if self.max_steps is None else self.max_steps - self.step
+        seconds = math.inf if t.seconds is None else t.seconds - self.train_seconds
+        left = max(min(seconds, steps * step_seconds), 0.0)
+        if self.val_scene is None:
+            return left
+        every = self.val_every * step_seconds
+        if self._by_clock and t.seconds is not None:
+            every = t.seconds / self._timed_passes
+        return left + math.ceil(left / every - 1e-6) * (val_seconds or max(SHARE * every, LEAST_SECONDS))
 
     def next_chunks(self) -> list[int]:
         """Numbers of steps to take at once, up to the next validation. 0 means as many as the time allows."""

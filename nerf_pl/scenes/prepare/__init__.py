@@ -15,6 +15,7 @@ from nerf_pl.scenes.files import RAW_SUFFIXES, is_picture
 from nerf_pl.scenes.prepare.folder import POINTS, write_scene
 from nerf_pl.scenes.prepare.mapping import Step, choose_matcher, reconstruct
 from nerf_pl.scenes.prepare.photos import stage_film, stage_photos
+from nerf_pl.scenes.prepare.sheet import sheet_of, write_sheet
 from nerf_pl.writing import locked, write_errors
 
 FEWEST = 5  # placed photos; fewer make no scene
@@ -54,7 +55,8 @@ def prepare(
     800 elsewhere. Of a film the sharpest of each of `frames` parts is taken. `out` gets transforms.json (poses
     normalised, see `normalize_poses`), the photos in images, free of lens distortion, points.ply, the points that they
     see, and cameras.png, a map of the cameras. step is told about the progress. Nothing is written unless all went
-    well. Raises UserError if that cannot work, and if fewer than half of the photos could be placed.
+    well. Raises UserError if that cannot work, and if fewer than half of the photos could be placed; a sheet beside
+    `out` then shows which.
     """
     source, out = Path(source), Path(out)
     if max_size is None:
@@ -62,6 +64,7 @@ def prepare(
     _check_options(max_size, frames, matcher)
     import_pycolmap("nerf prepare")
     with locked(out, "wait for it, or give another --out"), _workshop(source, out, overwrite) as work:
+        sheet_of(out).unlink(missing_ok=True)  # of an earlier try
         stage = work / "stage"
         stage.mkdir()
         is_film = source.is_file()
@@ -76,7 +79,9 @@ def prepare(
         views.sort(key=lambda view: view.name)
         placed = tuple(Path(view.name).stem for view in views)
         if model is None or len(placed) < max(FEWEST, len(photos) / 2):
-            raise UserError(f"only {len(placed)} of the {len(photos)} photos in {source} could be placed: {ADVICE}")
+            sheet = write_sheet(out, stage, [photo.name for photo in photos], placed)
+            told = f"only {len(placed)} of the {len(photos)} photos in {source} could be placed ({sheet} shows which)"
+            raise UserError(f"{told}: {ADVICE}")
         write_scene(model, views, stage, work, step=step)
         (out / "transforms.json").unlink(missing_ok=True)  # it names the pictures that are about to go
         for name in ("images", POINTS, "cameras.png", "transforms.json"):

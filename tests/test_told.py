@@ -1,0 +1,112 @@
+"""What a training and `nerf prepare` tell besides their results."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import config, make
+
+from nerf_pl.errors import UserError
+from nerf_pl.options import RunFolders
+from nerf_pl.scenes import Request, detect, load_scene
+from nerf_pl.scenes.prepare.sheet import PLACED, sheet_of, write_sheet
+from nerf_pl.scenes.prepare.top_view import top_view
+from nerf_pl.training.run import train
+from nerf_pl.training.system import NeRFSystem
+from nerf_pl.training.verdict import verdict
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ((30.0, 17.0), "learned, but not the scene"),
+        ((28.0, 21.9), "--refine_poses"),
+        ((30.0, 25.0), None),
+        ((24.0, 19.0), None),
+        ((9.0, 8.0), "learned little"),
+        ((None, 17.0), None),
+        ((30.0, None), None),
+        ((float("nan"), 17.0), None),
+    ],
+)
+def test_a_training_that_went_wrong_is_told_with_advice(scores, told):
+    found = verdict(5000, *scores)
+    assert found is None if told is None else told in found
+    assert verdict(10, *scores) is None
+
+
+@pytest.fixture
+def system(scene_dir):
+    def made(validates: bool = True, **options: object) -> NeRFSystem:
+        asked = config("ngp", **options)
+        scene = load_scene(scene_dir, Request("train"))
+        val = load_scene(scene_dir, Request("val")) if validates else None
+        return NeRFSystem(asked, make(asked), scene, val)
+
+    return made
+
+
+def test_time_left_counts_steps_and_validations(system):
+    by_steps = system(max_steps=100)
+    assert by_steps.seconds_left(2.0, 5.0) == pytest.approx(100 * 2.0 + 10 * 5.0)
+    by_steps.step = 95
+    assert by_steps.seconds_left(2.0, 5.0) == pytest.approx(5 * 2.0 + 5.0)
+    by_steps.step = 100
+    assert by_steps.seconds_left(2.0, 5.0) == 0
+    assert system(validates=False, max_steps=100).seconds_left(2.0, 5.0) == pytest.approx(200)
+
+
+def test_time_left_by_the_clock_does_not_depend_on_the_speed(system):
+    timed = system(max_steps=None, seconds=60.0)
+    for pace in (0.001, 1.0):
+        assert timed.seconds_left(pace, 3.0) == pytest.approx(60 + 4 * 3.0)
+    timed.train_seconds = 50.0
+    assert timed.seconds_left(0.001, 3.0) == pytest.approx(10 + 3.0)
+    assert timed.seconds_left(0.001, 0.0) == pytest.approx(10 + 1.5)  # a tenth of the time between two, at first
+
+
+@pytest.mark.parametrize(("spent", "ends"), [(59.7, False), (59.85, True), (59.999, True)])
+def test_a_rest_that_is_too_short_for_a_chunk_ends_a_training_by_the_clock(system, spent, ends):
+    timed = system(max_steps=None, seconds=60.0)
+    timed.train_seconds, timed.step_seconds = spent, 1e-3
+    assert timed.finished == ends
+
+
+def test_options_are_in_the_log(scene_dir, tmp_path):
+    train(config("ngp", max_steps=2), scene_dir, RunFolders.modern(tmp_path / "run"))
+    text = (tmp_path / "run" / "logs" / "hparams.yaml").read_text()
+    assert "method: ngp" in text
+    assert "lr: '0.01'" in text
+
+
+@pytest.mark.parametrize("inside", ["", "images", "my photos"])
+def test_photos_alone_are_sent_to_prepare(tmp_path, inside):
+    (folder := tmp_path / "flat" / inside).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "a.jpg")
+    with pytest.raises(UserError, match=r"use `nerf prepare`.*: nerf prepare .* --out flat_scene; lay"):
+        detect(tmp_path / "flat")
+    (film := tmp_path / "film.mp4").touch()
+    with pytest.raises(UserError, match=r"nerf prepare .*film.mp4 makes a scene"):
+        detect(film)
+
+
+def test_the_sheet_frames_what_was_placed(tmp_path):
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (40, 20), "blue").save(tmp_path / f"{name}.png")
+    path = write_sheet(tmp_path / "scene", tmp_path, ["a.png", "b.png", "c.png"], ["b"])
+    assert path == sheet_of(tmp_path / "scene") == tmp_path / "scene_not_placed.png"
+    pixels = np.asarray(Image.open(path)).astype(int)
+    green = np.abs(pixels - PLACED).sum(-1) < 5
+    assert 0 <= np.nonzero(green)[1].min() - 6 - 166 < 10  # the second one
+    assert np.ptp(np.nonzero(green)[1]) <= 160
+
+
+def test_a_camera_that_is_far_away_does_not_shrink_the_map():
+    turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    c2w = np.zeros((12, 3, 4))
+    c2w[:, 0, 3], c2w[:, 1, 3], c2w[:, 0, 2] = np.cos(turn), np.sin(turn), 1.0
+    alone = top_view(c2w, np.zeros((0, 3)), size=200)
+    far = np.concatenate([c2w, c2w[:1] + np.array([0, 0, 0, 500.0])])
+    with_stray = top_view(far, np.zeros((0, 3)), size=200)
+    same = (alone[:170, 10:180] == with_stray[:170, 10:180]).all(-1).mean()
+    assert same > 0.97
+    assert not np.array_equal(alone[:170, 180:], with_stray[:170, 180:])  # its ring
