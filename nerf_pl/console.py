@@ -13,9 +13,22 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+from nerf_pl.text import one_line, visible
+
+
+class Terminal(Console):
+    """A console that shows text as it is, but for what a terminal would obey: that is shown as escapes."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+    def print(self, *objects: object, style: str | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().print(*(visible(each) if isinstance(each, str) else each for each in objects), style=style)
+
+
+console, errors = Terminal(), Terminal(stderr=True)
 QUIET_SECONDS = 10  # between two lines of progress if there is no terminal
+LONGEST = 600  # characters of a warning
 _warned: set[str] = set()
 _lock = Lock()
 
@@ -45,7 +58,7 @@ def short_number(number: float) -> str:
 
 def warn(line: str) -> None:
     """Print one line to stderr, once. Every split of a scene would otherwise repeat the same warning."""
-    line = " ".join(line.splitlines())  # names of files may have several
+    line = one_line(line, LONGEST)
     with _lock:
         if line in _warned:
             return
@@ -60,7 +73,7 @@ def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Ge
         return
     columns = description(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), MofNCompleteColumn()
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=total, completed=done)
+        task = bar.add_task(visible(title), total=total, completed=done)
         for item in items:
             yield item
             bar.advance(task)

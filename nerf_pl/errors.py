@@ -1,13 +1,33 @@
-"""Errors that the user can correct, and the interrupt of a training."""
+"""Errors that the user can correct, and the interrupt of a training. `reading` is the door of everything that reads
+files: whatever damaged content can raise becomes one line that names the file."""
 
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+
+from nerf_pl.text import one_line
+
+STRICT = "NERF_PL_STRICT"  # environment variable: mistakes of this program are raised, as tests want it
+# no file is told to be damaged for these: they say how the machine is, or that a person ended the program
+PASS = ("OutOfMemoryError",)  # of torch, which is not imported here
+MISTAKES = (TypeError, AttributeError, NameError, LookupError, AssertionError, NotImplementedError)
+OWN = f"{Path(__file__).parent}{os.sep}"
+CHECKS = ("jaxtyping", "beartype")  # of types, in tests: what they raise is a mistake of this program
+LONGEST_REASON = 100  # characters
 
 
 class UserError(Exception):
     """An error that the user can correct. The message is one line: the file or option, the value and the remedy.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with code 2. What the message takes from files is made
+    harmless for terminals, and a very long message is shortened.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -20,3 +40,46 @@ class Interrupted(Exception):  # noqa: N818 - no error
     def __init__(self, message: str, resumable: bool, number: int = signal.SIGINT, is_finished: bool = False) -> None:
         super().__init__(message)
         self.resumable, self.number, self.is_finished = resumable, number, is_finished
+
+
+class DamagedError(UserError):
+    """A file that cannot be read, since its content is not what it should be."""
+
+
+@contextmanager
+def reading(what: Path | str, remedy: str = "restore it", told: str = "is damaged") -> Iterator[None]:
+    """While a file is read: any error becomes "FILE is damaged (why): restore it", a UserError, with the error as its
+    cause. what: the file or folder; told: what is wrong with it.
+
+    With NERF_PL_STRICT=1 in the environment, errors that only a mistake in this package can raise stay as they are.
+    """
+    try:
+        yield
+    except (UserError, Interrupted):
+        raise
+    except Exception as error:  # libraries raise nearly any type for damaged content
+        if type(error).__name__ in PASS or (os.environ.get(STRICT) and _is_mistake(error)):
+            raise
+        raise DamagedError(f"{what} {told} ({reason(error)}): {remedy}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Why, in a few words. Errors whose texts mean nothing alone, such as that of a missing key, have their type."""
+    if isinstance(error, RecursionError):
+        return "it nests too deep"
+    if isinstance(error, MemoryError):
+        return "it claims more than fits into memory"
+    text = str(getattr(error, "strerror", None) or error).strip()
+    first = text.splitlines()[0] if text else ""
+    kind = type(error).__name__
+    told = first if first and isinstance(error, OSError | ValueError) else f"{kind}: {first}" if first else kind
+    return told if len(told) <= LONGEST_REASON else f"{told[:LONGEST_REASON]}..."
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Whether an error was raised by a line of this package, and not for what files can hold."""
+    if not isinstance(error, MISTAKES):
+        return False
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    file = frame.f_code.co_filename
+    return file.startswith(OWN) or any(f"{os.sep}{name}{os.sep}" in file for name in CHECKS)

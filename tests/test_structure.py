@@ -17,7 +17,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 # a module imports only from lower levels; the parts of one folder (scenes, ops) may import each other
 LEVELS = (
-    ("types", "errors", "console"),
+    ("types", "text"),
+    ("errors", "console"),
     ("signals", "writing"),
     ("cameras", "extras", "media", "ops", "options"),
     ("randomness", "sampling", "metrics", "scenes"),
@@ -30,7 +31,7 @@ LEVELS = (
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-FIRST_LEVEL_WITH_OPTIONS = 5  # math takes tensors and numbers; a method is the first to take options
+FIRST_LEVEL_WITH_OPTIONS = 6  # math takes tensors and numbers; a method is the first to take options
 OPS_MAY_IMPORT = {"torch", "triton", "jaxtyping", "nerf_pl.types", "nerf_pl.ops", *sys.stdlib_module_names}
 HEAVY = {
     "triton", "viser", "pycolmap", "trimesh", "skimage", "scipy", "fast_simplification", "xatlas", "av", "matplotlib",

@@ -80,6 +80,6 @@ def test_a_name_that_is_no_text(monkeypatch):
     name = os.fsdecode(b"caf\xe9")
     with pytest.raises(SystemExit):
         nerf("train", name)
-    assert b"caf\\udce9 is not a folder" in written.getvalue()
+    assert b"caf\\xe9 is not a folder" in written.getvalue()
     assert Train(Path(name)).name == "caf_-ngp"
     assert NAME.holds(Train(Path("x" * 300)).name)

@@ -62,7 +62,7 @@ def test_pictures_of_different_sizes(scene, capsys):
     picture = scene / "train" / "r_2.png"
     Image.open(picture).resize((10, 16)).save(picture)
     message = refused(capsys, "train", scene, *TRAIN)
-    assert str(picture) in message
+    assert "r_2.png has" in message
     assert "10x16" in message
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from nerf_pl.checkpoints.portable import SUFFIX
+from nerf_pl.checkpoints.sound import require_plain
 from nerf_pl.errors import UserError
 from nerf_pl.writing import atomic_write
 
@@ -93,6 +94,7 @@ def _read(path: str | Path, stand_ins: Sequence[tuple[Any, str]], map_location: 
         raise UserError(_refusal(path, error)) from error
     if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
         raise UserError(f"{path} holds no checkpoint but a {type(checkpoint).__name__}: give a file with a state_dict")
+    require_plain(checkpoint, path)
     return checkpoint
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from nerf_pl.checkpoints.files import read_checkpoint, write_checkpoint
 from nerf_pl.checkpoints.portable import SUFFIX, is_portable, read_portable, write_portable
+from nerf_pl.checkpoints.sound import wrong_weight
 from nerf_pl.checkpoints.views import frame_in, kept_views, require_frame, require_unseen, views_in
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
@@ -21,6 +22,7 @@ from nerf_pl.scenes import Request, Scene, available_splits, detect, frame_of, l
 from nerf_pl.scenes.crop import cropped
 from nerf_pl.scenes.placing import bounded
 
+ANOTHER = "give another, or fetch it again"
 MOST_NAMES = 5  # of weights in a message
 UNMOVED = "blender"  # the layout whose scenes stayed as they were in version 0.1.0, and do so in other implementations
 
@@ -133,6 +135,11 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
 
     config: options to use instead of the stored ones; the sizes of the networks stay the stored ones. Raises UserError.
     """
+    with reading(path, ANOTHER):
+        return _loaded_model(path, device, config)
+
+
+def _loaded_model(path: Path, device: torch.device, config: Config | None) -> Run:
     checkpoint = read_portable(path) if is_portable(path) else read_checkpoint(path)
     if "config" in checkpoint:
         model, config = _own_model(checkpoint, path, device, config)
@@ -143,7 +150,9 @@ def load_model(path: Path, device: torch.device, config: Config | None = None) -
         model.ndc = (float(ndc[0]), float(ndc[1])) if ndc else None
         scene = Path(scene)
     except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise UserError(f"checkpoint {path} is damaged, it has ndc {ndc!r}, scene {scene!r}: give another") from error
+        raise UserError(
+            f"checkpoint {path} is damaged, it has ndc {ndc!r:.40}, scene {scene!r:.60}: give another"
+        ) from error
     root, frame, kept = scene if checkpoint.get("scene") else None, frame_in(checkpoint, path), {}
     if "config" in checkpoint:
         kept = views_in(checkpoint, path)
@@ -163,6 +172,9 @@ def _own_model(
     model = method_of(config.method).make(config, device)
     if "portable" in checkpoint:
         try:
+            for name, weight in checkpoint["portable"].items():
+                if wrong := wrong_weight(weight):
+                    raise ValueError(f"{name} {wrong}")
             model.to(device).take_portable(checkpoint["portable"])
         except (ValueError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -205,6 +217,11 @@ def load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: S
     prefixes_to_ignore: weights whose names start with one of these are left out. Raises UserError if the checkpoint
     does not fit the model, or if other weights than these are missing or left over.
     """
+    with reading(path, ANOTHER):
+        _load_weights(model, config, path, prefixes_to_ignore)
+
+
+def _load_weights(model: Model, config: Config, path: Path, prefixes_to_ignore: Sequence[str]) -> None:
     checkpoint = read_checkpoint(path)
     found = _read_foreign(checkpoint, prefixes_to_ignore, path) if "config" not in checkpoint else None
     stored = stored_config(checkpoint, path) if "config" in checkpoint else None
@@ -294,8 +311,8 @@ def _load_own(
     for name, value in weights.items():
         if not isinstance(value, Tensor) or own[name].shape != value.shape:
             raise UserError(f"checkpoint {path} has another network size ({name}): set {model.size_options}")
-        if not value.isfinite().all():
-            raise UserError(f"checkpoint {path}: {name} is not finite, training had diverged: give an earlier one")
+        if wrong := wrong_weight(value):
+            raise UserError(f"checkpoint {path}: {name} {wrong}, training had diverged: give an earlier one")
     model.load_state_dict(weights, strict=False)
 
 

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reason
+from nerf_pl.methods.stored import is_of
 from nerf_pl.options import Config
-from nerf_pl.scenes import LOADERS, Scene, frame_of
+from nerf_pl.scenes import LOADERS, Scene, frame_of, require_sound
 from nerf_pl.scenes.pictures import list_some
 
 OF_PICTURES = ("images", "masks", "root")  # fields of a scene that are not kept
@@ -51,24 +52,34 @@ def views_in(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Scene]:
     Raises UserError if they are damaged."""
     kept = checkpoint.get("views") or {}
     try:
-        return {str(split): _scene(values) for split, values in kept.items()}
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, IndexError) as error:
-        raise UserError(f"checkpoint {path} is damaged, its views cannot be read: give another") from error
+        found = {str(split): _scene(values) for split, values in kept.items()}
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, IndexError, OverflowError) as error:
+        told = f"checkpoint {path} is damaged, its views cannot be read ({reason(error)})"
+        raise UserError(f"{told}: give another") from error
+    for scene in found.values():
+        require_sound(scene, f"checkpoint {path} is damaged")
+    return found
 
 
 def _scene(values: Mapping[str, Any]) -> Scene:
     """Raises one of many errors for values that are those of no scene."""
-    cameras = Cameras(**values["cameras"])
+    cameras = _fitting(Cameras, values["cameras"])
     n, (channels,) = len(cameras), values["glance"].shape[3:]
     images = torch.zeros(1, dtype=torch.uint8).expand(n, cameras.height, cameras.width, channels)
-    scene = Scene(cameras, images, **{name: values[name] for name in values.keys() - {"cameras", "glance"}})
-    shaped = [(cameras.c2w, (n, 3, 4)), (cameras.K, (n, 3, 3)), (cameras.sizes, (n, 2))]
-    shaped += [(scene.aabb, (2, 3)), (scene.frame, (4, 4))]
-    numbers = torch.tensor([scene.near, scene.far, *scene.target, *(scene.ndc or ()), *(scene.orbit or ())])
-    finite = all(bool(part.isfinite().all()) for part in (cameras.c2w, cameras.K, scene.aabb, numbers))
-    if n < 1 or not finite or any(part is not None and part.shape != shape for part, shape in shaped):
-        raise ValueError("a number or a shape that cannot be")
-    return scene
+    others = {name: values[name] for name in values.keys() - {"cameras", "glance"}}
+    return _fitting(Scene, {**others, "cameras": cameras, "images": images})
+
+
+Made = TypeVar("Made", Cameras, Scene)
+
+
+def _fitting(kind: type[Made], values: Mapping[str, Any]) -> Made:
+    """A dataclass of these values. Raises TypeError if one is of another type than its field."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not is_of(value, hints[name]):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+    return kind(**values)
 
 
 def frame_in(checkpoint: Mapping[str, Any], path: Path) -> Float[Tensor, "4 4"] | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 from nerf_pl.films.keyframes import PANORAMA, Keyframes
 from nerf_pl.films.options import FPS, FPS_RANGE, MOST_SIDE
 from nerf_pl.films.paths import UP, framed, look_at
@@ -44,6 +44,7 @@ KNOWN_OF_CAMERA = {
 }
 NARROWEST, WIDEST = 0.01, 179.9  # fields of view in degrees
 SAME_ASPECT = 0.01
+REMEDY = "correct it, or give another camera path"
 
 
 def read_keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None = None) -> Keyframes:
@@ -59,7 +60,12 @@ def read_keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None
     is a frame. Those of a scene are in the coordinates of the file. Raises UserError that names what is wrong, or what
     would change the picture and is not supported.
     """
-    values = read_json(path, "correct it, or give another camera path")
+    with reading(path, REMEDY):
+        return _keyframes(path, like, frame)
+
+
+def _keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None) -> Keyframes:
+    values = read_json(path, REMEDY)
     name = next((name for name in NAMES if name in values), "keyframes")
     entries = values.get(name)
     if not isinstance(entries, list) or not entries:

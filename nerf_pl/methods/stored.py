@@ -7,7 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 from nerf_pl.methods.table import METHODS
 from nerf_pl.options import Config, DataOptions, OptimOptions, TrainOptions
 
@@ -24,7 +24,7 @@ def from_dict(values: object) -> Config:
         raise UserError("the stored settings are damaged, they name no method: start a new run")
     name = values["method"]
     if not isinstance(name, str) or name not in METHODS:
-        raise UserError(f"--method {name!r} in the stored settings is no possible value: correct it there")
+        raise UserError(f"--method {name!r:.60} in the stored settings is no possible value: correct it there")
     return Config(
         name,
         _options(
@@ -39,12 +39,12 @@ def from_dict(values: object) -> Config:
 def read_settings(path: Path) -> Config:
     """The options that a run was started with, from its settings.json. Raises UserError if they cannot be read, or
     cannot work."""
+    with reading(path, "start again with --overwrite", "cannot be read"):
+        values = json.loads(path.read_text(encoding="utf-8"))
     try:
-        config = from_dict(json.loads(path.read_text(encoding="utf-8")))
+        config = from_dict(values)
         config.check()
         return config
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}): start again with --overwrite") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -52,7 +52,7 @@ def read_settings(path: Path) -> Config:
 def _section(values: Values, name: str) -> Values:
     stored = values.get(name, {})
     if not isinstance(stored, Mapping):
-        raise UserError(f"the stored settings are damaged, {name} is {stored!r}: start a new run")
+        raise UserError(f"the stored settings are damaged, {name} is {stored!r:.60}: start a new run")
     return stored
 
 
@@ -81,24 +81,24 @@ def _options(cls: type[Made], stored: Values) -> Made:
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
     for name, value in values.items():
         if name not in types:
-            raise UserError(f"unknown option {name!r} in the stored settings: made by another version?")
-        if not _fits(value, types[name]):
-            raise UserError(f"--{name} {value!r} in the stored settings is no possible value: correct it there")
+            raise UserError(f"unknown option {name!r:.60} in the stored settings: made by another version?")
+        if not is_of(value, types[name]):
+            raise UserError(f"--{name} {value!r:.60} in the stored settings is no possible value: correct it there")
     return cls(**values)
 
 
-def _fits(value: object, annotation: Any) -> bool:
+def is_of(value: object, annotation: Any) -> bool:
     """Whether a value has the annotated type."""
     parts = get_args(annotation)
     if get_origin(annotation) is Annotated:
-        return _fits(value, parts[0])
+        return is_of(value, parts[0])
     if get_origin(annotation) is Literal:
         return value in parts
     if get_origin(annotation) in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
+        return any(is_of(value, part) for part in parts)
     if get_origin(annotation) is tuple:
         wanted = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
-        return isinstance(value, tuple) and len(value) == len(wanted) and all(map(_fits, value, wanted))
+        return isinstance(value, tuple) and len(value) == len(wanted) and all(map(is_of, value, wanted))
     if isinstance(value, bool) or annotation is bool:
         return isinstance(value, bool) and annotation is bool
     return isinstance(value, (int, float) if annotation is float else annotation)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 from nerf_pl.report.charts import Line, line_chart
 from nerf_pl.report.curves import thinned
 from nerf_pl.report.page import MOST_BYTES, write_page
@@ -30,7 +30,11 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
         raise UserError(f"run {twice[0]} is given twice: name each run once")
     if len(folders) > MOST_RUNS:
         raise UserError(f"{len(folders)} runs are too many for one page: give up to {MOST_RUNS}")
-    records = [read_record(folder) for folder in folders]
+    with reading(", ".join(map(str, folders)), "restore the files of the runs"):
+        return _written([read_record(folder) for folder in folders], out)
+
+
+def _written(records: Sequence[Record], out: Path) -> Path:
     names = names_of(records)
     scenes = list(dict.fromkeys(record.scene for record in records if record.scene))
     of = f" of {', '.join(f'<b>{escape(scene)}</b>' for scene in scenes)}" if scenes else ""

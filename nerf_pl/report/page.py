@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 import nerf_pl
+from nerf_pl.errors import reading
 from nerf_pl.report.pictures import SIDE
 from nerf_pl.report.plan import plan
 from nerf_pl.report.record import Record, read_record
@@ -40,8 +41,9 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     is left out, with a warning. Raises UserError if it cannot be written.
     """
     path = out or folder / FILE
-    record = replace(read_record(folder), page=path.parent)
-    return write_page(path, title=record.name, over="Radiance field", lede=_lede(record), main=_main(record))
+    with reading(folder, "restore the files of the run"):
+        record = replace(read_record(folder), page=path.parent)
+        return write_page(path, title=record.name, over="Radiance field", lede=_lede(record), main=_main(record))
 
 
 def write_page(path: Path, *, title: str, over: str, lede: str, main: Sequence[tuple[str, str, str]]) -> Path:

@@ -6,18 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 from nerf_pl.scenes import blender, colmap, llff, transforms
 from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
 from nerf_pl.scenes.cut_outs import masks_as_asked
 from nerf_pl.scenes.files import is_junk, pictures_in
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, frame_of, on_background, one_per_photo, some_views, views_of_photos, with_pixels
+from nerf_pl.scenes.sound import require_sound
 
 __all__ = [
     "LOADERS", "Loader", "Request", "Scene", "available_splits", "detect", "frame_of", "load_scene", "name_of",
-    "on_background", "one_per_photo", "silhouettes", "some_views", "views_of_photos", "with_pixels",
+    "on_background", "one_per_photo", "require_sound", "silhouettes", "some_views", "views_of_photos", "with_pixels",
 ]  # fmt: skip
+
+RESTORE = "restore the scene, or make it anew"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
             advice = f"nerf prepare {shlex.quote(str(root))} makes a scene of a film or a folder of photos"
             raise UserError(f"{root} is not a folder: give the folder of a scene; {advice}")
         raise UserError(f"{root} is not a folder: give the folder of a scene, or make one with `nerf demo`")
+    with reading(root, RESTORE):
+        return _detected(root, spheric)
+
+
+def _detected(root: Path, spheric: bool | None) -> str:
     if layout := _layout(root, spheric):
         if blender.recognises(root) and transforms.recognises(root):
             told = f"{root} has {transforms.FILE} beside files for each split"
@@ -83,15 +91,18 @@ def load_scene(root: Path | str, request: Request = Request(), dataset_name: str
     if request.test_every < 0 or request.test_every == 1:
         told = f"--test_every {request.test_every} leaves no view to train on"
         raise UserError(f"{told}: give 2 or more, or 0 to hold out none")
-    scene = on_its_background(masks_as_asked(loader.load(root, request), request), request)
+    with reading(root, RESTORE):
+        scene = on_its_background(masks_as_asked(loader.load(root, request), request), request)
+    require_sound(scene, root)
     return replace(scene, cameras=replace(scene.cameras, pixel_offset=request.pixel_offset), endless=None)
 
 
 def available_splits(root: Path | str, dataset_name: str = "auto", test_every: int = 8) -> tuple[str, ...]:
     """The splits that the scene folder has, in the order train, val, test; none if its layout is unknown."""
     root = Path(root)
-    name = _layout(root) if dataset_name == "auto" else dataset_name
-    return () if name is None else _loader(name).splits(root, test_every)
+    with reading(root, RESTORE):
+        name = _layout(root) if dataset_name == "auto" else dataset_name
+        return () if name is None else _loader(name).splits(root, test_every)
 
 
 def _folders(root: Path) -> list[Path]:

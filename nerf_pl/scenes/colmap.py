@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reason
 from nerf_pl.extras import extra
 from nerf_pl.scenes.cuts import Cut, all_around, cut_names, tell_cuts, whole
 from nerf_pl.scenes.files import is_junk
@@ -309,12 +309,11 @@ def _read_model(folder: Path, root: Path) -> Any:
         raise UserError(f"{wrong}: {remedy}")
     try:
         model = pycolmap.Reconstruction(folder)
-    except (ValueError, IndexError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # pycolmap raises many types
         text = [file for part in ("cameras", "images", "points3D") if (file := _file(folder, part))]
         if told := next((told for file in text if (told := wrong_line(file))), ""):
             raise UserError(f"{told}: correct it, or {remedy}") from error
-        reason = " ".join(str(error).split())
-        raise UserError(f"{folder} is no readable COLMAP model ({reason}): {remedy}") from error
+        raise UserError(f"{folder} is no readable COLMAP model ({reason(error)}): {remedy}") from error
     for number, name in names_with_blanks(parts[1]):
         if number in model.images:
             model.images[number].name = name

@@ -1,7 +1,6 @@
 """One picture from its file, whatever its format and its kind of pixels, as 8-bit sRGB."""
 
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -14,7 +13,7 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import DamagedError, UserError, reading
 from nerf_pl.extras import extra
 from nerf_pl.ops.colour import srgb
 
@@ -33,19 +32,28 @@ ORIENTATION = 0x0112  # EXIF tag, 1 to 8; 5 to 8 mean that rows are stored as co
 BRIGHT, LOOKS = 0.5, 2  # share of a picture that is brighter than white, from which on it is said; pictures looked at
 TILED_EXR = 0x200  # in the version of an EXR file
 
-# what is raised for damaged files, depending on where the damage is
-BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
-
 Image.MAX_IMAGE_PIXELS = None  # `memory.Budget` refuses what is too large for this machine
 
 
 @contextmanager
-def open_picture(file: Path, white: int = WHITES[-1]) -> Iterator[Image.Image]:
+def open_picture(
+    file: Path,
+    white: int = WHITES[-1],
+    told: str = "is not a readable picture",
+    remedy: str = "restore it from the data set",
+) -> Iterator[Image.Image]:
     """A picture, not decoded yet if its format allows that. Linear light becomes sRGB, brighter than 1 is white. white:
     see `white_of`.
 
-    Raises UserError for a format that needs a package, and one of BROKEN_IMAGE for a file that is no picture.
+    Raises UserError for a format that needs a package, and DamagedError for a file that turns out, also while it is
+    decoded, to be no picture; told and remedy are what that says.
     """
+    with reading(file, remedy, told), _opened(file, white) as picture:
+        yield picture
+
+
+@contextmanager
+def _opened(file: Path, white: int) -> Iterator[Image.Image]:
     if (linear := _linear_light(file)) is not None:
         with _eight_bit(linear) as picture:
             yield picture
@@ -71,7 +79,7 @@ def white_of(files: Sequence[Path]) -> int:
             with open_picture(file) as picture:
                 if picture.mode in DEEP or _is_deep(picture):
                     example, brightest = example or file, max(brightest, _brightest(file, picture))
-        except BROKEN_IMAGE:  # whoever reads it for its colours says what is wrong
+        except DamagedError:  # whoever reads it for its colours says what is wrong
             continue
         if brightest > WHITES[-2]:
             break
@@ -172,8 +180,9 @@ def _doubt_linear(files: Sequence[Path]) -> None:
     """Say so if most of a picture of linear light is brighter than white."""
     for file in [file for file in files if file.suffix.lower() in {*LINEAR_SUFFIXES, *TIFF_SUFFIXES}][:LOOKS]:
         try:
-            linear = _linear_light(file)
-        except (*BROKEN_IMAGE, UserError):  # whoever reads it for its colours says what is wrong
+            with reading(file):
+                linear = _linear_light(file)
+        except UserError:  # whoever reads it for its colours says what is wrong
             continue
         if linear is not None and float((linear[..., :3].max(-1) > 1).mean()) > BRIGHT:
             told = f"most of {file} is brighter than 1, which becomes white, as in other pictures of linear light"

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.arrays import read_array
 from nerf_pl.scenes.cuts import Cut
-from nerf_pl.scenes.decode import BROKEN_IMAGE, open_picture
+from nerf_pl.scenes.decode import open_picture
 from nerf_pl.scenes.frames import Frame
 from nerf_pl.scenes.normalize import camera_focus, looks_at
 from nerf_pl.scenes.points import CLEAR, LEAST_POINTS, foremost
@@ -19,6 +20,7 @@ from nerf_pl.scenes.values import positive
 KEY, UNIT = "depth_file_path", "integer_depth_scale"
 MILLIMETRE = 1e-3  # what a whole number stands for if UNIT does not say, as nerfstudio has it
 DEEP = ("I", "F")  # modes of pictures with more than 8 bits begin with these
+REMEDY = "give a 16-bit PNG or a .npy, or remove the key"
 MOST, SIDE = 48, 128  # pictures that are looked at, and about how many of their pixels along each axis
 POINTS = 48  # about, that are made of a picture along each axis
 ASPECT = 1.2  # factor by which the aspect ratios of a photo and its depth picture may differ
@@ -96,16 +98,14 @@ def _file(path: Path, frame: Frame) -> Path:
 
 def _read(file: Path) -> Float[np.ndarray, "h w"]:
     """Some of the pixels. Raises UserError."""
-    try:
-        if file.suffix.lower() == ".npy":
-            found = np.load(file, allow_pickle=False)
-        else:
-            with open_picture(file) as picture:
-                if not picture.mode.startswith(DEEP):
-                    raise UserError(_no_depths(file, "has no more than 8 bits"))
-                found = np.asarray(picture)
-    except BROKEN_IMAGE as error:
-        raise UserError(_no_depths(file, "is damaged, or no picture")) from error
+    told = f", a {KEY}, is damaged, or no picture"
+    if file.suffix.lower() == ".npy":
+        found = read_array(file, told, REMEDY)
+    else:
+        with open_picture(file, told=told, remedy=REMEDY) as picture:
+            if not picture.mode.startswith(DEEP):
+                raise UserError(_no_depths(file, "has no more than 8 bits"))
+            found = np.asarray(picture)
     found = np.squeeze(found)
     if found.ndim != 2 or found.dtype.kind not in "uif":
         raise UserError(_no_depths(file, f"has the shape {found.shape} of {found.dtype}"))
@@ -114,4 +114,4 @@ def _read(file: Path) -> Float[np.ndarray, "h w"]:
 
 
 def _no_depths(file: Path, why: str) -> str:
-    return f"{file}, a {KEY}, {why}: give a 16-bit PNG or a .npy, or remove the key"
+    return f"{file}, a {KEY}, {why}: {REMEDY}"

@@ -269,7 +269,6 @@ def half_view(where: str, values: dict[str, object]) -> float | None:
 
 def _kind(where: str, values: dict[str, object]) -> Literal["plain", "fisheye", "panorama"]:
     """What kind of camera took a picture, by its model and by flags that say the same."""
-    known = ", ".join(PLAIN + FISHEYE + PANORAMA)
     found, denied = None, set[str]()
     for name in MODELS:
         model = values.get(name)
@@ -277,10 +276,11 @@ def _kind(where: str, values: dict[str, object]) -> Literal["plain", "fisheye", 
             continue
         kind = _kind_of(model.upper()) if isinstance(model, str) else None
         if kind is None:
-            raise UserError(f"{where}: {name} {model!r:.60} is not supported; undistort the pictures to one of {known}")
+            remedy = "undistort the pictures to one that is, such as OPENCV, OPENCV_FISHEYE or EQUIRECTANGULAR"
+            raise UserError(f"{where}: {name} {model!r:.60} is not supported; {remedy}")
         if found is not None and found != kind:
             raise UserError(
-                f"{where}: {name} {model!r} contradicts the other model of this camera; correct one of them"
+                f"{where}: {name} {model!r:.60} contradicts the other model of this camera; correct one of them"
             )
         found = kind
     for name in (*FISHEYE_FLAGS, PANORAMA_FLAG):

@@ -15,6 +15,7 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras, image_rays, ndc_rays
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.arrays import read_array
 from nerf_pl.scenes.cuts import whole
 from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.lenses import wrong_focal
@@ -135,11 +136,7 @@ def _read_poses(
     """Poses in our axes; height, width and focal length in pixels; the depths between which each view sees things."""
     if not path.is_file():
         raise UserError(f"{path} is missing: give the folder that holds it, as made by LLFF's imgs2poses")
-    try:
-        with path.open("rb") as file:
-            rows = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError) as error:  # the latter: no header, a damaged one, or too few numbers
-        raise UserError(f"{path} is damaged, or not an array of numpy: restore it from the data set") from error
+    rows = read_array(path, "is damaged, or not an array of numpy", "restore it from the data set")
     if rows.ndim != 2 or rows.shape[1] != 17 or len(rows) == 0:
         told = f"{path} has the shape {rows.shape}"
         raise UserError(f"{told}: it must be (pictures, 17), a 3x5 pose and two depths each")
@@ -148,9 +145,10 @@ def _read_poses(
     rows = torch.from_numpy(rows.astype(np.float64))
     pose, bounds = rows[:, :15].view(-1, 3, 5), rows[:, 15:]
     c2w = torch.stack([pose[:, :, 1], -pose[:, :, 0], pose[:, :, 2], pose[:, :, 3]], -1)  # from down, right, back
-    rotations = [rigid(matrix) for matrix in c2w.numpy()]
+    finite = (rows.abs() < FARTHEST).all(1)
+    rotations = [rigid(matrix) for matrix in c2w.where(finite[:, None, None], torch.eye(3, 4)).numpy()]
     broken = {
-        "is not finite": ~(rows.abs() < FARTHEST).all(1),
+        "is not finite": ~finite,
         "has a pose that is no rotation": torch.tensor([bool(wrong) for _, wrong in rotations]),
         "has a height, width or focal length that is not positive": (pose[:, :, 4] <= 0).any(1),
         "has bounds that are not 0 < near < far": (bounds[:, 0] <= 0) | (bounds[:, 1] <= bounds[:, 0]),

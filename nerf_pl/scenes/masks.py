@@ -15,7 +15,7 @@ from torch import Tensor
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.cuts import Cut
-from nerf_pl.scenes.decode import BROKEN_IMAGE, EIGHT_BIT, is_transparent, open_picture
+from nerf_pl.scenes.decode import EIGHT_BIT, is_transparent, open_picture
 from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.pictures import Size, list_some
@@ -129,16 +129,13 @@ def _decode(file: Path, native: Size, size: Size, upright: bool) -> Bool[np.ndar
 
     It is turned as EXIF says if its picture is, or if it fits only so.
     """
-    try:
-        with open_picture(file) as stored:
-            lossy = stored.format in ("JPEG", "MPO")
-            ways = (ImageOps.exif_transpose(stored), stored) if upright else (stored, ImageOps.exif_transpose(stored))
-            mask = next((mask for mask in ways if fits(native, mask.size)), stored)
-            marked = np.asarray(mask.convert("L") if mask.mode in EIGHT_BIT else mask) > (HALF if lossy else 0)
-            if is_transparent(mask):
-                marked &= np.asarray(mask.convert("RGBA").getchannel("A")) > 0
-    except BROKEN_IMAGE as error:
-        raise UserError(f"{file} is damaged or cut short: restore it from the data set") from error
+    with open_picture(file, told="is damaged or cut short") as stored:
+        lossy = stored.format in ("JPEG", "MPO")
+        ways = (ImageOps.exif_transpose(stored), stored) if upright else (stored, ImageOps.exif_transpose(stored))
+        mask = next((mask for mask in ways if fits(native, mask.size)), stored)
+        marked = np.asarray(mask.convert("L") if mask.mode in EIGHT_BIT else mask) > (HALF if lossy else 0)
+        if is_transparent(mask):
+            marked &= np.asarray(mask.convert("RGBA").getchannel("A")) > 0
     picture = Image.fromarray(marked)
     if not fits(native, picture.size):
         found, needed = ("x".join(map(str, size)) for size in (picture.size, native))

@@ -16,17 +16,9 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import DamagedError, UserError, reading
 from nerf_pl.scenes.cuts import Cut
-from nerf_pl.scenes.decode import (
-    BROKEN_IMAGE,
-    LINEAR_SUFFIXES,
-    ORIENTATION,
-    converted,
-    is_transparent,
-    open_picture,
-    white_of,
-)
+from nerf_pl.scenes.decode import LINEAR_SUFFIXES, ORIENTATION, converted, is_transparent, open_picture, white_of
 from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.memory import GB, Budget, free_memory, in_gb
 from nerf_pl.scenes.store import MASK, empty_pictures, reduced
@@ -37,7 +29,7 @@ PNG_TEXT, PNG_EXIF = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"X
 DECODING = 12  # bytes for a pixel: Pillow holds it in 4 as decoded, then as converted or turned, then weighed by alpha
 CHANGING = 24  # bytes for a pixel: floats of it before and after, and where it comes from
 MEMORY, LEAST = 4 * GB, GB // 2  # that is taken to be free where the system does not tell
-LONGEST = 200  # characters of a name in a message
+LONGEST = 80  # characters of a name in a message
 SOURCE = "nerf_pl source"  # key of the text in a resized picture that says what it was made from
 
 Size = tuple[int, int]  # width, height
@@ -48,17 +40,16 @@ def read_json(path: Path, remedy: str = "correct it, or restore it from the data
 
     Raises UserError if it cannot be read; the message ends with the remedy, what the user can do about a damaged file.
     """
-    try:
-        values = json.loads(path.read_bytes())  # in UTF-8, 16 or 32, with or without a mark at the beginning
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; {remedy}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file: {remedy}") from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise UserError(f"{path} is not valid JSON ({where}): {remedy}") from error
-    except (RecursionError, ValueError) as error:  # brackets in brackets, whole numbers of thousands of digits
-        raise UserError(f"{path} is no JSON of a scene (it nests too deep, or has huge numbers): {remedy}") from error
+    with reading(path, remedy, "is no JSON of a scene"):
+        try:
+            values = json.loads(path.read_bytes())  # in UTF-8, 16 or 32, with or without a mark at the beginning
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}; {remedy}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not a text file: {remedy}") from error
+        except json.JSONDecodeError as error:
+            where = f"line {error.lineno}, column {error.colno}: {error.msg}"
+            raise UserError(f"{path} is not valid JSON ({where}): {remedy}") from error
     return values if isinstance(values, dict) else {}
 
 
@@ -87,7 +78,7 @@ def cut_out(files: Sequence[Path]) -> bool:
         try:
             with open_picture(file) as picture:
                 alpha = np.asarray(converted(picture, "RGBA", file).getchannel("A"))
-        except BROKEN_IMAGE:  # whoever reads it for its colours says what is wrong
+        except DamagedError:  # whoever reads it for its colours says what is wrong
             return False
         border = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
         if np.mean(border == 0) < MOSTLY:
@@ -104,8 +95,10 @@ def read_headers(files: Sequence[Path]) -> Headers:
                 sizes.append(picture.size)
                 if is_transparent(picture):
                     mode = "RGBA"
-        except BROKEN_IMAGE as error:
-            raise UserError(_unreadable(file)) from error
+        except DamagedError as error:
+            if is_picture(file.name):
+                raise
+            raise UserError(f"{file} is of no format that can be read: convert the pictures to PNG or JPEG") from error
     return Headers(files, sizes, mode)
 
 
@@ -113,11 +106,8 @@ def _turn(file: Path) -> int:
     """How EXIF says that a picture is turned."""
     if file.suffix.lower() in LINEAR_SUFFIXES:  # which have no EXIF, and are slow to open
         return 1
-    try:
-        with open_picture(file) as picture:
-            return 1 if picture.format == "PNG" and not _has_exif(file) else turn_of(picture)
-    except BROKEN_IMAGE as error:
-        raise UserError(_unreadable(file)) from error
+    with open_picture(file) as picture:
+        return 1 if picture.format == "PNG" and not _has_exif(file) else turn_of(picture)
 
 
 def turn_of(picture: Image.Image) -> int:
@@ -138,12 +128,6 @@ def _has_exif(file: Path) -> bool:
                 return True
             png.seek(4 if kind in PNG_TEXT else length + 4, 1)
     return False
-
-
-def _unreadable(file: Path) -> str:
-    if not is_picture(file.name):
-        return f"{file} is of no format that can be read: convert the pictures to PNG or JPEG"
-    return f"{file} is not a readable picture: restore it from the data set"
 
 
 def one_size(files: Sequence[Path], sizes: Sequence[Size]) -> Size:
@@ -254,17 +238,14 @@ def _resized(
     file: Path, size: Size, mode: str, *, upright: bool, keep: Path | None, budget: Budget, white: int
 ) -> Image.Image:
     """A picture at a size, kept as that file if it is not its own."""
-    try:
-        with open_picture(file, white) as picture:
-            # a JPEG can be decoded at a half, a quarter or an eighth of its size at once
-            smallest = (2 * max(size), 2 * max(size)) if upright else (2 * size[0], 2 * size[1])
-            picture.draft(None, smallest)
-            with budget.take(decoding_memory(file, picture)):
-                picture = converted(ImageOps.exif_transpose(picture) if upright else picture, mode, file, white)
-                is_native = size == picture.size
-                picture = picture if is_native else picture.resize(size, Image.Resampling.LANCZOS)
-    except BROKEN_IMAGE as error:
-        raise UserError(f"{file} is damaged or cut short: restore it from the data set") from error
+    with open_picture(file, white, "is damaged or cut short") as picture:
+        # a JPEG can be decoded at a half, a quarter or an eighth of its size at once
+        smallest = (2 * max(size), 2 * max(size)) if upright else (2 * size[0], 2 * size[1])
+        picture.draft(None, smallest)
+        with budget.take(decoding_memory(file, picture)):
+            picture = converted(ImageOps.exif_transpose(picture) if upright else picture, mode, file, white)
+            is_native = size == picture.size
+            picture = picture if is_native else picture.resize(size, Image.Resampling.LANCZOS)
     if is_native:
         return picture
     if keep is not None:
@@ -293,11 +274,11 @@ def decoding_memory(file: Path, picture: Image.Image) -> int:
 def _kept(kept: Path, stamp: str, size: Size, mode: str) -> Image.Image | None:
     """The resized picture of an earlier run, or None if there is none of just this file."""
     try:
-        with Image.open(kept, formats=("PNG",)) as picture:
+        with reading(kept), Image.open(kept, formats=("PNG",)) as picture:
             picture.load()
             same = picture.info.get(SOURCE) == stamp and (picture.size, picture.mode) == (size, mode)
             return picture if same else None
-    except BROKEN_IMAGE:
+    except DamagedError:
         return None
 
 

@@ -217,7 +217,7 @@ def _require_one_shape(frames: Sequence[Frame], natives: Sequence[Size]) -> None
         if not fits(known, native):
             told = f"has {native[0]}x{native[1]} pixels but {first.file.name} {known[0]}x{known[1]}"
             remedy = "pictures with one camera_angle_x must have one shape; give each frame fl_x, w, h"
-            raise UserError(f"{frame.where}: {frame.file} {told}: {remedy}")
+            raise UserError(f"{frame.where}: {frame.file.name} {told}: {remedy}")
 
 
 def _tell_contradiction(pairs: Sequence[tuple[Frame, Size]]) -> None:

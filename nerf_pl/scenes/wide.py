@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import DamagedError, UserError
 from nerf_pl.scenes.cuts import Cut, Look, Window, cube, piece_of, turned, whole, within
-from nerf_pl.scenes.decode import BROKEN_IMAGE, EIGHT_BIT, converted, is_transparent, open_picture
+from nerf_pl.scenes.decode import EIGHT_BIT, converted, is_transparent, open_picture
 from nerf_pl.scenes.undistort import Size, undistorted_camera
 
 WIDEST = 120.0  # degrees that a fisheye photo sees across or down, from which on it is cut
@@ -44,7 +44,7 @@ def panorama(native: Size, shots: Sequence[Shot] = ()) -> Cut:
     """
     if not is_whole_panorama(native):
         told = f"has {native[0]}x{native[1]} pixels, but an equirectangular picture is twice as wide as high"
-        raise UserError(f"{told}: give it whole, black where nothing was taken (a fisheye is OPENCV_FISHEYE)")
+        raise UserError(f"{told}: give it whole (a fisheye is OPENCV_FISHEYE)")
     top, bottom = _blank_rows(shots)
 
     def look(directions: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
@@ -196,6 +196,6 @@ def _glances(shots: Sequence[Shot]) -> list[UInt8[np.ndarray, "h w 3"]]:
                 small = converted(ImageOps.exif_transpose(picture) if shot.upright else picture, "RGB", shot.file)
                 small.thumbnail((GLANCE, GLANCE), Image.Resampling.BOX)
                 found.append(np.array(small))
-        except BROKEN_IMAGE:  # whoever reads it whole says what is wrong
+        except DamagedError:  # whoever reads it whole says what is wrong
             continue
     return found

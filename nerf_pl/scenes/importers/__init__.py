@@ -1,11 +1,12 @@
 """Scenes that other programs made: where they placed the pictures becomes a transforms.json beside them."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 from nerf_pl.scenes.importers import bundler, metashape, neus, nsvf, openmvg, polycam, realitycapture, record3d
 from nerf_pl.scenes.importers.files import REMEDY, masks_of
 from nerf_pl.scenes.importers.found import Found, Source
@@ -62,9 +63,11 @@ def import_scene(source: Source, format: str = "auto", *, overwrite: bool = Fals
     importer = IMPORTERS[name]
     if format != "auto" and not importer.recognises(source):
         raise UserError(f"{source.file or source.root} has no files of {importer.title}: {importer.files}")
-    found = importer.read(source)
+    with reading(source.file or source.root, REMEDY):
+        found = importer.read(source)
     if len(found.photos) < FEWEST:
         reasons = "; ".join(f"{len(names)} {why}" for why, names in found.left_out.items())
+        reasons = reasons.replace(f"{source.root}{os.sep}", "")
         told = f"{found.source} places {len(found.photos)} pictures that are there{f' ({reasons})' if reasons else ''}"
         lost = any("are not in" in why or "several pictures" in why for why in found.left_out)
         remedy = "give --images FOLDER, the folder of the pictures" if lost else f"align the pictures, then {REMEDY}"
@@ -80,7 +83,8 @@ def import_scene(source: Source, format: str = "auto", *, overwrite: bool = Fals
 
 def recognised(source: Source) -> list[str]:
     """The programs whose files are there, as keys of IMPORTERS."""
-    return [name for name, importer in IMPORTERS.items() if _may_read(importer, source)]
+    with reading(source.file or source.root, REMEDY):
+        return [name for name, importer in IMPORTERS.items() if _may_read(importer, source)]
 
 
 def _the_format(source: Source) -> str:
@@ -90,10 +94,9 @@ def _the_format(source: Source) -> str:
         titles = " and ".join(IMPORTERS[name].title for name in names)
         raise UserError(f"{where} has files of {titles}: give --format {' or --format '.join(names)}")
     if not names:
-        known = "; ".join(f"{importer.title} ({importer.files})" for importer in IMPORTERS.values())
-        raise UserError(
-            f"{where} has no files of a program that is known: {known}; for photos alone use `nerf prepare`"
-        )
+        known = ", ".join(importer.title for importer in IMPORTERS.values())
+        told = f"{where} has no files of a program that is known"
+        raise UserError(f"{told} ({known}): see docs/importing.md; for photos alone use `nerf prepare`")
     return names[0]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.decode import BROKEN_IMAGE, open_picture
+from nerf_pl.scenes.decode import open_picture
 from nerf_pl.scenes.files import files_below, is_picture, pictures_in
 from nerf_pl.scenes.finder import ASIDE, KEPT, REDUCED, Search, parts_of
 from nerf_pl.scenes.importers.found import Source
@@ -90,11 +90,8 @@ def holds(file: Path, *marks: bytes) -> bool:
 
 def stored_size(file: Path) -> Size:
     """Width and height of a picture as its pixels are stored. Raises UserError for a damaged file."""
-    try:
-        with open_picture(file) as picture:
-            return picture.size
-    except BROKEN_IMAGE as error:
-        raise UserError(f"{file} is not a readable picture: restore it") from error
+    with open_picture(file, remedy="restore it") as picture:
+        return picture.size
 
 
 def read_text(file: Path) -> str:
@@ -127,6 +124,7 @@ def numbers(where: str, text: str | None, counts: tuple[int, ...]) -> Float[np.n
 def the_file(files: Sequence[Path], what: str) -> Path:
     """The only one of the files. Raises UserError if there are several."""
     if len(files) > 1:
-        names = " and ".join(str(file) for file in files[:3])
-        raise UserError(f"{names} are both {what}: name the one to import, as in `nerf import {files[0]}`")
+        names = " and ".join(file.name for file in files[:3])
+        told = f"{files[0].parent}: {names} are both {what}"
+        raise UserError(f"{told}: name the one to import, as in `nerf import FOLDER/{files[0].name}`")
     return files[0]

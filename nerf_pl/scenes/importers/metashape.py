@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Float
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, numbers, place, the_file
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source, panorama_lens
 from nerf_pl.scenes.importers.poses import check_skew, opengl
@@ -62,12 +62,8 @@ def _candidates(source: Source) -> list[Path]:
 
 def _parse(file: Path) -> ElementTree.Element:
     """The document in a file. Raises UserError if it is damaged."""
-    try:
+    with reading(file, REMEDY, "is not valid XML"):
         return ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
-        raise UserError(f"{file} is not valid XML ({error}): {REMEDY}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}; {REMEDY}") from error
 
 
 def _aligned(chunk: ElementTree.Element) -> list[ElementTree.Element]:

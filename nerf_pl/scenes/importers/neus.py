@@ -5,15 +5,13 @@ right, down, ahead, and the centre of the first pixel is at 0.
 """
 
 import re
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
+from nerf_pl.scenes.arrays import read_arrays
 from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, stored_size, within_reason
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
@@ -23,11 +21,6 @@ from nerf_pl.scenes.pictures import Size
 FILES = "cameras_sphere.npz or cameras.npz, image"
 NAMES = ("cameras_sphere.npz", "cameras_large.npz", "cameras.npz")
 PICTURES = ("image", "images", "rgb")
-# what NumPy and the ZIP archive below raise, depending on where the damage is
-DAMAGED = (
-    OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, SyntaxError, MemoryError, struct.error,
-    zlib.error, zipfile.BadZipFile,
-)  # fmt: skip
 HALF = 0.5  # pixel: our first centre
 SPHERE = np.array([[-1.0] * 3, [1.0] * 3])
 
@@ -66,11 +59,9 @@ def _cameras_file(source: Source) -> Path | None:
 
 def _matrices(file: Path) -> dict[int, Float[np.ndarray, "4 4"]]:
     """world_mat @ scale_mat by the number of the picture. Raises UserError for a damaged file; runs no code of it."""
-    try:
-        with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
-            held = {name: np.asarray(arrays[name], np.float64) for name in arrays.files if "_mat_" in name}
-    except DAMAGED as error:
-        raise UserError(f"{file} is damaged, or holds more than numbers: restore it from the data set") from error
+    arrays = read_arrays(file, "is damaged, or holds more than numbers", "restore it from the data set")
+    with reading(file):
+        held = {name: array.astype(np.float64) for name, array in arrays.items() if "_mat_" in name}
     found = {}
     for name, matrix in held.items():
         if (match := re.fullmatch(r"world_mat_(\d+)", name)) is None:

@@ -7,7 +7,7 @@ film; other lengths in a picture are shares of its longer side.
 from pathlib import Path
 from xml.etree import ElementTree
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, numbers, place, stored_size
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import check_skew, from_world_to_camera
@@ -49,10 +49,8 @@ def read_xmp(source: Source) -> Found:
 
 def _values(file: Path) -> dict[str, str]:
     """What the program wrote, as attributes or as elements."""
-    try:
+    with reading(file, REMEDY, "is not valid XML"):
         tree = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, OSError) as error:
-        raise UserError(f"{file} is not valid XML ({error}): {REMEDY}") from error
     found: dict[str, str] = {}
     for element in tree.iter():
         words = {**element.attrib, element.tag: element.text or ""}

@@ -22,8 +22,8 @@ FEWEST = 5  # placed photos; fewer make no scene
 GPU_SIZE, CPU_SIZE = 1600, 800  # pixels: what a training on this machine can make something of
 WORK = ".prepare-"  # begins the name of the folder in which a scene is made
 ADVICE = (
-    "take more of them with much overlap, walking around and not turning on the spot, sharp, of textured surroundings "
-    "that do not move; for frames in the order of time try --matcher sequential, for others exhaustive"
+    "take more, with much overlap, walking around, sharp, of textured things that do not move; or try --matcher "
+    "sequential (frames in the order of time) or exhaustive"
 )
 
 

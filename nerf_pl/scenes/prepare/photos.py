@@ -11,12 +11,13 @@ from PIL import Image, ImageOps
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.decode import BROKEN_IMAGE, converted, open_picture, white_of
+from nerf_pl.scenes.decode import converted, open_picture, white_of
 from nerf_pl.scenes.files import RAW_SUFFIXES, files_below, is_picture
 from nerf_pl.scenes.memory import Budget
 from nerf_pl.scenes.pictures import Size, decoding_memory, free_budget, list_some
 from nerf_pl.scenes.prepare.mapping import Photo, Step
 from nerf_pl.scenes.prepare.video import sharp_frames
+from nerf_pl.writing import write_errors
 
 MODEL, EXIF, FOCAL_LENGTH, FOCAL_LENGTH_35MM = 0x0110, 0x8769, 0x920A, 0xA405  # EXIF tags
 DIAGONAL_35MM = 43.27  # mm
@@ -55,15 +56,12 @@ def _names(source: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _stage_photo(file: Path, target: Path, max_size: int, budget: Budget, white: int) -> Photo:
-    try:
-        with open_picture(file, white) as picture:
-            tags = picture.getexif()
-            more = tags.get_ifd(EXIF)
-            picture.draft(None, (2 * max_size, 2 * max_size))
-            with budget.take(decoding_memory(file, picture)):
-                size = _save(_in_colours(ImageOps.exif_transpose(picture), file, white), target, max_size)
-    except BROKEN_IMAGE as error:
-        raise UserError(f"{file} is not a readable photo: remove it, or restore it") from error
+    with open_picture(file, white, "is not a readable photo", "remove it, or restore it") as picture:
+        tags = picture.getexif()
+        more = tags.get_ifd(EXIF)
+        picture.draft(None, (2 * max_size, 2 * max_size))
+        with budget.take(decoding_memory(file, picture)), write_errors(target):
+            size = _save(_in_colours(ImageOps.exif_transpose(picture), file, white), target, max_size)
     # zoom and a change of lens make another camera
     key = file.parent, size, str(tags.get(MODEL)), str(more.get(FOCAL_LENGTH)), str(more.get(FOCAL_LENGTH_35MM))
     return Photo(target.name, size, key, focal_in_pixels(more.get(FOCAL_LENGTH_35MM), size))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 
 JUDGED_WIDTH = 640  # pixels to which frames are reduced to be judged: noise and grain are no sharpness
 
@@ -19,15 +19,20 @@ def sharp_frames(
     The film is decoded once, and no more than the best frame of a window is kept. step(done, total) is told after each
     frame. Raises UserError for a file that is no film.
     """
+    with reading(path, "give a film, or a folder of photos", "is no readable film"):
+        yield from _sharp_frames(path, n, step)
+
+
+def _sharp_frames(path: Path, n: int, step: Callable[[int, int], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     import av
     from av.error import FFmpegError
 
     try:
-        with av.open(str(path)) as film:
+        with av.open(str(path), metadata_errors="replace") as film:
             if not film.streams.video:
                 raise UserError(f"{path} has no pictures in it: give a film, or a folder of photos")
             total = sum(1 for packet in film.demux(video=0) if packet.size)  # what the file says may be wrong
-        with av.open(str(path)) as film:
+        with av.open(str(path), metadata_errors="replace") as film:
             film.streams.video[0].thread_type = "AUTO"
             best, best_sharpness, window = None, -1.0, 0
             for i, frame in enumerate(film.decode(video=0)):

@@ -1,0 +1,58 @@
+"""The door of every checkpoint: its tensors are plain ones, and its weights finite and in range."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nerf_pl.errors import UserError
+
+MOST = 1e9  # of a weight; trained ones are far smaller, and products of larger ones are not finite
+MOST_NESTED = 32  # levels of dictionaries and lists in a checkpoint
+
+
+def require_plain(content: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError if a tensor in a checkpoint is none that a training writes: quantised, sparse, without data, or
+    one that repeats its data to claim a size."""
+    for name, tensor in _tensors(content, "", 0, path):
+        kind = _odd_kind(tensor)
+        if kind:
+            raise UserError(f"{path} is damaged, {name} is {kind}: give a checkpoint that a training wrote")
+
+
+def _odd_kind(tensor: Tensor) -> str:
+    if tensor.is_quantized or tensor.is_complex():
+        return "quantised" if tensor.is_quantized else "complex"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_meta:
+        return "without data"
+    claimed, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    return f"of {claimed:.3g} bytes, and has {held}" if claimed > held else ""
+
+
+def _tensors(value: Any, name: str, level: int, path: Path) -> Iterator[tuple[str, Tensor]]:
+    if level > MOST_NESTED:
+        raise UserError(f"{path} is damaged, it nests too deep: give a checkpoint that a training wrote")
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _tensors(inner, f"{name}.{key}".removeprefix("."), level + 1, path)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _tensors(inner, f"{name}.{index}", level + 1, path)
+
+
+def wrong_weight(weight: Tensor) -> str:
+    """What is wrong with the values of a weight; "" if nothing is."""
+    if not weight.is_floating_point() or not weight.numel():
+        return ""
+    if weight.element_size() == 1:
+        return f"has numbers of the type {weight.dtype}"
+    low, high = torch.aminmax(weight)  # both are nan if one value is
+    if not bool(low.isfinite() and high.isfinite()):
+        return "is not finite"
+    return "" if float(low) > -MOST and float(high) < MOST else f"has values up to {max(float(high), -float(low)):.3g}"

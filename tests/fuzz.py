@@ -1,0 +1,273 @@
+"""Damaged files for every reader of files: only a UserError of one short line may come out, or something that makes
+sense.
+
+    python tests/fuzz.py --count 20000 --seed 1          # failures are printed as recipes, for tests/fuzz_past.jsonl
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+
+SECONDS = 10.0  # that reading one input may take
+MEMORY = 6 * 2**30  # bytes that a process may take beside what it has
+LONGEST = 300  # characters of a message
+Recipe = tuple[str, str, list]  # target, file, edits
+
+
+class HangError(BaseException):
+    """An input took too long. No `except Exception` catches it."""
+
+
+class Bench:
+    """The valid files of each target, in a folder, and how one of them is damaged, read and restored."""
+
+    def __init__(self, folder: Path) -> None:
+        from fuzz_targets import TARGETS, quiet_libraries
+
+        quiet_libraries()
+        self.folder, self.targets, self.files = folder, TARGETS, {}
+
+    def prepared(self, name: str) -> dict[str, bytes]:
+        """The contents of a target's files."""
+        if name not in self.files:
+            root = self.folder / name.replace(" ", "-").replace(".", "-")
+            root.mkdir()
+            self.targets[name].write(root)
+            found = {
+                str(file.relative_to(root)): file.read_bytes() for file in sorted(root.rglob("*")) if file.is_file()
+            }
+            self.files[name] = found
+        return self.files[name]
+
+    def draw(self, rng: Random) -> Recipe:
+        """A recipe for an input."""
+        names = [*self.targets]
+        (name,) = rng.choices(names, [self.targets[each].weight for each in names])
+        found = self.prepared(name)
+        files = [file for file in found if not file.endswith(tuple(self.targets[name].skip))]
+        # of many pictures one is as good as another
+        kind = rng.choice(sorted({Path(file).suffix for file in files}))
+        file = rng.choice([file for file in files if Path(file).suffix == kind])
+        data, edits = found[file], []
+        for _ in range(rng.choice([1, 1, 1, 2, 3])):
+            edits.append(drawn(rng, file, data))
+            data = damaged(edits[-1], data)
+        return name, file, edits
+
+    def run(self, recipe: Recipe) -> str:
+        """What is wrong with how an input is read; "" if nothing is, with `told` or `read` in `self.outcome`."""
+        name, file, edits = recipe
+        found = self.prepared(name)
+        root = self.folder / name.replace(" ", "-").replace(".", "-")
+        data = found[file]
+        for edit in edits:
+            data = damaged(edit, data)
+        (root / file).write_bytes(data)
+        try:
+            return self._read(lambda: self.targets[name].read(root))
+        finally:
+            self._restore(root, found)
+
+    def _restore(self, root: Path, found: dict[str, bytes]) -> None:
+        for file in [*root.rglob("*")]:
+            if file.is_dir() and file.name.startswith("images_"):
+                shutil.rmtree(file)
+            elif file.is_file() and str(file.relative_to(root)) not in found:
+                file.unlink()
+        for file, data in found.items():
+            place = root / file
+            if not place.is_file() or place.stat().st_size != len(data) or place.read_bytes() != data:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+
+    def _read(self, read: Callable[[], object]) -> str:
+        from nerf_pl import console
+        from nerf_pl.errors import UserError
+
+        box = io.StringIO()
+        console._warned.clear()
+        console.console.file = console.errors.file = box
+        self.outcome = "read"
+        try:
+            with warnings.catch_warnings(), limited():
+                warnings.simplefilter("error")
+                read()
+        except UserError as error:
+            self.outcome = "told"
+            if wrong := wrong_line(str(error)):
+                return f"a message that {wrong}: {str(error)[:500]!r}"
+        except HangError:
+            return f"it takes more than {SECONDS:g} s"
+        except Exception as error:
+            self.outcome = "raised"
+            return f"{type(error).__name__}: {str(error)[:200]!r}\n{where(error)}"
+        finally:
+            console.console.file = console.errors.file = None  # stdout and stderr again
+        printed = box.getvalue()
+        if any(not (c.isprintable() or c == "\n") for c in printed):
+            return f"printed {printed[:300]!r}"
+        return ""
+
+
+def drawn(rng: Random, file: str, data: bytes) -> list:
+    import fuzz_edits
+    import fuzz_weights
+
+    draw = fuzz_weights.draw if fuzz_weights.is_weights(file) else fuzz_edits.draw
+    try:
+        return draw(rng, file, data)
+    except Exception:  # as in `damaged`
+        return fuzz_edits._draw_bytes(rng, data)
+
+
+def damaged(edit: list, data: bytes) -> bytes:
+    import fuzz_edits
+    import fuzz_weights
+
+    try:
+        return (fuzz_weights if edit[0] in ("weights", "header") else fuzz_edits).apply(edit, data)
+    except Exception:  # what an earlier edit has left can no longer be understood
+        return data
+
+
+def wrong_line(message: str) -> str:
+    """What is wrong with a message; "" if nothing is."""
+    if not message.isprintable():
+        return "has characters that a terminal would obey"
+    return f"has {len(message)} characters" if len(message) >= LONGEST else ""
+
+
+def where(error: BaseException) -> str:
+    """The calls that led to an error."""
+    return "".join(traceback.format_tb(error.__traceback__)[-4:])
+
+
+@contextlib.contextmanager
+def limited() -> Iterator[None]:
+    """Ends what takes too long, and refuses memory beyond MEMORY."""
+
+    def stop(*_: object) -> None:
+        raise HangError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, hard))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def watch(process: multiprocessing.process.BaseProcess, now: Path) -> None:
+    """Wait for a process, and end it if it stays in code that no signal interrupts."""
+    while process.is_alive():
+        process.join(5)
+        if now.exists() and time.time() - now.stat().st_mtime > 20 * SECONDS:
+            process.kill()
+
+
+def recipe_of(line: str) -> Recipe:
+    name, file, edits = json.loads(line)
+    return name, file, edits
+
+
+def work(seed: int, first: int, count: int, folder: str, only: str, until: float) -> None:
+    """Inputs first, first + 1, ... of a seed; one line of JSON for each failure, and at the end one of counts."""
+    bench = Bench(Path(folder))
+    if only:
+        bench.targets = {name: target for name, target in bench.targets.items() if name.startswith(only)}
+    now, counts = Path(folder) / "now", Counter()
+    failures = (Path(folder) / "failures.jsonl").open("a")
+    for index in range(first, first + count):
+        if time.time() > until:
+            break
+        recipe = bench.draw(Random(f"{seed} {index}"))
+        now.write_text(f"{index} {json.dumps(recipe)}")  # for the case that this process ends
+        wrong = bench.run(recipe)
+        counts[bench.outcome if not wrong else "failed"] += 1
+        if wrong:
+            failures.write(json.dumps({"index": index, "recipe": recipe, "wrong": wrong}) + "\n")
+            failures.flush()
+        if index % 1000 == 999:
+            (Path(folder) / "counts").write_text(f"{index + 1} {json.dumps(counts)}")
+    (Path(folder) / "counts").write_text(f"{index + 1} {json.dumps(counts)}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--only", default="", help="targets whose names begin so")
+    parser.add_argument("--until", type=float, default=float("inf"), help="seconds since 1970 at which to stop")
+    parser.add_argument("--out", type=Path, help="a file for the failures, one line of JSON each")
+    parser.add_argument("--recipe", help="run one recipe, a line of JSON, instead")
+    args = parser.parse_args(argv)
+    shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    if args.recipe:
+        with tempfile.TemporaryDirectory(dir=shared) as folder:
+            print(Bench(Path(folder)).run(recipe_of(args.recipe)) or "fine")
+        return 0
+    first, end, counts, failed, kinds, start = (
+        args.first,
+        args.first + args.count,
+        Counter(),
+        [],
+        Counter(),
+        time.time(),
+    )
+    while first < end and time.time() < args.until:
+        with tempfile.TemporaryDirectory(dir=shared) as folder:
+            given = args.seed, first, min(end - first, 20_000), folder, args.only, args.until
+            process = multiprocessing.get_context("spawn").Process(target=work, args=given)
+            process.start()
+            watch(process, Path(folder) / "now")
+            done, found = 0, Path(folder) / "counts"
+            if found.exists():
+                done, told = found.read_text().split(" ", 1)
+                counts += Counter(json.loads(told))
+            path = Path(folder) / "failures.jsonl"
+            lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+            first = int(done)
+            if process.exitcode != 0:
+                now, recipe = (Path(folder) / "now").read_text().split(" ", 1)
+                lines.append({"index": int(now), "recipe": json.loads(recipe), "wrong": f"ended: {process.exitcode}"})
+                first = int(now) + 1
+            failed += lines
+            if args.out:
+                with args.out.open("a") as out:
+                    out.writelines(json.dumps(line) + "\n" for line in lines)
+        for line in lines:
+            kinds["\n".join([line["recipe"][0], line["wrong"][:60], *line["wrong"].splitlines()[-2:]])] += 1
+        print(
+            f"{first - args.first} inputs, {len(failed)} failures, {time.time() - start:.0f} s: {dict(counts)}",
+            flush=True,
+        )
+    if args.out is None:
+        for kind, times in kinds.most_common():
+            print(f"--- {times} times: {kind}")
+            print(json.dumps(next(x["recipe"] for x in failed if x["wrong"][:60] == kind.split(chr(10))[1])))
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
