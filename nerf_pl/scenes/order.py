@@ -9,8 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError
-from nerf_pl.scenes.decode import BROKEN_IMAGE, converted, open_picture
+from nerf_pl.errors import DamagedError, UserError
+from nerf_pl.scenes.decode import converted, open_picture
 from nerf_pl.scenes.pictures import list_some
 
 GLANCE = 8  # pixels of a picture along each side, by which it is known
@@ -36,7 +36,7 @@ def require_same_order(reduced: Sequence[Path], whole: Sequence[Path]) -> None:
             if _apart(small, _glance(whole[i])) < OTHER:
                 continue
             glances = glances or [_glance(file) for file in whole]
-        except BROKEN_IMAGE:  # whoever reads it for its colours says what is wrong
+        except DamagedError:  # whoever reads it for its colours says what is wrong
             return
         best = int(np.argmin([_apart(small, glance) for glance in glances]))
         if best != i and _apart(small, glances[best]) < SAME:
