@@ -88,7 +88,8 @@ def _place(root: Path, frames: list[Frame], request: Request, transparent: bool)
     file = _file(root, SPLITS[0])
     if request.split != SPLITS[0] and file.is_file():
         trained = read_frames(file, read_json(file), SPLITS[0])
-        _compare(_file(root, request.split), file, frames, trained)
+        if request.pictures:  # where they are scored, not where a training only keeps their cameras
+            _compare(_file(root, request.split), file, frames, trained)
         frames = trained
     views = [view for frame in frames if (view := half_view(frame.where, frame.values)) is not None]
     c2w = looking(frames, _poses(frames))
