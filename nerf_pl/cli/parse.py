@@ -23,6 +23,7 @@ from nerf_pl.cli.flags import RUNS, with_model
 from nerf_pl.cli.help import options_of, sorted_help
 from nerf_pl.cli.hints import meant_command, meant_options
 from nerf_pl.cli.import_ import Import
+from nerf_pl.cli.info import Info
 from nerf_pl.cli.mesh import Mesh
 from nerf_pl.cli.points import Points
 from nerf_pl.cli.prepare import Prepare
@@ -48,7 +49,7 @@ class Command(Protocol):
 COMMANDS: dict[str, type] = {
     "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "mesh": Mesh, "points": Points,
     "export": Export, "demo": Demo, "report": Report, "prepare": Prepare, "import": Import, "bench": Bench,
-    "doctor": Doctor,
+    "info": Info, "doctor": Doctor,
 }  # fmt: skip
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
 DESCRIPTION = """\

@@ -1,0 +1,123 @@
+"""nerf info"""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nerf_pl.cli.flags import Flags, Position
+from nerf_pl.cli.trained import Trained
+from nerf_pl.errors import UserError
+from nerf_pl.options import DataOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from nerf_pl.checkpoints import Run
+    from nerf_pl.scenes import Scene
+
+
+NOTHING = 1e-5  # a smaller number is what rounding left
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what is in a scene or a run: views, where the cameras are, how far it goes, and the frame of keyframes."""
+
+    folder: Position
+    """Folder of a scene or of a run, or a file of nerf export, NAME.nerf."""
+    data: Flags[DataOptions] = field(default_factory=DataOptions)
+
+    def run(self) -> None:
+        from nerf_pl.console import console
+        from nerf_pl.scenes import available_splits, detect
+
+        if not self.folder.exists():
+            raise UserError(f"{self.folder} does not exist: give the folder of a scene or of a run")
+        lines: Iterator[tuple[str, str]]
+        if self.folder.is_file() or (self.folder / "settings.json").is_file() or (self.folder / "checkpoints").is_dir():
+            run = Trained(self.folder, num_gpus=0).open(tell=False)
+            lines = _of_run(self.folder, run)
+        else:
+            name = self.data.dataset_name
+            layout = detect(self.folder, self.data.spheric) if name == "auto" else name
+            splits = available_splits(self.folder, layout, self.data.test_every)
+            lines = _of_scene(layout, {split: self._cameras(split, layout) for split in splits or ("train",)})
+        for title, told in lines:
+            console.print(f"{title:<11}  {told}")
+
+    def _cameras(self, split: str, layout: str) -> "Scene":
+        from nerf_pl.scenes import Request, load_scene
+
+        d = self.data
+        request = Request(split, d.img_wh, d.downscale, d.test_every, d.spheric, pictures=False)
+        return load_scene(self.folder, request, layout)
+
+
+def _of_scene(layout: str, scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
+    yield "layout", layout
+    yield from _of_views(scenes)
+
+
+def _of_run(folder: Path, run: "Run") -> Iterator[tuple[str, str]]:
+    """A run: its method, scene, length, scores and views."""
+    import json
+
+    yield "method", f"{run.config.method}; {run.model.describe()}"
+    yield "scene", str(run.root) if run.root else "not known"
+    metrics = folder / "metrics.json"
+    if metrics.is_file():
+        scores = json.loads(metrics.read_text(encoding="utf-8"))
+        yield "scores", f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f} ({metrics})"
+    else:
+        yield "scores", f"none yet: nerf eval {shlex.quote(str(folder))}"
+    scenes = {split: run.scene(split, pictures=False) for split in run.kept}
+    yield from _of_views(scenes)
+
+
+def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
+    """Views, cameras and extent, in the coordinates of the scene's own file, and the frame."""
+    import torch
+
+    from nerf_pl.scenes import frame_of
+    from nerf_pl.scenes.normalize import camera_focus
+
+    if not scenes:
+        return
+    for split, scene in scenes.items():
+        yield split, f"{len(scene)} views of {scene.cameras.width} x {scene.cameras.height}"
+    first = next(iter(scenes.values()))
+    frame = frame_of(first)
+    scale = float(frame[:3, :3].det().abs()) ** (1 / 3)
+    turn, back = frame[:3, :3] / scale, torch.linalg.inv(frame)
+    c2w = torch.cat([scene.cameras.c2w.double() for scene in scenes.values()])
+    at = c2w[:, :, 3] @ back[:3, :3].T + back[:3, 3]
+    yield "cameras", f"from {_point(at.amin(0))} to {_point(at.amax(0))}, in the scene's own file"
+    focus = camera_focus(c2w.float()).double() @ back[:3, :3].T + back[:3, 3]
+    away = (at - focus).norm(dim=1)
+    told = f"around {_point(focus)}, {_number(away.min())} to {_number(away.max())} away"
+    yield "looking", told
+    up = (c2w[:, :, 1].mean(0) @ turn).div(c2w[:, :, 1].mean(0).norm().clamp(min=1e-9))
+    yield "up", f"{_point(up)}, the mean of the cameras"
+    if first.ndc is not None:
+        yield "extent", "photos from one side: normalised device coordinates, without a box"
+    else:
+        corners = torch.cartesian_prod(*first.aabb.double().T) @ back[:3, :3].T + back[:3, 3]
+        what = "the middle is" if first.unbounded else "all lies"
+        yield "extent", f"{what} from {_point(corners.amin(0))} to {_point(corners.amax(0))}"
+        yield (
+            "rays",
+            f"{_number(first.near / scale)} to {_number(first.far / scale)} from a camera, in units of the file",
+        )
+    yield "frame", "file to world: " + "; ".join(" ".join(_number(x) for x in row) for row in frame[:3].tolist())
+    position, target = ("[" + ", ".join(map(_number, p.tolist())) + "]" for p in (at[0], focus))
+    yield "keyframe", f'"coordinates": "file", {{"time": 0, "position": {position}, "look_at": {target}}}'
+
+
+def _point(xyz: "torch.Tensor") -> str:
+    return "(" + ", ".join(_number(x) for x in xyz.tolist()) + ")"
+
+
+def _number(value: "float | torch.Tensor") -> str:
+    return f"{float(value):.4g}" if abs(value) >= NOTHING else "0"

@@ -1,0 +1,43 @@
+"""nerf info: what it says of scenes and runs can be typed back."""
+
+import json
+
+import pytest
+from tiny import nerf, refused
+
+from nerf_pl.films.files import read_keyframes
+from nerf_pl.scenes import Request, load_scene
+
+
+def told(capsys, *words: object) -> dict[str, str]:
+    nerf("info", *words)
+    rows = capsys.readouterr().out.splitlines()
+    return {row[:11].strip(): row[13:] for row in rows}
+
+
+def test_a_scene(scene_dir, capsys, tmp_path):
+    found = told(capsys, scene_dir)
+    assert found["layout"] == "blender"
+    assert found["train"] == "4 views of 16 x 16"
+    assert found["test"].startswith("2 views")
+    assert found["extent"] == "all lies from (-1.5, -1.5, -1.5) to (1.5, 1.5, 1.5)"
+    assert found["frame"] == "file to world: 1 0 0 0; 0 1 0 0; 0 0 1 0"
+    (tmp_path / "path.json").write_text('{"keyframes": [%s]}' % found["keyframe"].partition(", ")[2])  # noqa: UP031
+    scene = load_scene(scene_dir, Request("train"))
+    assert len(read_keyframes(tmp_path / "path.json", scene.cameras).cameras) == 1
+
+
+@pytest.mark.parametrize("method", ["nerf", "ngp"])
+def test_a_run(trained, trained_ngp, capsys, method):
+    run = trained if method == "nerf" else trained_ngp
+    found = told(capsys, run)
+    assert found["method"].startswith(f"{method}; ")
+    assert "nerf eval" in found["scores"] or "PSNR" in found["scores"]
+    assert found["train"] == "4 views of 16 x 16"
+    assert json.loads(found["keyframe"].partition(", ")[2])["time"] == 0
+
+
+def test_what_is_no_scene(tmp_path, capsys):
+    assert "nowhere does not exist" in refused(capsys, "info", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "is no scene folder" in refused(capsys, "info", tmp_path / "empty")
