@@ -8,7 +8,7 @@ from tiny import config, make, with_model
 from nerf_pl.cameras import Cameras
 from nerf_pl.ops import Backend
 from nerf_pl.scenes import Scene, some_views
-from nerf_pl.scenes.clearings import MARGIN, TILES, clearings
+from nerf_pl.scenes.clearings import MARGIN, TILES, clearings, with_trusted_points
 from nerf_pl.training.batches import PixelBatches
 
 WIDTH, HEIGHT, FOCAL = 96, 72, 60.0
@@ -51,6 +51,19 @@ def test_views_keep_their_own_points():
     kept = some_views(scene(near, far), torch.tensor([1]))
     assert kept.seen is not None
     assert torch.equal(kept.seen[0], far)
+
+
+def test_points_of_other_photos_are_not_used(capsys):
+    inside, aside = torch.tensor([at(40, 60, 2.0)] * 3), torch.tensor([at(400, 60, 2.0), [1.0, 2.0, 9.0]])
+    good = scene(inside, torch.cat([inside, aside]))
+    assert with_trusted_points(good) is good
+    assert with_trusted_points(scene(aside[:0], aside[:0])).seen is not None
+    bad = scene(aside, torch.cat([inside[:1], aside]))
+    cut = replace(bad, photos=(0, 0))
+    assert with_trusted_points(cut) is cut
+    assert capsys.readouterr().err == ""
+    assert with_trusted_points(bad).seen is None
+    assert "4 of 5 sparse points lie outside of the pictures" in " ".join(capsys.readouterr().err.split())
 
 
 def test_pixels_are_told_how_far_they_are_clear():

@@ -1,13 +1,17 @@
 """How far the air in front of each pixel is clear, as sparse points tell that a photo sees."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nerf_pl.console import warn
 from nerf_pl.scenes.scene import Scene
 
 TILES = 48  # along the longer side of a picture
+TRUSTED = 0.5  # least share of points that pictures must show
 MARGIN = 0.9  # of the distance of the nearest point around a tile: points lie a little wrong
 
 
@@ -34,6 +38,32 @@ def clearings(scene: Scene) -> Float[Tensor, "C h w"] | None:
     return torch.where(nearest.isfinite(), MARGIN * around, 0.0)
 
 
+def with_trusted_points(scene: Scene) -> Scene:
+    """The scene without its sparse points, with one line, if photos do not show what they are said to see: points of
+    another scene, or in another frame. Photos that were cut see their points in several views, so nothing tells."""
+    if scene.seen is None or scene.photos:
+        return scene
+    cameras, inside, n = scene.cameras, 0, 0
+    for i, points in enumerate(scene.seen):
+        x, y, ahead = _projected(points, cameras.c2w[i], cameras.K[i])
+        width, height = cameras.size(i)
+        inside += int((ahead & (x >= 0) & (x <= width) & (y >= 0) & (y <= height)).sum())
+        n += len(points)
+    if inside >= TRUSTED * n:
+        return scene
+    told = f"{n - inside} of {n} sparse points lie outside of the pictures that are said to show them"
+    warn(f"{scene.root}: {told}: they do not belong to these photos, and are not used")
+    return replace(scene, seen=None)
+
+
+def _projected(
+    points: Float[Tensor, "n 3"], c2w: Float[Tensor, "3 4"], K: Float[Tensor, "3 3"]
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Bool[Tensor, "n"]]:
+    """Columns and rows at which a camera sees points, from the picture's corner, and which are ahead of it."""
+    right, up, back = ((points - c2w[:, 3]) @ c2w[:, :3]).unbind(1)
+    return K[0, 2] - K[0, 0] * right / back, K[1, 2] + K[1, 1] * up / back, back < 0
+
+
 def _nearest(
     points: Float[Tensor, "n 3"],
     c2w: Float[Tensor, "3 4"],
@@ -45,10 +75,8 @@ def _nearest(
     in pixels."""
     rows, columns = size
     nearest = torch.full((rows * columns,), torch.inf)
-    ways = points - c2w[:, 3]
-    right, up, back = (ways @ c2w[:, :3]).unbind(1)
-    x, y = K[0, 2] - K[0, 0] * right / back, K[1, 2] + K[1, 1] * up / back
+    x, y, ahead = _projected(points, c2w, K)
     column, row = (x / tile[0]).floor(), (y / tile[1]).floor()
-    inside = (back < 0) & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+    inside = ahead & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
     cell = (row * columns + column)[inside].long()
-    return nearest.scatter_reduce_(0, cell, ways.norm(dim=1)[inside], "amin").view(rows, columns)
+    return nearest.scatter_reduce_(0, cell, (points - c2w[:, 3]).norm(dim=1)[inside], "amin").view(rows, columns)
