@@ -79,6 +79,19 @@ def test_realitycapture(tmp_path, capsys, size):
     check(tmp_path)
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_realitycapture_after_a_spreadsheet(tmp_path, capsys, delimiter, encoding):
+    """Of a country that writes 1,5."""
+    write_csv(tmp_path / "export")
+    file = tmp_path / "export" / "cameras.csv"
+    text = file.read_text(encoding="utf-8-sig").replace(",", delimiter).replace(".", ",").replace(",jpg", ".jpg")
+    file.write_text(text, encoding=encoding)
+    run_import(capsys, tmp_path / "export")
+    check(tmp_path / "export")
+    assert f"did you mean {tmp_path / 'export'}?" in refused(capsys, "import", tmp_path)
+
+
 def test_realitycapture_that_is_damaged(tmp_path, capsys):
     write_csv(tmp_path)
     file = tmp_path / "cameras.csv"

@@ -100,6 +100,14 @@ def test_keys_of_nerfstudio_that_count(tmp_path):
     assert (cameras.width, cameras.height) == (40, 30)
 
 
+def test_poses_of_a_world_of_another_program_and_angles_in_radians_are_said(tmp_path, capsys):
+    path = written(tmp_path, {"camera_path": [{"camera_to_world": torch.eye(4).ravel().tolist(), "fov": 0.9}]})
+    read_keyframes(path, LIKE, torch.eye(4).double())
+    told = capsys.readouterr().err
+    assert "taken to be in the world of this run, which is not nerfstudio's" in told
+    assert "fov is 0.9 degrees, which is next to nothing; is it in radians?" in told
+
+
 def test_a_film_that_would_never_end(tmp_path):
     second = {"position": [3, 1, 1], "look_at": [0, 0, 0], "time": 1e9}
     path = written(tmp_path, {"keyframes": [{**KEYS["keyframes"][0], "time": 0}, second]})

@@ -81,6 +81,9 @@ def _keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None) ->
         cameras = _of_path(path, name, values, entries, like)
     fps = _fps(path, values, len(entries))
     times = _times(path, name, entries, fps)
+    if name == "camera_path" and "coordinates" not in values and frame is not None:
+        told = "its poses are taken to be in the world of this run, which is not nerfstudio's"
+        warn(f'{path}: {told}; for those of the scene\'s own file add "coordinates": "file"')
     if frame is not None and _are_of_file(path, values, "file" if name == "frames" else "world"):
         cameras = replace(cameras, c2w=moved(cameras.c2w, frame))
     n = len(times)
@@ -251,6 +254,8 @@ def _lens(entry: Values, like: Cameras, where: str) -> Float[Tensor, "3 3"]:
     if not NARROWEST <= fov <= WIDEST:
         remedy = f"give the vertical field of view in degrees, {NARROWEST} to {WIDEST}"
         raise UserError(f"{where}: fov is {fov:g}; {remedy}")
+    if fov <= math.pi:
+        warn(f"{where}: fov is {fov:g} degrees, which is next to nothing; is it in radians?")
     focal = like.height / 2 / math.tan(math.radians(fov) / 2)
     return like.K.new_tensor([[focal, 0, like.width / 2], [0, focal, like.height / 2], [0, 0, 1]])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nerf_pl.errors import UserError, reading
+from nerf_pl.scenes.files import is_junk
 from nerf_pl.scenes.importers import bundler, metashape, neus, nsvf, openmvg, polycam, realitycapture, record3d
 from nerf_pl.scenes.importers.files import REMEDY, masks_of
 from nerf_pl.scenes.importers.found import Found, Source
@@ -96,6 +97,9 @@ def _the_format(source: Source) -> str:
     if not names:
         known = ", ".join(importer.title for importer in IMPORTERS.values())
         told = f"{where} has no files of a program that is known"
+        folders = sorted(inner for inner in source.root.iterdir() if inner.is_dir() and not is_junk(inner.name))
+        if inside := [inner for inner in folders if source.file is None and recognised(Source(inner))]:
+            raise UserError(f"{told}: did you mean {inside[0]}?")
         raise UserError(f"{told} ({known}): see docs/importing.md; for photos alone use `nerf prepare`")
     return names[0]
 

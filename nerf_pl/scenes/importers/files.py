@@ -1,5 +1,6 @@
 """Files that other programs wrote: pictures by the names that they use, masks, numbers in text."""
 
+import codecs
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from nerf_pl.scenes.pictures import Size
 NO_PHOTO = re.compile(r"dynamic_mask_.*|.*[._-]mask", re.IGNORECASE)  # stems
 REMEDY = "export it again"
 HUGE = 1e30
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Pictures:
@@ -85,6 +87,8 @@ def holds(file: Path, *marks: bytes) -> bool:
         content = file.read_bytes()
     except OSError:  # a folder, for example
         return False
+    if content.startswith(UTF16):
+        content = content.decode("utf-16", errors="replace").encode()
     return all(mark in content for mark in marks)
 
 
@@ -97,7 +101,8 @@ def stored_size(file: Path) -> Size:
 def read_text(file: Path) -> str:
     """The text of a file. Raises UserError if it cannot be read."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        content = file.read_bytes()
+        return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}; {REMEDY}") from error
     except UnicodeDecodeError as error:

@@ -32,6 +32,7 @@ FILES = "a CSV file that begins with #name,x,y,alt,heading,pitch,roll,f, or XMP 
 NEEDED = ("name", "x", "y", "alt", "heading", "pitch", "roll", "f")
 BENDS = {"k1": "k1", "k2": "k2", "k3": "k3", "k4": "k4", "t1": "p1", "t2": "p2"}
 DEGREES, STEEP = 0.02, 20.0  # a scene is smaller than this; its heights spread as much as its sides, not so much more
+DELIMITERS = ",;\t"
 FILM = 36.0  # millimetres, the longer side of 35-mm film
 
 
@@ -64,23 +65,23 @@ def _candidates(source: Source) -> list[Path]:
     return [file for file in files if holds(file, b"heading", b"pitch", b"roll")]
 
 
-def _header(file: Path, lines: list[str]) -> tuple[int, list[str]]:
-    """The line that names the columns, and their names."""
+def _header(file: Path, lines: list[str]) -> tuple[int, list[str], str]:
+    """The line that names the columns, their names, and what is between them."""
     for index, line in enumerate(lines[:5]):
-        names = [name.strip().lstrip("#").strip().lower() for name in line.replace(";", ",").split(",")]
+        delimiter = max(DELIMITERS, key=line.count)
+        names = [name.strip(' "').lstrip("#").strip().lower() for name in line.split(delimiter)]
         if "heading" in names:
             if missing := [name for name in NEEDED if name not in names]:
                 told = f"{file} has no column {missing[0]}"
                 raise UserError(f"{told}: export it as Internal/External camera parameters, with {', '.join(NEEDED)}")
-            return index, names
+            return index, names, delimiter
     raise UserError(f"{file} does not begin with the names of its columns, #name,x,y,alt and so on: {REMEDY}")
 
 
 def _rows(file: Path) -> list[tuple[str, dict[str, str]]]:
     """Where each row stands, and its values by column."""
     lines = read_text(file).splitlines()
-    first, names = _header(file, lines)
-    delimiter = "," if "," in lines[first] else ";"
+    first, names, delimiter = _header(file, lines)
     rows = []
     for number, line in enumerate(lines[first + 1 :], first + 2):
         if not line.strip() or line.startswith("#"):
@@ -104,7 +105,7 @@ def _refuse_degrees(file: Path, photos: list[Photo]) -> None:
 
 
 def _number(where: str, name: str, row: dict[str, str]) -> float:
-    return float(numbers(f"{where}: {name}", row[name], (1,))[0])
+    return float(numbers(f"{where}: {name}", row[name].replace(",", "."), (1,))[0])  # some countries write 1,5
 
 
 def _pose(where: str, values: dict[str, float]) -> Float[np.ndarray, "3 4"]:
