@@ -12,6 +12,7 @@ from nerf_pl.export.options import WebOptions
 from nerf_pl.export.sights import Sight, ends_of, look
 from nerf_pl.export.web.colours import EXAMPLES, Looks, fit_points, fit_table, looks
 from nerf_pl.export.web.grid import Grid, points_at
+from nerf_pl.export.web.opacity import fitted
 from nerf_pl.export.web.pack import Baked, normalised
 from nerf_pl.export.web.page import page_of
 from nerf_pl.export.web.points import random_rays, solid, visible
@@ -21,12 +22,15 @@ from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 from nerf_pl.scenes import Scene
 
-RESOLUTION = {"cpu": 256, "cuda": 768}
-RAYS = {"cpu": 2**17, "cuda": 2**22}  # at a time that say which points are seen, and that the grid is tuned with
+RESOLUTION = {"cpu": 512, "cuda": 768}
+FINEST = 0.7  # pixels of the training views that a cell spans; finer ones show nothing more
+OF_FOG = 128  # cells where no ray ends at a surface
+RAYS = {"cpu": 2**16, "cuda": 2**23}  # that the grid is tuned with
 MOST_POINTS = {"cpu": 2**24, "cuda": 2**27}  # of a grid before it is known which are seen
-BYTES_PER_POINT = 8.8  # of a page, about
+BYTES_PER_POINT = 6.5  # of a page, about
 LEAST_RESOLUTION = 16
 BEHIND = 3.0  # cells: how far behind what a view shows a point may lie and still count as seen
+LOOKS = {"cpu": 6, "cuda": 24}  # views that say the colours of a point
 AT_ONCE = {"cpu": 2**14, "cuda": 2**16}  # points whose colours are fitted
 
 
@@ -48,11 +52,14 @@ def web_page(model: Model, scene: Scene, options: WebOptions, chunk: int, title:
     sights = look(model, scene, chunk)
     whole = Space.over(scene).around(ends_of(sights))
     rays = random_rays(scene, RAYS[device], torch.Generator().manual_seed(0))
-    resolution, limit = options.resolution or RESOLUTION[device], options.megabytes * 1e6
+    limit = options.megabytes * 1e6
+    resolution = options.resolution or min(RESOLUTION[device], finest(scene, sights, whole))
     while True:
         console.print(f"baking a grid of {resolution} cells along its longest side")
         grid = solid(model, whole.divided(resolution), MOST_POINTS[device])
-        grid = None if grid is None else visible(grid, scene, RAYS[device])
+        grid = None if grid is None else visible(grid, sights, BEHIND)
+        if grid is not None and len(grid.numbers) and BYTES_PER_POINT * len(grid.numbers) <= 2 * limit:
+            grid = fitted(model, grid)
         size = 2 * limit if grid is None else BYTES_PER_POINT * len(grid.numbers)
         if grid is not None and not len(grid.numbers):
             raise UserError("the training views show nothing solid: the field is empty, train longer")
@@ -67,17 +74,33 @@ def web_page(model: Model, scene: Scene, options: WebOptions, chunk: int, title:
         resolution = max(int(resolution * min(0.98 * (limit / size) ** 0.45, 0.95)), LEAST_RESOLUTION)
 
 
+def finest(scene: Scene, sights: Sequence[Sight], whole: Space) -> int:
+    """Of how many cells along the longest side of a space each spans FINEST pixels of the scene's views, in the median
+    over what the sights show."""
+    space, spans, size = whole.divided(256), [], max(scene.cameras.size(0))
+    for each in sights:
+        ends = each.points[each.ends]
+        focal = float(each.camera.K[0, 1, 1]) * size / max(each.view.size)
+        pixel = each.distance[each.ends] / focal
+        spans.append(pixel / space.world_lengths(ends))
+    found = torch.cat(spans)
+    return max(round(256 / (FINEST * float(found.median()))), LEAST_RESOLUTION) if len(found) else OF_FOG
+
+
 def coloured(model: Model, sights: Sequence[Sight], grid: Grid) -> Baked:
     """A grid of points with the colours that the sights show there."""
     device = grid.numbers.device
 
-    def seen(numbers: Tensor) -> Looks:
+    def seen(numbers: Tensor, most: int) -> Looks:
         xyz = grid.space.world(points_at(grid.space, numbers).float())
-        return looks(model, sights, xyz, BEHIND * grid.space.world_lengths(xyz))
+        return looks(model, sights, xyz, BEHIND * grid.space.world_lengths(xyz), most)
 
     some = torch.randperm(len(grid.numbers), generator=torch.Generator().manual_seed(0))[:EXAMPLES]
     with evaluating(model):
-        table = fit_table(seen(grid.numbers[some.to(device)]))
+        table = fit_table(seen(grid.numbers[some.to(device)], len(sights)))
         parts = grid.numbers.split(AT_ONCE[device.type])
-        own = [fit_points(seen(part), table) for part in progress(parts, len(parts), "asking for colours")]
+        own = [
+            fit_points(seen(part, LOOKS[device.type]), table)
+            for part in progress(parts, len(parts), "asking for colours")
+        ]
     return normalised(replace(grid, values=torch.cat([grid.values[:, :1], torch.cat(own)], 1)), table)

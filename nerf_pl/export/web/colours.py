@@ -20,7 +20,7 @@ from nerf_pl.methods.model import Model
 from nerf_pl.ops import Backend, spherical_harmonics
 
 HARMONICS = 16  # bands 0 to 3; the first, which is constant, is left to the diffuse colour
-RIDGE = 0.05  # views of strength one that say that nothing depends on the direction
+RIDGE = 0.02  # views of strength one that say that nothing depends on the direction
 ROUNDS = 6  # of the fit of the table
 EXAMPLES = 2**14  # points that the table is fitted to
 
@@ -35,10 +35,16 @@ class Looks:
 
 
 @torch.no_grad()
-def looks(model: Model, sights: Sequence[Sight], points: Float[Tensor, "N 3"], tolerance: Float[Tensor, "N"]) -> Looks:
-    """What the cameras that see points see there. A point that none sees is looked at by all."""
+def looks(
+    model: Model, sights: Sequence[Sight], points: Float[Tensor, "N 3"], tolerance: Float[Tensor, "N"], most: int
+) -> Looks:
+    """What up to `most` of the cameras that see points see there. A point that none sees is looked at by any."""
     seen, directions = (torch.stack(part, 1) for part in zip(*seen_from(sights, points, tolerance), strict=True))
     seen |= ~seen.any(1, keepdim=True)
+    if most < seen.shape[1]:
+        chance = torch.rand(seen.shape, generator=torch.Generator().manual_seed(0)).to(points.device)
+        drawn = chance.masked_fill(~seen, -1).topk(most, 1).indices
+        seen, directions = seen.gather(1, drawn), directions.gather(1, drawn[..., None].expand(-1, -1, 3))
     rgb = torch.zeros_like(directions)
     rows, views = seen.nonzero(as_tuple=True)
     for part in torch.arange(len(rows), device=rows.device).split(2**20):

@@ -20,7 +20,7 @@ class Grid:
     """Values at the lattice points of a space.
 
     numbers: of the kept points, (P,) numbers of their blocks times BLOCK^3 plus their places in these, x fastest; in
-    ascending order. values: alpha, see `Space.alphas`, then diffuse colour and features of view dependence.
+    ascending order. values: opacity, see `opacity`, then diffuse colour and features of view dependence.
     far: for each block how many blocks away, along any axis, there is one with something in it; 0 for those, up to
     FARTHEST. Blocks are indexed [z, y, x]. slots: for each block with far = 0 its number among them, -1 for others.
     rows: for each slot the rows in `values` of the block's (BLOCK + 1)^3 points, those that it shares with the blocks
@@ -67,16 +67,16 @@ class Grid:
         return rows, torch.where(steps.bool(), part, 1 - part).prod(2)
 
     def at(self, places: Float[Tensor, "N 3"], values: Float[Tensor, "P ch"] | None = None) -> Float[Tensor, "N ch"]:
-        """Values between lattice points: alpha is interpolated, and the others are means that alpha weights. values:
+        """Values between lattice points: opacity is interpolated, and the others are means that it weights. values:
         in place of those of the grid. Differentiable in them."""
         values = self.values if values is None else values
         rows, weights = self.corners(places)
         # index_select, since its gradient is a plain sum
         found = F.pad(values, (0, 0, 0, 1)).index_select(0, rows.flatten()).view(*rows.shape, -1)  # (N, 8, ch)
         shares = weights * found[..., 0]
-        alpha = shares.sum(1)
-        rest = (shares[..., None] * found[..., 1:]).sum(1) / alpha.clamp(min=1e-6)[:, None]
-        return torch.cat([alpha[:, None], rest], 1)
+        total = shares.sum(1, keepdim=True)
+        rest = (shares[..., None] * found[..., 1:]).sum(1) / total.clamp(min=1e-6)
+        return torch.cat([total, rest], 1)
 
 
 def _with_shared(
@@ -120,6 +120,18 @@ def numbers_of(space: Space, points: Int[Tensor, "P 3"]) -> Int[Tensor, "P"]:
     inside = ((block >= 0) & (block < points.new_tensor([x, y, z]))).all(1)
     number = block[:, 0] + x * (block[:, 1] + y * block[:, 2])
     return torch.where(inside, number * BLOCK**3 + _number(points % BLOCK, BLOCK), -1)
+
+
+def spread(space: Space, numbers: Int[Tensor, "P"], way: int) -> Int[Tensor, "Q"]:
+    """The lattice points with these numbers and, along each axis, the next ones in a direction: 1 or -1; in ascending
+    order."""
+    limits = torch.tensor(space.counts, device=numbers.device)
+    for axis in range(3):
+        points = points_at(space, numbers)
+        points[:, axis] += way
+        inside = ((points >= 0) & (points <= limits)).all(1)
+        numbers = torch.cat([numbers, numbers_of(space, points[inside])]).unique()
+    return numbers
 
 
 def distances(owners: Bool[Tensor, "Z Y X"]) -> Int[Tensor, "Z Y X"]:

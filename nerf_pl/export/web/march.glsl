@@ -1,6 +1,6 @@
 // One pixel of the scene: march its ray through the baked grid. Python has the same in march.py.
 uniform usampler3D blocks;              // for each block: where its points lie in the atlas, and Grid.far
-uniform sampler3D colours, features;    // the atlas; all but alpha is multiplied by alpha
+uniform sampler3D colours, features;    // the atlas; all but alpha, an opacity, is multiplied by alpha
 uniform vec3 low, counts;               // of the lattice; see space.py
 uniform float cell;
 uniform vec3 middle;                    // of all of space
@@ -11,6 +11,7 @@ uniform mat3 axes;
 uniform vec2 focal, centre, within;     // in pixels from the top left; within: the ray's place in its pixel
 uniform float rows, near, far, stride;  // stride: in cells
 uniform vec3 background;
+uniform vec2 opacity;                   // the logarithm of a cell's thickness is opacity.x + opacity.y * alpha
 uniform vec2 base;                      // a diffuse colour is base.x + base.y * what the atlas holds
 uniform vec3 table[FEATURES * HARMONICS];
 out vec4 colour;
@@ -88,7 +89,8 @@ void main() {
       vec3 at = (vec3(found.rgb) * (BLOCK + 1.0) + clamp(place - vec3(block) * BLOCK, 0.0, BLOCK) + 0.5) / side;
       vec4 here = texture(colours, at);
       if (here.a > 0.0) {
-        float alpha = 1.0 - pow(1.0 - min(here.a, 0.999), stride), share = left * alpha / here.a;
+        float thickness = exp(opacity.x + opacity.y * here.a) - exp(opacity.x);  // opacity.py
+        float alpha = 1.0 - exp(-stride * thickness), share = left * alpha / here.a;
         sum += share * here.rgb;
         strength += share * texture(features, at);
         left *= 1.0 - alpha;
@@ -96,7 +98,7 @@ void main() {
     }
     t += ahead(x, float(found.a));
   }
-  float opacity = 1.0 - left;
-  vec3 rgb = base.x * opacity + base.y * sum + seenAlong(seen, 2.0 * strength - opacity);
+  float all = 1.0 - left;
+  vec3 rgb = base.x * all + base.y * sum + seenAlong(seen, 2.0 * strength - all);
   colour = vec4(clamp(rgb + left * background, 0.0, 1.0), 1.0);
 }

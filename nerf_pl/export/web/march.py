@@ -9,6 +9,7 @@ from torch import Tensor
 from nerf_pl.cameras import View
 from nerf_pl.export.web.colours import shown
 from nerf_pl.export.web.grid import BLOCK, Grid
+from nerf_pl.export.web.opacity import thickness
 from nerf_pl.export.web.pack import Baked
 from nerf_pl.export.web.space import Space
 from nerf_pl.ops import contract
@@ -17,7 +18,6 @@ from nerf_pl.types import Rays
 
 STEP = 1.0  # in cells
 DIM = 1e-3  # a ray ends if less than this share of its light is left
-MOST_ALPHA = 0.999
 
 
 def bounded(grid: Grid, rays: Rays) -> Rays:
@@ -53,8 +53,7 @@ def samples_of(
         met = (far == 0).nonzero()[:, 0]
         if len(met):
             here = ids[met]
-            alpha = grid.at(places[met], grid.values[:, :1])[:, 0].clamp(0, MOST_ALPHA)
-            alpha = 1 - (1 - alpha) ** step
+            alpha = 1 - (-step * thickness(grid.at(places[met], grid.values[:, :1])[:, 0])).exp()
             found.append((here, places[met], left[here] * alpha))
             left[here] *= 1 - alpha
         t[ids] += ahead(space, points, far, step)

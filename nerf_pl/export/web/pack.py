@@ -18,6 +18,7 @@ from nerf_pl.export.web.space import Space
 
 OUTLIERS = 0.002  # of the values of a feature or colour, at each end, that 8 bits do not reach
 LEVEL = 9  # of the compression
+LEVELS = (52, *(86,) * 3, *(52,) * FEATURES)  # that are told apart; each step is a whole number of 255ths
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ def normalised(grid: Grid, table: Float[Tensor, "K J 3"]) -> Baked:
 
 
 def quantised(values: Float[Tensor, "P ch"]) -> Float[Tensor, "P ch"]:
-    """Values as they come back from 8 bits. What is kept is never quite transparent."""
-    values = (values * 255).round() / 255
-    return torch.cat([values[:, :1].clamp(min=1 / 255), values[:, 1:]], 1)
+    """Values as they come back from a page. What is kept is never quite transparent."""
+    steps = values.new_tensor(LEVELS) - 1
+    values = (values * steps).round() / steps
+    return torch.cat([values[:, :1].clamp(min=1 / float(steps[0])), values[:, 1:]], 1)
 
 
 def pack(grid: Grid) -> bytes:

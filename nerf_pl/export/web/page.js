@@ -100,7 +100,7 @@ class Painter {
     ["blocks", "colours", "features"].forEach((name, i) => set(name, "1i", i));
     for (const name of ["low", "counts", "middle", "background"]) set(name, "3fv", scene[name]);
     for (const name of ["cell", "halfSide", "stride"]) set(name, "1f", scene[name]);
-    for (const name of ["ndc", "base"]) set(name, "2fv", scene[name]);
+    for (const name of ["ndc", "base", "opacity"]) set(name, "2fv", scene[name]);
     set("table", "3fv", scene.table.flat(2));
     this.set = set;
   }

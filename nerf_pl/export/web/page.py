@@ -14,6 +14,7 @@ from nerf_pl.cameras import View
 from nerf_pl.export.files import up_of
 from nerf_pl.export.web.grid import BLOCK
 from nerf_pl.export.web.march import STEP
+from nerf_pl.export.web.opacity import LEAST, MOST
 from nerf_pl.export.web.pack import Baked, pack
 from nerf_pl.scenes import Scene
 from nerf_pl.writing import atomic_write, replacing
@@ -44,7 +45,8 @@ def description(baked: Baked, scene: Scene) -> dict[str, object]:
         "low": space.low, "cell": space.cell, "counts": space.counts, "middle": middle.mean(0).tolist(),
         "halfSide": float(middle[1, 0] - middle[0, 0]) / 2, "ndc": space.ndc or (1.0, 1.0), "block": BLOCK,
         "blocks": list(grid.far.shape[::-1]), "full": int((grid.far == 0).sum()), "points": len(grid.numbers),
-        "base": baked.base, "table": _rounded(baked.table), "stride": STEP, "near": scene.near, "far": scene.far,
+        "base": baked.base, "opacity": (LEAST, MOST - LEAST), "table": _rounded(baked.table),
+        "stride": STEP, "near": scene.near, "far": scene.far,
         "background": scene.background or (0.0, 0.0, 0.0), **_camera(scene),
     }  # fmt: skip
 

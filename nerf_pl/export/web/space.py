@@ -99,13 +99,13 @@ class Space:
         return self.cell / ndc_scale(xyz, xyz.new_tensor(AHEAD).expand_as(xyz), self.ndc)
 
     @torch.no_grad()
-    def alphas(self, model: Model, numbers: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        """The share of the light that is lost along the length of a cell, at places that are counted in cells."""
+    def thickness(self, model: Model, numbers: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """Optical thicknesses of a cell, at places that are counted in cells: the density times its length."""
         parts = []
         for part in numbers.split(CPU_POINTS if numbers.device.type == "cpu" else POINTS):
             xyz = self.world(part)
             length = self.lengths(xyz) if self.ndc is None else self.cell
-            parts.append(1 - (-densities(model, xyz, self.ndc).float() * length).exp())
+            parts.append(densities(model, xyz, self.ndc).float() * length)
         return torch.cat(parts) if parts else numbers.new_zeros(0)
 
 

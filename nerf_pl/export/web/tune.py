@@ -8,16 +8,17 @@ from torch import Tensor
 
 from nerf_pl.console import progress
 from nerf_pl.export.web.colours import shown
-from nerf_pl.export.web.march import MOST_ALPHA, STEP, samples_of
+from nerf_pl.export.web.march import STEP, samples_of
+from nerf_pl.export.web.opacity import thickness
 from nerf_pl.export.web.pack import Baked
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating, render_rays
 from nerf_pl.types import Rays
 
-RATES = {"alpha": 0.1, "colours": 0.01, "features": 0.02, "table": 0.002}  # of Adam, at the start
-BATCH = {"cpu": 2**12, "cuda": 2**15}  # rays
-RAYS = {"cpu": 2**16, "cuda": 2**22}  # whose colours the model is asked for
-PASSES = {"cpu": 3, "cuda": 8}  # how often each of them is used
+RATES = {"opacity": 0.01, "colours": 0.01, "features": 0.02, "table": 0.002}  # of Adam, at the start
+BATCH = {"cpu": 2**12, "cuda": 2**17}  # rays
+RAYS = {"cpu": 2**16, "cuda": 2**23}  # whose colours the model is asked for
+PASSES = {"cpu": 3, "cuda": 4}  # how often each of them is used
 LEAST_RATE = 0.1  # at the end, as a share of the start
 
 
@@ -79,7 +80,7 @@ def through(baked: Baked, rays: Rays) -> Light:
     order = ids.argsort(stable=True)
     ids, places = ids[order], places[order]
     found = baked.grid.at(places)
-    weights = weights_of(found[:, 0].clamp(0, MOST_ALPHA), ids)
+    weights = weights_of(STEP * thickness(found[:, 0]), ids)
     total = found.new_zeros(len(rays), found.shape[1] - 1).index_add(0, ids, weights[:, None] * found[:, 1:])
     opacity = found.new_zeros(len(rays)).index_add(0, ids, weights)
     rgb = baked.base[0] * opacity[:, None] + baked.base[1] * total[:, :3]
@@ -87,9 +88,9 @@ def through(baked: Baked, rays: Rays) -> Light:
     return Light(rgb + (strength[:, :, None] * shown(baked.table, rays.viewdirs)).sum(1), opacity)
 
 
-def weights_of(alpha: Float[Tensor, "N"], ids: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
+def weights_of(thicknesses: Float[Tensor, "N"], ids: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
     """The share of each ray's light that its samples take, front to back. ids: of the rays, in ascending order."""
-    tau = -(1 - alpha).log().double() * STEP
+    tau = thicknesses.double()
     before = tau.cumsum(0) - tau
     first = torch.ones_like(ids, dtype=torch.bool)
     first[1:] = ids[1:] != ids[:-1]
@@ -99,11 +100,10 @@ def weights_of(alpha: Float[Tensor, "N"], ids: Int[Tensor, "N"]) -> Float[Tensor
 
 def _free(baked: Baked) -> dict[str, Tensor]:
     """The values and the table as numbers that can be tuned freely."""
-    alpha, colours, features = baked.grid.values.split([1, 3, len(baked.table)], 1)
-    alpha = alpha.clamp(0.5 / 255, MOST_ALPHA).logit()
-    return {"alpha": alpha, "colours": colours.clone(), "features": features.clone(), "table": baked.table.clone()}
+    values = baked.grid.values.clone().split([1, 3, len(baked.table)], 1)
+    return dict(zip(RATES, (*(part.contiguous() for part in values), baked.table.clone()), strict=True))
 
 
 def _read(baked: Baked, free: dict[str, Tensor]) -> Baked:
-    parts = free["alpha"].sigmoid(), free["colours"].clamp(0, 1), free["features"].clamp(0, 1)
+    parts = free["opacity"].clamp(1 / 255, 1), free["colours"].clamp(0, 1), free["features"].clamp(0, 1)
     return replace(baked, grid=replace(baked.grid, values=torch.cat(parts, 1)), table=free["table"])
