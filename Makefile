@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV ?= .venv
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all bench clean
+.PHONY: help setup demo test test-all docs figures bench clean
 
 help: ## show this list
 	@echo "nerf_pl: neural radiance fields in PyTorch and Lightning"
@@ -24,11 +24,19 @@ test: $(READY) ## lint, check the formatting and the types, run the tests that a
 test-all: $(READY) ## run all tests, those marked slow included
 	$(VENV)/bin/pytest -m ""
 
+docs: $(READY) ## build the pages of docs into the folder site, readable offline
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q "mkdocs-material>=9.6" "mkdocstrings[python]>=0.30"
+	$(VENV)/bin/mkdocs build --strict
+	@echo "open site/index.html"
+
+figures: $(READY) ## make the figures of the pages
+	$(VENV)/bin/python docs/figures.py
+
 bench: $(READY) ## measure the speed on this machine
 	$(VENV)/bin/nerf bench
 
 clean: ## remove .venv and the caches of tools; runs and data stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find nerf_pl tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml

@@ -20,7 +20,7 @@ PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "do
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
 OPERATORS = {"&&", "||", "|", ";", "&", ">", ">>", "<", "2>"}
 PROGRAMS = ("nerf", "train.py", "eval.py")
-CODE_PAGES = [PROJECT / "docs" / "index.md", PROJECT / "docs" / "math.md"]  # which name modules, functions and options
+CODE_PAGES = [PROJECT / "docs" / "code.md", PROJECT / "docs" / "math.md"]  # which name modules, functions and options
 CODE_SUFFIXES = ("py", "md", "json", "ipynb", "ckpt", "png", "toml", "lock")
 
 

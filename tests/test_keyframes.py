@@ -170,8 +170,8 @@ def test_a_file_of_keyframes(tmp_path):
     assert looped.period == 5
 
 
-def test_the_file_in_the_readme(tmp_path):
-    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+def test_the_file_in_the_docs(tmp_path):
+    readme = (Path(__file__).resolve().parent.parent / "docs" / "films.md").read_text(encoding="utf-8")
     (block,) = [text for text in re.findall(r"```json\n(.*?)```", readme, re.DOTALL) if "keyframes" in text]
     keyframes = read_keyframes(written(tmp_path, block), LIKE)
     assert keyframes.frames(30) == 120

@@ -1,0 +1,34 @@
+"""What mkdocs adds to the pages: all messages, the toy method of the tests, the changelog, and links to the code."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+
+from messages import table_of_messages  # noqa: E402 (beside this file)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """The changelog is a page, too."""
+    text = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    files.append(File.generated(config, "changelog.md", content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    markdown = markdown.replace("<!-- messages -->", table_of_messages() if "<!-- messages -->" in markdown else "")
+    markdown = markdown.replace("<!-- toy -->", f"```python\n{toy()}```" if "<!-- toy -->" in markdown else "")
+    # files outside of docs are no pages: their names remain
+    markdown = re.sub(r"\[([^\]]*)\]\(\.\./([^)]*)\)", r"\1 (`\2`)", markdown)
+    return re.sub(r"\[([^\]]*)\]\(((?!http)[\w/.]+\.(?:py|json))\)", r"\1", markdown)
+
+
+def toy() -> str:
+    """The method of a few lines that tests take all the way."""
+    text = (PROJECT / "tests" / "test_toy_method.py").read_text(encoding="utf-8")
+    return text[text.index("@dataclass") : text.index("@pytest.fixture")].rstrip() + "\n"

@@ -1,0 +1,110 @@
+"""The pages: complete, in the site's menu, and built without a warning; and what is packed for others."""
+
+import importlib.util
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import nerf_pl
+
+PROJECT = Path(__file__).resolve().parent.parent
+DOCS = PROJECT / "docs"
+MOST_LINES = 120  # of the README
+
+
+def module(name: str):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def entries(menu: object) -> list[str]:
+    if isinstance(menu, str):
+        return [menu]
+    parts = menu.values() if isinstance(menu, dict) else menu
+    return [entry for part in parts for entry in entries(part)]
+
+
+def test_every_page_is_in_the_menu_once():
+    menu = entries(yaml.safe_load((PROJECT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(menu) == sorted(["changelog.md", *(page.name for page in DOCS.glob("*.md"))])
+
+
+def test_the_readme_is_short():
+    assert len((PROJECT / "README.md").read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "… is no scene folder: ",
+        "--accelerator gpu: PyTorch sees no CUDA GPU here",
+        "… needs …: pip install",
+        "… has … photos, too few to place them",  # its parts have names
+        "--resume goes on with a run and --overwrite starts again: give one of them",
+    ],
+)
+def test_the_table_has_the_messages_of_the_code(told):
+    assert told in module("messages").table_of_messages()
+
+
+def test_no_message_is_missing_in_the_table():
+    texts = [file.read_text(encoding="utf-8") for file in (PROJECT / "nerf_pl").rglob("*.py")]
+    calls = sum(text.count("UserError(") for text in texts)
+    found = list(module("messages").messages())
+    assert 0.95 * calls - 5 <= len(found) <= calls
+
+
+def test_the_toy_of_the_page_is_that_of_the_tests():
+    pytest.importorskip("mkdocs")
+    toy = module("hooks").toy()
+    compile(toy, "toy", "exec")
+    assert "class Fog" in toy
+
+
+def test_versions_agree():
+    cited = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == nerf_pl.__version__
+
+
+def test_figures_are_drawn():
+    figures = module("figures")
+    assert figures.captures().size == (1260, 460)
+    assert figures.axes().size == (1080, 320)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "troubleshooting.html").read_text(encoding="utf-8")
+    assert "is no scene folder" in page
+    assert 'src="http' not in page
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_what_they_need(tmp_path):
+    pytest.importorskip("build")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(PROJECT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+    files = (PROJECT / "nerf_pl").rglob("*")
+    wanted = {f.relative_to(PROJECT).as_posix() for f in files if f.is_file() and "__pycache__" not in f.parts}
+    assert wanted == {name for name in names if name.startswith("nerf_pl/")}
+    with tarfile.open(sdist) as packed:
+        names = {name.partition("/")[2] for name in packed.getnames()}
+    assert {"README.md", "LICENSE", "docs/math.md", "tests/tiny.py", "train.py", "requirements.lock"} <= names
