@@ -1,5 +1,7 @@
 """Tuning of a baked grid, until its rays show what the model's rays show."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +21,7 @@ RATES = {"opacity": 0.01, "colours": 0.01, "features": 0.02, "table": 0.002}  # 
 BATCH = {"cpu": 2**12, "cuda": 2**17}  # rays
 RAYS = {"cpu": 2**16, "cuda": 2**23}  # whose colours the model is asked for
 PASSES = {"cpu": 3, "cuda": 4}  # how often each of them is used
+SECONDS = 60.0  # that it takes at most, once the colours are known
 LEAST_RATE = 0.1  # at the end, as a share of the start
 
 
@@ -33,26 +36,37 @@ class Light:
 def tuned(model: Model, baked: Baked, rays: Rays, chunk: int) -> Baked:
     """The same grid, with values under which the rays show what the model shows along them.
 
-    rays: on the CPU; some may not be used. chunk: rays that the model renders at once.
+    rays: on the CPU; some may not be used. chunk: rays that the model renders at once. The steps end after SECONDS. The
+    rates fall with the time or with the steps that are done, whichever is farther.
     """
     device = baked.grid.values.device
     size, rays = BATCH[device.type], rays[: RAYS[device.type]]
     wanted = _asked(model, rays, chunk, size)
     free = _free(baked)
-    groups = [{"params": [free[name].requires_grad_()], "lr": rate} for name, rate in RATES.items()]
+    groups = [{"params": [free[name].requires_grad_()]} for name in RATES]
     optimizer = torch.optim.Adam(groups)
     steps = PASSES[device.type] * max(len(rays) // size, 1)
-    decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, LEAST_RATE ** (1 / steps))
     generator = torch.Generator().manual_seed(0)
-    for _ in progress(range(steps), steps, "tuning the grid"):
+    for share in progress(_until(time.monotonic() + SECONDS, steps), steps, "tuning the grid"):
+        for group, rate in zip(optimizer.param_groups, RATES.values(), strict=True):
+            group["lr"] = rate * LEAST_RATE**share
         some = torch.randint(len(rays), (min(size, len(rays)),), generator=generator)
         target = Light(wanted.rgb[some].to(device), wanted.opacity[some].to(device))
         loss = difference(_read(baked, free), rays[some].to(device), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        decay.step()
     return _read(baked, {name: value.detach() for name, value in free.items()})
+
+
+def _until(end: float, steps: int) -> Iterator[float]:
+    """For each step, which share of the whole is over; no more steps after a time of the clock."""
+    start = time.monotonic()
+    for step in range(steps):
+        share = max(step / steps, (time.monotonic() - start) / (end - start))
+        if share >= 1:
+            return
+        yield share
 
 
 def _asked(model: Model, rays: Rays, chunk: int, size: int) -> Light:
