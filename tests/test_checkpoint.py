@@ -145,6 +145,18 @@ def test_save_and_load(tmp_path):
     assert os.listdir(path.parent) == ["last.ckpt"]
 
 
+@pytest.mark.parametrize("new_format", [True, False])
+def test_reading_as_needed(tmp_path, new_format):
+    path = tmp_path / "a.ckpt"
+    torch.save({"weights": torch.arange(5.0), "step": 3}, path, _use_new_zipfile_serialization=new_format)
+    found = read_checkpoint(path, lazily=True)
+    assert found["step"] == 3
+    assert found["weights"].tolist() == [0, 1, 2, 3, 4]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(path, lazily=True)
+
+
 def test_a_second_name_for_a_file(tmp_path, monkeypatch):
     """What is written to one of two names later leaves the other, also where a disk has no hard links."""
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -57,17 +58,19 @@ _STAND_INS: list[tuple[Any, str]] = [
 ]
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, *, lazily: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU: .ckpt and .tar as written by torch.save, or .safetensors.
 
-    No code in the file runs. Old checkpoints hold settings as objects, which come back as empty stand-ins. Tensors,
+    lazily: tensors are read from the disk as they are used, where the file allows that. No code in the file runs. Old checkpoints hold settings as objects, which come back as empty stand-ins. Tensors,
     numbers, texts, lists and dictionaries come back as they are. Raises UserError if the file is missing, empty,
     damaged or no checkpoint, or if it calls anything else.
     """
-    return _read(path, _STAND_INS)
+    return _read(path, _STAND_INS, lazily=lazily)
 
 
-def _read(path: str | Path, stand_ins: Sequence[tuple[Any, str]], map_location: Any = "cpu") -> dict[str, Any]:
+def _read(
+    path: str | Path, stand_ins: Sequence[tuple[Any, str]], map_location: Any = "cpu", *, lazily: bool = False
+) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         reason = "is a folder" if path.is_dir() else "does not exist"
@@ -89,7 +92,8 @@ def _read(path: str | Path, stand_ins: Sequence[tuple[Any, str]], map_location: 
             return load_file(path)
         with torch.serialization.safe_globals(list(stand_ins)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols, in files that are then refused
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+            is_mapped = lazily and zipfile.is_zipfile(path)  # files of old versions of PyTorch are none
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=is_mapped)
     except Exception as error:  # damaged bytes make torch raise nearly any type
         raise UserError(_refusal(path, error)) from error
     if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):

@@ -187,7 +187,7 @@ def _checkpoint(path: Path, folder: Path) -> tuple[Mapping[str, object], Mapping
             stored = read_portable(path)
             stored |= {"global_step": stored["facts"].get("steps")}
         else:
-            stored = read_checkpoint(path)
+            stored = read_checkpoint(path, lazily=True)  # of which the report needs little
         return stored, views_in(stored, path)
     except UserError as error:
         warn(f"the report does without the checkpoint: {error}")
