@@ -185,7 +185,7 @@ def _unlock(handle: int, file: Path) -> None:
 
 def _holder(file: Path) -> str:
     try:
-        told = file.read_text(errors="replace").strip()[:200]
+        told = file.read_text(encoding="utf-8", errors="replace").strip()[:200]
     except OSError:
         told = ""
     return "".join(c for c in told if c.isprintable()) or "another process"

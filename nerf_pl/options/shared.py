@@ -151,8 +151,8 @@ class TrainOptions:
     one side, which it soon overfits, and for 60 seconds on other scenes."""
     num_gpus: Annotated[int, Range(lambda value: value >= 0, "give 0 (the CPU) or more"), common(MACHINE, "0")] = 1
     """Number of GPUs that train together. 0 means the CPU."""
-    accelerator: Annotated[Literal["auto", "gpu", "cpu"], Help(MACHINE, "cpu")] = "auto"
-    """Where to train. With cpu, num_gpus is the number of processes."""
+    accelerator: Annotated[Literal["auto", "gpu", "cpu", "mps"], Help(MACHINE, "cpu")] = "auto"
+    """Where to train. With cpu, num_gpus is the number of processes. mps is the GPU of a Mac, in plain PyTorch."""
     precision: Annotated[Literal["auto", "fp32", "tf32", "bf16"], Help(MACHINE, "fp32")] = "auto"
     """Arithmetic of the networks. On a GPU auto means bf16 matrix products with fp32 master weights, on a CPU fp32.
     On a GPU ngp runs kernels in half precision with auto and bf16, and plain PyTorch with fp32 and tf32."""

@@ -90,7 +90,7 @@ def _train(
     watcher: Watcher | None,
 ) -> None:
     (accelerator, devices), rank, last = where, process(), folders.checkpoints / "last.ckpt"
-    method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else "cpu")
+    method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else accelerator)
     with ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
         config, scene = load_training(config, root)
@@ -274,6 +274,12 @@ def devices_of(config: Config) -> tuple[str, int]:
     """Lightning's accelerator and number of devices. Raises UserError if the machine does not have them."""
     t = config.train
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if t.accelerator == "mps" and t.num_gpus > 0:
+        if not torch.backends.mps.is_available():
+            raise UserError("--accelerator mps: PyTorch sees no GPU of Apple here; leave it out, or give cpu")
+        if t.num_gpus > 1:
+            raise UserError(f"--num_gpus {t.num_gpus}: a Mac has one GPU; leave it out")
+        return "mps", 1
     if t.accelerator == "cpu" or t.num_gpus == 0:
         return "cpu", max(t.num_gpus, 1)
     if t.accelerator == "gpu" and there == 0:

@@ -354,6 +354,6 @@ class NeRFSystem(L.LightningModule):
 
     def describe(self) -> str:
         """What runs, in one line."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        name = {"cpu": "CPU", "mps": "Apple's GPU"}.get(self.device.type) or torch.cuda.get_device_name(self.device)
         devices = f"{self.world} x {name}" if self.world > 1 else name
         return f"{devices}, {self.model.describe()}"

@@ -191,7 +191,7 @@ def complete(
     """
     asked, train = config.model, config.train
     assert isinstance(asked, NGPOptions)
-    device = "cpu" if device_type == "cpu" else "cuda"
+    device = "cuda" if device_type == "cuda" else "cpu"  # plain PyTorch has the sizes of a CPU everywhere
     unbounded = unbounded if asked.unbounded is None else asked.unbounded
     sizes: dict[str, float | bool] = {f.name: getattr(CPU if device == "cpu" else GPU, f.name) for f in fields(asked)}
     sizes |= {"unbounded": unbounded, "extended": unbounded or ndc}

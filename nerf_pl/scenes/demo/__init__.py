@@ -56,8 +56,8 @@ def _make(root: Path, stamp: dict[str, int], counts: dict[str, int]) -> None:
             temporary.mkdir(parents=True)
             write_views(temporary, stamp["size"], poses)
             for split, c2w in poses.items():
-                (temporary / f"transforms_{split}.json").write_text(_transforms(split, c2w))
-            (temporary / STAMP).write_text(json.dumps(stamp))
+                (temporary / f"transforms_{split}.json").write_text(_transforms(split, c2w), encoding="utf-8")
+            (temporary / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
             try:
                 temporary.rename(root)
             except OSError:  # another process may have made the same scene meanwhile
@@ -103,7 +103,7 @@ def _is_there(root: Path, stamp: dict, counts: dict[str, int]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / STAMP).read_text())
+        found = json.loads((root / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{root} exists and is no demo scene: give another folder for it") from None
     if found != stamp:
