@@ -61,9 +61,10 @@ _STAND_INS: list[tuple[Any, str]] = [
 def read_checkpoint(path: str | Path, *, lazily: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU: .ckpt and .tar as written by torch.save, or .safetensors.
 
-    lazily: tensors are read from the disk as they are used, where the file allows that. No code in the file runs. Old checkpoints hold settings as objects, which come back as empty stand-ins. Tensors,
-    numbers, texts, lists and dictionaries come back as they are. Raises UserError if the file is missing, empty,
-    damaged or no checkpoint, or if it calls anything else.
+    lazily: tensors are read from the disk as they are used, where the file allows that. No code in the file runs. Old
+    checkpoints hold settings as objects, which come back as empty stand-ins. Tensors, numbers, texts, lists and
+    dictionaries come back as they are. Raises UserError if the file is missing, empty, damaged or no checkpoint, or if
+    it calls anything else.
     """
     return _read(path, _STAND_INS, lazily=lazily)
 
