@@ -143,3 +143,11 @@ def test_pictures_that_no_list_names_are_for_tests(tmp_path, capsys):
     with pytest.raises(UserError, match="none is left for val: add test_filenames, or give --test_every 0"):
         split("val", train_filenames=names)
     assert len(split("train", train_filenames=names)) == N
+    untold = {"train_filenames": [], "val_filenames": names[1:2]}
+    assert split("train", test_filenames=names[:1], **untold) == ("002", "003")
+    untold["val_filenames"] = []
+    assert split("val", test_filenames=names[:1], **untold) == ("000",)
+    assert split("test", test_filenames=names[:1], **untold) == ("000",)
+    assert "there is no train_filenames, so all pictures that test_filenames leave" in capsys.readouterr().err
+    with pytest.raises(UserError, match="test_filenames leave no picture for train"):
+        split("train", test_filenames=names, **untold)

@@ -186,6 +186,9 @@ def test_a_distance_that_is_clear(tmp_path):
     assert scene.near == pytest.approx(0.5 * unit)
     edit(tmp_path, {**read(tmp_path), "clear_distance": 1e-9})
     assert load_transforms(tmp_path, Request("train")).near == 0.02
+    edit(tmp_path, {**read(tmp_path), "clear_distance": 100})
+    with pytest.raises(UserError, match=r"clear_distance is 100, but what the cameras look at is 4.* away"):
+        load_scene(tmp_path)
     edit(tmp_path, {**read(tmp_path), "clear_distance": -1})
     with pytest.raises(UserError, match="clear_distance is -1"):
         load_transforms(tmp_path, Request("train"))

@@ -27,12 +27,15 @@ def held_out(n: int, split: str, test_every: int) -> list[int]:
 def listed(lists: dict[str, object], files: Sequence[Path], path: Path, split: str) -> list[int] | None:
     """Which files belong to a split, if the lists train_filenames, val_filenames and test_filenames in the JSON file
     `path` say so; None if there are none. They name pictures as its frames do. Without a list for val, that for test is
-    taken, and the reverse; without both, all that train_filenames leaves. Names that no frame has, and pictures that
-    are trained on and scored, are said. Raises UserError for a list that is no list of names, or names no file.
+    taken, and the reverse; without both, all that train_filenames leaves. Without train_filenames all that the others
+    leave is trained on. Names that no frame has, and pictures that are trained on and scored, are said. Raises
+    UserError for a list that is no list of names, or names no file.
     """
     names = {"train": ["train"], "val": ["val", "test"], "test": ["test", "val"]}[split]
-    if not lists.get("train_filenames"):
+    if not any(lists.get(f"{name}_filenames") for name in SPLITS):
         return None
+    if not lists.get("train_filenames"):
+        return _without_training(lists, files, path, split)
     trained = _places(lists, path, "train")
     if not (names := [name for name in names if lists.get(f"{name}_filenames")]):
         found = [i for i, file in enumerate(files) if file.resolve() not in trained]
@@ -49,6 +52,20 @@ def listed(lists: dict[str, object], files: Sequence[Path], path: Path, split: s
     if names[0] != "train" and (both := [files[i].name for i in found if files[i].resolve() in trained]):
         told = f"{len(both)} of {len(found)} pictures in {names[0]}_filenames are in train_filenames, too"
         warn(f"{path}: {told} ({list_some(both)}): the scores are those of views that were trained on")
+    return found
+
+
+def _without_training(lists: dict[str, object], files: Sequence[Path], path: Path, split: str) -> list[int]:
+    """The same, if there is a list for val or for test alone."""
+    held = {name: _places(lists, path, name) for name in ("val", "test") if lists.get(f"{name}_filenames")}
+    told = " and ".join(f"{name}_filenames" for name in held)
+    warn(f"{path}: there is no train_filenames, so all pictures that {told} leave are trained on")
+    wanted = held.get(split) or next(iter(held.values()))
+    if split == "train":
+        wanted = {file.resolve() for file in files} - {file for each in held.values() for file in each}
+    found = [i for i, file in enumerate(files) if file.resolve() in wanted]
+    if not found:
+        raise UserError(f"{path}: {told} leave no picture for {split}; correct them, or remove them")
     return found
 
 

@@ -15,7 +15,17 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.cuts import Cut, cut_names
 from nerf_pl.scenes.depths import KEY, clear_in_depths, points_in_depths
 from nerf_pl.scenes.frames import Frame, missing, read_frames, within
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, moved, near_of, normalize_poses, reach
+from nerf_pl.scenes.normalize import (
+    FAR,
+    LEAST_NEAR,
+    NEAR,
+    camera_focus,
+    looks_at,
+    moved,
+    near_of,
+    normalize_poses,
+    reach,
+)
 from nerf_pl.scenes.pictures import cut_out, read_json, target_sizes
 from nerf_pl.scenes.points import clear_distance
 from nerf_pl.scenes.request import Request
@@ -166,9 +176,21 @@ def _normalized(
     if clear is None and isinstance(cloud, str):
         clear = clear_distance(path.parent / cloud, views)
     clear = clear_in_depths(path, values, frames, poses) if clear is None else clear
+    _require_clear(path, told, views)
     frame = normalize_poses(views, scale)[1]
     near = near_of(moved(views, frame)) if clear is None else max(clear * float(frame[0, :3].norm()), LEAST_NEAR)
     return moved(poses, frame), frame, near
+
+
+def _require_clear(path: Path, told: object, views: Float[Tensor, "V 3 4"]) -> None:
+    """Raises UserError if a clear_distance that the file tells leaves nothing of what the cameras look at."""
+    focus = camera_focus(views)
+    if told is not None and looks_at(views, focus):
+        clear = positive(str(path), "clear_distance", told)
+        away = (views[:, :, 3] - focus).norm(dim=-1).median().item()
+        if clear >= away:
+            wrong = f"clear_distance is {clear:g}, but what the cameras look at is {away:.3g} away"
+            raise UserError(f"{path}: {wrong}; give it in the unit of the poses, or remove it")
 
 
 def _unit_cube(path: Path, values: dict[str, object]) -> Float[Tensor, "2 3"]:
