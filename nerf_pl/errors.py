@@ -30,6 +30,18 @@ class UserError(Exception):
         super().__init__(one_line(message))
 
 
+class DamagedError(UserError):
+    """A file that cannot be read, since its content is not what it should be."""
+
+
+class FinishedError(UserError):
+    """A training that was to go on is finished."""
+
+
+class NothingToDo(Exception):  # noqa: N818 - no error
+    """All that a command was to do is done already. The message says so; the exit code is 0."""
+
+
 class Interrupted(Exception):  # noqa: N818 - no error
     """A signal ended the training, Ctrl-C for example. The message says what was saved.
 
@@ -40,10 +52,6 @@ class Interrupted(Exception):  # noqa: N818 - no error
     def __init__(self, message: str, resumable: bool, number: int = signal.SIGINT, is_finished: bool = False) -> None:
         super().__init__(message)
         self.resumable, self.number, self.is_finished = resumable, number, is_finished
-
-
-class DamagedError(UserError):
-    """A file that cannot be read, since its content is not what it should be."""
 
 
 @contextmanager

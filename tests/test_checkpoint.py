@@ -157,29 +157,16 @@ def test_reading_as_needed(tmp_path, new_format):
         read_checkpoint(path, lazily=True)
 
 
-def test_a_second_name_for_a_file(tmp_path, monkeypatch):
-    """What is written to one of two names later leaves the other, also where a disk has no hard links."""
-
-    def no_links(*_):
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
+def test_a_copy_of_a_file(tmp_path):
+    """Damage to one of the two leaves the other."""
     writer = AtomicCheckpointIO()
-    for linked in (True, False):
-        best, last = (tmp_path / f"{linked}" / name for name in ("best.ckpt", "last.ckpt"))
-        with monkeypatch.context() as patch:
-            if not linked:
-                patch.setattr(os, "link", no_links)
-            writer.save_checkpoint({"step": 0}, last)
-            writer.save_checkpoint({"step": 1}, best)
-            duplicate(best, last)
-        assert os.path.samefile(best, last) == linked
-        assert writer.load_checkpoint(last)["step"] == 1
-        writer.save_checkpoint({"step": 2}, last)
-        assert writer.load_checkpoint(best)["step"] == 1
-        duplicate(best, last)
-        writer.save_checkpoint({"step": 3}, best)
-        assert writer.load_checkpoint(last)["step"] == 1
-        assert sorted(os.listdir(best.parent)) == ["best.ckpt", "last.ckpt"]
+    best, last = (tmp_path / name for name in ("best.ckpt", "last.ckpt"))
+    writer.save_checkpoint({"step": 0}, best)
+    writer.save_checkpoint({"step": 1}, last)
+    duplicate(last, best)
+    last.write_bytes(last.read_bytes()[:100])
+    assert writer.load_checkpoint(best)["step"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["best.ckpt", "last.ckpt"]
 
 
 def test_saved_files_obey_the_umask(tmp_path):

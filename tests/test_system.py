@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -157,11 +156,10 @@ def test_processes_start_alike_and_draw_different_numbers(scene_dir, method):
 
 
 def test_best_survives_a_resume(trained, scene_dir, tmp_path):
-    """A run that goes on, and gets worse, keeps its best checkpoint, also where that is the same file as the last."""
+    """A run that goes on, and gets worse, keeps its best checkpoint."""
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     folder = run / "checkpoints"
     duplicate(folder / "last.ckpt", folder / "best.ckpt")
-    assert os.path.samefile(folder / "best.ckpt", folder / "last.ckpt")
     before = (folder / "best.ckpt").read_bytes()
     worse = replace(config(max_steps=14), optim=replace(config().optim, lr=0.5))
     train(worse, scene_dir, RunFolders.modern(run), resume=True)

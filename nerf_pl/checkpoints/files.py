@@ -15,7 +15,7 @@ import torch
 
 from nerf_pl.checkpoints.portable import SUFFIX
 from nerf_pl.checkpoints.sound import require_plain
-from nerf_pl.errors import UserError
+from nerf_pl.errors import DamagedError, UserError
 from nerf_pl.writing import atomic_write
 
 
@@ -82,7 +82,7 @@ def _read(
     except OSError as error:
         raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}; check its permissions") from error
     if is_empty:
-        raise UserError(f"checkpoint {path} is empty: the copy or download failed, fetch it again")
+        raise DamagedError(f"checkpoint {path} is empty: the copy or download failed, fetch it again")
     if path.suffix.lower() == SUFFIX:
         told = "is a portable scene, which holds too little to train on or to import"
         raise UserError(f"{path} {told}: give the folder of its run, or a checkpoint (.ckpt)")
@@ -96,19 +96,21 @@ def _read(
             is_mapped = lazily and zipfile.is_zipfile(path)  # files of old versions of PyTorch are none
             checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=is_mapped)
     except Exception as error:  # damaged bytes make torch raise nearly any type
-        raise UserError(_refusal(path, error)) from error
+        raise _refusal(path, error) from error
     if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
         raise UserError(f"{path} holds no checkpoint but a {type(checkpoint).__name__}: give a file with a state_dict")
     require_plain(checkpoint, path)
     return checkpoint
 
 
-def _refusal(path: Path, error: Exception) -> str:
+def _refusal(path: Path, error: Exception) -> UserError:
     """One line for what torch.load says in many."""
     if isinstance(error, UnpicklingError) and (named := re.search(r"GLOBAL ([\w.]+)", str(error))):
         remedy = "save only its state_dict where it was made"
-        return f"checkpoint {path} was not loaded, it wants to call {named.group(1)}, which could run code: {remedy}"
-    return f"{path} is damaged or no checkpoint ({type(error).__name__}): fetch it again or give a .ckpt or .tar file"
+        told = f"it wants to call {named.group(1)}, which could run code"
+        return UserError(f"checkpoint {path} was not loaded, {told}: {remedy}")
+    told = f"{path} is damaged or no checkpoint ({type(error).__name__})"
+    return DamagedError(f"{told}: fetch it again or give a .ckpt or .tar file")
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
@@ -134,10 +136,6 @@ def read_own_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]
 
 
 def duplicate(source: Path, path: Path) -> None:
-    """A hard link to a file, or a copy if the disk has no hard links. Later writes replace one of the two as a whole
-    and leave the other as it is."""
+    """A copy of a file. No link: where one of the two is damaged, the other one is the remedy."""
     with atomic_write(path) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
+        shutil.copyfile(source, temporary)

@@ -14,7 +14,7 @@ from nerf_pl.checkpoints.portable import SUFFIX, is_portable, read_portable, wri
 from nerf_pl.checkpoints.sound import wrong_weight
 from nerf_pl.checkpoints.views import frame_in, kept_views, require_frame, require_unseen, views_in
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError, reading
+from nerf_pl.errors import DamagedError, UserError, reading
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
@@ -69,7 +69,13 @@ class Run:
 def open_run(run: Path, device: torch.device, which: str = "last") -> Run:
     """The run in a folder, the one that wrote a checkpoint, or a portable scene. which: its last or best weights.
     Raises UserError."""
-    return load_model(find_checkpoint(run, which), device)
+    path = find_checkpoint(run, which)
+    try:
+        return load_model(path, device)
+    except DamagedError as error:
+        if run.is_dir() and (run / "checkpoints" / "best.ckpt").is_file() and which != "best":
+            raise UserError(f"{error}; or give --checkpoint best, for the best weights of the run") from error
+        raise
 
 
 def find_checkpoint(run: Path, which: str = "last") -> Path:

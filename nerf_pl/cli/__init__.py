@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from nerf_pl.cli.parse import Command, parse
 from nerf_pl.cli.reporting import AddsToRun, Clock, report
-from nerf_pl.console import errors, escape_what_is_not_encodable
-from nerf_pl.errors import Interrupted, UserError
+from nerf_pl.console import console, errors, escape_what_is_not_encodable
+from nerf_pl.errors import Interrupted, NothingToDo, UserError
 from nerf_pl.signals import Stopped, described, number_of, stopped_by_signals
 
 __all__ = ["main", "parse"]
@@ -67,6 +67,8 @@ def _run(command: Command, words: Sequence[str]) -> None:
             else f"out of GPU memory: lower --batch_size or --chunk, or give --downscale 2 ({first})"
         )
         raise UserError(told) from error
+    except NothingToDo as done:
+        console.print(str(done))
     except Interrupted as stop:
         if (stop.resumable or stop.is_finished) and os.environ.get("LOCAL_RANK", "0") == "0":
             with suppress(UserError, KeyboardInterrupt):  # that the training was stopped is what there is to tell

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 from nerf_pl.cli.classic_eval import FILMED, ClassicEval, Layout
-from nerf_pl.cli.flags import Flags, Plain
+from nerf_pl.cli.flags import AUTO, Flags, Plain
 from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import split_to_score
 from nerf_pl.methods import CLASSIC
-from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
+from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, Resume, RunFolders, TrainOptions
 from nerf_pl.options.purposes import RUN, common
 from nerf_pl.options.shared import NAME
 
@@ -21,8 +21,9 @@ class ClassicTrain:
 
     root_dir: Path
     """Folder of the scene."""
-    resume: Annotated[Plain[bool], common(RUN)] = False
-    """Go on with the run where it stopped."""
+    resume: Annotated[Resume, AUTO, common(RUN)] = False
+    """Go on with the run where it stopped. auto, for jobs that a batch system starts again: go on if there is something
+    to go on from, else start; if the run is finished, say so and exit with 0."""
     overwrite: Annotated[Plain[bool], common(RUN)] = False
     """Start again, over an earlier run of the same name."""
     data: Flags[DataOptions] = field(default_factory=lambda: CLASSIC.data)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command")
 Flags = tyro.conf.OmitArgPrefixes  # --lr, without the name of the dataclass that it is in
 Plain = tyro.conf.FlagCreatePairsOff  # --resume, without a --no_resume
+AUTO = tyro.conf.arg(metavar="[auto]")  # --resume, or --resume auto; see `parse`
 Position = tyro.conf.Positional[Path]
 RUNS = Path("runs")
 

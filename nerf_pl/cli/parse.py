@@ -78,6 +78,8 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Command:
     if first == "--version":
         console.print(f"nerf_pl {nerf_pl.__version__}")
         sys.exit()
+    if program in CLASSIC_COMMANDS or first == "train":
+        argv = _with_mode(argv)
     if program in CLASSIC_COMMANDS:
         command = _parse(CLASSIC_COMMANDS[program], program, argv)
         return _resumed(command, program, argv) if isinstance(command, ClassicTrain) else command
@@ -113,9 +115,11 @@ def _parse_train(program: str, argv: Sequence[str]) -> Train:
 def _method(argv: Sequence[str]) -> str:
     """The method of a training: the typed one, or that of the run to be resumed."""
     typed, run = _typed(argv, "method"), _typed(argv, "exp_name")
-    if run and "--resume" in argv:
-        settings = RunFolders.modern(RUNS / run).settings
-        stored = read_settings(settings).method if settings.is_file() else None
+    resume = _typed(argv, "resume")
+    if run and resume is not None:
+        folders = RunFolders.modern(RUNS / run)
+        there = folders.settings.is_file() and folders.goes_on("auto" if resume == "auto" else True)
+        stored = read_settings(folders.settings).method if there else None
         if stored and typed not in (None, stored):
             told = f"--method {typed}: run {RUNS / run} was trained with {stored}"
             raise UserError(f"{told}; leave the option out, or give another --exp_name")
@@ -137,7 +141,7 @@ def _refuse_options_of_others(name: str, argv: Sequence[str]) -> None:
 def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
     """The command with the options of the run that it resumes. Typed options take precedence."""
     settings: Path = command.folders.settings
-    if command.resume and settings.is_file():
+    if command.folders.goes_on(command.resume) and settings.is_file():
         stored = read_settings(settings)
         parts: dict[str, Any] = {f.name: getattr(stored, f.name) for f in dataclasses.fields(Config)}
         parts = {name: value for name, value in parts.items() if hasattr(command, name)}
@@ -148,6 +152,15 @@ def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
         unset = {name: None for name in ("max_steps", "seconds") if _typed(argv, name) is None}
         command = dataclasses.replace(command, train=dataclasses.replace(command.train, **unset))
     return command
+
+
+def _with_mode(argv: Sequence[str]) -> list[str]:
+    """The words with a value after each --resume: auto if that is typed, else True."""
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--resume=") else [word])]
+    for i in reversed([i for i, word in enumerate(words) if word == "--resume"]):
+        if words[i + 1 : i + 2] not in (["auto"], ["True"]):
+            words.insert(i + 1, "True")
+    return words
 
 
 def _typed(argv: Sequence[str], option: str) -> str | None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from nerf_pl.cli.flags import RUNS, Flags, Plain, Position, with_model
+from nerf_pl.cli.flags import AUTO, RUNS, Flags, Plain, Position, with_model
 from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.served import Served
 from nerf_pl.cli.trained import split_to_score
 from nerf_pl.errors import UserError
 from nerf_pl.methods import DEFAULT, METHODS, method_of
-from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, RunFolders, TrainOptions
+from nerf_pl.options import Config, DataOptions, ModelOptions, OptimOptions, Resume, RunFolders, TrainOptions
 from nerf_pl.options.purposes import RUN, common
 from nerf_pl.signals import until_ctrl_c
 
@@ -36,8 +36,9 @@ class Train:
     method: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(METHODS)}}}"), common(RUN, DEFAULT)] = DEFAULT
     """ngp is a hash grid that trains in seconds; nerf is the method of the 2020 paper. It sets the other defaults and
     brings options of its own: see --method nerf --help."""
-    resume: Annotated[Plain[bool], common(RUN)] = False
-    """Go on with the run where it stopped."""
+    resume: Annotated[Resume, AUTO, common(RUN)] = False
+    """Go on with the run where it stopped. auto, for jobs that a batch system starts again: go on if there is something
+    to go on from, else start; if the run is finished, say so and exit with 0."""
     overwrite: Annotated[Plain[bool], common(RUN)] = False
     """Start again, over an earlier run of the same name."""
     view: Annotated[Plain[bool], common(RUN)] = False

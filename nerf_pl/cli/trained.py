@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from nerf_pl.cli.flags import Position, device_of
 from nerf_pl.cli.reporting import Added
 from nerf_pl.errors import UserError
-from nerf_pl.options import MOST_RAYS, DataOptions
+from nerf_pl.options import MOST_RAYS, DataOptions, RunFolders
 from nerf_pl.options.ranges import between, check_options
 from nerf_pl.options.shared import SIZE
 
@@ -41,9 +41,11 @@ class Trained:
         """The run, with the options for rendering that are given. tell: say where the results of a portable scene go.
         Raises UserError if there is none."""
         from nerf_pl.checkpoints import open_run
-        from nerf_pl.console import console
+        from nerf_pl.console import console, warn
 
         check_options(self)
+        if RunFolders.modern(self.folder).replaced.is_file():
+            warn(f"{self.folder}: a training with --overwrite has saved nothing yet, so this is the run before it")
         run = open_run(self.folder, device_of(self.num_gpus), self.checkpoint)
         if self.is_portable:
             if self.checkpoint == "best" and run.told.get("checkpoint") != "best":

@@ -4,12 +4,12 @@ The command line is made from these classes, a run stores them in its checkpoint
 arguments. Names keep the classic spelling. A method's own options are in its folder.
 """
 
-from nerf_pl.options.config import Config, ModelOptions, RunFolders, to_dict
+from nerf_pl.options.config import Config, ModelOptions, Resume, RunFolders, to_dict
 from nerf_pl.options.ranges import Options, differing, sizes_for
 from nerf_pl.options.shared import EPOCHS, MOST_RAYS, DataOptions, OptimOptions, TrainOptions
 
 __all__ = [
     "EPOCHS", "MOST_RAYS",
-    "Config", "DataOptions", "ModelOptions", "OptimOptions", "Options", "RunFolders", "TrainOptions", "differing",
-    "sizes_for", "to_dict",
+    "Config", "DataOptions", "ModelOptions", "OptimOptions", "Options", "Resume", "RunFolders", "TrainOptions",
+    "differing", "sizes_for", "to_dict",
 ]  # fmt: skip

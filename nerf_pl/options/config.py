@@ -4,10 +4,13 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from nerf_pl.options.ranges import Options, check_options, require
 from nerf_pl.options.shared import DataOptions, OptimOptions, TrainOptions
+
+Resume = Literal[False, True, "auto"]
+"""Whether to go on with a run. auto: if there is one, else start it; do nothing if it is finished."""
 
 
 @runtime_checkable
@@ -49,6 +52,21 @@ class RunFolders:
     checkpoints: Path
     logs: Path
     settings: Path
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint that a training goes on from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def replaced(self) -> Path:
+        """A file that is there from the beginning of a training with --overwrite until its first checkpoint. Until then
+        all others are of the run before."""
+        return self.settings.parent / "being-replaced.txt"
+
+    def goes_on(self, resume: Resume) -> bool:
+        """Whether a training with --resume as given goes on with the run that is there, instead of starting anew."""
+        return self.last.is_file() and not self.replaced.exists() if resume == "auto" else bool(resume)
 
     @staticmethod
     def modern(run: Path) -> "RunFolders":

@@ -176,6 +176,9 @@ class TrainOptions:
     val_views: Annotated[int, at_least(1), Help(VALIDATION, "2")] = 8
     """Views of the validation split that are rendered each time. If that would take long, a part of the pixels or of
     the views is rendered."""
+    save_minutes: Annotated[float, at_least(0), Help(RUN, "10")] = 5.0
+    """Minutes of training after which last.ckpt is written, if no validation came before; 0 leaves that out. It is
+    always written after a validation."""
     ckpt_path: Annotated[str | None, Help(WEIGHTS, "old.ckpt")] = None
     """Start from the weights of this checkpoint: ours, nerf_pl's (.ckpt) or nerf-pytorch's (.tar)."""
     prefixes_to_ignore: Annotated[tuple[str, ...], Help(WEIGHTS, "loss nerf_fine")] = ("loss",)

@@ -171,31 +171,55 @@ class ImageLog(Callback):
 class Checkpoints(Callback):
     """Writes last.ckpt after every validation, and best.ckpt if its PSNR was the highest so far.
 
-    Without a validation split it writes last.ckpt alone, as often. best: the highest PSNR so far of a resumed run.
-    before_first: called before the first checkpoint is written.
+    Without a validation split it writes last.ckpt alone, as often. minutes: of training without a validation, after
+    which it is written, too; 0 is never. best, best_step: the highest PSNR so far, and after which step.
     """
 
-    def __init__(
-        self, folder: Path, best: float = float("-inf"), before_first: Callable[[], None] | None = None
-    ) -> None:
-        self.folder, self.best, self.before_first = folder, best, before_first
-        self._best_step = -1  # at which this process wrote best.ckpt
+    def __init__(self, folder: Path, best: float = float("-inf"), minutes: float = 0.0) -> None:
+        self.folder, self.best, self.best_step, self.minutes = folder, best, -1, minutes
+        self.has_saved = False
+        self.before_first: Callable[[], None] | None = None  # called before the first checkpoint is written
+        self.after_first: Callable[[], None] | None = None
+        self._saved_at = 0.0  # training seconds; all processes count the same
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.folder / "last.ckpt"
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        self._saved_at = pl_module.train_seconds
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
+        is_due = 0 < 60 * self.minutes <= pl_module.train_seconds - self._saved_at
+        if is_due and not pl_module.finished:  # else it is written in a moment
+            self.save(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         psnr = float(trainer.callback_metrics["val/psnr"])
         if psnr > self.best:
-            self.best, self._best_step = psnr, pl_module.step
-            trainer.save_checkpoint(self.folder / "best.ckpt")
+            self.best, self.best_step = psnr, pl_module.step
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        self.save(trainer, pl_module)
+        if trainer.is_global_zero and self.best_step == pl_module.step:
+            self.keep_best()
+
+    def save(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        """Write last.ckpt. All processes call this."""
         pl_module.model.synchronize()
-        if self._best_step != pl_module.step:
-            trainer.save_checkpoint(self.folder / "last.ckpt")
-        elif trainer.is_global_zero:  # the same weights are on the disk already
-            duplicate(self.folder / "best.ckpt", self.folder / "last.ckpt")
+        trainer.save_checkpoint(self.last)
+        self.has_saved, self._saved_at = True, pl_module.train_seconds
+        if self.after_first is not None:
+            self.after_first()
+            self.after_first = None
+
+    def keep_best(self) -> None:
+        """Copy last.ckpt to best.ckpt, after it is safe on the disk: so it is written, whatever becomes of the copy."""
+        duplicate(self.last, self.folder / "best.ckpt")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: NeRFSystem, checkpoint: dict[str, Any]) -> None:
-        checkpoint["best_psnr"] = self.best
+        checkpoint["best_psnr"], checkpoint["best_step"] = self.best, self.best_step
         if self.before_first is not None:
             self.before_first()
             self.before_first = None
@@ -206,12 +230,12 @@ class Interrupt(Callback):
     resume from.
 
     A second Ctrl-C, or any signal before the first step, ends the training at once. asked: the number of the signal; 0
-    until there is one.
+    until there is one. resumed: whether there is a last.ckpt of this run. checkpoints: what writes it.
     """
 
-    def __init__(self, folder: Path, resumed: bool = False) -> None:
-        self.last = folder / "last.ckpt"
-        self.is_ours = resumed  # whether last.ckpt is of this run, and not of an earlier one of the name
+    def __init__(self, folder: Path, resumed: bool = False, checkpoints: Checkpoints | None = None) -> None:
+        self.checkpoints = checkpoints or Checkpoints(folder)
+        self.last, self.resumed = folder / "last.ckpt", resumed
         self.training = False
         self.asked = 0
 
@@ -223,6 +247,11 @@ class Interrupt(Callback):
             yield
         if self.asked:
             raise self._finished(self.asked)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether last.ckpt is of this run, and not of an earlier one of the name."""
+        return self.resumed or self.checkpoints.has_saved
 
     def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self.training = True
@@ -245,15 +274,11 @@ class Interrupt(Callback):
     def _finished(self, number: int) -> Interrupted:
         return Interrupted(f"{self.last} is saved, and the training is finished", False, number, is_finished=True)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
-        self.is_ours = True
-
     def _stop_if_asked(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         # all processes stop at the same step, even if the signal has not reached each of them yet
         if number := _largest(trainer, self.asked):
             self.asked = number
-            pl_module.model.synchronize()
-            trainer.save_checkpoint(self.last)
+            self.checkpoints.save(trainer, pl_module)
             if pl_module.finished:
                 raise self._finished(number)
             raise Interrupted(f"{self.last} is saved", True, number)

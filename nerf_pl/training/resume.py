@@ -14,7 +14,7 @@ from nerf_pl.checkpoints import (
     require_same_views,
     stored_config,
 )
-from nerf_pl.errors import UserError
+from nerf_pl.errors import DamagedError, FinishedError, UserError
 from nerf_pl.options import Config, Options, TrainOptions, differing
 from nerf_pl.training.callbacks import Checkpoints
 from nerf_pl.training.schedule import lr_factor
@@ -29,9 +29,12 @@ def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list
 
     Raises UserError if the checkpoint does not fit the options or the scene, or if its training is finished.
     """
-    content = read_own_checkpoint(last)
+    try:
+        content = read_own_checkpoint(last)
+    except DamagedError as error:
+        raise DamagedError(f"{error}; or {_remedy(last)}") from error
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
-        raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: start again with --overwrite")
+        raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: {_remedy(last)}")
     stored, config = stored_config(content, last), system.config
     _compare(stored, config, last)
     require_frame(frame_in(content, last), system.scene, config, f"{last} was trained on")
@@ -39,8 +42,8 @@ def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list
     _take_over(system, checkpoints, content, last)
     if system.finished:
         told = f"{last} is finished, after {system.step} steps and {system.train_seconds:.3g} s"
-        raise UserError(f"{told}: to extend it, give --max_steps or --seconds with more than that, for all of it")
-    return [*_other_options(stored, config), *_other_length(stored, system)]
+        raise FinishedError(f"{told}: to extend it, give --max_steps or --seconds with more than that, for all of it")
+    return [*_other_scene(content, system), *_other_options(stored, config), *_other_length(stored, system)]
 
 
 def _take_over(system: NeRFSystem, checkpoints: Checkpoints, content: dict[str, Any], last: Path) -> None:
@@ -51,8 +54,21 @@ def _take_over(system: NeRFSystem, checkpoints: Checkpoints, content: dict[str, 
         system.resume_from(content)
     except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{last} cannot be resumed, it is damaged ({told}): start again with --overwrite") from error
-    checkpoints.best = best
+        raise UserError(f"{last} cannot be resumed, it is damaged ({told}): {_remedy(last)}") from error
+    checkpoints.best, checkpoints.best_step = best, content.get("best_step", -1)
+
+
+def _remedy(last: Path) -> str:
+    """What to do about a checkpoint that is damaged."""
+    best = last.with_name("best.ckpt")
+    return f"copy {best} over it, to go on from there" if best.is_file() else "start again with --overwrite"
+
+
+def _other_scene(content: dict[str, Any], system: NeRFSystem) -> Iterator[str]:
+    """The views are the same, or the run would not go on."""
+    before = content.get("scene")
+    if before and before != system.scene_root:
+        yield f"goes on with the scene in {system.scene_root}, before it was in {before!s:.200}"
 
 
 def _compare(stored: Config, asked: Config, last: Path) -> None:

@@ -24,16 +24,18 @@ from nerf_pl.checkpoints import (
     load_weights,
 )
 from nerf_pl.console import console, warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import FinishedError, NothingToDo, UserError
 from nerf_pl.methods import method_of
 from nerf_pl.ops import FAMILIES, choose
-from nerf_pl.options import Config, RunFolders, to_dict
+from nerf_pl.options import Config, Resume, RunFolders, to_dict
 from nerf_pl.scenes import Scene, available_splits, one_per_photo, with_pixels
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 from nerf_pl.training.colours import UNEVEN, unevenness
 from nerf_pl.training.processes import follow_first, process, together
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
+
+HISTORY = "history.json"  # see report.history
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
     import lightning as L
@@ -47,23 +49,31 @@ def train(
     config: Config,
     root: Path,
     folders: RunFolders,
-    resume: bool = False,
+    resume: Resume = False,
     overwrite: bool = False,
     watcher: Watcher | None = None,
 ) -> Path:
     """Train a model on the scene in `root`. Returns the path of the last checkpoint.
 
-    resume: continue from last.ckpt exactly where the run stopped. watcher: see `watching.Watcher`. Raises UserError for
-    anything that the user can correct, and Interrupted after Ctrl-C, with last.ckpt written.
+    resume: continue from last.ckpt exactly where the run stopped, see `options.Resume`. watcher: see
+    `watching.Watcher`. Raises UserError for anything that the user can correct, Interrupted after Ctrl-C, with
+    last.ckpt written, and NothingToDo if resume is auto and the run is finished.
     """
     config.check()
-    accelerator, devices = devices_of(config)
-    last = folders.checkpoints / "last.ckpt"
+    where = devices_of(config)
     with _alone(folders):
+        goes_on = folders.goes_on(resume)
         if process() == 0:
-            _check_folder(last, resume, overwrite)
-        _train(config, root, folders, (accelerator, devices), resume=resume, watcher=watcher)
-    return last
+            _check_folder(folders, resume, overwrite)
+        try:
+            with _marked(folders, goes_on):
+                system, checkpoints = _made(config, root, folders, where, resume=goes_on)
+        except FinishedError as error:
+            if resume == "auto":
+                raise NothingToDo(str(error).partition(":")[0]) from error
+            raise
+        _train(system, checkpoints, folders, where, resume=goes_on, watcher=watcher)
+    return folders.last
 
 
 @contextmanager
@@ -80,16 +90,29 @@ def _alone(folders: RunFolders) -> Iterator[None]:
         yield
 
 
-def _train(
-    config: Config,
-    root: Path,
-    folders: RunFolders,
-    where: tuple[str, int],
-    *,
-    resume: bool,
-    watcher: Watcher | None,
-) -> None:
-    (accelerator, devices), rank, last = where, process(), folders.checkpoints / "last.ckpt"
+@contextmanager
+def _marked(folders: RunFolders, goes_on: bool) -> Iterator[None]:
+    """Note, until there is a checkpoint of the new run, that what is there is of the old one. If the new training is
+    killed before, nobody takes the old weights for new ones. If it cannot begin, all is as it was."""
+    if goes_on or process() > 0 or not folders.last.is_file() or folders.replaced.is_file():
+        yield
+        return
+    with atomic_write(folders.replaced) as path:
+        path.write_text(
+            f"A training is to replace this run. Until it saves something, {folders.last} is the old one.\n"
+        )
+    try:
+        yield
+    except UserError:
+        folders.replaced.unlink()
+        raise
+
+
+def _made(
+    config: Config, root: Path, folders: RunFolders, where: tuple[str, int], *, resume: bool
+) -> tuple[NeRFSystem, Checkpoints]:
+    """All that is made before the training begins. Raises UserError."""
+    (accelerator, devices), rank, last = where, process(), folders.last
     method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else accelerator)
     with ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
@@ -100,7 +123,7 @@ def _train(
         for work in ready:
             work.result()
     _require_gpu_memory(scene, config, root, device)
-    from nerf_pl.training.callbacks import Checkpoints, Interrupt
+    from nerf_pl.training.callbacks import Checkpoints
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
@@ -110,7 +133,7 @@ def _train(
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)
     system.kept |= tested
-    checkpoints = Checkpoints(folders.checkpoints)
+    checkpoints = Checkpoints(folders.checkpoints, minutes=config.train.save_minutes)
     goes_on = resume_run(system, checkpoints, last) if resume else []
     if not resume and config.train.ckpt_path:
         load_weights(system.model, config, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
@@ -119,18 +142,36 @@ def _train(
         if resume or not last.is_file():
             prepare()
         else:  # until there is a checkpoint of the new run, the old one stays whole
-            checkpoints.before_first = prepare
+            checkpoints.before_first, checkpoints.after_first = prepare, folders.replaced.unlink
+        if resume and checkpoints.best_step == system.step:
+            checkpoints.keep_best()  # which a training that was killed may not have done
         if beside:
             warn(beside)
         console.print("\n".join([_describe(scene, val, root), *goes_on]))
-    interrupt = Interrupt(folders.checkpoints, resumed=resume)
+    return system, checkpoints
+
+
+def _train(
+    system: NeRFSystem,
+    checkpoints: Checkpoints,
+    folders: RunFolders,
+    where: tuple[str, int],
+    *,
+    resume: bool,
+    watcher: Watcher | None,
+) -> None:
+    from nerf_pl.training.callbacks import Interrupt
+
+    accelerator, devices = where
+    interrupt = Interrupt(folders.checkpoints, resume, checkpoints)
     callbacks = _callbacks(checkpoints, interrupt, watcher)
     with interrupt.listening(), together(devices, interrupt.at_once):
-        trainer = _trainer(accelerator, devices, folders.logs, val is not None, callbacks)
+        trainer = _trainer(accelerator, devices, folders.logs, system.val_scene is not None, callbacks)
         _fit(trainer, system, folders.logs)
-    if rank > 0:
+    if process() > 0:
         sys.exit()  # this process was started to help train; the first process alone goes on
     if watcher is not None:
+        device = torch.device("cuda" if accelerator == "gpu" else accelerator)
         watcher.end(system.model.to(device))  # Lightning leaves it on the CPU
 
 
@@ -258,14 +299,16 @@ def _describe(scene: Scene, val: Scene | None, root: Path) -> str:
 def _preparation(folders: RunFolders, settings: dict[str, object], resume: bool) -> Callable[[], None]:
     """What writes the settings and, unless the run is resumed, removes what an earlier run of the name left. Its
     last.ckpt stays until it is replaced."""
-    old = [] if resume else [folders.checkpoints / "best.ckpt", *folders.logs.glob("events.out.tfevents.*")]
+    old = [folders.checkpoints / "best.ckpt", *folders.logs.glob("events.out.tfevents.*")]
+    old = [] if resume else [*old, folders.settings.with_name(HISTORY)]
     old.append(folders.logs / "hparams.yaml")  # the options of this training take its place
 
     def prepare() -> None:
         with atomic_write(folders.settings) as path:
             path.write_text(json.dumps(settings, indent=2) + "\n")
         for file in old:
-            file.unlink(missing_ok=True)
+            with write_errors(file):
+                file.unlink(missing_ok=True)
 
     return prepare
 
@@ -294,10 +337,19 @@ def devices_of(config: Config) -> tuple[str, int]:
     return "gpu", t.num_gpus
 
 
-def _check_folder(last: Path, resume: bool, overwrite: bool) -> None:
+def _check_folder(folders: RunFolders, resume: Resume, overwrite: bool) -> None:
+    last = folders.last
     if resume and overwrite:
         raise UserError("--resume goes on with a run and --overwrite starts again: give one of them")
+    if resume == "auto":
+        return
     if resume and not last.is_file():
         raise UserError(f"--resume: there is no {last}; leave it out to start a new run")
+    if resume and folders.replaced.exists():
+        told = f"--resume: {last} is of the run before, which a training with --overwrite was to replace"
+        remedy = (
+            f"that saved nothing; start it again with --overwrite, or remove {folders.replaced} to go on with the old"
+        )
+        raise UserError(f"{told}: {remedy}")
     if last.is_file() and not resume and not overwrite:
         raise UserError(f"{last} exists: add --resume to go on, --overwrite to start again, or give another --exp_name")

@@ -1,0 +1,195 @@
+"""Trainings that go on, or must not: --resume auto, runs that are to be replaced, checkpoints by time, SLURM."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from tiny import FLAGS, CrashError, config, content, nerf, refused
+
+from nerf_pl import cli
+from nerf_pl.checkpoints import files, read_checkpoint
+from nerf_pl.errors import UserError
+from nerf_pl.options import RunFolders
+from nerf_pl.report.history import FILE, read_history
+from nerf_pl.training import callbacks
+from nerf_pl.training import run as training
+from nerf_pl.training.callbacks import Checkpoints
+from nerf_pl.training.run import train
+from nerf_pl.training.system import NeRFSystem
+
+TRAIN = [*FLAGS, "--batch_size", 64, "--num_gpus", 0, "--exp_name", "tiny"]
+LAST, MARK = Path("runs/tiny/checkpoints/last.ckpt"), Path("runs/tiny/being-replaced.txt")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(trained) -> Path:
+    """A finished run of twelve steps."""
+    return Path(shutil.copytree(trained, "runs/tiny"))
+
+
+@pytest.mark.parametrize(
+    ("words", "resume"),
+    [
+        (["x"], False), (["x", "--resume"], True), (["--resume", "x"], True), (["x", "--resume", "auto"], "auto"),
+        (["--resume", "auto", "x"], "auto"), (["--resume=auto", "x"], "auto"), (["--resume", "--lr", "1", "x"], True),
+    ],
+)  # fmt: skip
+def test_words_that_go_on(words, resume):
+    assert cli.parse(["train", *words]).resume == resume
+    classic = ["--root_dir" if word == "x" else word for word in words]
+    classic.insert(classic.index("--root_dir") + 1, "x")
+    assert cli.parse(classic, "train.py").resume == resume
+
+
+def test_auto_starts_goes_on_and_does_nothing(scene_dir, capsys, monkeypatch):
+    """The same command each time, as a batch system gives it."""
+    words = ["train", scene_dir, *TRAIN, "--resume", "auto", "--max_steps", 12, "--val_every", 3]
+    with monkeypatch.context() as patch:
+        stop = lambda self, trainer, system: system.step == 3 and signal.raise_signal(signal.SIGTERM)  # noqa: E731
+        patch.setattr(callbacks.ImageLog, "on_validation_start", stop, raising=False)
+        assert "--resume goes on" in refused(capsys, *words, code=143)
+    assert content(Path("runs/tiny"))["global_step"] == 3
+    nerf(*words)
+    assert content(Path("runs/tiny"))["global_step"] == 12
+    before = {file: file.read_bytes() for file in Path("runs").rglob("*") if file.is_file()}
+    assert len(read_history(Path("runs/tiny"))) == 2
+    capsys.readouterr()
+    nerf(*words)  # exit code 0
+    told = capsys.readouterr()
+    assert told.out.startswith(f"{LAST} is finished, after 12 steps and ")
+    assert (told.out.count("\n"), told.err) == (1, "")
+    assert {file: file.read_bytes() for file in Path("runs").rglob("*") if file.is_file()} == before
+
+
+def killed_while_overwriting(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kill -9 before the first checkpoint: nothing can be cleaned up."""
+
+    def crash(self, *_):
+        raise CrashError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NeRFSystem, "training_step", crash)
+        with pytest.raises(CrashError):
+            nerf("train", scene, *TRAIN, "--overwrite", "--lr", 0.25, "--max_steps", 5)
+
+
+def test_a_run_that_was_to_be_replaced_does_not_go_on(run, scene_dir, capsys, monkeypatch):
+    before = LAST.read_bytes()
+    killed_while_overwriting(scene_dir, monkeypatch)
+    assert LAST.read_bytes() == before
+    told = refused(capsys, "train", scene_dir, *TRAIN, "--resume", "--max_steps", 20)
+    assert f"{LAST} is of the run before, which a training with --overwrite was to replace: that saved nothing" in told
+    assert f"remove {MARK} to go on with the old" in told
+    nerf("points", run, "--count", 50)
+    assert "a training with --overwrite has saved nothing yet" in capsys.readouterr().err
+    assert "--overwrite to start again" in refused(capsys, "train", scene_dir, *TRAIN, "--max_steps", 2)
+    nerf("train", scene_dir, *TRAIN, "--resume", "auto", "--max_steps", 2)  # starts what was to replace the run
+    assert not MARK.exists()
+    assert content(run)["global_step"] == 2
+    assert json.loads((run / "settings.json").read_text())["train"]["max_steps"] == 2
+    assert len(read_history(run)) == 1
+    killed_while_overwriting(scene_dir, monkeypatch)
+    MARK.unlink()
+    nerf("train", scene_dir, *TRAIN, "--resume", "--max_steps", 3)  # the run before
+    assert content(run)["global_step"] == 3
+
+
+def test_what_cannot_replace_a_run_leaves_it(run, capsys):
+    (run / FILE).write_text("[]")
+    refused(capsys, "train", "nowhere", *TRAIN, "--overwrite")
+    assert not MARK.exists()
+    assert (run / FILE).is_file()
+
+
+def test_a_scene_that_has_moved_is_said(run, scene_dir, capsys):
+    shutil.copytree(scene_dir, "moved")
+    nerf("train", "moved", *TRAIN, "--resume", "--max_steps", 13)
+    assert (
+        f"goes on with the scene in {Path('moved').resolve()}, before it was in {scene_dir}" in capsys.readouterr().out
+    )
+
+
+def test_checkpoints_by_time(scene_dir, tmp_path, monkeypatch):
+    """Between two validations, and not in place of one."""
+    saved = []
+    save = Checkpoints.save
+
+    def noted(self, trainer, system):
+        save(self, trainer, system)
+        saved.append((system.step, read_checkpoint(self.last)["global_step"]))
+
+    def step(self, asked, index):  # one step takes a minute
+        self._away -= 60
+        return 1
+
+    monkeypatch.setattr(Checkpoints, "save", noted)
+    monkeypatch.setattr(NeRFSystem, "_chunk", step)
+    monkeypatch.setattr(NeRFSystem, "next_chunks", lambda self: [1] * 6)
+    train(config(max_steps=12, save_minutes=3.5, val_every=6), scene_dir, RunFolders.modern(tmp_path))
+    assert saved == [(4, 4), (6, 6), (10, 10), (12, 12)]
+
+
+def test_last_is_written_even_if_best_cannot_be(scene_dir, tmp_path, monkeypatch):
+    folders = RunFolders.modern(tmp_path)
+
+    def full(source: Path, path: Path) -> None:
+        raise UserError(f"cannot write {path}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "duplicate", full)
+        with pytest.raises(UserError, match=r"cannot write .*best\.ckpt"):
+            train(config(), scene_dir, folders)
+    assert content(tmp_path)["global_step"] > 0
+    monkeypatch.setattr(training, "_fit", lambda *_: None)
+    train(config(), scene_dir, folders, resume=True)  # it catches up
+    assert read_checkpoint(folders.checkpoints / "best.ckpt")["best_psnr"] == content(tmp_path)["best_psnr"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short"])
+def test_a_damaged_last_checkpoint_names_the_best(run, scene_dir, capsys, damage):
+    LAST.write_bytes(damage)
+    told = refused(capsys, "train", scene_dir, *TRAIN, "--resume", "--max_steps", 20)
+    assert told.endswith(f"or copy {LAST.with_name('best.ckpt')} over it, to go on from there")
+    assert refused(capsys, "eval", run).endswith("or give --checkpoint best, for the best weights of the run")
+    shutil.copy(LAST.with_name("best.ckpt"), LAST)
+    nerf("train", scene_dir, *TRAIN, "--resume", "--max_steps", 13)
+    assert files.read_own_checkpoint(LAST)["global_step"] == 13
+
+
+SLURM = {
+    "SLURM_JOB_ID": "1234", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0",
+    "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "node[1-2]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["train", "bash"])
+def test_on_slurm_a_training_is_as_elsewhere(scene_dir, capsys, monkeypatch, name):
+    """Neither a checkpoint in the working folder nor a requeued job, and none of the former is taken up. The name of
+    an interactive shell is bash."""
+    for variable, value in {
+        **SLURM,
+        "SLURM_JOB_NAME": name,
+        "PATH": f"{Path().resolve()}:{os.environ['PATH']}",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    for command in ("scontrol", "srun"):
+        Path(command).write_text(f"#!/bin/sh\ntouch {Path().resolve()}/called\n")
+        Path(command).chmod(0o755)
+    Path("hpc_ckpt_1.ckpt").write_bytes(b"of another training")
+    before = set(os.listdir())
+    made, real = [], training._trainer
+    monkeypatch.setattr(training, "_trainer", lambda *given: made.append(real(*given)) or made[-1])
+    send = lambda *_: signal.raise_signal(signal.SIGUSR1)  # noqa: E731
+    monkeypatch.setattr(callbacks.ImageLog, "on_validation_start", send, raising=False)
+    told = refused(capsys, "train", scene_dir, *TRAIN, "--max_steps", 1000, "--val_every", 3, code=138)
+    assert told == f"nerf: ended by SIGUSR1; {LAST} is saved: the same command with --resume goes on"
+    assert set(os.listdir()) - before == {"runs"}
+    assert [trainer.world_size for trainer in made] == [1]
