@@ -62,7 +62,8 @@ class WebOptions:
     megabytes: Annotated[float, between(0.1, MOST_MEGABYTES)] = 30.0
     """The page is at most so large. It has as fine a grid as fits."""
     resolution: Annotated[int | None, between(16, MOST_RESOLUTION)] = None
-    """Cells along the longest side of the page's grid, if so many fit. By default up to 768 on a GPU, 256 on a CPU."""
+    """Cells along the longest side of the page's grid, if so many fit. By default up to 768 on a GPU, 512 on a CPU,
+    and no finer than the training pictures."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from ()
