@@ -21,6 +21,7 @@ from tiny import CPU, config, make
 from nerf_pl.cameras import Cameras
 from nerf_pl.checkpoints import load_model, save_model, save_portable, write_checkpoint
 from nerf_pl.films.files import read_keyframes
+from nerf_pl.films.options import MOST_FRAMES
 from nerf_pl.media import read_pfm, write_mp4, write_pfm
 from nerf_pl.methods import CLASSIC, read_settings
 from nerf_pl.options import to_dict
@@ -109,7 +110,8 @@ def _frames_as_path(root: Path) -> None:
 def _read_path(root: Path) -> None:
     found = read_keyframes(root / "path.json", FILM, torch.eye(4, dtype=torch.float64))
     n = found.frames(found.fps or 24.0)
-    assert n < 10**6, n
+    if n > MOST_FRAMES:  # which a film refuses
+        return
     film = found.film(min(n, 4))
     assert bool(film.c2w.isfinite().all())
     assert float(film.c2w.abs().amax()) < FAR

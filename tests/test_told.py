@@ -82,7 +82,7 @@ def test_options_are_in_the_log(scene_dir, tmp_path):
 def test_photos_alone_are_sent_to_prepare(tmp_path, inside):
     (folder := tmp_path / "flat" / inside).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "a.jpg")
-    with pytest.raises(UserError, match=r"use `nerf prepare`.*: nerf prepare .* --out flat_scene; lay"):
+    with pytest.raises(UserError, match=r"use `nerf prepare`.*: nerf prepare .* --out flat_scene"):
         detect(tmp_path / "flat")
     (film := tmp_path / "film.mp4").touch()
     with pytest.raises(UserError, match=r"nerf prepare .*film.mp4 makes a scene"):

@@ -18,7 +18,7 @@ from nerf_pl.errors import DamagedError, UserError, reading
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
-from nerf_pl.scenes import Request, Scene, available_splits, detect, frame_of, load_scene, name_of
+from nerf_pl.scenes import Request, Scene, available_splits, detect, frame_of, load_scene, name_of, require_sound
 from nerf_pl.scenes.crop import cropped
 from nerf_pl.scenes.placing import bounded
 
@@ -116,7 +116,9 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
         request = replace(request, objects=False)
     scene = load_scene(root, request, layout)
     scene = scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")
-    return bounded(scene, d.near, d.far)
+    scene = bounded(scene, d.near, d.far)
+    require_sound(scene, root)
+    return scene
 
 
 def _layout(config: Config, root: Path) -> str:

@@ -69,6 +69,10 @@ def _run(command: Command, words: Sequence[str]) -> None:
         raise UserError(told) from error
     except NothingToDo as done:
         console.print(str(done))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError("out of memory: lower --batch_size or --chunk, or give smaller pictures") from error
     except Interrupted as stop:
         if (stop.resumable or stop.is_finished) and os.environ.get("LOCAL_RANK", "0") == "0":
             with suppress(UserError, KeyboardInterrupt):  # that the training was stopped is what there is to tell

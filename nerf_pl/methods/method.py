@@ -66,7 +66,8 @@ class Foreign(Protocol):
 class Method:
     """options: the class of the method's own options. preset: the defaults of `nerf train`. pixel_offset: where in its
     pixel a ray passes, for each layout of scenes; 0.5 is the centre. foreign: reads other implementations' weights.
-    tight: see `scenes.Request`."""
+    tight: see `scenes.Request`. least_bytes: the memory that a ray takes at the very least, in a step or as it is
+    rendered."""
 
     options: type[ModelOptions]
     preset: Config
@@ -75,3 +76,4 @@ class Method:
     pixel_offset: Callable[[str], float] = lambda layout: 0.5
     foreign: Callable[[], Foreign] | None = None
     tight: bool = False
+    least_bytes: Callable[[ModelOptions], int] = lambda options: 0

@@ -3,7 +3,6 @@
 levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS] = None
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, fields
 from typing import (
@@ -19,6 +18,8 @@ from typing import (
 )
 
 from nerf_pl.errors import UserError
+
+SMALLEST, LARGEST = 1e-15, 1e15  # beyond them squares and their quotients do not fit into 32-bit floats
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ Colour = tuple[float, float, float]
 
 
 def _is_box(box: Corners) -> bool:
-    return all(-math.inf < low < high < math.inf for low, high in zip(box[:3], box[3:], strict=True))
+    return all(-LARGEST < low < high < LARGEST for low, high in zip(box[:3], box[3:], strict=True))
 
 
 def at_least(low: float) -> Range:
-    return Range(lambda value: low <= value < math.inf, f"give {low} or more")
+    return Range(lambda value: low <= value <= LARGEST, f"give {low} or more")
 
 
 def between(low: float, high: float) -> Range:
@@ -54,7 +55,7 @@ BACKGROUND = Range(
     "give white, black, auto, none, or red, green and blue from 0 to 1, which is 255 in a picture",
 )
 BOX = Range(_is_box, "give the x y z of its lowest and then of its highest corner")
-POSITIVE = Range(lambda value: 0 < value < math.inf, "give a positive number")
+POSITIVE = Range(lambda value: SMALLEST <= value <= LARGEST, "give a positive number")
 SHARE = Range(lambda value: 0 < value <= 1, "give more than 0, up to 1")
 POWER_OF_TWO = Range(lambda value: value in (16, 32, 64, 128, 256), "give a power of two, 16 to 256")
 

@@ -72,7 +72,7 @@ def _detected(root: Path, spheric: bool | None) -> str:
     hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}"
     if not inside and (photos := _photos(root)):
         asked = f"nerf prepare {shlex.quote(str(photos))} --out {shlex.quote(f'{root.resolve().name}_scene')}"
-        hint = f"for photos alone use `nerf prepare`, which finds where they were taken: {asked}; {hint}"
+        hint = f"for photos alone use `nerf prepare`: {asked}"
     raise UserError(f"{root} is no scene folder: {hint}")
 
 

@@ -23,7 +23,7 @@ from nerf_pl.rendering import Image
 from nerf_pl.scenes.memory import in_gb, memory_of_process
 from nerf_pl.signals import ENDING, handled
 from nerf_pl.training.system import NeRFSystem
-from nerf_pl.training.verdict import verdict
+from nerf_pl.training.verdict import plain_psnr, verdict
 
 
 class ProgressBar(Callback):
@@ -79,7 +79,8 @@ class ProgressBar(Callback):
         if pl_module.skipped and trainer.is_global_zero:
             console.print(f"steps left out, as a gradient was not finite: {pl_module.skipped}; try a lower --lr")
         scores = [trainer.callback_metrics.get(name) for name in ("train/psnr", "val/psnr")]
-        told = verdict(pl_module.step, *(None if score is None else float(score) for score in scores))
+        train, val = (None if score is None else float(score) for score in scores)
+        told = verdict(pl_module.step, train, val, plain_psnr(pl_module.scene))
         if trainer.is_global_zero and told:
             warn(told)
 

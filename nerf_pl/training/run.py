@@ -32,6 +32,7 @@ from nerf_pl.scenes import Scene, available_splits, one_per_photo, with_pixels
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 from nerf_pl.training.colours import UNEVEN, unevenness
+from nerf_pl.training.limits import require_memory, require_processes
 from nerf_pl.training.processes import follow_first, process, together
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
 
@@ -130,6 +131,8 @@ def _made(
     kind = scene.unbounded, scene.ndc is not None, len(one_per_photo(scene))
     config = method.complete(_with_colours(config, scene, devices), device.type, *kind, points=scene.seen is not None)
     config.check()  # once more, with the sizes that were left to the device and the scene
+    if device.type == "cpu":
+        require_memory(config, scene.cameras.width * scene.cameras.height)
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)
     system.kept |= tested
@@ -324,6 +327,7 @@ def devices_of(config: Config) -> tuple[str, int]:
             raise UserError(f"--num_gpus {t.num_gpus}: a Mac has one GPU; leave it out")
         return "mps", 1
     if t.accelerator == "cpu" or t.num_gpus == 0:
+        require_processes(t.num_gpus)
         return "cpu", max(t.num_gpus, 1)
     if t.accelerator == "gpu" and there == 0:
         raise UserError(

@@ -17,6 +17,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.methods.model import Model
 from nerf_pl.ops import precision_of
 from nerf_pl.options import EPOCHS, Config
+from nerf_pl.options.ranges import LARGEST
 from nerf_pl.rendering import Image, lattice, render_lattice, render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
@@ -284,8 +285,16 @@ class NeRFSystem(L.LightningModule):
         return mean.item() / self.world
 
     def _lr(self) -> float:
+        """The learning rate. Raises UserError for a schedule that grows beyond all measure."""
         o = self.config.optim
-        return o.lr * lr_factor(o, self.progress * self.num_epochs, self.num_epochs)
+        try:
+            lr = o.lr * lr_factor(o, self.progress * self.num_epochs, self.num_epochs)
+        except OverflowError:
+            lr = math.inf
+        if lr > LARGEST:
+            told = f"--lr {o.lr:g} grows to {lr:g} before step {self.step}"
+            raise UserError(f"{told}: give a lower --lr or --decay_gamma")
+        return lr
 
     # ---- validation --------------------------------------------------------------------------------------------------
 

@@ -1,13 +1,34 @@
 """Whether a training has learned the scene, or only its photos."""
 
+import math
+
+import torch
+
+from nerf_pl.scenes import Scene
+
 GAP, POOR = 6.0, 22.0  # dB: between photos trained on and held out; below this the held-out ones look wrong
 FEWEST_STEPS = 1000  # after fewer it is too early to judge
 FAILED = 13.0  # dB: a picture of one plain colour often has as much
+FEW_STEPS = 20  # after which a training is already better than one colour, unless its steps are too large
+NOTHING = 0.5  # dB by which it must be worse to be said
+LOOKS, PIXELS = 16, 2**14  # views, and pixels of each, of which the one colour is the mean
 
 
-def verdict(steps: int, train_psnr: float | None, val_psnr: float | None) -> str | None:
+def plain_psnr(scene: Scene) -> float:
+    """The PSNR, in dB, that pictures of one colour would have: the mean colour of the training views."""
+    step = max(len(scene) // LOOKS, 1)
+    views = (scene.image(i).flatten(0, 1) for i in range(0, len(scene), step))
+    pixels = [view[:: max(len(view) // PIXELS, 1)] for view in views]
+    error = float(torch.cat(pixels).var(0, unbiased=False).mean())
+    return -10 * math.log10(max(error, 1e-12))
+
+
+def verdict(steps: int, train_psnr: float | None, val_psnr: float | None, plain: float = -math.inf) -> str | None:
     """What to tell, with advice, of a training that went wrong; None if it did not, or if there is nothing to tell it
-    by. The PSNR, in dB, of the last pixels trained on, and of the views for validation."""
+    by. The PSNR, in dB, of the last pixels trained on, of the views for validation, and of pictures of one colour."""
+    if steps >= FEW_STEPS and train_psnr is not None and train_psnr < plain - NOTHING:
+        told = f"the result is worse than one plain colour: {train_psnr:.1f} dB, where that has {plain:.1f} dB"
+        return f"{told}; give a lower --lr, or train longer"
     if steps < FEWEST_STEPS or val_psnr is None or train_psnr is None:
         return None
     if train_psnr < FAILED:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nerf_pl.methods.method import Foreign, Method
 from nerf_pl.methods.nerf.options import PRESET, NeRFOptions, complete, pixel_offset
-from nerf_pl.options import Config
+from nerf_pl.options import Config, ModelOptions
 
 if TYPE_CHECKING:
     import torch
@@ -26,4 +26,10 @@ def _foreign() -> Foreign:
     return foreign
 
 
-NERF = Method(NeRFOptions, PRESET, complete, _make, pixel_offset, _foreign, tight=True)
+def _least_bytes(options: ModelOptions) -> int:
+    """Of the samples of a ray: place, direction, way, length, density and colour, in 32 bits."""
+    assert isinstance(options, NeRFOptions)
+    return 4 * 12 * (options.N_samples + options.N_importance)
+
+
+NERF = Method(NeRFOptions, PRESET, complete, _make, pixel_offset, _foreign, tight=True, least_bytes=_least_bytes)
