@@ -265,7 +265,7 @@ def test_folders_without_a_model(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.3, 0.6, 0.99])
-@pytest.mark.parametrize("file", ["points3D.bin", "images.bin", "frames.bin", "cameras.bin"])
+@pytest.mark.parametrize("file", ["points3D.bin", "images.bin", "frames.bin", "rigs.bin", "cameras.bin"])
 def test_models_that_are_cut_short(tmp_path, file, keep):
     """COLMAP reads garbage from some of them, and others for ever."""
     write_scene(tmp_path)

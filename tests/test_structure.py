@@ -271,3 +271,12 @@ def test_no_path_of_one_machine():
             continue  # a picture
         wrong += [f"{relative(path)}:{i}" for i, row in enumerate(text.splitlines(), 1) if machine_path.search(row)]
     assert not wrong, f"absolute paths that exist on one machine only: {wrong}"
+
+
+@pytest.mark.parametrize("file", MODULES)
+def test_pictures_are_opened_with_a_list_of_formats(file):
+    """Pillow starts Ghostscript for PostScript, whatever the name of the file."""
+    calls = [node for node in ast.walk(tree(file)) if isinstance(node, ast.Call)]
+    opened = [call for call in calls if ast.unparse(call.func) in ("Image.open", "PIL.Image.open")]
+    wrong = [call.lineno for call in opened if "formats" not in [word.arg for word in call.keywords]]
+    assert not wrong, f"{file}: lines {wrong}"

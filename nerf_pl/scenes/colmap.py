@@ -302,7 +302,7 @@ def _read_model(folder: Path, root: Path) -> Any:
     if not (points := _file(folder, "points3D")):
         raise UserError(f"{folder} has no points3D.bin or points3D.txt: {remedy}")
     parts = points, _file(folder, "images"), folder / "frames.bin"
-    if cut := [part for part in parts if part and part.is_file() and not is_whole(part)]:
+    if cut := [part for part in (*parts, folder / "rigs.bin") if part and part.is_file() and not is_whole(part)]:
         raise UserError(f"{cut[0]} is damaged or cut short: {remedy}")
     poses = parts[1:] if not _file(folder, "frames") else (_file(folder, "frames"),)
     if wrong := next((told for part in poses if part and part.is_file() and (told := wrong_rotation(part))), ""):

@@ -17,7 +17,7 @@ LEAST_LENGTH = 1e-6  # of a quaternion; any other length is that of 1
 
 
 def is_whole(file: Path) -> bool:
-    """Whether points3D.bin, images.bin or frames.bin has all entries that it says it has; true of other files."""
+    """Whether points3D.bin, images.bin, frames.bin or rigs.bin has all entries that it says it has. True of others."""
     if file.suffix != ".bin" or not (entry := ENTRIES.get(file.stem)):
         return True
     data = file.read_bytes()
@@ -54,7 +54,18 @@ def _frame(data: bytes, place: int) -> int:
     return place + 68 + 16 * count
 
 
-ENTRIES: dict[str, Entry] = {"points3D": _point, "images": _image, "frames": _frame}
+def _rig(data: bytes, place: int) -> int:
+    """id; the number of sensors, of 8 bytes each; after all but the first a byte says whether a pose follows, of
+    56 bytes."""
+    (count,) = struct.unpack_from("<I", data, place + 4)
+    place += 8 + (8 if count else 0)
+    for _ in range(1, count):
+        (has_pose,) = struct.unpack_from("<B", data, place + 8)
+        place += 9 + (56 if has_pose else 0)
+    return place
+
+
+ENTRIES: dict[str, Entry] = {"points3D": _point, "images": _image, "frames": _frame, "rigs": _rig}
 
 
 def wrong_rotation(file: Path) -> str:
