@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pycolmap
@@ -245,6 +246,16 @@ def test_pycolmap_is_named_where_it_is_missing(tmp_path, monkeypatch):
     write_photos(tmp_path / "photos")
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     complaint('pip install "nerf_pl[colmap]"', call=lambda: prepare(tmp_path / "photos", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_too_small_is_said_before_colmap_begins(tmp_path, monkeypatch):
+    """COLMAP would end the program when its database finds no room."""
+    write_photos(tmp_path / "photos")
+    monkeypatch.setattr("nerf_pl.scenes.prepare.mapping.shutil.disk_usage", lambda _: SimpleNamespace(free=3 * 10**7))
+    monkeypatch.setattr("nerf_pl.scenes.prepare.reconstruct", None)
+    told = "of disk while they are placed, and 30 MB are free"
+    complaint(told, str(tmp_path / "out"), call=lambda: prepare(tmp_path / "photos", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -13,7 +13,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.colmap import import_pycolmap
 from nerf_pl.scenes.files import RAW_SUFFIXES, is_picture
 from nerf_pl.scenes.prepare.folder import POINTS, write_scene
-from nerf_pl.scenes.prepare.mapping import Step, choose_matcher, reconstruct
+from nerf_pl.scenes.prepare.mapping import Step, choose_matcher, reconstruct, require_space
 from nerf_pl.scenes.prepare.photos import stage_film, stage_photos
 from nerf_pl.scenes.prepare.sheet import sheet_of, write_sheet
 from nerf_pl.writing import locked, write_errors
@@ -74,7 +74,9 @@ def prepare(
             photos = stage_photos(source, out, max_size, stage, step=step)
         if len(photos) < FEWEST:
             raise UserError(f"{source} has {len(photos)} photos, too few to place them: {ADVICE}")
-        model = reconstruct(stage, photos, choose_matcher(matcher, len(photos), is_film), step)
+        how = choose_matcher(matcher, len(photos), is_film)
+        require_space(stage, photos, how)
+        model = reconstruct(stage, photos, how, step)
         views = [] if model is None else [model.image(i) for i in model.reg_image_ids()]
         views.sort(key=lambda view: view.name)
         placed = tuple(Path(view.name).stem for view in views)

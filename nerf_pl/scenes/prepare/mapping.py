@@ -2,6 +2,7 @@
 placed among those that are (Schönberger and Frahm 2016)."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.colmap import import_pycolmap
+from nerf_pl.scenes.memory import in_gb
 
 Step = Callable[[str, int, int], None]
 """What is being done, how much of it is done, of how much."""
@@ -24,6 +26,8 @@ TILE = 10  # photos that are matched with as many others at a time: a second or 
 EXHAUSTIVE_UP_TO = 150  # photos; their pairs take some minutes on two cores
 ENOUGH_VIEWS = 10  # of one camera, so that its principal point and a second coefficient can be told from its poses
 SEED = 0
+# bytes of the database: 128 and 24 for each feature of a photo; of a pair of photos; and what is spared for the rest
+FEATURES_SIZE, PAIR_SIZE, SPARE = 152 * FEATURES, 8_000, 50_000_000
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,19 @@ def reconstruct(folder: Path, photos: Sequence[Photo], matcher: str, step: Step)
         largest = max(found.values(), key=lambda model: model.num_reg_images())
         step("refining all cameras", 0, 1)
         return run(lambda: refine(pycolmap, largest))
+
+
+def require_space(folder: Path, photos: Sequence[Photo], matcher: str) -> None:
+    """Raises UserError if the disk lacks room for what is made of photos in a folder: COLMAP ends the whole program when
+    its database finds no room."""
+    pictures = sum((folder / photo.name).stat().st_size for photo in photos)
+    pairs = sum(map(len, pairs_by_tile(len(photos), matcher)))
+    needed, free = FEATURES_SIZE * len(photos) + PAIR_SIZE * pairs + pictures + SPARE, shutil.disk_usage(folder).free
+    if needed > free:
+        told = (
+            f"{len(photos)} photos need about {in_gb(needed)} of disk while they are placed, and {in_gb(free)} are free"
+        )
+        raise UserError(f"{told} in {folder.parent.parent}: free some space, or give --out on another disk")
 
 
 def choose_matcher(matcher: str, n: int, is_film: bool) -> str:
