@@ -6,12 +6,22 @@ Text is shown as it is: brackets and colons in names are neither styles nor emoj
 import io
 import sys
 import time
-from collections.abc import Generator, Iterable
-from threading import Lock
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from threading import Lock, Timer
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from nerf_pl.text import one_line, visible
 
@@ -64,6 +74,25 @@ def warn(line: str) -> None:
             return
         _warned.add(line)
     errors.print(line, style="yellow")
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Say what goes on while the block runs: on a terminal with the seconds so far, elsewhere in one line if it takes
+    long."""
+    if console.is_terminal:
+        columns = SpinnerColumn(), description(), TimeElapsedColumn()
+        with Progress(*columns, console=console, transient=True) as bar:
+            bar.add_task(what, total=None)
+            yield
+        return
+    timer = Timer(QUIET_SECONDS, console.print, [what])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Generator[Item, None, None]:

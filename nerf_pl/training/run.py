@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from nerf_pl.checkpoints import (
     load_training,
     load_weights,
 )
-from nerf_pl.console import console, warn
+from nerf_pl.console import console, doing, warn
 from nerf_pl.errors import FinishedError, NothingToDo, UserError
 from nerf_pl.methods import method_of
 from nerf_pl.ops import FAMILIES, choose
@@ -115,7 +115,7 @@ def _made(
     """All that is made before the training begins. Raises UserError."""
     (accelerator, devices), rank, last = where, process(), folders.last
     method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else accelerator)
-    with ThreadPoolExecutor(2) as pool:
+    with doing(f"reading the pictures of {root}") if process() == 0 else nullcontext(), ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
         config, scene = load_training(config, root)
         val = _validation(config, root)

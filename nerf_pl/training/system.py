@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from nerf_pl import metrics
 from nerf_pl.checkpoints import facts
+from nerf_pl.console import doing
 from nerf_pl.errors import UserError
 from nerf_pl.methods.model import Model
 from nerf_pl.ops import precision_of
@@ -171,10 +173,12 @@ class NeRFSystem(L.LightningModule):
         with memory_advice(self.model):
             if self.step == 0:
                 start = time.perf_counter()
-                self.model.fit(self._fitted_scene, keep_box=self.config.train.ckpt_path is not None)
+                with doing("finding where the scene is empty") if self.global_rank == 0 else nullcontext():
+                    self.model.fit(self._fitted_scene, keep_box=self.config.train.ckpt_path is not None)
                 self.train_seconds += self._mean(time.perf_counter() - start)
             self.gradients = Gradients(self.model, self.batches)
-            with untouched(self.model):  # before the clock of a time budget starts
+            said = doing("preparing the first step") if self.global_rank == 0 else nullcontext()
+            with said, untouched(self.model):  # before the clock of a time budget starts
                 self.model.before_step(0)
                 self.model.prepare_optimizer(self._optimizer())
                 self.step_seconds = self._mean(self.gradients.capture())
