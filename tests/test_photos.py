@@ -3,7 +3,9 @@
 import json
 import math
 import re
+import signal
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from nerf_pl.cli import main
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request, load_scene
 from nerf_pl.scenes.colmap import Pinhole
-from nerf_pl.scenes.prepare import photos, prepare
+from nerf_pl.scenes.prepare import mapping, photos, prepare
 from nerf_pl.scenes.prepare.folder import transforms, write_scene
 from nerf_pl.scenes.prepare.mapping import OVERLAP, choose_matcher, pairs_by_tile, refine
 from nerf_pl.scenes.prepare.photos import focal_in_pixels
@@ -257,6 +259,27 @@ def test_a_disk_that_is_too_small_is_said_before_colmap_begins(tmp_path, monkeyp
     told = "of disk while they are placed, and 30 MB are free"
     complaint(told, str(tmp_path / "out"), call=lambda: prepare(tmp_path / "photos", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_interrupt_waits_for_colmap():
+    """COLMAP's threads would answer the end of the program with a dump."""
+    asked, ended = threading.Event(), threading.Event()
+
+    def job():
+        asked.wait(30)
+        ended.set()
+
+    def cancel():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        asked.set()
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with mapping._in_thread(SimpleNamespace(cancel=cancel)) as run, pytest.raises(KeyboardInterrupt):
+        run(job, interrupt)
+    assert ended.is_set()
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path):

@@ -3,6 +3,7 @@ placed among those that are (Schönberger and Frahm 2016)."""
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.colmap import import_pycolmap
 from nerf_pl.scenes.memory import in_gb
+from nerf_pl.signals import ENDING, handled
 
 Step = Callable[[str, int, int], None]
 """What is being done, how much of it is done, of how much."""
@@ -89,8 +91,8 @@ def reconstruct(folder: Path, photos: Sequence[Photo], matcher: str, step: Step)
 
 
 def require_space(folder: Path, photos: Sequence[Photo], matcher: str) -> None:
-    """Raises UserError if the disk lacks room for what is made of photos in a folder: COLMAP ends the whole program when
-    its database finds no room."""
+    """Raises UserError if the disk lacks room for what is made of photos in a folder: COLMAP ends the whole program
+    when its database finds no room."""
     pictures = sum((folder / photo.name).stat().st_size for photo in photos)
     pairs = sum(map(len, pairs_by_tile(len(photos), matcher)))
     needed, free = FEATURES_SIZE * len(photos) + PAIR_SIZE * pairs + pictures + SPARE, shutil.disk_usage(folder).free
@@ -204,7 +206,10 @@ def _in_thread(token: Any) -> Iterator[Callable[..., Any]]:
                 raise UserError(f"COLMAP failed: {' '.join(str(error).split())}") from error
             finally:
                 if not future.done():
-                    token.cancel()
+                    # a second Ctrl-C would end the program while COLMAP's threads go on, which they answer with a dump
+                    with handled(lambda _: None, (signal.SIGINT, *ENDING)):
+                        token.cancel()
+                        wait([future])
 
         yield run
 
