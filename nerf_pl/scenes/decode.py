@@ -1,5 +1,6 @@
 """One picture from its file, whatever its format and its kind of pixels, as 8-bit sRGB."""
 
+import logging
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ ORIENTATION = 0x0112  # EXIF tag, 1 to 8; 5 to 8 mean that rows are stored as co
 BRIGHT, LOOKS = 0.5, 2  # share of a picture that is brighter than white, from which on it is said; pictures looked at
 TILED_EXR = 0x200  # in the version of an EXR file
 
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it makes of damaged tags; `reading` says what matters
 Image.MAX_IMAGE_PIXELS = None  # `memory.Budget` refuses what is too large for this machine
 
 
