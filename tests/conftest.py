@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def _take_any_module_for_a_model() -> None:
 
 
 _take_any_module_for_a_model()
+
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background has them ignore Ctrl-C, and nohup the end of the terminal; but
+    there are tests of both."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:

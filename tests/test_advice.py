@@ -30,9 +30,13 @@ ELSEWHERE = {
     ("cli/trained.py", "--path"): "render",
     ("cli/import_.py", "--dataset_name"): "train",  # of the next command
     ("cli/parse.py", "--spheric_poses"): "",  # a spelling that is understood
+    ("cli/parse.py", "--version"): "",  # of `nerf` itself
+    ("cli/parse.py", "--help_all"): "",
+    ("cli/trained.py", "--overwrite"): "train",  # what was begun
+    ("checkpoints/models.py", "--checkpoint"): "eval",
 }
 NO_COMMAND = {"also", "is"}  # words after the name of the method
-OPTION = re.compile(r"(?<![\w-])--[A-Za-z]\w*(?![\w{])")
+OPTION = re.compile(r"(?<![\w-])--[A-Za-z]\w*(?![\w{-])")  # options with a hyphen are those of `nerf` itself
 
 
 @cache

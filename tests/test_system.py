@@ -128,7 +128,7 @@ def test_starting_from_weights(trained, scene_dir, tmp_path):
 
 
 def test_diverging_ends_with_an_error(scene_dir, tmp_path):
-    options = replace(config(max_steps=100), optim=OptimOptions(optimizer="sgd", lr=1e30))
+    options = replace(config(max_steps=100), optim=OptimOptions(optimizer="sgd", lr=1e15))
     with pytest.raises(UserError, match=r"diverged.*--lr"):
         train(options, scene_dir, RunFolders.modern(tmp_path))
 

@@ -55,7 +55,7 @@ BACKGROUND = Range(
     "give white, black, auto, none, or red, green and blue from 0 to 1, which is 255 in a picture",
 )
 BOX = Range(_is_box, "give the x y z of its lowest and then of its highest corner")
-POSITIVE = Range(lambda value: SMALLEST <= value <= LARGEST, "give a positive number")
+POSITIVE = Range(lambda value: SMALLEST <= value <= LARGEST, "give a positive number, 1e-15 to 1e15")
 SHARE = Range(lambda value: 0 < value <= 1, "give more than 0, up to 1")
 POWER_OF_TWO = Range(lambda value: value in (16, 32, 64, 128, 256), "give a power of two, 16 to 256")
 
