@@ -84,7 +84,7 @@ class Fog(nn.Module):
 PRESET = Config("fog", FogOptions(), train=TrainOptions(batch_size=128))
 
 
-def complete(config, device_type, unbounded=False, ndc=False, photos=None):
+def complete(config, device_type, unbounded=False, ndc=False, photos=None, *, points=False):
     return config
 
 

@@ -186,7 +186,7 @@ def test_numbers_that_cannot_work(scene_dir, capsys, option, value):
 @pytest.mark.parametrize(
     ("section", "option", "value", "told"),
     [
-        ("optim", "lr", -1.0, "--lr -1.0 cannot work: give a positive number"),
+        ("optim", "lr", -1.0, "--lr -1.0 cannot work: give a positive number, 1e-15 to 1e15"),
         ("model", "N_samples", 2, "--N_samples 2 cannot work: give 3 or more, or --N_importance 0"),
         ("data", "test_every", 1, "--test_every 1 cannot work: give 2 or more, or 0 to hold out none"),
         ("model", "N_smaples", 8, "unknown option 'N_smaples' in the stored settings: made by another version?"),
