@@ -4,11 +4,11 @@ import importlib
 from typing import Any
 
 from nerf_pl.errors import UserError
+from nerf_pl.signals import kept
 
 EXTRAS = {
     "pycolmap": "colmap", "viser": "viewer", "skimage": "mesh", "scipy": "mesh", "trimesh": "mesh",
-    "fast_simplification": "mesh", "xatlas": "mesh",
-    "tifffile": "tiff",
+    "fast_simplification": "mesh", "xatlas": "mesh", "tifffile": "tiff",
 }  # fmt: skip
 """The extra that brings each package."""
 
@@ -17,6 +17,7 @@ def extra(module: str, wanted_by: object) -> Any:
     """A module of an optional package. Raises UserError, with the pip command, if it is not there."""
     package = module.partition(".")[0]
     try:
-        return importlib.import_module(module)
+        with kept():
+            return importlib.import_module(module)
     except ImportError as error:
         raise UserError(f'{wanted_by} needs {package}: pip install "nerf_pl[{EXTRAS[package]}]"') from error

@@ -56,6 +56,19 @@ def handled(handler: Callable[[int], None], numbers: Sequence[int]) -> Iterator[
 
 
 @contextmanager
+def kept() -> Iterator[None]:
+    """Signals are answered after the block as before it. Libraries may set handlers of their own, unseen by Python:
+    that of COLMAP answers SIGTERM with a dump of its stack."""
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number in ENDING:
+                if (handler := signal.getsignal(number)) is not None:
+                    signal.signal(number, handler)
+
+
+@contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """While the block runs, the signals of `ENDING` raise Stopped in it."""
     last = float("-inf")

@@ -19,7 +19,7 @@ from nerf_pl.cli.refusals import in_one_line
 from nerf_pl.console import short_number
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
-from nerf_pl.options import Config
+from nerf_pl.options import Config, SceneKind
 from nerf_pl.scenes import demo
 from nerf_pl.training import run as training
 from nerf_pl.training.callbacks import clock_time
@@ -143,7 +143,7 @@ def test_what_is_typed_decides_how_long_it_takes(words, max_steps, seconds):
     """seconds: of most scenes, and of photos from one side, where they differ."""
     a = cli.parse(["train", "x", *words])
     config = Config(a.method, a.model, train=a.train)
-    found = [METHODS[a.method].complete(config, "cpu", ndc=ndc).train for ndc in (False, True)]
+    found = [METHODS[a.method].complete(config, "cpu", SceneKind(ndc=ndc)).train for ndc in (False, True)]
     assert [train.max_steps for train in found] == [max_steps] * 2
     assert tuple(train.seconds for train in found) == (seconds if isinstance(seconds, tuple) else (seconds,) * 2)
     assert found[0].num_epochs == (2 if "--num_epochs" in words else 16)

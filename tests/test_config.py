@@ -12,7 +12,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC, METHODS, from_dict, read_settings
 from nerf_pl.methods.nerf.options import NeRFOptions
 from nerf_pl.methods.ngp.options import NGPOptions, complete
-from nerf_pl.options import Config, DataOptions, OptimOptions, differing, sizes_for, to_dict
+from nerf_pl.options import Config, DataOptions, OptimOptions, SceneKind, differing, sizes_for, to_dict
 
 NERF, NGP = Config("nerf", NeRFOptions()), METHODS["ngp"].preset
 CONFIGS = [
@@ -190,7 +190,8 @@ def test_sizes_that_are_left_to_the_device(device):
 
 def test_long_trainings_of_a_box_take_finer_steps():
     def steps(seconds, device_type="cuda", **kind):
-        return complete(replace(NGP, train=replace(NGP.train, seconds=seconds)), device_type, **kind).model.march_steps
+        given = replace(NGP, train=replace(NGP.train, seconds=seconds))
+        return complete(given, device_type, SceneKind(**kind)).model.march_steps
 
     assert steps(None) == steps(119.0) < steps(120.0)
     for kind in ({"device_type": "cpu"}, {"unbounded": True}, {"unbounded": True, "ndc": True}):
@@ -199,7 +200,7 @@ def test_long_trainings_of_a_box_take_finer_steps():
 
 def test_few_and_many_photos_train_differently():
     def model(photos, device_type="cuda", **kind):
-        return complete(NGP, device_type, photos=photos, **kind).model
+        return complete(NGP, device_type, SceneKind(photos=photos, **kind)).model
 
     usual = model(80, unbounded=True)
     assert usual == model(None, unbounded=True) == model(33, unbounded=True) == model(149, unbounded=True)
@@ -214,11 +215,11 @@ def test_few_and_many_photos_train_differently():
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_points_allow_more_distortion_loss(device):
-    kind = {"unbounded": True, "photos": 80}
-    usual, found = complete(NGP, device, **kind).model, complete(NGP, device, **kind, points=True).model
-    assert found == replace(usual, distortion=3e-3)
-    assert complete(NGP, device, points=True) == complete(NGP, device)
-    assert complete(having("ngp", distortion=0.5), device, **kind, points=True).model.distortion == 0.5
+    without = SceneKind(unbounded=True, photos=80)
+    kind = replace(without, points=True)
+    assert complete(NGP, device, kind).model == replace(complete(NGP, device, without).model, distortion=3e-3)
+    assert complete(NGP, device, SceneKind(points=True)) == complete(NGP, device)
+    assert complete(having("ngp", distortion=0.5), device, kind).model.distortion == 0.5
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -253,7 +254,7 @@ def test_networks_are_narrower_where_the_chip_is_small(monkeypatch):
         found.append(complete(NGP, "cuda").model.colour_hidden)
     assert found == [128, 64, 64]
     assert complete(having("ngp", colour_hidden=32), "cuda").model.colour_hidden == 32
-    assert complete(NGP, "cpu", unbounded=True).model.colour_hidden == 64
+    assert complete(NGP, "cpu", SceneKind(unbounded=True)).model.colour_hidden == 64
 
 
 def test_what_must_be_the_same_for_weights_to_fit():

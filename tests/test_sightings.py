@@ -82,7 +82,8 @@ def test_points_beside_a_scene_file(tmp_path):
     kept = [i for i in range(9) if i % 8]
     for own, i in zip(scene.seen, kept, strict=True):
         assert torch.allclose(own, moved(scene, seen[names[i]]), atol=1e-5)
-    assert load_transforms(tmp_path, Request("train", pictures=False)).seen is None
+    for request in (Request("train", pictures=False), Request("test")):  # nothing is learned from these
+        assert load_transforms(tmp_path, request).seen is None
     del seen[names[1]]  # a photo that was added later
     write_sightings(tmp_path / "points.ply", seen)
     scene = load_transforms(tmp_path, Request("train"))

@@ -178,3 +178,16 @@ def test_a_process_notices_that_the_first_one_is_gone(tmp_path):
     assert ended.returncode == 1
     told = "nerf: the first process of the training is gone, so the others end; --resume goes on"
     assert ended.stderr.strip() == told
+
+
+def test_optional_packages_do_not_answer_signals(capfd):
+    """pycolmap has a handler of SIGTERM, which Python does not see, and which dumps the stack."""
+    code = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+from nerf_pl.extras import extra
+extra("pycolmap", "the test")
+signal.raise_signal(signal.SIGTERM)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 7
+    assert capfd.readouterr().err == ""

@@ -84,7 +84,7 @@ class Fog(nn.Module):
 PRESET = Config("fog", FogOptions(), train=TrainOptions(batch_size=128))
 
 
-def complete(config, device_type, unbounded=False, ndc=False, photos=None, *, points=False):
+def complete(config, device_type, kind=None):
     return config
 
 

@@ -15,10 +15,11 @@ from nerf_pl.checkpoints import load_model, load_split, load_training, read_chec
 from nerf_pl.console import console, progress_lines
 from nerf_pl.evaluation.views import WINDOW
 from nerf_pl.methods import method_of
+from nerf_pl.methods.method import kind_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, RunFolders
 from nerf_pl.rendering import render_view
-from nerf_pl.scenes import Scene, one_per_photo
+from nerf_pl.scenes import Scene
 from nerf_pl.training.run import train
 from nerf_pl.writing import atomic_write
 
@@ -72,8 +73,7 @@ def bench_budgets(
     """Measure a method with these options, and write results.json, table.md and curve.png into `out`."""
     device, name = device_and_name()
     config, scene = load_training(config, root)
-    kind = scene.unbounded, scene.ndc is not None, len(one_per_photo(scene))
-    usual = method_of(config.method).complete(config, device.type, *kind, points=scene.seen is not None)
+    usual = method_of(config.method).complete(config, device.type, kind_of(scene))
     model = method_of(config.method).make(usual, device)
     console.print(f"{name}, torch {torch.__version__}, {model.describe()}; {root.name}")
     step = measure_step(model, usual, scene, device)

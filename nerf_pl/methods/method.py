@@ -7,28 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from nerf_pl.options import Config, ModelOptions
+from nerf_pl.options import Config, ModelOptions, SceneKind
 
 if TYPE_CHECKING:
     import torch
 
     from nerf_pl.methods.model import Model
+    from nerf_pl.scenes import Scene
+
+
+def kind_of(scene: Scene) -> SceneKind:
+    """The kind of a scene to train on."""
+    from nerf_pl.scenes import one_per_photo  # which imports torch
+
+    return SceneKind(scene.unbounded, scene.ndc is not None, len(one_per_photo(scene)), scene.seen is not None)
 
 
 @runtime_checkable
 class Complete(Protocol):
-    def __call__(
-        self,
-        config: Config,
-        device_type: str,
-        unbounded: bool = False,
-        ndc: bool = False,
-        photos: int | None = None,
-        *,
-        points: bool = False,
-    ) -> Config:
-        """The options, with every value filled in that follows from the device (cuda or cpu), the kind of scene, the
-        number of photos to train on, and whether it is known which sparse points they see."""
+    def __call__(self, config: Config, device_type: str, kind: SceneKind = ...) -> Config:
+        """The options, with every value filled in that follows from the device (cuda or cpu) and the kind of scene. By
+        default it is that of an object in a box."""
         ...
 
 

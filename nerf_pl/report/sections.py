@@ -1,5 +1,6 @@
 """The sections of a run's report, but for its views: each a piece of HTML, or "" if nothing is known of it."""
 
+import itertools
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from nerf_pl.console import short_number
 from nerf_pl.methods import METHODS
-from nerf_pl.options import to_dict
+from nerf_pl.methods.method import kind_of
+from nerf_pl.options import SceneKind, to_dict
 from nerf_pl.report.charts import Line, histogram, line_chart
 from nerf_pl.report.curves import Curve, thinned
 from nerf_pl.report.history import Entry
@@ -240,8 +242,8 @@ def settings_section(record: Record) -> str:
 
 
 def defaults_of(record: Record) -> list[dict[str, object]]:
-    """The defaults of a run's method, as they are on a CPU and on a GPU for such a scene. None for a method that is not
-    known."""
+    """The defaults of a run's method for such a scene: on a CPU and on a GPU, with and without sparse points, which a
+    run does not keep. None for a method that is not known."""
     if record.method not in METHODS:
         return []
     method, train = METHODS[record.method], record.views.get("train")
@@ -249,11 +251,11 @@ def defaults_of(record: Record) -> list[dict[str, object]]:
     preset = method.preset
     if isinstance(seconds, int | float):
         preset = replace(preset, train=replace(preset.train, seconds=float(seconds)))
-    scene = (False, False) if train is None else (train.unbounded, train.ndc is not None)
-    found = []
-    for device in ("cpu", "cuda"):
-        options = flat(to_dict(method.complete(preset, device, *scene)))
-        usual = flat(to_dict(method.complete(method.preset, device, *scene)))
+    kind, found = SceneKind() if train is None else kind_of(train), []
+    for device, points in itertools.product(("cpu", "cuda"), (False, True)):
+        kind = replace(kind, points=points)
+        options = flat(to_dict(method.complete(preset, device, kind)))
+        usual = flat(to_dict(method.complete(method.preset, device, kind)))
         found.append(json.loads(json.dumps({**options, "seconds": usual["seconds"]})))
     return found
 

@@ -74,7 +74,8 @@ def load_colmap(root: Path, request: Request) -> Scene:
         raise UserError(f"{told}: give another --test_every")
     names = [(view.name, _relative(root, file)) for view, file in zip(views, photos.files, strict=True)]
     shown = folder_masks(masks_folder(root), names) if request.pictures else [None] * len(views)
-    hidden, nearest = [None] * len(views), nearest_depth(model, views)
+    seen = of_model(model, views)
+    hidden, nearest = [None] * len(views), nearest_depth(views, seen)
     read = Photos(photos.files, photos.sizes, photos.natives, photos.mode, photos.upright, shown, hidden, cuts)
     shots, cuts = read_photos(read.some(chosen), c2w[chosen], request.pictures), [cuts[i] for i in chosen]
     scene = Scene(
@@ -91,7 +92,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
         frame=frame,
         photos=shots.photos,
         partial=shots.partial,
-        seen=seen_by_views(of_model(model, [views[i] for i in chosen]), cuts, frame),
+        seen=seen_by_views([seen[i] for i in chosen], cuts, frame),
     )
     on_nothing = request.objects and photos.mode == "RGBA" and cut_out(photos.files)
     return as_object(scene) if on_nothing else scene
@@ -139,14 +140,14 @@ def _checked_pose(root: Path, view: Any) -> Float[np.ndarray, "3 4"]:
     return w2c
 
 
-def nearest_depth(model: Any, views: Sequence[Any]) -> float:
+def nearest_depth(views: Sequence[Any], seen: Sequence[Float[np.ndarray, "_ 3"]]) -> float:
     """How close to a camera the scene comes: the least, over all views, of what `foremost` says of the points that the
-    view sees. In units of the model; 0 if it has no points."""
+    view sees, see `sightings.of_model`. In units of the model; 0 if there are no points."""
     nearest = []
-    for view, seen in zip(views, of_model(model, views), strict=True):
+    for view, points in zip(views, seen, strict=True):
         w2c = view.cam_from_world().matrix()
-        seen = seen @ w2c[:, :3].T + w2c[:, 3]
-        depths = np.linalg.norm(seen, axis=1) if sees_all_around(view.camera) else seen[:, 2]
+        local = points @ w2c[:, :3].T + w2c[:, 3]
+        depths = np.linalg.norm(local, axis=1) if sees_all_around(view.camera) else local[:, 2]
         if (depths > 0).any():
             nearest.append(foremost(depths[depths > 0]))
     return min(nearest, default=0.0)

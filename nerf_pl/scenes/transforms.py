@@ -93,9 +93,14 @@ def load_transforms(root: Path, request: Request) -> Scene:
         frame=frame,
         photos=shots.photos,
         partial=shots.partial,
-        seen=None if frame is None or not request.pictures else _seen(path, values, frames, cuts, frame),
+        seen=_seen(path, values, frames, cuts, frame) if frame is not None and _trains(request) else None,
     )
     return as_object(scene) if on_nothing else scene
+
+
+def _trains(request: Request) -> bool:
+    """Whether the views are to be learned from: only then does it matter which points they see."""
+    return request.split == "train" and request.pictures
 
 
 def _seen(

@@ -26,9 +26,10 @@ from nerf_pl.checkpoints import (
 from nerf_pl.console import console, doing, warn
 from nerf_pl.errors import FinishedError, NothingToDo, UserError
 from nerf_pl.methods import method_of
+from nerf_pl.methods.method import kind_of
 from nerf_pl.ops import FAMILIES, choose
 from nerf_pl.options import Config, Resume, RunFolders, to_dict
-from nerf_pl.scenes import Scene, available_splits, one_per_photo, with_pixels
+from nerf_pl.scenes import Scene, available_splits, with_pixels
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 from nerf_pl.training.colours import UNEVEN, unevenness
@@ -128,8 +129,7 @@ def _made(
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
-    kind = scene.unbounded, scene.ndc is not None, len(one_per_photo(scene))
-    config = method.complete(_with_colours(config, scene, devices), device.type, *kind, points=scene.seen is not None)
+    config = method.complete(_with_colours(config, scene, devices), device.type, kind_of(scene))
     config.check()  # once more, with the sizes that were left to the device and the scene
     if device.type == "cpu":
         require_memory(config, scene.cameras.width * scene.cameras.height)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from nerf_pl.options import EPOCHS, Config, DataOptions, OptimOptions, Options, TrainOptions
+from nerf_pl.options import EPOCHS, Config, DataOptions, OptimOptions, Options, SceneKind, TrainOptions
 from nerf_pl.options.purposes import LOSSES, SAMPLING, SIZE_OF_MODEL, Help
 from nerf_pl.options.ranges import SHAPES_PART, SHAPES_WEIGHTS, SHARE, Range, at_least, between
 
@@ -56,15 +56,7 @@ CLASSIC = Config("nerf", NeRFOptions(), data=DataOptions(dataset_name="blender",
 CORNER_LAYOUTS = ("blender", "llff")
 
 
-def complete(
-    config: Config,
-    device_type: str,
-    unbounded: bool = False,
-    ndc: bool = False,
-    photos: int | None = None,
-    *,
-    points: bool = False,
-) -> Config:
+def complete(config: Config, device_type: str, kind: SceneKind = SceneKind()) -> Config:  # noqa: B008 (frozen)
     """See `methods.method.Complete`. Only the length of the training can be left open."""
     if config.train.num_epochs is not None:
         return config

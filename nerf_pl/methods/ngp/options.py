@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from nerf_pl.options import EPOCHS, MOST_RAYS, Config, OptimOptions, Options, TrainOptions
+from nerf_pl.options import EPOCHS, MOST_RAYS, Config, OptimOptions, Options, SceneKind, TrainOptions
 from nerf_pl.options.purposes import LOSSES, MACHINE, PLACE, RATE, SAMPLING, SIZE_OF_MODEL, Help
 from nerf_pl.options.ranges import (
     FIXED_IN_A_RUN,
@@ -175,32 +175,20 @@ ROOMY = ((8, 0), (9, 0), (10, 0), (10, 3))  # compute capabilities with enough: 
 SECONDS, ONE_SIDE_SECONDS = 60.0, 20.0  # of training, if no length is given
 
 
-def complete(
-    config: Config,
-    device_type: str,
-    unbounded: bool = False,
-    ndc: bool = False,
-    photos: int | None = None,
-    *,
-    points: bool = False,
-) -> Config:
-    """The options, with every None filled in for the device ("cuda" or "cpu") and the kind of scene.
-
-    unbounded: the scene continues beyond its box. ndc: its photos were taken from one side. photos: their number, if it
-    is known. points: it is known which sparse points they see.
-    """
+def complete(config: Config, device_type: str, kind: SceneKind = SceneKind()) -> Config:  # noqa: B008 (frozen)
+    """The options, with every None filled in for the device ("cuda" or "cpu") and the kind of scene."""
     asked, train = config.model, config.train
     assert isinstance(asked, NGPOptions)
     device = "cuda" if device_type == "cuda" else "cpu"  # plain PyTorch has the sizes of a CPU everywhere
-    unbounded = unbounded if asked.unbounded is None else asked.unbounded
+    unbounded, ndc = kind.unbounded if asked.unbounded is None else asked.unbounded, kind.ndc
     sizes: dict[str, float | bool] = {f.name: getattr(CPU if device == "cpu" else GPU, f.name) for f in fields(asked)}
     sizes |= {"unbounded": unbounded, "extended": unbounded or ndc}
     sizes |= PHOTOS[device] if unbounded or ndc else {}
     sizes |= AROUND[device] if unbounded else {}
-    sizes |= WITH_POINTS if unbounded and points else {}
+    sizes |= WITH_POINTS if unbounded and kind.points else {}
     sizes |= ONE_SIDE[device] if ndc else {}
     if device == "cuda":
-        sizes |= _by_number(photos, unbounded, ndc)
+        sizes |= _by_number(kind.photos, unbounded, ndc)
         sizes |= LONG if (train.seconds or 0) >= LONG_SECONDS and not (unbounded or ndc) else {}
     sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}
     missing = {name: value for name, value in sizes.items() if getattr(asked, name) is None}

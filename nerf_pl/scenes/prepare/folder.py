@@ -52,12 +52,13 @@ def write_scene(model: Any, views: Sequence[Any], stage: Path, work: Path, *, st
     normalised, similarity = normalize_poses(torch.from_numpy(camera_to_world(w2c)))
     poses = normalised.numpy()
     values = transforms(names, [pinholes[view.camera_id] for view in views], poses)
-    if nearest := nearest_depth(model, views):
+    seen = of_model(model, views)
+    if nearest := nearest_depth(views, seen):
         values["clear_distance"] = CLEAR * nearest * float(similarity[0, :3].norm())
-    seen = [_moved(points, similarity.numpy()) for points in of_model(model, views)]
     if any(map(len, seen)):
         values["ply_file_path"] = POINTS
-        write_sightings(work / POINTS, dict(zip((f"images/{name}" for name in names), seen, strict=True)))
+        moved = (_moved(points, similarity.numpy()) for points in seen)
+        write_sightings(work / POINTS, dict(zip((f"images/{name}" for name in names), moved, strict=True)))
     (work / "transforms.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
     xyz = np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3)
     write_png(work / "cameras.png", top_view(poses, _moved(xyz, similarity.numpy())))
