@@ -227,14 +227,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(dir=shared) as folder:
             print(Bench(Path(folder)).run(recipe_of(args.recipe)) or "fine")
         return 0
-    first, end, counts, failed, kinds, start = (
-        args.first,
-        args.first + args.count,
-        Counter(),
-        [],
-        Counter(),
-        time.time(),
-    )
+    first, end, start = args.first, args.first + args.count, time.time()
+    counts, kinds, failed, examples = Counter(), Counter(), [], {}
     while first < end and time.time() < args.until:
         with tempfile.TemporaryDirectory(dir=shared) as folder:
             given = args.seed, first, min(end - first, 20_000), folder, args.only, args.until
@@ -257,7 +251,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 with args.out.open("a") as out:
                     out.writelines(json.dumps(line) + "\n" for line in lines)
         for line in lines:
-            kinds["\n".join([line["recipe"][0], line["wrong"][:60], *line["wrong"].splitlines()[-2:]])] += 1
+            kind = "\n".join([line["recipe"][0], line["wrong"][:60], *line["wrong"].splitlines()[-2:]])
+            kinds[kind] += 1
+            examples.setdefault(kind, line["recipe"])
         print(
             f"{first - args.first} inputs, {len(failed)} failures, {time.time() - start:.0f} s: {dict(counts)}",
             flush=True,
@@ -265,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out is None:
         for kind, times in kinds.most_common():
             print(f"--- {times} times: {kind}")
-            print(json.dumps(next(x["recipe"] for x in failed if x["wrong"][:60] == kind.split(chr(10))[1])))
+            print(json.dumps(examples[kind]))
     return bool(failed)
 
 

@@ -13,6 +13,8 @@ import test_importers as importers
 from PIL import Image
 from test_formats import write_linear
 
+from nerf_pl.scenes.sightings import write_sightings
+
 SIZE = (12, 8)
 
 
@@ -61,7 +63,9 @@ def transforms(root: Path) -> None:
         (root / "masks").mkdir(exist_ok=True)
         Image.fromarray(np.full(SIZE[::-1], 255, np.uint8)).save(root / frame["mask_path"])
     frames[0] |= {"fl_x": 14.0, "camera_model": "OPENCV"}
-    shared = {**LENS, "clear_distance": 0.2, "aabb_scale": 4, "applied_scale": 1.0}
+    shared = {**LENS, "clear_distance": 0.2, "aabb_scale": 4, "applied_scale": 1.0, "ply_file_path": "points.ply"}
+    points = np.random.default_rng(0).normal(size=(5, 3))
+    write_sightings(root / "points.ply", {f["file_path"]: points for f in frames})
     write_json(
         root / "transforms.json", {**shared, "train_filenames": [f["file_path"] for f in frames], "frames": frames}
     )

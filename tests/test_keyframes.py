@@ -224,6 +224,8 @@ EYE = np.eye(4).tolist()
         ({**GOOD, "fov": 180}, "fov is 180"),
         ({**GOOD, "fov": "wide"}, "fov is 'wide'"),
         ({**GOOD, "time": 0}, "times must rise"),
+        ({**GOOD, "time": 1e-300}, "times must rise, by 1e-06 s or more"),
+        ({**GOOD, "time": 1e300}, r"time 1e\+300: give seconds, up to 1e\+09"),
         ({**GOOD, "time": 10**400}, "time is 1000"),
         ({**GOOD, "time": True}, "time is True"),
         ({"c2w": EYE, "camera_type": "fisheye"}, "fisheye"),

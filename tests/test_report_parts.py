@@ -1,19 +1,35 @@
 """Charts, curves, colours and plans of a report."""
 
+import json
 import math
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from report_files import report
 
+from nerf_pl.cameras import Cameras
+from nerf_pl.methods import METHODS
+from nerf_pl.options import SceneKind, to_dict
 from nerf_pl.report.charts import Line, bin_width, histogram, line_chart, log_ticks, ticks
 from nerf_pl.report.curves import Curve, read_curves, thinned
 from nerf_pl.report.history import Entry, add_to_history, machine, read_history, versions
 from nerf_pl.report.pictures import RAMP, error_colours, errors_of, top_of
 from nerf_pl.report.plan import RULER, plan
-from nerf_pl.report.record import read_record
-from nerf_pl.scenes import load_scene
+from nerf_pl.report.record import Record, read_record
+from nerf_pl.report.sections import settings_section
+from nerf_pl.scenes import Scene, load_scene, some_views
+
+
+@pytest.fixture
+def photo_views() -> Scene:
+    """A photo of a space without end."""
+    cameras = Cameras(torch.eye(4)[None, :3], torch.eye(3)[None], 4, 3)
+    images, box = torch.zeros(1, 3, 4, 3, dtype=torch.uint8), torch.tensor([[-1.0] * 3, [1.0] * 3])
+    return Scene(cameras, images, 0.1, 100.0, box, unbounded=True)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.003, 0.0041), (-3, 88), (1e6, 3.3e6), (20.1, 20.2)])
@@ -116,3 +132,18 @@ def test_the_history_names_machine_and_versions(tmp_path):
     assert read_history(tmp_path) == [entry, entry]
     assert "2026-01-02 03:04 UTC" in report(tmp_path).told
     assert read_record(tmp_path).history == [entry, entry]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("photos", [10, 80, 300])
+@pytest.mark.parametrize("points", [False, True])
+def test_defaults_of_such_a_scene_are_told_as_defaults(photo_views, device, photos, points):
+    """Their values follow from the number of photos, and from whether these see sparse points."""
+    preset = METHODS["ngp"].preset
+    settings = METHODS["ngp"].complete(preset, device, SceneKind(True, False, photos, points))
+    settings = json.loads(json.dumps(to_dict(settings)))  # as a run keeps them
+    views = {"train": some_views(photo_views, torch.zeros(photos, dtype=torch.int64))}
+    record = Record(Path(), "run", {"scene": "x", **settings}, [], {}, [], views)
+    assert "All options are the defaults of ngp." in settings_section(record)
+    changed = {**settings, "model": {**settings["model"], "smoothness": 0.25}}
+    assert "smoothness" in settings_section(replace(record, settings=changed)).partition("<details>")[0]

@@ -62,16 +62,16 @@ def _of_scene(layout: str, scenes: "Mapping[str, Scene]") -> Iterator[tuple[str,
 
 def _of_run(folder: Path, run: "Run") -> Iterator[tuple[str, str]]:
     """A run: its method, scene, length, scores and views."""
-    import json
+    from nerf_pl.report.record import read_values
 
     yield "method", f"{run.config.method}; {run.model.describe()}"
     yield "scene", str(run.root) if run.root else "not known"
     metrics = folder / "metrics.json"
-    if metrics.is_file():
-        scores = json.loads(metrics.read_text(encoding="utf-8"))
-        yield "scores", f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f} ({metrics})"
+    psnr, ssim = (read_values(metrics).get(name) for name in ("psnr", "ssim"))
+    if isinstance(psnr, float) and isinstance(ssim, float):
+        yield "scores", f"PSNR {psnr:.2f} dB, SSIM {ssim:.4f} ({metrics})"
     else:
-        yield "scores", f"none yet: nerf eval {shlex.quote(str(folder))}"
+        yield "scores", f"none: nerf eval {shlex.quote(str(folder))}"
     scenes = {split: run.scene(split, pictures=False) for split in run.kept}
     yield from _of_views(scenes)
 

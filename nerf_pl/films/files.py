@@ -44,6 +44,7 @@ KNOWN_OF_CAMERA = {
 }
 NARROWEST, WIDEST = 0.01, 179.9  # fields of view in degrees
 SAME_ASPECT = 0.01
+LATEST, LEAST_GAP = 1e9, 1e-6  # seconds of keyframes; slopes between them must be finite
 REMEDY = "correct it, or give another camera path"
 
 
@@ -208,8 +209,11 @@ def _times(path: Path, name: str, entries: Sequence[Values], fps: float | None) 
     for i, entry in enumerate(entries):
         where = f"{path}: {name} {i}"
         times.append(number(where, "time", entry.get("time", float(i))))
-        if i and times[i] <= times[i - 1]:
-            raise UserError(f"{where} has time {times[i]:g}, but the one before {times[i - 1]:g}: times must rise")
+        if abs(times[i]) > LATEST:
+            raise UserError(f"{where} has time {times[i]:g}: give seconds, up to {LATEST:g}")
+        if i and times[i] < times[i - 1] + LEAST_GAP:
+            told = f"{where} has time {times[i]:g}, but the one before {times[i - 1]:g}"
+            raise UserError(f"{told}: times must rise, by {LEAST_GAP:g} s or more")
     return times
 
 

@@ -16,7 +16,7 @@ TYPES = {
     "double": "f8", "float64": "f8",
 }  # fmt: skip
 ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
-MOST_HEADER = 2**16  # bytes of a PLY file in which its header must end
+MOST_HEADER = 2**20  # bytes of a PLY file in which its header must end; it may name thousands of photos
 AHEAD = 0.8  # cosine to the axis of a camera, from which on a point counts as one that it sees
 LEAST_POINTS = 10  # that a camera must see to tell anything
 FOREMOST = 0.01  # quantile of the depths: the very nearest points are often wrong

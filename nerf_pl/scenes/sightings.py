@@ -1,5 +1,6 @@
 """Which sparse points photos see: of a COLMAP model, of a PLY file that `nerf prepare` wrote, of depth pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from torch import Tensor
 from nerf_pl.errors import UserError
 from nerf_pl.media import atomic_write
 from nerf_pl.scenes.cuts import Cut
+from nerf_pl.scenes.points import MOST_HEADER
 
+COUNT = re.compile(r"element \w+ ([0-9]{1,12})")
+SIGHTING = b"element sighting "
 PHOTO = "comment photo "  # begins a line of the header that names a photo; sightings count these lines
 HEADER = """ply
 format binary_little_endian 1.0
@@ -59,11 +63,14 @@ def read_sightings(path: Path) -> dict[str, Float[np.ndarray, "n 3"]] | None:
 
     Raises UserError for a damaged file.
     """
-    content = path.read_bytes()
-    head, _, body = content.partition(b"end_header\n")
+    with path.open("rb") as file:
+        head, _, body = file.read(MOST_HEADER).partition(b"end_header\n")
+        if SIGHTING not in head:
+            return None
+        body += file.read()
     lines = (head + b"end_header\n").decode("utf-8", "replace").splitlines()
     names = [line.removeprefix(PHOTO) for line in lines if line.startswith(PHOTO)]
-    counts = [int(words[2]) for line in lines if (words := line.split())[:1] == ["element"] and words[2].isdigit()]
+    counts = [int(found[1]) for line in lines if (found := COUNT.fullmatch(line))]
     ours = HEADER.format(names="", points=counts[0], sightings=counts[1]).splitlines() if len(counts) == 2 else None
     if [line for line in lines if not line.startswith(PHOTO)] != ours:
         return None

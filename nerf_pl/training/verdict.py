@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from nerf_pl.scenes import Scene
+from nerf_pl.scenes import Scene, on_background
 
 GAP, POOR = 6.0, 22.0  # dB: between photos trained on and held out; below this the held-out ones look wrong
 FEWEST_STEPS = 1000  # after fewer it is too early to judge
@@ -17,8 +17,12 @@ LOOKS, PIXELS = 16, 2**14  # views, and pixels of each, of which the one colour 
 def plain_psnr(scene: Scene) -> float:
     """The PSNR, in dB, that pictures of one colour would have: the mean colour of the training views."""
     step = max(len(scene) // LOOKS, 1)
-    views = (scene.image(i).flatten(0, 1) for i in range(0, len(scene), step))
-    pixels = [view[:: max(len(view) // PIXELS, 1)] for view in views]
+    pixels = []
+    for i in range(0, len(scene), step):
+        width, height = scene.cameras.size(i)
+        every = max(int((width * height / PIXELS) ** 0.5), 1)
+        view = scene.images[i, :height:every, :width:every]
+        pixels.append(on_background(view, scene.background).flatten(0, 1))
     error = float(torch.cat(pixels).var(0, unbiased=False).mean())
     return -10 * math.log10(max(error, 1e-12))
 
