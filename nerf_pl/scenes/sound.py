@@ -14,7 +14,7 @@ MOST = FARTHEST  # units of the world that anything is from the origin
 LONGEST = 1e7  # pixels of a focal length
 MOST_SIDE = 2**24  # pixels of a picture
 TURNED = 1e-3  # how far the products of a rotation's axes may be from those of unit axes at right angles
-SMALLEST, LARGEST = 1e-15, 1e15  # units of the world that a unit of the file may be
+SMALLEST, LARGEST = 2.5e-7, 1e15  # units of the world that a unit of the file may be: 4 km in millimetres still fit
 
 
 def require_sound(scene: Scene, what: Path | str) -> None:
