@@ -63,7 +63,7 @@ def our_program(words: list[str]) -> tuple[str, list[str]] | None:
 
 @pytest.fixture(autouse=True)
 def home_of_its_own(monkeypatch, tmp_path) -> None:
-    """`nerf --install-completion` asks for the user's shell, which batch systems do not name, and writes to the home."""
+    """`nerf --install-completion` asks for the shell, which batch systems do not name, and writes to the home."""
     for name in ("HOME", "XDG_DATA_HOME", "BASH_COMPLETION_USER_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("SHELL", "/bin/bash")
