@@ -37,8 +37,8 @@ def film_lens(f: float, px: float, py: float, size: tuple[int, int]):
         x, y = xy.T
         r2 = x * x + y * y
         radial = 1 + BROWN["k1"] * r2 + BROWN["k2"] * r2**2 + BROWN["k3"] * r2**3 + BROWN["k4"] * r2**4
-        u = x * radial + BROWN["t2"] * (r2 + 2 * x * x) + 2 * BROWN["t1"] * x * y
-        v = y * radial + BROWN["t1"] * (r2 + 2 * y * y) + 2 * BROWN["t2"] * x * y
+        u = x * radial + BROWN["t1"] * (r2 + 2 * x * x) + 2 * BROWN["t2"] * x * y
+        v = y * radial + BROWN["t2"] * (r2 + 2 * y * y) + 2 * BROWN["t1"] * x * y
         scale = max(size)  # pixels of the film
         return np.stack([(f / 36 * u + px) * scale + size[0] / 2, (f / 36 * v + py) * scale + size[1] / 2], 1)
 
@@ -90,6 +90,37 @@ def test_realitycapture_after_a_spreadsheet(tmp_path, capsys, delimiter, encodin
     run_import(capsys, tmp_path / "export")
     check(tmp_path / "export")
     assert f"did you mean {tmp_path / 'export'}?" in refused(capsys, "import", tmp_path)
+
+
+def test_realityscan_with_names_of_its_own(tmp_path, capsys):
+    """Version 2 says yaw, and the units; names in the letters of Windows."""
+    write_csv(tmp_path)
+    file = tmp_path / "cameras.csv"
+    named = HEADER.replace("heading", "yaw").replace(",f,px,py", ",f_35mm,px_norm,py_norm")
+    text = file.read_text(encoding="utf-8-sig").replace(HEADER, named).replace("IMG_2", "Büro")
+    file.write_bytes(text.encode("cp1252"))
+    (tmp_path / "images" / "IMG_2.png").rename(tmp_path / "images" / "Büro.png")
+    (tmp_path / "flight.csv").write_text("#name,x,y,alt,yaw,pitch,roll\nIMG_0.jpg,1,2,3,4,5,6\n")
+    run_import(capsys, tmp_path)
+    check(tmp_path)
+
+
+def test_realityscan_with_matrices(tmp_path, capsys):
+    """Its table for OpenCV: world to camera, pixels, and OpenCV's order of the coefficients."""
+    names = [f"R{r}{c}" for r in range(3) for c in range(3)]
+    header = ["#name", "tx", "ty", "tz", *names, "f_pix", "px_pix", "py_pix", "k1", "k2", "t2", "t1", "k3", "k4"]
+    rows = [",".join(header) + " (pixels, Brown's coefficients, ordered as those of OpenCV)"]
+    for i, (rotation, centre) in enumerate(zip(*cameras(), strict=True)):
+        shoot(tmp_path / f"IMG_{i}.png", rotation, centre, film_lens(40.0, 0.03, -0.02, SIZE))
+        w2c = opencv_axes(rotation).T
+        inside = [40 / 36 * SIZE[0], 0.03 * SIZE[0] + SIZE[0] / 2, -0.02 * SIZE[0] + SIZE[1] / 2]
+        bends = [BROWN[name] for name in ("k1", "k2", "t2", "t1", "k3", "k4")]
+        rows.append(
+            ",".join([f"IMG_{i}.png", *map(repr, [*(-w2c @ centre).tolist(), *w2c.ravel().tolist(), *inside, *bends])])
+        )
+    (tmp_path / "cameras.csv").write_text("\n".join(rows))
+    run_import(capsys, tmp_path)
+    check(tmp_path)
 
 
 def test_realitycapture_that_is_damaged(tmp_path, capsys):

@@ -99,14 +99,16 @@ def stored_size(file: Path) -> Size:
 
 
 def read_text(file: Path) -> str:
-    """The text of a file. Raises UserError if it cannot be read."""
+    """The text of a file, in Unicode or as Windows of the west writes it. Raises UserError if it cannot be read."""
     try:
         content = file.read_bytes()
         return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}; {REMEDY}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not a text file: {REMEDY}") from error
+        if content.startswith(UTF16) or b"\0" in content:
+            raise UserError(f"{file} is not a text file: {REMEDY}") from error
+        return content.decode("cp1252", errors="replace")
 
 
 def within_reason(values: Float[np.ndarray, "*shape"]) -> bool:

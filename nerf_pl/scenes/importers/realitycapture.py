@@ -1,8 +1,9 @@
 """RealityCapture and RealityScan: the registration as CSV, "Internal/External camera parameters".
 
-Heading, pitch and roll turn a camera that looks down, its top to the north (y). f is in millimetres of 35-mm film; px
-and py are shares of the longer side, from the middle. Lenses are Brown's. Source: "Registration export and camera
-orientations" and "XMP camera math" in the programs' help.
+Heading (yaw), pitch and roll turn a camera that looks down, its top to the north (y). f is in millimetres of 35-mm
+film; px and py are shares of the longer side, from the middle. Lenses are Brown's, with the tangential coefficients in
+another order than OpenCV's. Source: "Registration export and camera orientations" and "XMP camera math" in their
+help. The OpenCV-compliant table has world to camera, x -> R x + t, and pixels in their place.
 """
 
 import csv
@@ -12,11 +13,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reading
 from nerf_pl.scenes.importers.files import (
     REMEDY,
     Pictures,
-    holds,
     numbers,
     place,
     read_text,
@@ -24,13 +24,22 @@ from nerf_pl.scenes.importers.files import (
     the_file,
 )
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
+from nerf_pl.scenes.importers.poses import from_world_to_camera
 from nerf_pl.scenes.importers.xmp import read_xmp, xmp_files
 from nerf_pl.scenes.pictures import Size
 from nerf_pl.scenes.values import pose_matrix
 
 FILES = "a CSV file that begins with #name,x,y,alt,heading,pitch,roll,f, or XMP files beside the pictures"
-NEEDED = ("name", "x", "y", "alt", "heading", "pitch", "roll", "f")
-BENDS = {"k1": "k1", "k2": "k2", "k3": "k3", "k4": "k4", "t1": "p1", "t2": "p2"}
+ANGLES = ("heading", "pitch", "roll")
+NEEDED = ("name", "x", "y", "alt", *ANGLES, "f")
+ROTATION, SHIFT = tuple(f"r{row}{column}" for row in range(3) for column in range(3)), ("tx", "ty", "tz")
+NEEDED_OF_MATRICES = ("name", *SHIFT, *ROTATION, "f")  # of the OpenCV-compliant table
+# names in other versions: RealityScan 2 says yaw, and the units
+SPELLINGS = {"yaw": "heading"} | {f"{name}{unit}": name for name in ("f", "px", "py") for unit in ("_pix", "_norm")}
+SPELLINGS |= {"f_35mm": "f"}
+BENDS = {"k1": "k1", "k2": "k2", "k3": "k3", "k4": "k4", "t1": "p2", "t2": "p1"}
+KEPT = {*NEEDED[1:], *NEEDED_OF_MATRICES[1:], *BENDS, "px", "py"}
+BEGINNING = 5  # lines
 DEGREES, STEEP = 0.02, 20.0  # a scene is smaller than this; its heights spread as much as its sides, not so much more
 DELIMITERS = ",;\t"
 FILM = 36.0  # millimetres, the longer side of 35-mm film
@@ -49,10 +58,14 @@ def read(source: Source) -> Found:
     left_out: dict[str, list[str]] = {}
     for where, row in _rows(file):
         if picture := place(pictures, row["name"], left_out):
-            values = {
-                name: _number(where, name, row) for name in row if name in NEEDED[1:] + tuple(BENDS) + ("px", "py")
-            }
-            photos.append(Photo(picture, _pose(where, values), _lens(where, values, stored_size(picture))))
+            values = {name: _number(where, name, row) for name in row if name in KEPT}
+            if values["f"] <= 0:
+                raise UserError(f"{where}: f is {values['f']:g}, which is not above 0: {REMEDY}")
+            size = stored_size(picture)
+            if ROTATION[0] in row:
+                photos.append(Photo(picture, _pose_of_matrix(where, values), _lens_in_pixels(values, size)))
+            else:
+                photos.append(Photo(picture, _pose(where, values), _lens(values, size)))
     _refuse_degrees(file, photos)
     named = {photo.file for photo in photos}
     if unplaced := [file.name for file in pictures.files if file not in named]:
@@ -61,19 +74,39 @@ def read(source: Source) -> Found:
 
 
 def _candidates(source: Source) -> list[Path]:
+    """Tables of cameras; where there is none, those that say where cameras look, but not their focal lengths."""
     files = [source.file] if source.file else sorted(source.root.glob("*.csv"))
-    return [file for file in files if holds(file, b"heading", b"pitch", b"roll")]
+    found = {file: _columns(file) for file in files}
+    tables = [file for file, names in found.items() if set(ANGLES) <= names or set(ROTATION) <= names]
+    return [file for file in tables if "f" in found[file]] or tables
+
+
+def _columns(file: Path) -> set[str]:
+    """The names of a table's columns, as far as it can be read."""
+    try:
+        with reading(file):
+            lines = read_text(file).splitlines()[:BEGINNING]
+    except UserError:
+        return set()
+    return {name for line in lines for delimiter in DELIMITERS for name in _names(line, delimiter)}
+
+
+def _names(line: str, delimiter: str) -> list[str]:
+    words = line.partition("(")[0].split(delimiter)  # an explanation may follow
+    names = [word.strip(' "').lstrip("#").strip().lower() for word in words]
+    return [SPELLINGS.get(name, name) for name in names]
 
 
 def _header(file: Path, lines: list[str]) -> tuple[int, list[str], str]:
     """The line that names the columns, their names, and what is between them."""
-    for index, line in enumerate(lines[:5]):
+    for index, line in enumerate(lines[:BEGINNING]):
         delimiter = max(DELIMITERS, key=line.count)
-        names = [name.strip(' "').lstrip("#").strip().lower() for name in line.split(delimiter)]
-        if "heading" in names:
-            if missing := [name for name in NEEDED if name not in names]:
+        names = _names(line, delimiter)
+        needed = next((needed for needed in (NEEDED, NEEDED_OF_MATRICES) if needed[4] in names), None)
+        if needed is not None:
+            if missing := [name for name in needed if name not in names]:
                 told = f"{file} has no column {missing[0]}"
-                raise UserError(f"{told}: export it as Internal/External camera parameters, with {', '.join(NEEDED)}")
+                raise UserError(f"{told}: export it as Internal/External camera parameters, with {', '.join(needed)}")
             return index, names, delimiter
     raise UserError(f"{file} does not begin with the names of its columns, #name,x,y,alt and so on: {REMEDY}")
 
@@ -118,15 +151,22 @@ def _pose(where: str, values: dict[str, float]) -> Float[np.ndarray, "3 4"]:
     return pose_matrix(where, "pose", np.concatenate([about_z @ about_x @ about_y, centre], 1).tolist())
 
 
-def _lens(where: str, values: dict[str, float], size: Size) -> Lens:
-    if values["f"] <= 0:
-        raise UserError(f"{where}: f is {values['f']:g}, which is not above 0: {REMEDY}")
+def _pose_of_matrix(where: str, values: dict[str, float]) -> Float[np.ndarray, "3 4"]:
+    rotation = np.reshape([values[name] for name in ROTATION], (3, 3))
+    shift = np.array([values[name] for name in SHIFT])
+    return from_world_to_camera(where, rotation, -rotation.T @ shift)
+
+
+def _lens(values: dict[str, float], size: Size) -> Lens:
+    """From shares of the longer side, and millimetres of film."""
     width, height = size
     longer = max(size)
-    focal = values["f"] / FILM * longer
-    middle = {
-        "cx": 0.5 * width + longer * values.get("px", 0.0),
-        "cy": 0.5 * height + longer * values.get("py", 0.0),
-    }
+    middle = {"px": 0.5 * width + longer * values.get("px", 0.0), "py": 0.5 * height + longer * values.get("py", 0.0)}
+    return _lens_in_pixels({**values, **middle, "f": values["f"] / FILM * longer}, size)
+
+
+def _lens_in_pixels(values: dict[str, float], size: Size) -> Lens:
+    focal, (width, height) = values["f"], size
+    middle = {"cx": values.get("px", 0.5 * width), "cy": values.get("py", 0.5 * height)}
     lens: Lens = {"camera_model": "OPENCV", "w": width, "h": height, "fl_x": focal, "fl_y": focal, **middle}
     return {**lens, **{ours: values[theirs] for theirs, ours in BENDS.items() if values.get(theirs)}}

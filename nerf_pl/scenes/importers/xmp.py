@@ -14,7 +14,7 @@ from nerf_pl.scenes.importers.poses import check_skew, from_world_to_camera
 from nerf_pl.scenes.pictures import Size
 
 NAMESPACE = "{http://www.capturingreality.com/ns/xcr/1.1#}"
-BENDS = ("k1", "k2", "k3", "k4", "p1", "p2")
+BENDS = ("k1", "k2", "k3", "k4", "p2", "p1")  # the tangential ones in another order than OpenCV's
 STRAIGHT, BROWN = "perspective", "brown"
 FILM = 36.0  # millimetres, the longer side of 35-mm film
 
