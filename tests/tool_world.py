@@ -33,6 +33,11 @@ def _rotation(axis: tuple[float, float, float], angle: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
+def opencv_axes(rotation: np.ndarray) -> np.ndarray:
+    """Right, down, ahead."""
+    return np.stack([rotation[:, 0], -rotation[:, 1], -rotation[:, 2]], 1)
+
+
 def similarity() -> tuple[float, np.ndarray, np.ndarray]:
     """A scale, a rotation and a translation that are none of them simple."""
     return 2.7, _rotation((1, -2, 0.5), 1.1), np.array([5.0, -3.0, 1.5])
