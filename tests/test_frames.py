@@ -151,3 +151,21 @@ def test_pictures_that_no_list_names_are_for_tests(tmp_path, capsys):
     assert "there is no train_filenames, so all pictures that test_filenames leave" in capsys.readouterr().err
     with pytest.raises(UserError, match="test_filenames leave no picture for train"):
         split("train", test_filenames=names, **untold)
+
+
+def test_keys_that_are_not_understood_are_said_once(scene_file, capsys):
+    """Those that mean nothing here are not; times of a scene that moves are."""
+    values = json.loads(scene_file.read_text())
+    for i, frame in enumerate(values["frames"]):
+        frame.update(world_scale=2.0, sharpness=30.0, rotation=0.1, time=i / N, rolling_shutter=[0, 0], mask=None)
+    scene_file.write_text(json.dumps({**values, "white_transparent": True, "applied_scale": 0.5, "far": False}))
+    load(scene_file)
+    load(scene_file)
+    told = capsys.readouterr().err
+    assert (
+        told.count("not understood, and change nothing: white_transparent (--background white instead), world_scale")
+        == 1
+    )
+    assert told.count(f"the frames are of {N} times; what moves is learned as if it stood still") == 1
+    scene_file.write_text(json.dumps({**values, "from_mitsuba": True}))
+    assert "from_mitsuba is True, which would change the rays" in complaint(scene_file)

@@ -13,6 +13,7 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.finder import find_named, of_other_kind, told_path
+from nerf_pl.scenes.keys import tell_keys
 from nerf_pl.scenes.lenses import FOCALS, is_panorama, over
 from nerf_pl.scenes.masks import masks_folder
 from nerf_pl.scenes.normalize import misread, strays
@@ -47,6 +48,7 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
     entries = values.get("frames")
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: frames {'is empty' if entries == [] else 'is missing'}; list at least one picture")
+    tell_keys(path if split is None else path.parent, values, entries)  # said once for all splits
     shared = {key: value for key, value in values.items() if key != "frames"}
     frames = [_read_frame(path, i, entry, shared) for i, entry in enumerate(entries)]
     scales = [axes_scale(entry["transform_matrix"]) for entry in entries]

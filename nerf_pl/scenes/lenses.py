@@ -29,7 +29,7 @@ VAGUE = re.compile(r"(camera_)?(intrinsics?|matrix|intrinsic_matrix)|K|focal\w*|
 # what would change the rays, and is not understood
 FOREIGN = re.compile(
     r"ftheta_\w+|equirectangular|ortho\w*|rolling_shutter\w*|skew|shear|k[07-9]|k\d\d+|p[03-9]|[bs]\d|"
-    r"(lens_)?shift_[xy]|dist\w*_(params|coeff\w*)|distortion|transform_matrix_(start|end)"
+    r"(lens_)?shift_[xy]|dist\w*_(params|coeff\w*)|distortion|transform_matrix_(start|end)|from_(na|mitsuba)"
 )
 MODELS = ("camera_model", "camera_type", "lens_model", "distortion_model", "projection", "projection_type")
 SIZES = {"w": ("w", "width", "image_width"), "h": ("h", "height", "image_height")}  # spellings of a side
