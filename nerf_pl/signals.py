@@ -1,5 +1,6 @@
 """Signals that end a command: Ctrl-C, and those of batch systems, containers and terminals that are closed."""
 
+import os
 import signal
 import threading
 import time
@@ -10,6 +11,8 @@ from types import FrameType
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU") if hasattr(signal, name))
 """Besides SIGINT, which is Ctrl-C. Windows has SIGTERM alone. Batch systems send SIGUSR1 and SIGXCPU before the end of
 the time that a job may take."""
+PARENT = "NERF_PL_PARENT"  # environment variable: the id of a process without which this one is to end
+GLANCE = 1.0  # seconds between two looks at it
 AGAIN = 5.0  # seconds; `timeout` and some batch systems send a signal twice at once, to a process and to its group
 
 
@@ -92,3 +95,17 @@ def until_ctrl_c() -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         pass
+
+
+def end_with_parent() -> None:
+    """Let SIGTERM end this process soon after the one that started it is gone, if that asked for it."""
+    parent = os.getppid()
+    if os.environ.get(PARENT) != str(parent):  # nor is it for those that this process starts
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(GLANCE)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -26,7 +26,7 @@ LEVELS = (
     ("alignment", "methods"),
     ("checkpoints",),
     ("training", "evaluation", "films", "export", "report"),
-    ("bench", "doctor", "viewer"),
+    ("bench", "doctor", "sweep", "viewer"),
     ("cli",),
     ("__main__",),
 )

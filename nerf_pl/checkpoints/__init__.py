@@ -1,6 +1,6 @@
 """Checkpoints: files that are read without running code, and models made from them."""
 
-from nerf_pl.checkpoints.files import read_checkpoint, read_own_checkpoint, write_checkpoint
+from nerf_pl.checkpoints.files import read_checkpoint, read_own_checkpoint, stamp_of, write_checkpoint
 from nerf_pl.checkpoints.models import (
     Run,
     compare,
@@ -22,5 +22,6 @@ from nerf_pl.checkpoints.views import frame_in, require_frame, require_same_view
 __all__ = [
     "SUFFIX", "Run", "compare", "facts", "find_checkpoint", "frame_in", "is_portable", "load_cameras", "load_model",
     "load_split", "load_training", "load_weights", "open_run", "read_checkpoint", "read_own_checkpoint",
-    "require_frame", "require_same_views", "save_model", "save_portable", "stored_config", "write_checkpoint",
+    "require_frame", "require_same_views", "save_model", "save_portable", "stamp_of", "stored_config",
+    "write_checkpoint",
 ]  # fmt: skip

@@ -139,3 +139,9 @@ def duplicate(source: Path, path: Path) -> None:
     """A copy of a file. No link: where one of the two is damaged, the other one is the remedy."""
     with atomic_write(path) as temporary:
         shutil.copyfile(source, temporary)
+
+
+def stamp_of(checkpoint: Path) -> str:
+    """A text that identifies the weights in a file. It changes when the file is written."""
+    found = checkpoint.stat()
+    return f"{checkpoint.name} {found.st_size} {found.st_mtime_ns}"

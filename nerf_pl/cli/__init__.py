@@ -11,7 +11,7 @@ from nerf_pl.cli.parse import Command, parse
 from nerf_pl.cli.reporting import AddsToRun, Clock, report
 from nerf_pl.console import console, errors, escape_what_is_not_encodable
 from nerf_pl.errors import Interrupted, NothingToDo, UserError
-from nerf_pl.signals import Stopped, described, number_of, stopped_by_signals
+from nerf_pl.signals import Stopped, described, end_with_parent, number_of, stopped_by_signals
 
 __all__ = ["main", "parse"]
 
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of a training
     try:
         with stopped_by_signals():
+            end_with_parent()
             words = sys.argv[1:] if argv is None else argv
             _run(parse(words, program), [*([] if program == "nerf" else ["python"]), program, *words])
         return

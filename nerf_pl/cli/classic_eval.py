@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from nerf_pl.cli.flags import Plain, device_of
 from nerf_pl.cli.reporting import Added
-from nerf_pl.cli.trained import stamp_of
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.methods import CLASSIC
 from nerf_pl.options.ranges import check_options
@@ -96,6 +95,7 @@ class ClassicEval:
 
     def _film(self, run: "Run", depth: "DepthFiles | None") -> None:
         """A spiral, or a turn if the photos surround the scene."""
+        from nerf_pl.checkpoints import stamp_of
         from nerf_pl.films.film import Take, film, film_cameras, tell, views_of
         from nerf_pl.films.paths import framed
 

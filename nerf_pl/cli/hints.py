@@ -9,6 +9,7 @@ SAME_MEANING = {
     "iters": "max_steps", "iterations": "max_steps", "n_iters": "max_steps", "max_num_iterations": "max_steps",
     "num_steps": "max_steps", "steps": "max_steps", "time": "seconds", "minutes": "seconds", "duration": "seconds",
     "name": "exp_name", "experiment_name": "exp_name", "run_name": "exp_name", "expname": "exp_name",
+    "method": "methods",
     "output": "out", "output_dir": "out", "output_path": "out", "out_dir": "out", "o": "out",
     "gpu": "num_gpus", "gpus": "num_gpus", "devices": "num_gpus", "device": "num_gpus", "cpu": "num_gpus",
     "learning_rate": "lr", "bs": "batch_size", "resolution": "img_wh", "size": "img_wh", "width": "img_wh",

@@ -30,6 +30,7 @@ from nerf_pl.cli.prepare import Prepare
 from nerf_pl.cli.refusals import in_one_line
 from nerf_pl.cli.render import Render
 from nerf_pl.cli.report import Report
+from nerf_pl.cli.sweep import Sweeping, methods_in, sweep_command, sweep_defaults, with_trainings
 from nerf_pl.cli.train import Train, train_command, train_defaults
 from nerf_pl.cli.view import View
 from nerf_pl.console import console
@@ -48,8 +49,8 @@ class Command(Protocol):
 
 COMMANDS: dict[str, type] = {
     "train": train_command(DEFAULT), "eval": Eval, "render": Render, "view": View, "mesh": Mesh, "points": Points,
-    "export": Export, "demo": Demo, "report": Report, "prepare": Prepare, "import": Import, "bench": Bench,
-    "info": Info, "doctor": Doctor,
+    "export": Export, "sweep": sweep_command(DEFAULT), "demo": Demo, "report": Report, "prepare": Prepare,
+    "import": Import, "bench": Bench, "info": Info, "doctor": Doctor,
 }  # fmt: skip
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
 DESCRIPTION = """\
@@ -88,6 +89,8 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Command:
         sys.exit()
     if first == "train":
         return _parse_train("nerf train", argv[1:])
+    if first == "sweep":
+        return _parse_sweep("nerf sweep", argv[1:])
     if first in COMMANDS:
         return _parse(COMMANDS[first], f"nerf {first}", argv[1:])
     return _all(["--help" if word in HELP_ALL else word for word in argv] or ["--help"])
@@ -110,6 +113,15 @@ def _parse_train(program: str, argv: Sequence[str]) -> Train:
     method_of(name)
     _refuse_options_of_others(name, argv)
     return _resumed(_parse(train_command(name), program, argv, train_defaults(METHODS[name].preset)), program, argv)
+
+
+def _parse_sweep(program: str, argv: Sequence[str]) -> Sweeping:
+    commands = {}
+    for name in methods_in(argv):
+        method_of(name)
+        _refuse_options_of_others(name, argv)
+        commands[name] = _parse(sweep_command(name), program, argv, sweep_defaults(METHODS[name].preset))
+    return with_trainings(commands, lambda option: _typed(argv, option) is not None, argv)
 
 
 def _method(argv: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from nerf_pl.cli.flags import Flags
 from nerf_pl.cli.reporting import Added
-from nerf_pl.cli.trained import Trained, stamp_of
+from nerf_pl.cli.trained import Trained
 from nerf_pl.errors import UserError
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.methods import method_of
@@ -23,7 +23,7 @@ class Render:
         return self.trained.added
 
     def run(self) -> None:
-        from nerf_pl.checkpoints import find_checkpoint
+        from nerf_pl.checkpoints import find_checkpoint, stamp_of
         from nerf_pl.films.film import film, film_scene, tell
 
         check_options(self.film)

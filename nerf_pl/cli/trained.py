@@ -125,9 +125,3 @@ def split_to_score(root: Path, data: DataOptions) -> list[str]:
             continue
         return [] if split == "test" else ["--split", split]
     return []
-
-
-def stamp_of(checkpoint: Path) -> str:
-    """A text that identifies the weights in a file. It changes when the file is written."""
-    found = checkpoint.stat()
-    return f"{checkpoint.name} {found.st_size} {found.st_mtime_ns}"

@@ -1,0 +1,215 @@
+"""The table of a sweep: the scores of all its runs with their means, as papers print them, and how they came about."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from nerf_pl.checkpoints import stamp_of
+from nerf_pl.options import RunFolders
+from nerf_pl.report.record import read_record, read_values
+from nerf_pl.sweep.jobs import Job
+from nerf_pl.text import one_line
+from nerf_pl.writing import atomic_write
+
+TABLE, VALUES = "scores.md", "scores.json"
+WAITING, DONE, FAILED, STOPPED = "waiting", "done", "failed", "stopped"
+STATES = (WAITING, DONE, FAILED, STOPPED)
+METRICS = (("PSNR, dB", "psnr", 2), ("SSIM", "ssim", 4))
+MOST_COLUMNS = 10  # of scenes; more are rows
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one run of a sweep.
+
+    state: one of STATES. why: it failed. asked: the options that it was trained with, as words. weights: identifies
+    those that were scored. replaces: no, those that the training is to replace. split, views, width, height: of the
+    pictures that were scored. seconds, steps: of the training.
+    """
+
+    run: str
+    scene: str
+    method: str
+    seed: int | None = None
+    state: str = WAITING
+    why: str = ""
+    asked: tuple[str, ...] = ()
+    weights: str = ""
+    replaces: bool = False
+    split: str = ""
+    views: int | None = None
+    width: int | None = None
+    height: int | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    psnr_fitted: float | None = None
+    floaters: float | None = None
+    seconds: float | None = None
+    steps: int | None = None
+
+    def told(self) -> str:
+        """The state in a few words."""
+        if self.state == DONE and self.psnr is not None and self.ssim is not None:
+            return f"PSNR {self.psnr:.2f} dB, SSIM {self.ssim:.4f}"
+        return f"{self.state}{f': {self.why}' if self.why else ''}"
+
+
+TYPES = {"run": str, "scene": str, "method": str, "state": str, "why": str, "weights": str, "split": str,
+         "replaces": bool}  # fmt: skip
+
+
+def row_of(job: Job, state: str = WAITING, why: str = "") -> Row:
+    return Row(job.name, job.scene, job.method, job.seed, state, why, job.asked)
+
+
+def weights_of(run: Path) -> str:
+    """What identifies the weights of a run; "" if it has none."""
+    last = RunFolders.modern(run).last
+    return stamp_of(last) if last.is_file() else ""
+
+
+def planned(jobs: Sequence[Job], before: Mapping[str, Row], overwrite: bool) -> dict[str, Row]:
+    """What is known of each job before a sweep. Those that are done need not be done again: they were trained with the
+    same options, and their weights are those that were scored. before: what an earlier sweep wrote. overwrite: nothing
+    of it counts; of runs that it was to replace, and did not, neither."""
+    rows = {}
+    for job in jobs:
+        weights, old = weights_of(job.run), before.get(job.name, row_of(job))
+        is_done = old.state == DONE and old.asked == job.asked and bool(weights) and old.weights == weights
+        if is_done and not overwrite:
+            rows[job.name] = replace(old, scene=job.scene)
+        elif overwrite or (old.replaces and old.weights == weights):
+            rows[job.name] = replace(row_of(job), replaces=bool(weights), weights=weights)
+        else:
+            rows[job.name] = row_of(job)
+    return rows
+
+
+def scored(job: Job) -> Row:
+    """The scores of a run that has just been evaluated."""
+    record = read_record(job.run)
+    best = record.best
+    if best is None:
+        return row_of(job, FAILED, f"{job.run} has no scores")
+    cameras = record.views[best.split].cameras if best.split in record.views else None
+    size = {} if cameras is None else {"width": cameras.width, "height": cameras.height}
+    means = {name: best.means.get(name) for name in ("psnr", "ssim", "psnr_fitted", "floaters")}
+    known = {"split": best.split, "views": len(best.views), "seconds": record.seconds, "steps": record.steps}
+    return replace(row_of(job, DONE), weights=weights_of(job.run), **size, **means, **known)
+
+
+def read_rows(folder: Path) -> dict[str, Row]:
+    """What an earlier sweep wrote, by the names of the runs. What is damaged counts as nothing."""
+    stored = read_values(folder / VALUES).get("runs")
+    rows = {}
+    for values in stored if isinstance(stored, list) else []:
+        if isinstance(values, dict) and all(isinstance(values.get(name), kind) for name, kind in TYPES.items()):
+            known = {field.name: values[field.name] for field in fields(Row) if field.name in values}
+            asked = known.get("asked")
+            known["asked"] = tuple(map(str, asked)) if isinstance(asked, list) else ()
+            rows[known["run"]] = Row(**known)
+    return rows
+
+
+def write_scores(folder: Path, rows: Sequence[Row], protocol: Mapping[str, object]) -> None:
+    """Write both tables. protocol: what is said of all runs, by what it is about. Raises UserError if a
+    file cannot be written."""
+    means = {"means": _means(rows), "protocol": protocol, "runs": [asdict(row) for row in rows]}
+    with atomic_write(folder / VALUES) as path:
+        path.write_text(json.dumps(means, indent=2) + "\n", encoding="utf-8", errors="replace")
+    with atomic_write(folder / TABLE) as path:
+        path.write_text(markdown(rows, protocol), encoding="utf-8", errors="replace")
+
+
+def means_told(rows: Sequence[Row]) -> list[str]:
+    """The means of each method in a line, for those that have any."""
+    told = []
+    for values in _means(rows):
+        scores = [f"{title.partition(',')[0]} {values[key]:.{digits}f}{title[len(title.partition(',')[0]) + 1 :]}"
+                  for title, key, digits in METRICS if values[key] is not None]  # fmt: skip
+        if scores:
+            of = f"{values['scenes']} of {values['scenes_in_all']} scenes"
+            told.append(f"{values['method']:>12}  {'  '.join(scores)}  (mean of {of})")
+    return told
+
+
+def _means(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """Of each method: over the scenes, of the means over the seeds."""
+    scenes = list(dict.fromkeys(row.scene for row in rows))
+    found = []
+    for method in dict.fromkeys(row.method for row in rows):
+        values: dict[str, object] = {"method": method, "scenes_in_all": len(scenes)}
+        for _, key, _ in METRICS:
+            each = [_mean(cell) for scene in scenes if (cell := _cell(rows, method, scene, key))]
+            values |= {key: _mean(each) if each else None, "scenes": len(each)}
+        found.append(values)
+    return found
+
+
+def _cell(rows: Sequence[Row], method: str, scene: str, key: str) -> list[float]:
+    """A score of all seeds of a method on a scene."""
+    found = (getattr(row, key) for row in rows if (row.method, row.scene, row.state) == (method, scene, DONE))
+    return [value for value in found if value is not None]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values)
+
+
+def markdown(rows: Sequence[Row], protocol: Mapping[str, object]) -> str:
+    """The tables as text: each score by methods and scenes, every run, what failed, and the protocol."""
+    parts = [f"# {protocol.get('title', 'Scores')}"]
+    for title, key, digits in METRICS:
+        parts += [f"## {title}", _grid(rows, key, digits)]
+    if any(row.seed is not None for row in rows):
+        parts.append("± is the standard deviation over the seeds.")
+    parts += ["## Runs", _runs(rows)]
+    if open_rows := [row for row in rows if row.state != DONE]:
+        parts += ["## Without scores", "\n".join(f"- `{row.run}` {_text(row.told())}" for row in open_rows)]
+    told = [f"- {name}: {_text(str(value))}" for name, value in protocol.items() if name != "title"]
+    parts += ["## Protocol", "\n".join(told)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _grid(rows: Sequence[Row], key: str, digits: int) -> str:
+    """Methods below each other and scenes side by side, or the other way round if there are many scenes."""
+    scenes = list(dict.fromkeys(row.scene for row in rows))
+    head = ["method", *scenes, "mean"]
+    lines = [head]
+    for values in _means(rows):
+        method = str(values["method"])
+        cells = [_shown(_cell(rows, method, scene, key), digits) for scene in scenes]
+        of = "" if values["scenes"] == len(scenes) else f" ({values['scenes']} of {len(scenes)})"
+        mean = values[key]
+        lines.append([method, *cells, "–" if mean is None else f"{mean:.{digits}f}{of}"])
+    return _table([list(line) for line in zip(*lines, strict=True)] if len(scenes) > MOST_COLUMNS else lines)
+
+
+def _shown(values: Sequence[float], digits: int) -> str:
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{_mean(values):.{digits}f}{spread}" if values else "–"
+
+
+def _runs(rows: Sequence[Row]) -> str:
+    lines = [["run", "PSNR, dB", "SSIM", "colours fitted, dB", "views", "pixels", "training, s", "steps"]]
+    for row in rows:
+        size = "–" if row.width is None else f"{row.width} x {row.height}"
+        views = "–" if row.views is None else f"{row.views} {row.split}"
+        numbers = ((row.psnr, 2), (row.ssim, 4), (row.psnr_fitted, 2))
+        scores = ["–" if value is None else f"{value:.{digits}f}" for value, digits in numbers]
+        time = ["–" if row.seconds is None else f"{row.seconds:.1f}", "–" if row.steps is None else str(row.steps)]
+        lines.append([f"`{row.run}`", *scores, views, size, *time])
+    return _table(lines)
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    head, *rest = [[_text(cell) for cell in line] for line in lines]
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rest))
+
+
+def _text(text: str) -> str:
+    """In a cell of a table of Markdown."""
+    return one_line(text).replace("|", "\\|")
