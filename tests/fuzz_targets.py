@@ -10,6 +10,7 @@ import fuzz_scenes as scenes
 import numpy as np
 import photo_world
 import pycolmap
+import test_import_realitycapture as realitycapture
 import test_importers as importers
 import test_importers_sfm as sfm
 import torch
@@ -207,7 +208,7 @@ def _pfm(root: Path) -> None:
 
 
 IMPORTED = {
-    "metashape": scenes.from_metashape, "realitycapture": importers.write_csv, "xmp": importers.write_xmp,
+    "metashape": scenes.from_metashape, "realitycapture": realitycapture.write_csv, "xmp": realitycapture.write_xmp,
     "polycam": scenes.polycam, "record3d": scenes.record3d, "nsvf": scenes.nsvf, "neus": importers.write_neus,
     "bundler": sfm.write_bundler, "openmvg": lambda root: sfm.write_openmvg(root, "pinhole_brown_t2"),
 }  # fmt: skip

@@ -17,6 +17,7 @@ from nerf_pl.console import warn
 from nerf_pl.errors import DamagedError, UserError, reading
 from nerf_pl.extras import extra
 from nerf_pl.ops.colour import srgb
+from nerf_pl.scenes.profiles import PROFILE, note, to_srgb
 
 # Pillow tries these alone, whatever the ending of a file: others start programs (EPS), or are no photos. HEIF comes
 # with pillow-heif, AVIF with Pillow 11.3
@@ -94,24 +95,38 @@ def white_of(files: Sequence[Path]) -> int:
 
 
 def converted(picture: Image.Image, mode: str, file: Path, white: int = WHITES[-1]) -> Image.Image:
-    """The decoded picture of a file in Pillow's mode L, RGB or RGBA; 16 bits are rounded to 8. white: see `white_of`.
+    """The decoded picture of a file in Pillow's mode L, RGB or RGBA, its colours in sRGB; 16 bits are rounded to 8.
+    white: see `white_of`.
 
     Raises UserError for pixels that are no colours, such as depths.
     """
-    if picture.mode in EIGHT_BIT:
-        return picture.convert(mode)
+    if picture.mode in EIGHT_BIT or picture.mode == "LAB":
+        return to_srgb(picture).convert(mode)
     if picture.mode in DEEP:
         values = np.asarray(picture)
         if values.min() >= 0 and values.max() <= white:
-            return Image.fromarray(((255 * values.astype(np.uint32) + white // 2) // white).astype(np.uint8)).convert(
-                mode
-            )
+            grey = Image.fromarray(((255 * values.astype(np.uint32) + white // 2) // white).astype(np.uint8))
+            return to_srgb(_with_profile(grey, picture)).convert(mode)
     raise UserError(f"{file} has pixels of the kind {picture.mode}, which are no colours: {DEEPER}")
+
+
+def tell_profiles(files: Sequence[Path]) -> None:
+    """Say once which colour profiles become sRGB, and which cannot be used."""
+    told = set[str]()
+    for file in files:
+        try:
+            with reading(file), Image.open(file, formats=_formats(file.suffix.lower())) as picture:
+                kind, line = note(picture, file)
+        except DamagedError:  # whoever reads it for its colours says what is wrong
+            continue
+        if kind and kind not in told:
+            told.add(kind)
+            warn(line)
 
 
 def is_transparent(picture: Image.Image) -> bool:
     """Whether a picture may have transparent pixels, as its header says."""
-    return "A" in picture.getbands() or "transparency" in picture.info
+    return picture.mode != "LAB" and ("A" in picture.getbands() or "transparency" in picture.info)
 
 
 def _is_deep(picture: Image.Image) -> bool:
@@ -133,6 +148,12 @@ def _of_few_bits(file: Path, picture: Image.Image, white: int) -> Image.Image:
     values = _deep_colours(file, picture.format or "")
     found = Image.fromarray(((255 * values + white // 2) // white).clip(0, 255).astype(np.uint8))
     found.getexif()[ORIENTATION] = picture.getexif().get(ORIENTATION, 1)
+    return _with_profile(found, picture)
+
+
+def _with_profile(found: Image.Image, picture: Image.Image) -> Image.Image:
+    """A picture with the colour profile of another one."""
+    found.info |= {name: value for name, value in picture.info.items() if name == PROFILE}
     return found
 
 

@@ -18,7 +18,15 @@ from torch import Tensor
 
 from nerf_pl.errors import DamagedError, UserError, reading
 from nerf_pl.scenes.cuts import Cut
-from nerf_pl.scenes.decode import LINEAR_SUFFIXES, ORIENTATION, converted, is_transparent, open_picture, white_of
+from nerf_pl.scenes.decode import (
+    LINEAR_SUFFIXES,
+    ORIENTATION,
+    converted,
+    is_transparent,
+    open_picture,
+    tell_profiles,
+    white_of,
+)
 from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.memory import GB, Budget, free_memory, in_gb
 from nerf_pl.scenes.store import MASK, empty_pictures, reduced
@@ -195,6 +203,7 @@ def read_pictures(
         return torch.zeros(1, dtype=torch.uint8).expand(shape)
     images = _empty(files, sizes, shape, masked or any(cut.masked for cut in cuts or ()))
     budget, white = free_budget(images.nbytes), white_of(files)
+    tell_profiles(files)
 
     def decode(index: int) -> None:
         (across, down), file = sizes[index], files[index]
@@ -252,7 +261,7 @@ def _resized(
         note = PngInfo()
         note.add_text(SOURCE, _stamp(file, upright))
         with suppress(UserError), atomic_write(keep) as path:
-            picture.save(path, pnginfo=note, compress_level=1)
+            picture.save(path, pnginfo=note, compress_level=1, icc_profile=None)
     return picture
 
 

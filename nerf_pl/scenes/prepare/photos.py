@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.decode import converted, open_picture, white_of
+from nerf_pl.scenes.decode import converted, open_picture, tell_profiles, white_of
 from nerf_pl.scenes.files import RAW_SUFFIXES, files_below, is_picture
 from nerf_pl.scenes.memory import Budget
 from nerf_pl.scenes.pictures import Size, decoding_memory, free_budget, list_some
@@ -34,6 +34,7 @@ def stage_photos(source: Path, out: Path, max_size: int, stage: Path, *, step: S
     if others:
         warn(f"{source}: {len(others)} photos are left out ({list_some(others)}): convert them to JPEG")
     photos, budget, white = [], free_budget(), white_of(files)
+    tell_profiles(files)
     with ThreadPoolExecutor() as pool:
         jobs = [
             pool.submit(_stage_photo, file, stage / f"{name}.png", max_size, budget, white)
@@ -91,7 +92,7 @@ def _save(picture: Image.Image, target: Path, max_size: int) -> Size:
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     if size != picture.size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    picture.save(target, compress_level=1)
+    picture.save(target, compress_level=1, icc_profile=None)
     return size
 
 
