@@ -56,7 +56,7 @@ LENS = {
 
 
 def transforms(root: Path) -> None:
-    frames = poses_of(4)
+    frames = poses_of(3)
     for i, frame in enumerate(frames):
         write_picture(root / frame["file_path"], i)
         frame["mask_path"] = f"masks/{i}.png"

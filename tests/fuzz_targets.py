@@ -15,7 +15,7 @@ import test_importers as importers
 import test_importers_sfm as sfm
 import torch
 from fuzz_scenes import LENS, PICTURES, poses_of, write_json
-from report_files import write_run
+from report_files import write_curves, write_run
 from test_foreign import nerf_pl_state, nerf_pytorch_checkpoint
 from tiny import CPU, config, make
 
@@ -26,10 +26,13 @@ from nerf_pl.films.options import MOST_FRAMES
 from nerf_pl.media import read_pfm, write_mp4, write_pfm
 from nerf_pl.methods import CLASSIC, read_settings
 from nerf_pl.options import to_dict
-from nerf_pl.report.page import write_report
+from nerf_pl.report import write_comparison, write_report
 from nerf_pl.scenes import Request, Scene, load_scene
 from nerf_pl.scenes.importers import Source, import_scene
 from nerf_pl.scenes.prepare.video import sharp_frames
+from nerf_pl.training.callbacks import Checkpoints
+from nerf_pl.training.resume import resume_run
+from nerf_pl.training.system import NeRFSystem
 
 FAR = 1e15  # from the origin
 
@@ -132,9 +135,20 @@ def _read_settings(root: Path) -> None:
 
 def _run_folder(root: Path) -> None:
     write_run(root, [20.0, 25.0])
+    write_curves(root / "logs")
+    write_json(root / "renders" / "film.json", {"frames": poses_of(2)})
     entry = {"command": "nerf train x", "date": "2026-01-01T10:00:00+00:00", "seconds": 1.0, "trains": True}
     write_json(root / "history.json", [{**entry, "machine": "CPU", "versions": {"Python": "3.12"}}])
     write_json(root / "settings.json", {"scene": "/x", **to_dict(config("ngp"))})
+
+
+def _runs(root: Path) -> None:
+    for name, scores in (("a", [20.0, 25.0]), ("b", [21.0, 24.0])):
+        _run_folder(write_run(root / name, scores))
+
+
+def _compare_runs(root: Path) -> None:
+    write_comparison([root / "a", root / "b"], root / "out.html")
 
 
 @cache
@@ -159,6 +173,44 @@ def _checkpoint(method: str) -> Callable[[Path], None]:
         save_model(root / "last.ckpt", model, options, "/scene", _views())
 
     return write
+
+
+def _last(method: str) -> Callable[[Path], None]:
+    """A checkpoint of a training that can go on."""
+
+    def write(root: Path) -> None:
+        system = _system(method)
+        optimizer = system.configure_optimizers()
+        _step(system, optimizer)
+        content = {"state_dict": system.state_dict(), "optimizer_states": [optimizer.state_dict()]}
+        system.on_save_checkpoint(content)
+        write_checkpoint({**content, "best_psnr": 20.0, "best_step": 0, "epoch": 0}, root / "last.ckpt")
+
+    return write
+
+
+def _system(method: str) -> NeRFSystem:
+    options = config(method)
+    return NeRFSystem(options, make(options), _views()["train"])
+
+
+def _step(system: NeRFSystem, optimizer: torch.optim.Optimizer) -> None:
+    for weight in system.model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+
+
+def _resume(method: str) -> Callable[[Path], None]:
+    """Goes on from the checkpoint, as far as the first step of the optimizer."""
+
+    def read(root: Path) -> None:
+        system = _system(method)
+        resume_run(system, Checkpoints(root), root / "last.ckpt")
+        assert 0 <= system.progress < 1
+        _step(system, system.configure_optimizers())
+        assert all(bool(weight.isfinite().all()) for weight in system.model.parameters())
+
+    return read
 
 
 def _portable(method: str) -> Callable[[Path], None]:
@@ -230,7 +282,9 @@ TARGETS: dict[str, Target] = {
     "camera path": Target(_camera_path, _read_path, 2),
     "frames as path": Target(_frames_as_path, _read_path, 2),
     "settings": Target(_settings, _read_settings, 3),
-    "run folder": Target(_run_folder, write_report, 1, PNG),
+    "run folder": Target(_run_folder, write_report, 2, PNG),
+    "comparison": Target(_runs, _compare_runs, 1, PNG),
+    **{f"resume {method}": Target(_last(method), _resume(method), 1) for method in ("ngp", "nerf")},
     "checkpoint ngp": Target(_checkpoint("ngp"), _read_model, 2),
     "checkpoint nerf": Target(_checkpoint("nerf"), _read_model, 2),
     "portable ngp": Target(_portable("ngp"), _read_model, 2),

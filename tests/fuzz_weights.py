@@ -6,6 +6,7 @@ As in `fuzz_edits`, an edit is a list of plain values.
 import io
 import json
 import struct
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -44,8 +45,7 @@ def draw(rng: Random, name: str, data: bytes) -> Edit:
         return draw_bytes(rng, name, data)
     if name.endswith((".nerf", ".safetensors")):
         return _draw_header(rng, data)
-    content = torch.load(io.BytesIO(data), weights_only=True)
-    places = [*_places(content)]
+    places = [*_places(_loaded(data))]
     deep = rng.choice(sorted({len(place) for place in places if place}))
     path = rng.choice([place for place in places if len(place) == deep])
     how = rng.choice(["remove", "plain", "plain", "add", "tensor", "tensor", "kind", "kind", "kind"])
@@ -67,7 +67,7 @@ def apply(edit: Edit, data: bytes) -> bytes:
     if kind == "header":
         return _header(data, *rest)
     try:
-        content = torch.load(io.BytesIO(data), weights_only=True)
+        content = _loaded(data)
     except Exception:
         return data
     how, path, choice = rest
@@ -75,6 +75,12 @@ def apply(edit: Edit, data: bytes) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
+
+
+@lru_cache(16)
+def _loaded(data: bytes) -> Any:
+    """What is in a checkpoint. Edits make copies of what they change."""
+    return torch.load(io.BytesIO(data), weights_only=True)
 
 
 def _edited(value: Any, how: str, path: list, choice: int) -> Any:

@@ -8,6 +8,7 @@ from random import Random
 import fuzz
 import pytest
 from fuzz import Bench, recipe_of
+from fuzz_pace import quick
 
 from nerf_pl import console
 from nerf_pl.errors import STRICT, DamagedError, UserError, reading
@@ -20,7 +21,7 @@ SEED = 20  # of the inputs below; each of them has the seed and its number
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     """The valid files of all readers."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, quick():
         patch.setenv(STRICT, "1")
         yield Bench(tmp_path_factory.mktemp("fuzz"))
 

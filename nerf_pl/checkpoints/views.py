@@ -89,7 +89,7 @@ def frame_in(checkpoint: Mapping[str, Any], path: Path) -> Float[Tensor, "4 4"] 
         return None
     try:
         frame = torch.tensor(found, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         frame = torch.empty(0)
     if frame.shape != (4, 4) or not frame.isfinite().all():
         raise UserError(f"checkpoint {path} is damaged, it has frame {found!r:.60}: give another")

@@ -131,6 +131,8 @@ class Search:
         """The pictures at the end of a path whose folders may be written in other letters."""
         folders = [place]
         for part in parts[:-1]:
+            if not folders:  # a path of thousands of folders would take long
+                return []
             folders = [inner for folder in folders for inner in _folders(folder, part)]
         return [file for folder in folders for file in self._best(folder, parts[-1])] if parts else []
 

@@ -1,6 +1,5 @@
 """A training that goes on: what it must share with the one before, and what it may change."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -14,10 +13,11 @@ from nerf_pl.checkpoints import (
     require_same_views,
     stored_config,
 )
-from nerf_pl.errors import DamagedError, FinishedError, UserError
+from nerf_pl.errors import DamagedError, FinishedError, UserError, reading, reason
 from nerf_pl.options import Config, Options, TrainOptions, differing
 from nerf_pl.training.callbacks import Checkpoints
 from nerf_pl.training.schedule import lr_factor
+from nerf_pl.training.sound import require_sound_training
 from nerf_pl.training.system import NeRFSystem
 
 LENGTHS = {"max_steps": "steps", "seconds": "s", "num_epochs": "epochs"}  # options that set the length, the first first
@@ -35,27 +35,25 @@ def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list
         raise DamagedError(f"{error}; or {_remedy(last)}") from error
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: {_remedy(last)}")
-    stored, config = stored_config(content, last), system.config
-    _compare(stored, config, last)
-    require_frame(frame_in(content, last), system.scene, config, f"{last} was trained on")
-    require_same_views(content, system.scene, last)
-    _take_over(system, checkpoints, content, last)
+    with reading(last, _remedy(last), "cannot be resumed, it is damaged"):
+        stored, config = stored_config(content, last), system.config
+        _compare(stored, config, last)
+        require_frame(frame_in(content, last), system.scene, config, f"{last} was trained on")
+        require_same_views(content, system.scene, last)
+        _take_over(system, checkpoints, content)
     if system.finished:
         told = f"{last} is finished, after {system.step} steps and {system.train_seconds:.3g} s"
         raise FinishedError(f"{told}: to extend it, give --max_steps or --seconds with more than that, for all of it")
     return [*_other_scene(content, system), *_other_options(stored, config), *_other_length(stored, system)]
 
 
-def _take_over(system: NeRFSystem, checkpoints: Checkpoints, content: dict[str, Any], last: Path) -> None:
-    best = content.get("best_psnr", checkpoints.best)
+def _take_over(system: NeRFSystem, checkpoints: Checkpoints, content: dict[str, Any]) -> None:
     try:
-        if not (content["global_step"] >= 0 and math.isfinite(content["train_seconds"]) and best == float(best)):
-            raise ValueError("a number that cannot be")
+        require_sound_training(content, system.model.make_optimizer(system.config.optim))
         system.resume_from(content)
-    except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{last} cannot be resumed, it is damaged ({told}): {_remedy(last)}") from error
-    checkpoints.best, checkpoints.best_step = best, content.get("best_step", -1)
+    except (TypeError, LookupError, AttributeError) as error:  # values of other types than a training writes
+        raise ValueError(reason(error)) from error
+    checkpoints.best, checkpoints.best_step = content.get("best_psnr", checkpoints.best), content.get("best_step", -1)
 
 
 def _remedy(last: Path) -> str:

@@ -151,14 +151,11 @@ class NeRFSystem(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = self.model.make_optimizer(self.config.optim)
         if self._optimizer_state is not None:
-            asked = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-            try:
-                optimizer.load_state_dict(self._optimizer_state)
-            except (TypeError, ValueError, KeyError, IndexError) as error:
-                told = "the checkpoint cannot be resumed, the state of its optimizer is damaged"
-                raise UserError(f"{told}: start again with --overwrite") from error
-            for group, settings in zip(optimizer.param_groups, asked, strict=True):
-                group.update(settings)  # a resumed run may be given another weight decay, say
+            stored = self._optimizer_state
+            pairs = zip(optimizer.param_groups, stored["param_groups"], strict=True)
+            # the settings are those asked for: a resumed run may be given another weight decay, say
+            groups = [{**asked, "params": group["params"]} for asked, group in pairs]
+            optimizer.load_state_dict({**stored, "param_groups": groups})
         return optimizer
 
     def on_fit_start(self) -> None:

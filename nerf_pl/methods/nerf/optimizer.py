@@ -46,6 +46,8 @@ class Ranger(torch.optim.RAdam):
     first step. They are in the state beside RAdam's moments, so `state_dict` is complete.
     """
 
+    moments = frozenset({"step", "exp_avg", "exp_avg_sq", "slow"})  # what it remembers of a weight
+
     def __init__(
         self,
         params: Iterable[Tensor],

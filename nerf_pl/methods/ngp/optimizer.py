@@ -25,6 +25,8 @@ class GridAdam(torch.optim.Optimizer):
     a table's levels, and the pull on each; see `AdamStep`.
     """
 
+    moments = frozenset({"step", "m", "v"})  # what it remembers of a weight
+
     def __init__(
         self,
         tables: Iterable[Tensor],
