@@ -263,6 +263,7 @@ IMPORTED = {
     "metashape": scenes.from_metashape, "realitycapture": realitycapture.write_csv, "xmp": realitycapture.write_xmp,
     "polycam": scenes.polycam, "record3d": scenes.record3d, "nsvf": scenes.nsvf, "neus": importers.write_neus,
     "bundler": sfm.write_bundler, "openmvg": lambda root: sfm.write_openmvg(root, "pinhole_brown_t2"),
+    "sdfstudio": importers.write_sdfstudio, "gaussians": importers.write_gaussians,
 }  # fmt: skip
 PNG = (".png",)
 TARGETS: dict[str, Target] = {

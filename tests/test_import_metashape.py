@@ -43,9 +43,10 @@ def fisheye_lens(k: dict[str, float]):
     return project
 
 
-def calibration(k: dict[str, float], f: float = F, kind: str = "adjusted") -> str:
+def calibration(k: dict[str, float], f: float = F, kind: str = "adjusted", projection: str = "") -> str:
     values = "".join(f"<{name}>{value!r}</{name}>" for name, value in {"f": f, "cx": CX, "cy": CY, **k}.items())
-    return f'<calibration class="{kind}"><resolution width="{SIZE[0]}" height="{SIZE[1]}"/>{values}</calibration>'
+    told = f' type="{projection}"' if projection else ""
+    return f'<calibration{told} class="{kind}"><resolution width="{SIZE[0]}" height="{SIZE[1]}"/>{values}</calibration>'
 
 
 def sensor(inside: str, number: int = 0, kind: str = "frame") -> str:
@@ -85,8 +86,10 @@ def photos(root: Path, lens, suffix: str = ".png") -> None:
         shoot(root / "images" / f"photo {i}{suffix}", rotation, centre, lens)
 
 
-@pytest.mark.parametrize("where", ["component", "chunk"])
-@pytest.mark.parametrize("kind", ["frame", "fisheye"])
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [("frame", "component"), ("frame", "chunk"), ("fisheye", "chunk"), ("equidistant_fisheye", "component")],
+)
 def test_views_agree_with_the_world(tmp_path, capsys, kind, where):
     k = BROWN if kind == "frame" else {"k1": 0.08, "k2": -0.02, "p1": 0.006, "p2": -0.004}
     photos(tmp_path, (frame_lens if kind == "frame" else fisheye_lens)(k))
@@ -94,7 +97,8 @@ def test_views_agree_with_the_world(tmp_path, capsys, kind, where):
     owner = {"component_id": 3} if where == "component" else {}
     inside = [camera(i, rotations[i], centres[i], **owner) for i in range(N)]
     more = f'<components><component id="3">{tag}</component></components>' if owner else tag
-    calibrations = calibration({}, 30.0, "initial") + calibration(k)
+    calibrations = calibration({}, 30.0, "initial") + calibration(k, projection=kind)
+    kind = kind.removeprefix("equidistant_")  # sensors keep the older name
     group = f'<group id="0" label="Group">{"".join(inside[:2])}</group>'
     write(tmp_path, sensor(calibrations, kind=kind), group + "".join(inside[2:]), more)
     lines = run_import(capsys, tmp_path)

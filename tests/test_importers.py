@@ -99,7 +99,8 @@ def test_record3d(tmp_path, capsys, place, each):
         shoot(pictures / f"{i}.png", rotation, centre, lambda xy, shift=shift: pinhole(xy) + shift)
         poses.append([*quaternion(rotation), *centre.tolist()])
         coefficients.append([FX, FY, CX + shift, CY + shift])
-    values = {"w": SIZE[0], "h": SIZE[1], "K": [FX, 0, 0, 0, FY, 0, CX, CY, 1], "poses": [*poses, poses[0]]}
+    columns, rows = [FX, 0, 0, 0, FY, 0, CX, CY, 1], [FX, 0, CX, 0, FY, CY, 0, 0, 1]
+    values = {"w": SIZE[0], "h": SIZE[1], "K": rows if each else columns, "poses": [*poses, poses[0]]}
     if each:
         values["perFrameIntrinsicCoeffs"] = [*coefficients, coefficients[0]]
     file.write_text(json.dumps(values))
@@ -207,8 +208,13 @@ def write_neus(root: Path, masks: bool = True, scaled: float = 1.0) -> np.ndarra
 @pytest.mark.parametrize(("masks", "scaled"), [(True, 1.0), (False, -250.0)])
 def test_neus(tmp_path, capsys, masks, scaled):
     to_world = write_neus(tmp_path, masks, scaled)
+    if masks:  # as others call it, and without the last row
+        (tmp_path / "mask").rename(tmp_path / "masks")
+        arrays = dict(np.load(tmp_path / "cameras_sphere.npz"))
+        np.savez(tmp_path / "cameras_sphere.npz", **{k: v[:3] if k[0] == "w" else v for k, v in arrays.items()})
     lines = run_import(capsys, tmp_path)
     assert ("masks: 4" in lines) == masks
+    assert any("no masks" in line for line in lines) != masks
     check(tmp_path, to_world=to_world)
     scene = load_scene(tmp_path, Request(test_every=0))
     assert (scene.masks is not None, scene.unbounded) == (masks, not masks)
@@ -264,3 +270,92 @@ def test_options_that_mean_nothing(tmp_path, capsys, monkeypatch, words, told):
     assert "export its cameras" in refused(capsys, "import", "scan.psx")
     Path("old.ckpt").touch()
     assert "--overwrite: old.ckpt is a checkpoint" in refused(capsys, "import", "old.ckpt", "--overwrite")
+
+
+def write_sdfstudio(root: Path) -> dict:
+    frames = []
+    for i, (rotation, centre) in enumerate(zip(*cameras(), strict=True)):
+        shoot(root / f"{i:06}_rgb.png", rotation, centre, pinhole)
+        pose = np.eye(4)
+        pose[:3] = np.concatenate([opencv_axes(rotation), centre[:, None]], 1)
+        K = [[FX, 0, CX, 0], [0, FY, CY, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+        frame = {"rgb_path": f"{i:06}_rgb.png", "camtoworld": pose.tolist(), "intrinsics": K}
+        frames.append({**frame, "mono_depth_path": f"{i:06}_depth.npy", "mono_normal_path": f"{i:06}_normal.npy"})
+    box = {"aabb": [[1, 0, -4], [3, 2, -2]], "near": 0.5, "far": 4.5, "radius": 1.0, "collider_type": "near_far"}
+    values = {"camera_model": "OPENCV", "width": SIZE[0], "height": SIZE[1], "has_mono_prior": True, "pairs": None}
+    values |= {"worldtogt": np.eye(4).tolist(), "scene_box": box, "frames": frames}
+    (root / "meta_data.json").write_text(json.dumps(values))
+    return values
+
+
+@pytest.mark.parametrize("kind", ["open", "masks", "room"])
+def test_sdfstudio(tmp_path, capsys, kind):
+    values = write_sdfstudio(tmp_path)
+    for i, frame in enumerate(values["frames"]):
+        if kind == "masks":
+            frame["foreground_mask"] = f"{i:06}_foreground.png"
+            Image.new("RGB", SIZE, "white").save(tmp_path / frame["foreground_mask"])
+        elif kind == "room":
+            frame["sensor_depth_path"] = f"{i:06}_sensor_depth.npy"
+            np.save(tmp_path / frame["sensor_depth_path"], np.full((9, 12), 4.0, np.float32))
+            values["scene_box"]["aabb"] = [[-40, -40, -40], [40, 40, 40]]
+    (tmp_path / "meta_data.json").write_text(json.dumps(values))
+    lines = run_import(capsys, tmp_path)
+    assert any("the box of the file is not kept" in line for line in lines) == (kind == "open")
+    assert ("masks: 4" in lines, "depth maps: 4" in lines) == (kind == "masks", kind == "room")
+    check(tmp_path)
+    scene = load_scene(tmp_path, Request(test_every=0))
+    assert scene.unbounded == (kind == "open")
+
+
+def test_sdfstudio_that_is_damaged(tmp_path, capsys):
+    values = write_sdfstudio(tmp_path)
+    first = values["frames"][0]
+    for name, value, told in [
+        ("rgb_path", None, "frame 0 has no rgb_path"),
+        ("camtoworld", [[1, 2], [3]], "frame 0 (000000_rgb.png) has no 4x4 camtoworld"),
+        ("intrinsics", [[0, 0, 0]] * 3, "intrinsics is [[0, 0, 0]"),
+    ]:
+        damaged = {**values, "frames": [{**first, name: value}, *values["frames"][1:]]}
+        (tmp_path / "meta_data.json").write_text(json.dumps(damaged))
+        assert told in refused(capsys, "import", tmp_path)
+    (tmp_path / "meta_data.json").write_text(json.dumps({**values, "scene_box": {"aabb": [[1, 1, 1], [0, 0, 0]]}}))
+    assert "the lowest corner comes first" in refused(capsys, "import", tmp_path)
+
+
+def write_gaussians(root: Path, scene: Path | None = None) -> list[dict]:
+    """Of pictures in another folder, which were reduced as they were read."""
+    entries = []
+    for i, (rotation, centre) in enumerate(zip(*cameras(), strict=True)):
+        images = (scene or root) / "images"
+        shoot(images / f"{i:05}.png", rotation, centre, lambda xy: xy * [FX, FY] + np.array(SIZE) / 2)
+        entry = {"id": i, "img_name": f"{i:05}", "width": SIZE[0] // 2, "height": SIZE[1] // 2}
+        entry |= {"position": centre.tolist(), "rotation": opencv_axes(rotation).tolist(), "fy": FY / 2, "fx": FX / 2}
+        entries.append(entry)
+    root.mkdir(exist_ok=True)
+    (root / "cameras.json").write_text(json.dumps(entries))
+    return entries
+
+
+def test_gaussian_splatting(tmp_path, capsys):
+    """The folder of a trained model."""
+    scene, model = tmp_path / "scene", tmp_path / "model"
+    entries = write_gaussians(model, scene)
+    (model / "train" / "ours_30000" / "gt").mkdir(parents=True)
+    (model / "point_cloud").mkdir()
+    Image.new("RGB", SIZE).save(model / "train" / "ours_30000" / "gt" / "00000.png")  # no picture of camera 0
+    assert "without its pictures: give --images FOLDER" in refused(capsys, "import", model)
+    (model / "cfg_args").write_text("Namespace(images='images', source_path='/far/away', white_background=False)")
+    assert "(not in /far/away, where the training had them): give --images" in refused(capsys, "import", model)
+    run_import(capsys, model, "--images", scene / "images")
+    check(model)
+    (model / "cfg_args").write_text(f"Namespace(images='images', source_path='{scene}', white_background=False)")
+    assert f"pictures: {scene}" in run_import(capsys, model, "--overwrite")
+    check(model)
+    for name, value, told in [
+        ("img_name", 7, "camera 0 has no img_name"),
+        ("fx", 0, "fx is 0"),
+        ("position", [1], "position is"),
+    ]:
+        (model / "cameras.json").write_text(json.dumps([{**entries[0], name: value}]))
+        assert told in refused(capsys, "import", model)

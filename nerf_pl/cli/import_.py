@@ -12,7 +12,10 @@ from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC
 from nerf_pl.writing import locked
 
-Format = Literal["auto", "metashape", "realitycapture", "polycam", "record3d", "nsvf", "neus", "bundler", "openmvg"]
+Format = Literal[
+    "auto", "metashape", "realitycapture", "polycam", "record3d", "nsvf", "neus", "bundler", "openmvg", "sdfstudio",
+    "gaussians",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,18 @@ from pathlib import Path
 
 from nerf_pl.errors import UserError, reading
 from nerf_pl.scenes.files import is_junk
-from nerf_pl.scenes.importers import bundler, metashape, neus, nsvf, openmvg, polycam, realitycapture, record3d
+from nerf_pl.scenes.importers import (
+    bundler,
+    gaussians,
+    metashape,
+    neus,
+    nsvf,
+    openmvg,
+    polycam,
+    realitycapture,
+    record3d,
+    sdfstudio,
+)
 from nerf_pl.scenes.importers.files import REMEDY, masks_of
 from nerf_pl.scenes.importers.found import Found, Source
 from nerf_pl.scenes.importers.writing import write_transforms
@@ -45,6 +56,8 @@ IMPORTERS: dict[str, Importer] = {
     "neus": Importer("NeuS", neus.FILES, (".npz",), neus.recognises, neus.read),
     "bundler": Importer("Bundler", bundler.FILES, (".out",), bundler.recognises, bundler.read),
     "openmvg": Importer("OpenMVG", openmvg.FILES, (".json",), openmvg.recognises, openmvg.read),
+    "sdfstudio": Importer("SDFStudio", sdfstudio.FILES, (".json",), sdfstudio.recognises, sdfstudio.read),
+    "gaussians": Importer("Gaussian splatting", gaussians.FILES, (".json",), gaussians.recognises, gaussians.read),
 }
 SUFFIXES = tuple(suffix for importer in IMPORTERS.values() for suffix in importer.suffixes)
 

@@ -18,7 +18,7 @@ from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source, panorama_
 from nerf_pl.scenes.importers.poses import check_skew, opengl
 
 FILES = "cameras.xml"
-MODELS = {"frame": "OPENCV", "fisheye": "OPENCV_FISHEYE"}
+MODELS = {"frame": "OPENCV", "fisheye": "OPENCV_FISHEYE", "equidistant_fisheye": "OPENCV_FISHEYE"}  # of a calibration
 AROUND = "spherical"  # sensors of equirectangular pictures; they need no calibration
 UNKNOWN = "have sensors of a type that cannot be imported"
 
@@ -158,7 +158,9 @@ def _sensors(file: Path, chunk: ElementTree.Element, notes: list[str]) -> dict[s
         elif kind not in MODELS:
             found[name] = f"{UNKNOWN} ({kind})"
         elif (calibration := _calibration(sensor)) is not None:
-            found[name] = _lens(where, sensor, calibration, notes)
+            kind = calibration.get("type", kind)
+            known = kind in MODELS
+            found[name] = _lens(where, sensor, calibration, notes) if known else f"{UNKNOWN} ({kind})"
     return found
 
 
@@ -204,7 +206,7 @@ def _lens(where: str, sensor: ElementTree.Element, calibration: ElementTree.Elem
     _refuse(where, {name: value(name) for name in ("p3", "p4")})
     if note := check_skew(where, skew, (width, height), fl_y):
         notes.append(note)
-    model = MODELS[sensor.get("type", "frame")]
+    model = MODELS[calibration.get("type", sensor.get("type", "frame"))]
     lens: Lens = {"camera_model": model, "w": width, "h": height, "fl_x": fl_x, "fl_y": fl_y, "cx": cx, "cy": cy}
     bends = {**{name: value(name) for name in ("k1", "k2", "k3", "k4")}, "p1": p1, "p2": p2}
     return {**lens, **{name: bend for name, bend in bends.items() if bend}}

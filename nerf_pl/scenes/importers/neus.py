@@ -16,6 +16,7 @@ from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, stored_size, within_reason
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import check_skew, from_world_to_camera
+from nerf_pl.scenes.masks import masks_folder
 from nerf_pl.scenes.pictures import Size
 
 FILES = "cameras_sphere.npz or cameras.npz, image"
@@ -39,7 +40,7 @@ def read(source: Source) -> Found:
     if folder is None:
         raise UserError(f"{root / 'image'} is missing, the pictures of {file}: copy them there")
     pictures = sorted(Pictures(folder).files)
-    masks = _masks(root / "mask", pictures) if source.masks else {}
+    masks = _masks(masks_folder(root), pictures) if source.masks else {}
     notes: list[str] = []
     photos = []
     for index, picture in zip(_indices(file, matrices, pictures), pictures, strict=True):
@@ -70,12 +71,17 @@ def _matrices(file: Path) -> dict[int, Float[np.ndarray, "4 4"]]:
         if scale is None:
             raise UserError(f"{file} has {name} but no scale_mat_{match[1]}: {REMEDY}")
         for array in (matrix, scale):
-            if array.shape != (4, 4) or not within_reason(array):
+            if array.shape not in ((4, 4), (3, 4)) or not within_reason(array):
                 raise UserError(f"{file}: {name} or its scale_mat is no 4x4 matrix of finite numbers: {REMEDY}")
-        found[int(match[1])] = matrix @ scale
+        found[int(match[1])] = _square(matrix) @ _square(scale)
     if not found:
         raise UserError(f"{file} has no world_mat_0: give a file with world_mat_N and scale_mat_N")
     return found
+
+
+def _square(matrix: Float[np.ndarray, "rows 4"]) -> Float[np.ndarray, "4 4"]:
+    """The matrix with its last row, which some files leave out."""
+    return np.concatenate([matrix, np.eye(4)[len(matrix) :]])
 
 
 def _indices(file: Path, matrices: dict[int, Float[np.ndarray, "4 4"]], pictures: list[Path]) -> list[int]:

@@ -75,6 +75,8 @@ def _lenses(where: str, values: dict[str, object], n: int) -> list[Lens]:
     size = {"w": positive(where, "w", values.get("w")), "h": positive(where, "h", values.get("h"))}
     columns = _numbers(f"{where}: K", values.get("K"), 9)
     K = columns.reshape(3, 3).T
+    if not K[:2, 2].any():  # other programs write it row by row
+        K = K.T
     coefficients = [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
     told = values.get("perFrameIntrinsicCoeffs")
     if isinstance(told, list) and len(told) == n:
