@@ -16,7 +16,8 @@ from nerf_pl import cli
 from nerf_pl.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [*(PROJECT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
+PAGES += sorted((PROJECT / "docs").glob("*.md"))
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
 OPERATORS = {"&&", "||", "|", ";", "&", ">", ">>", "<", "2>"}
 PROGRAMS = ("nerf", "train.py", "eval.py")

@@ -81,16 +81,16 @@ def random_poses(n_train: int, n_val: int, seed: int) -> tuple[Float[np.ndarray,
         low, high = math.sin(math.radians(5)), math.sin(math.radians(75))
         height = low + (high - low) * (np.arange(n) + rng.random(n)) / n
         azimuth = 2 * np.pi * (rng.permutation(n) + rng.random(n)) / n
-        poses.append(_look_at_origin(azimuth, np.arcsin(height)))
+        poses.append(look_at_origin(azimuth, np.arcsin(height)))
     return poses[0], poses[1]
 
 
 def table_poses(n: int) -> Float[np.ndarray, "n 3 4"]:
     """A full turn around the scene, 28 degrees above the horizon."""
-    return _look_at_origin(2 * np.pi * np.arange(n) / n - np.pi / 3, np.full(n, math.radians(28)))
+    return look_at_origin(2 * np.pi * np.arange(n) / n - np.pi / 3, np.full(n, math.radians(28)))
 
 
-def _look_at_origin(azimuth: Float[np.ndarray, "n"], elevation: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n 3 4"]:
+def look_at_origin(azimuth: Float[np.ndarray, "n"], elevation: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n 3 4"]:
     """Camera to world, OpenGL axes, z up, in float64."""
     zero, cos, sin = np.zeros_like(azimuth), np.cos, np.sin
     right = np.stack([-sin(azimuth), cos(azimuth), zero], -1)
