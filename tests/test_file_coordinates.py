@@ -140,12 +140,22 @@ def test_nothing_outside_is_shown(scene_dir, method):
     torch.testing.assert_close(same.rgb, whole.rgb, atol=1e-4, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def trained_capture(tmp_path_factory) -> Path:
+    """A folder with a scene of photos all around, and a run on it."""
+    folder = tmp_path_factory.mktemp("capture")
+    llff_files.write_scene(folder / "around", moved(around(), *similarity(3)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        nerf("train", "around", "--spheric", *NGP_FLAGS, "--max_steps", 2, "--num_gpus", 0)
+    return folder
+
+
 @pytest.fixture
-def capture(tmp_path, monkeypatch) -> Path:
-    """A run on photos all around, and its scene."""
+def capture(trained_capture, tmp_path, monkeypatch) -> Path:
+    """That run, and its scene in the folder `around`, to be changed at will."""
+    shutil.copytree(trained_capture, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    llff_files.write_scene(tmp_path / "around", moved(around(), *similarity(3)))
-    nerf("train", "around", "--spheric", *NGP_FLAGS, "--max_steps", 2, "--num_gpus", 0)
     return Path("runs/around-ngp")
 
 
