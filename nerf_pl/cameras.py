@@ -20,6 +20,11 @@ class Cameras:
     its ray passes. 0.5 is the centre; 0 is the corner, as in the classic implementation. panorama: pictures are
     equirectangular instead, all around each camera, whatever K is: columns are longitudes, from behind over the left,
     ahead in the middle, and rows are latitudes.
+
+        >>> K = torch.tensor([[100.0, 0, 40], [0, 100, 30], [0, 0, 1]])
+        >>> cameras = Cameras(torch.eye(3, 4)[None], K[None], width=80, height=60)
+        >>> cameras.resized(40, 30).K[0, :2].tolist()
+        [[50.0, 0.0, 20.0], [0.0, 50.0, 15.0]]
     """
 
     c2w: Float[Tensor, "C 3 4"]
@@ -70,6 +75,12 @@ def pixel_rays(
 
     within: offset of the ray from the usual place in its pixel, in columns and rows. Directions are normalised, so
     near, far and depth are distances from the camera centre, not along its axis.
+
+        >>> K = torch.tensor([[1.0, 0, 1.5], [0, 1, 0.5], [0, 0, 1]])
+        >>> cameras = Cameras(torch.eye(3, 4)[None], K[None], width=3, height=1)
+        >>> rays = pixel_rays(cameras, torch.tensor([0]), torch.tensor([1]), near=2.0, far=6.0)
+        >>> (rays.directions + 0.0).tolist()  # the pixel in the middle: straight ahead
+        [[0.0, 0.0, -1.0]]
     """
     place = (0.0, 0.0) if within is None else (within[:, 0], within[:, 1])
     return _rays(cameras, cameras.K[camera_ids], cameras.c2w[camera_ids], pixel_ids, near, far, place)
@@ -243,7 +254,14 @@ class View:
 def project(
     cameras: Cameras, camera_id: int, points: Float[Tensor, "N 3"]
 ) -> tuple[Float[Tensor, "N 2"], Float[Tensor, "N"]]:
-    """Pixel coordinates (column, row; continuous, the centre of the first pixel at 0.5) and depth along the axis."""
+    """Pixel coordinates (column, row; continuous, the centre of the first pixel at 0.5) and depth along the axis.
+
+    >>> K = torch.tensor([[100.0, 0, 40], [0, 100, 30], [0, 0, 1]])
+    >>> cameras = Cameras(torch.eye(3, 4)[None], K[None], width=80, height=60)
+    >>> pixels, depth = project(cameras, 0, torch.tensor([[0.4, 0.0, -4.0]]))
+    >>> [[round(x, 3) for x in pixel] for pixel in pixels.tolist()], depth.tolist()
+    ([[50.0, 30.0]], [4.0])
+    """
     c2w, K = cameras.c2w[camera_id], cameras.K[camera_id]
     local = (points - c2w[:, 3]) @ c2w[:, :3]
     depth = -local[:, 2]

@@ -11,6 +11,11 @@ def psnr(
     """Peak signal-to-noise ratio in dB of values in [0, 1]: -10 log10 of the mean squared error; inf if equal.
 
     mask: only these pixels count.
+
+        >>> import torch
+        >>> grey = torch.full((4, 4, 3), 0.5)
+        >>> round(float(psnr(grey, grey + 0.1)), 2)
+        20.0
     """
     if mask is not None:
         pred, target = pred[mask], target[mask]
@@ -40,6 +45,11 @@ def ssim(
     Gaussian window of 11x11 pixels with standard deviation 1.5, K1 = 0.01, K2 = 0.03. The mean is over the channels and
     over the pixels whose window lies inside the picture. mask: only these pixels count; a window takes the others for
     equal. Raises ValueError for pictures smaller than the window.
+
+        >>> import torch
+        >>> picture = torch.rand(16, 16, 3)
+        >>> round(float(ssim(picture, picture)), 4)
+        1.0
     """
     if min(pred.shape[:2]) < 11:
         raise ValueError(f"ssim needs pictures of 11x11 pixels or more, got {pred.shape[1]}x{pred.shape[0]}")

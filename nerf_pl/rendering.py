@@ -148,6 +148,13 @@ def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
 
     First one ray per pixel is rendered. If a pixel differs little from its neighbours, that ray is the pixel. Otherwise
     the pixel is the mean of the model's `rays_per_pixel` rays (see `ops.mean_of_rays`).
+
+        >>> from pathlib import Path
+        >>> from nerf_pl.checkpoints import open_run
+        >>> run = open_run(Path("runs/first"), torch.device("cpu"))
+        >>> image = render_view(run.model, run.scene("test").view(0))
+        >>> tuple(image.rgb.shape), tuple(image.depth.shape)
+        ((16, 16, 3), (16, 16))
     """
     view = view.to(model.step.device)
     width, height = view.size

@@ -19,6 +19,11 @@ class Rays:
 
     directions: of unit length, so that t is a distance. viewdirs: of unit length; the colour depends on them. In
     normalised device coordinates directions live there, and viewdirs in the world. near, far: bounds of t.
+
+        >>> ahead = torch.tensor([[0.0, 0.0, -1.0]]).expand(5, 3)
+        >>> rays = Rays(torch.zeros(5, 3), ahead, ahead, torch.full((5,), 2.0), torch.full((5,), 6.0))
+        >>> len(rays[:3])
+        3
     """
 
     origins: Float[Tensor, "R 3"]
@@ -70,7 +75,12 @@ class Samples:
 
     @staticmethod
     def dense(t: Float[Tensor, "R S"], dt: Float[Tensor, "R S"]) -> "Samples":
-        """Samples from a grid of S per ray. Raises ValueError if the two shapes differ."""
+        """Samples from a grid of S per ray. Raises ValueError if the two shapes differ.
+
+        >>> samples = Samples.dense(torch.tensor([[2.0, 3.0], [2.5, 3.5]]), torch.ones(2, 2))
+        >>> samples.ray_ids.tolist(), samples.offsets.tolist()
+        ([0, 0, 1, 1], [0, 2, 4])
+        """
         if t.shape != dt.shape or t.ndim != 2:
             raise ValueError(f"t {tuple(t.shape)} and dt {tuple(dt.shape)} must both be (R, S)")
         n_rays, per_ray = t.shape

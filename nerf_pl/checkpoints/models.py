@@ -32,7 +32,14 @@ class Run:
     """A trained model, ready to render. root: the folder of its scene at training time; None if it is not known. frame:
     `Scene.frame` of the training views, the identity in place of None; None if it is not known. kept: the splits whose
     views the checkpoint keeps, with black pictures; none before version 0.2. told: what a portable scene tells of the
-    run that it was made from; empty for others."""
+    run that it was made from; empty for others.
+
+        >>> run = open_run(Path("runs/first"), torch.device("cpu"))
+        >>> xyz, dirs = torch.zeros(4, 3), torch.tensor([[0.0, 0.0, 1.0]]).expand(4, 3)
+        >>> sigma, rgb = run.model.radiance(xyz, dirs)
+        >>> tuple(sigma.shape), tuple(rgb.shape)
+        ((4,), (4, 3))
+    """
 
     model: Model
     config: Config
@@ -68,7 +75,12 @@ class Run:
 
 def open_run(run: Path, device: torch.device, which: str = "last") -> Run:
     """The run in a folder, the one that wrote a checkpoint, or a portable scene. which: its last or best weights.
-    Raises UserError."""
+    Raises UserError.
+
+        >>> run = open_run(Path("runs/first"), torch.device("cpu"))
+        >>> run.config.method, len(run.scene("test"))
+        ('ngp', 2)
+    """
     path = find_checkpoint(run, which)
     try:
         return load_model(path, device)

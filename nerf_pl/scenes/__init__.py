@@ -85,6 +85,10 @@ def _photos(root: Path) -> Path | None:
 def load_scene(root: Path | str, request: Request = Request(), dataset_name: str = "auto") -> Scene:  # noqa: B008 (frozen)
     """The views that are asked for of the scene in the folder `root`, by the loader `dataset_name` or, with "auto", the
     one that fits. Raises UserError for a folder or an option that cannot work.
+
+        >>> scene = load_scene("my_scene", Request("val"))
+        >>> scene.image(0).shape  # (H, W, 3), in [0, 1]
+        torch.Size([16, 16, 3])
     """
     root = Path(root)
     name = detect(root, request.spheric) if dataset_name == "auto" else dataset_name

@@ -24,6 +24,11 @@ class Request:
     lengths in the scene's file times this are lengths in the world; None lets the cameras decide. masks: what they say;
     see `masks_as_asked`. endless: whether opaque pictures of the Blender layout show a scene without end; None lets the
     pictures decide.
+
+        >>> from nerf_pl.scenes import load_scene
+        >>> scene = load_scene("my_scene", Request("test", img_wh=(8, 8), background="black"))
+        >>> tuple(scene.images.shape), scene.background
+        ((2, 8, 8, 4), (0.0, 0.0, 0.0))
     """
 
     split: str = "train"

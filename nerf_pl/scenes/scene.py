@@ -30,6 +30,11 @@ class Scene:
     that are black at the poles. endless: if the layout alone says that the scene has a box, the similarity that takes
     this world to the one without end that the pictures may show, and near there; `load_scene` has decided that. seen:
     for each view, the sparse points that its photo is known to see, in the world; None if nothing is known.
+
+        >>> from nerf_pl.scenes import load_scene
+        >>> scene = load_scene("my_scene")
+        >>> len(scene), scene.view(0).size, scene.aabb.tolist()
+        (4, (16, 16), [[-1.5, -1.5, -1.5], [1.5, 1.5, 1.5]])
     """
 
     cameras: Cameras

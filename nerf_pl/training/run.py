@@ -60,6 +60,14 @@ def train(
     resume: continue from last.ckpt exactly where the run stopped, see `options.Resume`. watcher: see
     `watching.Watcher`. Raises UserError for anything that the user can correct, Interrupted after Ctrl-C, with
     last.ckpt written, and NothingToDo if resume is auto and the run is finished.
+
+        >>> from nerf_pl.methods import METHODS
+        >>> config = METHODS["ngp"].preset
+        >>> config = replace(config, train=replace(config.train, seconds=None, max_steps=3, batch_size=64, num_gpus=0))
+        >>> print(train(config, Path("my_scene"), RunFolders.modern(Path("runs/short"))).as_posix())
+        my_scene: 4 views of 16 x 16 to train on, 1 for validation
+        ...
+        runs/short/checkpoints/last.ckpt
     """
     config.check()
     where = devices_of(config)

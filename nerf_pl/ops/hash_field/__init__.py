@@ -25,6 +25,12 @@ def spherical_harmonics(
     """Real spherical harmonics of degrees 0 to 3 of unit directions, orthonormal on the sphere.
 
     The kernel gives float16. count: only the first so many directions matter; the kernel leaves the rest unset.
+
+        >>> import torch
+        >>> from nerf_pl.ops import Backend
+        >>> found = spherical_harmonics(torch.tensor([[0.0, 0.0, 1.0]]), backend=Backend())
+        >>> tuple(found.shape), round(float(found[0, 0]), 4)  # the first one is 1 / (2 sqrt(pi)) everywhere
+        ((1, 16), 0.2821)
     """
     return backend.module("hash_field").spherical_harmonics(dirs, count)
 

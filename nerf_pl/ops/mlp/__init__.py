@@ -17,6 +17,11 @@ def frequency(x: Float[Tensor, "N 3"], n_freqs: int, *, backend: Backend) -> Flo
 
     E is `encoded_width(n_freqs)`. The paper's factor pi is left out, as in its released code and the classic
     implementation. Only the twin is differentiable in x: the kernel raises ValueError if that asks for a gradient.
+
+        >>> import torch
+        >>> from nerf_pl.ops import Backend
+        >>> frequency(torch.zeros(1, 3), 1, backend=Backend())[0, :9].tolist()  # x, its sines, its cosines
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
     """
     return backend.module("mlp").frequency(x, n_freqs, backend.dtype)
 

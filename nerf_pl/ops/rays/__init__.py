@@ -26,6 +26,14 @@ def composite(
     sigmas: density per unit of dt, >= 0. rgbs: None gives rgb = 0. The background is not added here; see
     `rendering.over`. A ray without samples gives zeros; the last dt may be 1e10. Differentiable in sigmas and rgbs.
     Raises ValueError if the samples and their values differ in number.
+
+        >>> import torch
+        >>> from nerf_pl.ops import Backend
+        >>> samples = Samples.dense(torch.tensor([[2.0, 3.0]]), torch.ones(1, 2))
+        >>> sigmas, rgbs = torch.tensor([0.0, 1e3]), torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+        >>> pixels = composite(sigmas, rgbs, samples, backend=Backend())
+        >>> pixels.rgb.tolist(), pixels.depth.tolist()  # nothing at 2, a green wall at 3
+        ([[0.0, 1.0, 0.0]], [3.0])
     """
     if sigmas.shape[0] != len(samples):
         raise ValueError(f"{sigmas.shape[0]} densities for {len(samples)} samples")
