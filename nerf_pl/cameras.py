@@ -256,11 +256,13 @@ def project(
 ) -> tuple[Float[Tensor, "N 2"], Float[Tensor, "N"]]:
     """Pixel coordinates (column, row; continuous, the centre of the first pixel at 0.5) and depth along the axis.
 
-    >>> K = torch.tensor([[100.0, 0, 40], [0, 100, 30], [0, 0, 1]])
-    >>> cameras = Cameras(torch.eye(3, 4)[None], K[None], width=80, height=60)
-    >>> pixels, depth = project(cameras, 0, torch.tensor([[0.4, 0.0, -4.0]]))
-    >>> [[round(x, 3) for x in pixel] for pixel in pixels.tolist()], depth.tolist()
-    ([[50.0, 30.0]], [4.0])
+    What lies behind the camera has a negative depth.
+
+        >>> K = torch.tensor([[100.0, 0, 40], [0, 100, 30], [0, 0, 1]])
+        >>> cameras = Cameras(torch.eye(3, 4)[None], K[None], width=80, height=60)
+        >>> pixels, depth = project(cameras, 0, torch.tensor([[0.4, 0.0, -4.0]]))
+        >>> [[round(x, 3) for x in pixel] for pixel in pixels.tolist()], depth.tolist()
+        ([[50.0, 30.0]], [4.0])
     """
     c2w, K = cameras.c2w[camera_id], cameras.K[camera_id]
     local = (points - c2w[:, 3]) @ c2w[:, :3]

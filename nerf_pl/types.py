@@ -75,11 +75,13 @@ class Samples:
 
     @staticmethod
     def dense(t: Float[Tensor, "R S"], dt: Float[Tensor, "R S"]) -> "Samples":
-        """Samples from a grid of S per ray. Raises ValueError if the two shapes differ.
+        """Samples from a grid of S per ray.
 
-        >>> samples = Samples.dense(torch.tensor([[2.0, 3.0], [2.5, 3.5]]), torch.ones(2, 2))
-        >>> samples.ray_ids.tolist(), samples.offsets.tolist()
-        ([0, 0, 1, 1], [0, 2, 4])
+        Raises ValueError if the two shapes differ.
+
+            >>> samples = Samples.dense(torch.tensor([[2.0, 3.0], [2.5, 3.5]]), torch.ones(2, 2))
+            >>> samples.ray_ids.tolist(), samples.offsets.tolist()
+            ([0, 0, 1, 1], [0, 2, 4])
         """
         if t.shape != dt.shape or t.ndim != 2:
             raise ValueError(f"t {tuple(t.shape)} and dt {tuple(dt.shape)} must both be (R, S)")

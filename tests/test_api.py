@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import inspect
 import re
 import shutil
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def test_examples_do_what_they_say(name, here):
     found = list(examples(name))
     assert found or name in WITHOUT, f"{name} has no example"
     for module, owner, text in found:
+        assert not re.search("^>>>", inspect.cleandoc(text), re.M), f"{owner}: the page would show quotations"
         names = vars(importlib.import_module(module)).copy()
         told: list[str] = []
         test = doctest.DocTestParser().get_doctest(text, names, owner, module, 0)
