@@ -247,6 +247,7 @@ def test_programs_are_told_apart(tmp_path, capsys):
     write_nsvf(tmp_path, ["a", "b"], "16 numbers")
     told = refused(capsys, "import", tmp_path)
     assert "has files of Polycam and NSVF: give --format polycam or --format nsvf" in told
+    assert f"it has files of Polycam and NSVF: nerf import {tmp_path} makes" in refused(capsys, "info", tmp_path)
     run_import(capsys, tmp_path, "--format", "polycam")
     check(tmp_path)
     assert get_args(Format) == ("auto", *IMPORTERS)

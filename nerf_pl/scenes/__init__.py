@@ -70,10 +70,19 @@ def _detected(root: Path, spheric: bool | None) -> str:
     inside = inside or [inner for folder in folders for inner in _folders(folder) if _layout(inner)]
     known = ", ".join(f"{name} ({loader.files})" for name, loader in LOADERS.items())
     hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}"
-    if not inside and (photos := _photos(root)):
+    if not inside and (program := _program(root)):
+        hint = f"it has files of {program}: nerf import {shlex.quote(str(root))} makes a scene of them"
+    elif not inside and (photos := _photos(root)):
         asked = f"nerf prepare {shlex.quote(str(photos))} --out {shlex.quote(f'{root.resolve().name}_scene')}"
         hint = f"for photos alone use `nerf prepare`: {asked}"
     raise UserError(f"{root} is no scene folder: {hint}")
+
+
+def _program(root: Path) -> str:
+    """The program whose scene a folder holds, which can be imported; an empty text if there is none."""
+    from nerf_pl.scenes.importers import IMPORTERS, Source, recognised
+
+    return " and ".join(IMPORTERS[name].title for name in recognised(Source(root)))
 
 
 def _photos(root: Path) -> Path | None:
