@@ -1,11 +1,11 @@
 """`nerf prepare`: photos and films into scenes. Parts by themselves, whatever may be wrong, and eight real photos."""
 
+import io
 import json
 import math
+import os
 import re
-import signal
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,10 +19,11 @@ from nerf_pl.cli import main
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request, load_scene
 from nerf_pl.scenes.colmap import Pinhole
-from nerf_pl.scenes.prepare import mapping, photos, prepare
+from nerf_pl.scenes.prepare import mapping, photos, placing, prepare
 from nerf_pl.scenes.prepare.folder import transforms, write_scene
-from nerf_pl.scenes.prepare.mapping import OVERLAP, choose_matcher, pairs_by_tile, refine
+from nerf_pl.scenes.prepare.mapping import choose_matcher
 from nerf_pl.scenes.prepare.photos import focal_in_pixels
+from nerf_pl.scenes.prepare.placing import OVERLAP, pairs_by_tile, refine
 from nerf_pl.scenes.prepare.top_view import top_view
 
 
@@ -261,25 +262,41 @@ def test_a_disk_that_is_too_small_is_said_before_colmap_begins(tmp_path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_second_interrupt_waits_for_colmap():
-    """COLMAP's threads would answer the end of the program with a dump."""
-    asked, ended = threading.Event(), threading.Event()
+ENDS = {
+    "aborts": (
+        "sys.stderr.write('F1127 10:00 a.cc:3] Check failed: x\\n*** dump\\n'); os.abort()",
+        "SIGABRT (Check failed: x",
+    ),
+    "killed": ("os.kill(os.getpid(), 9)", "SIGKILL, as the system does when memory runs out"),
+    "told to": ("os.kill(os.getpid(), 15)", "was ended by SIGTERM"),
+    "says so": ("print(json.dumps({'failed': 'no features\\nat all'}))", "COLMAP failed: no features at all"),
+    "is silent": ("sys.exit(3)", "code 3"),
+}
 
-    def job():
-        asked.wait(30)
-        ended.set()
 
-    def cancel():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGTERM)
-        asked.set()
+@pytest.mark.parametrize("how", ENDS)
+def test_whatever_ends_colmap_is_told_in_one_line(tmp_path, monkeypatch, capfd, how):
+    code, told = ENDS[how]
+    (tmp_path / "program.py").write_text(f"import json, os, sys\nsys.stdin.readline()\n{code}")
+    monkeypatch.setattr(mapping, "PROGRAM", str(tmp_path / "program.py"))
+    complaint(told, call=lambda: mapping.reconstruct(tmp_path, [], "exhaustive", print))
+    assert capfd.readouterr().err == ""
 
-    def interrupt():
-        raise KeyboardInterrupt
 
-    with mapping._in_thread(SimpleNamespace(cancel=cancel)) as run, pytest.raises(KeyboardInterrupt):
-        run(job, interrupt)
-    assert ended.is_set()
+def test_a_full_disk_is_what_ended_colmap(tmp_path, monkeypatch):
+    monkeypatch.setattr(mapping.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
+    told = mapping._end(-6, ["F1127 10:00 database.cc:3] database or disk is full"], tmp_path)
+    assert "1 MB are free" in told
+    assert "free some space" in told
+
+
+def test_colmap_ends_with_the_command(monkeypatch):
+    """However that ends: the pipe between them does."""
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    placing._end_with_parent(io.BytesIO())
+    assert ended == [placing.PARENT_IS_GONE]
+    placing.main(io.BytesIO(), io.StringIO())  # before there was a job
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path):

@@ -285,7 +285,7 @@ def _largest_model(root: Path) -> Any:
         raise UserError(
             f"{root} has no COLMAP model: give a folder with sparse/0/cameras.bin, images.bin, points3D.bin"
         )
-    models = [_read_model(folder, root) for folder in folders]
+    models = [read_model(folder, root) for folder in folders]
     counts = [model.num_reg_images() for model in models]
     largest = counts.index(max(counts))
     if counts[largest] == 0:
@@ -297,7 +297,9 @@ def _largest_model(root: Path) -> Any:
     return models[largest]
 
 
-def _read_model(folder: Path, root: Path) -> Any:
+def read_model(folder: Path, root: Path) -> Any:
+    """The pycolmap.Reconstruction in a folder, after the lengths of its files were checked. root: the folder of the
+    scene, for messages. Raises UserError if it is damaged."""
     pycolmap = import_pycolmap(f"the COLMAP model in {root}")
     remedy = "make the model anew, or restore it"
     if not (points := _file(folder, "points3D")):

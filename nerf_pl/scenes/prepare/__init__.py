@@ -13,8 +13,9 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.colmap import import_pycolmap
 from nerf_pl.scenes.files import RAW_SUFFIXES, is_picture
 from nerf_pl.scenes.prepare.folder import POINTS, write_scene
-from nerf_pl.scenes.prepare.mapping import Step, choose_matcher, reconstruct, require_space
+from nerf_pl.scenes.prepare.mapping import choose_matcher, reconstruct, require_space
 from nerf_pl.scenes.prepare.photos import stage_film, stage_photos
+from nerf_pl.scenes.prepare.placing import Step
 from nerf_pl.scenes.prepare.sheet import sheet_of, write_sheet
 from nerf_pl.writing import locked, write_errors
 

@@ -15,7 +15,7 @@ from nerf_pl.media import write_png
 from nerf_pl.scenes.colmap import Pinhole, camera_to_world, nearest_depth, pinhole_of
 from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.scenes.points import CLEAR
-from nerf_pl.scenes.prepare.mapping import Step
+from nerf_pl.scenes.prepare.placing import Step
 from nerf_pl.scenes.prepare.top_view import top_view
 from nerf_pl.scenes.sightings import of_model, write_sightings
 from nerf_pl.scenes.undistort import sampling_grid, undistort

@@ -15,7 +15,7 @@ from nerf_pl.scenes.decode import converted, open_picture, tell_profiles, white_
 from nerf_pl.scenes.files import RAW_SUFFIXES, files_below, is_picture
 from nerf_pl.scenes.memory import Budget
 from nerf_pl.scenes.pictures import Size, decoding_memory, free_budget, list_some
-from nerf_pl.scenes.prepare.mapping import Photo, Step
+from nerf_pl.scenes.prepare.placing import Photo, Step
 from nerf_pl.scenes.prepare.video import sharp_frames
 from nerf_pl.writing import write_errors
 
