@@ -15,14 +15,15 @@ import torch
 from jaxtyping import install_import_hook
 
 PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(str(getattr(find_spec("nerf_pl"), "origin", ""))).parent  # beside the tests, or installed from a wheel
+collect_ignore = [] if (PROJECT / "nerf_pl").is_dir() else ["test_structure.py"]  # which is about the source tree
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is defined, so before nerf_pl.ops loads one
 
 # Triton compiles the source of its kernels, so nothing may be wrapped around them; what calls them is checked.
 KERNEL_MODULES = {
-    ".".join(path.relative_to(PROJECT).with_suffix("").parts)
-    for path in (PROJECT / "nerf_pl" / "ops").rglob("triton*.py")
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in (PACKAGE / "ops").rglob("triton*.py")
 }
 # the lock file has beartype; where it is missing the other tests are still worth running, and the header says so
 SHAPES_CHECKED = find_spec("beartype") is not None

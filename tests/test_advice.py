@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import tyro
+from tiny import PACKAGE
 
 from nerf_pl.cli.parse import CLASSIC_COMMANDS, COMMANDS
 from nerf_pl.cli.train import train_command, train_defaults
 from nerf_pl.methods import METHODS
 
-PACKAGE = Path(__file__).resolve().parent.parent / "nerf_pl"
 # which command prints the messages of a file: that of the longest path which fits. Loaders of scenes speak to those who
 # train, as a run keeps what was asked for then
 PRINTED_BY = {

@@ -2,7 +2,7 @@
 
 import ast
 import doctest
-import importlib
+import importlib.util
 import inspect
 import re
 import shutil
@@ -20,9 +20,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 def examples(name: str) -> Iterator[tuple[str, str, str]]:
     """The module, the owner and the text of each docstring with examples, of what has this name and what is in it."""
-    module, member = name, ""
-    if not (PROJECT / name.replace(".", "/")).is_dir() and not Path(f"{PROJECT / name.replace('.', '/')}.py").exists():
-        module, _, member = name.rpartition(".")
+    module, member = (name, "") if is_module(name) else name.rsplit(".", 1)
     tree = ast.parse(Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8"))
     owners = [node for node in tree.body if getattr(node, "name", None) == member] if member else [tree]
     assert owners, f"docs/api.md names {name}, which is not there"
@@ -39,6 +37,13 @@ def here(tmp_path, monkeypatch, scene_dir, trained_ngp):
     shutil.copytree(scene_dir, tmp_path / "my_scene")
     shutil.copytree(trained_ngp, tmp_path / "runs" / "first")
     monkeypatch.chdir(tmp_path)
+
+
+def is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is a class or a function
+        return False
 
 
 def marked(name: str) -> object:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import PROJECT, config
+from tiny import PACKAGE, config
 
 from nerf_pl.options import RunFolders
 from nerf_pl.training.run import train
 
 ENOUGH = 6  # functions of ours from `training_step` to an op
 WITHIN = 5  # from there: the op, its twin, an autograd function, a part of it that has one of its own
-PACKAGE, OPS = PROJECT / "nerf_pl", PROJECT / "nerf_pl" / "ops"
+OPS = PACKAGE / "ops"
 
 
 def way_here() -> list[tuple[str, Path]] | None:

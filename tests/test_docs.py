@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tiny import PACKAGE
 
 from nerf_pl import cli
 from nerf_pl.errors import UserError
@@ -87,8 +88,8 @@ def targets() -> set[str]:
 @cache
 def sources() -> dict[str, str]:
     """The text of every module of nerf_pl, by its full name."""
-    files = sorted((PROJECT / "nerf_pl").rglob("*.py"))
-    parts = {file: file.relative_to(PROJECT).with_suffix("").parts for file in files}
+    files = sorted(PACKAGE.rglob("*.py"))
+    parts = {file: file.relative_to(PACKAGE.parent).with_suffix("").parts for file in files}
     return {".".join(parts[file]).removesuffix(".__init__"): file.read_text(encoding="utf-8") for file in files}
 
 
@@ -171,7 +172,8 @@ def test_plain_names_are_in_the_code(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_of_the_code_are_there(page):
     paths = names_in(page, r"(?:nerf_pl|tests|docs|options|ops|scenes|methods|training|films|cli)/[\w/.]*")
-    gone = sorted(path for path in paths if not ((PROJECT / path).exists() or (PROJECT / "nerf_pl" / path).exists()))
+    folders = (PROJECT, PACKAGE.parent, PACKAGE)
+    gone = sorted(path for path in paths if not any((folder / path).exists() for folder in folders))
     assert not gone, f"{page.name} names what is not there: {gone}"
 
 

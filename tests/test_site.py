@@ -1,14 +1,13 @@
-"""The pages: complete, in the site's menu, and built without a warning; and what is packed for others."""
+"""The pages: complete, in the site's menu, and built without a warning."""
 
 import importlib.util
 import subprocess
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from tiny import PACKAGE
 
 import nerf_pl
 
@@ -23,6 +22,8 @@ def module(name: str):
     assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
+    if name == "messages":
+        found.PACKAGE = PACKAGE
     return found
 
 
@@ -57,7 +58,7 @@ def test_the_table_has_the_messages_of_the_code(told):
 
 
 def test_no_message_is_missing_in_the_table():
-    texts = [file.read_text(encoding="utf-8") for file in (PROJECT / "nerf_pl").rglob("*.py")]
+    texts = [file.read_text(encoding="utf-8") for file in PACKAGE.rglob("*.py")]
     calls = sum(text.count("UserError(") for text in texts)
     found = list(module("messages").messages())
     assert 0.95 * calls - 5 <= len(found) <= calls
@@ -91,20 +92,3 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     page = (tmp_path / "site" / "troubleshooting.html").read_text(encoding="utf-8")
     assert "is no scene folder" in page
     assert 'src="http' not in page
-
-
-@pytest.mark.slow
-def test_wheel_and_sdist_hold_what_they_need(tmp_path):
-    pytest.importorskip("build")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(PROJECT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
-    with zipfile.ZipFile(wheel) as packed:
-        names = set(packed.namelist())
-    files = (PROJECT / "nerf_pl").rglob("*")
-    wanted = {f.relative_to(PROJECT).as_posix() for f in files if f.is_file() and "__pycache__" not in f.parts}
-    assert wanted == {name for name in names if name.startswith("nerf_pl/")}
-    with tarfile.open(sdist) as packed:
-        names = {name.partition("/")[2] for name in packed.getnames()}
-    assert {"README.md", "LICENSE", "docs/math.md", "tests/tiny.py", "train.py", "requirements.lock"} <= names

@@ -1,19 +1,18 @@
 """What Windows and macOS lack is used with a fallback alone. Where a training runs is chosen without the hardware."""
 
 import ast
-from pathlib import Path
 
 import pytest
 import torch
-from tiny import config
+from tiny import PACKAGE, PROJECT, config
 
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
 from nerf_pl.ops import choose
 from nerf_pl.training.run import devices_of
 
-PROJECT = Path(__file__).resolve().parent.parent
-FILES = [*sorted((PROJECT / "nerf_pl").rglob("*.py")), PROJECT / "train.py", PROJECT / "eval.py"]
+FILES = {file.relative_to(PACKAGE.parent).as_posix(): file for file in sorted(PACKAGE.rglob("*.py"))}
+FILES |= {name: PROJECT / name for name in ("train.py", "eval.py")}
 MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog", "crypt"}
 NAMES = {
     "os": {"fork", "forkpty", "getuid", "geteuid", "getgid", "killpg", "getpgid", "setsid", "mkfifo", "mknod", "chown",
@@ -69,9 +68,9 @@ def asks(test: ast.expr) -> bool:
     return "sys.platform" in text or "hasattr" in text or "len(pages)" in text
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PROJECT).as_posix())
-def test_nothing_that_other_systems_lack(file):
-    assert not unfit(file.read_text(encoding="utf-8"), file.relative_to(PROJECT).as_posix())
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_that_other_systems_lack(name):
+    assert not unfit(FILES[name].read_text(encoding="utf-8"), name)
 
 
 @pytest.mark.parametrize(

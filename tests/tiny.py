@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import nerf_pl
 from nerf_pl.cli import main
 from nerf_pl.methods import METHODS
 from nerf_pl.methods.model import Model
@@ -22,6 +23,7 @@ from nerf_pl.training.run import train
 from nerf_pl.training.system import NeRFSystem
 
 PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(nerf_pl.__file__).resolve().parent  # beside the tests, or installed from a wheel
 CPU = torch.device("cpu")
 MODEL = NeRFOptions(N_samples=8, N_importance=8, noise_std=0.0, net_depth=2, net_width=32, net_skip=1)
 GRID = NGPOptions(
