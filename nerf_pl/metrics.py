@@ -1,5 +1,7 @@
 """Scores of a picture against the photograph."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -27,14 +29,24 @@ def fitted(
 ) -> Float[Tensor, "*shape 3"]:
     """The picture with the affine change of its colours, the same for all pixels, that brings it nearest to the target:
     what is left is not a matter of exposure or white balance. mask: only these pixels count for the fit."""
-    ones = torch.ones_like(pred[..., :1])
-    given = torch.cat([pred, ones], -1).double()
-    rows, wanted = (given.view(-1, 4), target.reshape(-1, 3)) if mask is None else (given[mask], target[mask])
+    return fitted_together([pred], [target], [mask])[0]
+
+
+def fitted_together(
+    preds: Sequence[Float[Tensor, "... 3"]],
+    targets: Sequence[Float[Tensor, "... 3"]],
+    masks: Sequence[Bool[Tensor, "..."] | None],
+) -> list[Float[Tensor, "... 3"]]:
+    """`fitted` of parts of one photo, whose colours change alike. Parts may differ in size."""
+    given = [torch.cat([pred, torch.ones_like(pred[..., :1])], -1).double() for pred in preds]
+    pairs = list(zip(given, targets, masks, strict=True))
+    rows = torch.cat([part.view(-1, 4) if mask is None else part[mask] for part, _, mask in pairs])
+    wanted = torch.cat([target.reshape(-1, 3) if mask is None else target[mask] for _, target, mask in pairs])
     # a little is added for pictures of one colour, whose equations have many solutions
     squares = rows.T @ rows + 1e-6 * max(len(rows), 1) * torch.eye(4, dtype=rows.dtype, device=rows.device)
     start = torch.eye(4, 3, dtype=rows.dtype, device=rows.device)  # no change: the fit says how far to go from there
     change = torch.linalg.solve(squares, rows.T @ (wanted.double() - rows @ start))
-    return (given @ (start + change)).clamp(0, 1).to(pred.dtype)
+    return [(part @ (start + change)).clamp(0, 1).to(pred.dtype) for part, pred in zip(given, preds, strict=True)]
 
 
 def ssim(

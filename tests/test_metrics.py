@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nerf_pl.metrics import fitted, psnr, ssim
+from nerf_pl.metrics import fitted, fitted_together, psnr, ssim
 
 
 def test_psnr_of_a_constant_error():
@@ -52,6 +52,19 @@ def test_ssim_of_a_picture_smaller_than_its_window_is_refused():
     assert torch.isfinite(ssim(torch.rand(11, 11, 3), torch.rand(11, 11, 3)))
     with pytest.raises(ValueError, match="11x11"):
         ssim(torch.rand(10, 30, 3), torch.rand(10, 30, 3))
+
+
+def test_parts_of_a_photo_are_fitted_alike():
+    """As the whole photo is; a part of its own would hide what the model has wrong there."""
+    torch.manual_seed(0)
+    photo, pred = torch.rand(16, 16, 3), torch.rand(16, 16, 3)
+    mask = torch.rand(16, 16) > 0.3
+    parts = (slice(None, 5), slice(5, None))
+    for each in (None, mask):
+        masks = [each if each is None else each[part] for part in parts]
+        found = fitted_together([pred[part] for part in parts], [photo[part] for part in parts], masks)
+        torch.testing.assert_close(torch.cat(found), fitted(pred, photo, each))
+    assert psnr(found[0], photo[:5]) < psnr(fitted(pred[:5], photo[:5]), photo[:5])
 
 
 def test_a_change_of_exposure_is_fitted_away():

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from nerf_pl import media, metrics
 from nerf_pl.alignment import align
@@ -17,7 +18,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.evaluation.floaters import floater_shares, usual_depth
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import Image, render_view
-from nerf_pl.scenes import LOADERS, Scene, detect, frame_of
+from nerf_pl.scenes import LOADERS, Scene, detect, frame_of, views_of_photos
 from nerf_pl.scenes.demo import is_demo
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in
@@ -31,7 +32,8 @@ RENDERED = "blender"  # the layout whose pictures mostly were rendered, not phot
 class ViewScore:
     """PSNR in dB and SSIM of the picture of a view, against the picture of the scene.
 
-    psnr_fitted: PSNR after an affine fit of the picture's colours, see `metrics.fitted`. floaters: the share of light
+    psnr_fitted: PSNR after an affine fit of the picture's colours, see `metrics.fitted`; views of one photo share the
+    fit. floaters: the share of light
     from too near, see `floaters.floater_shares`. psnr_aligned: PSNR after the camera was moved to where the picture
     fits that of the scene, see `alignment.align`. None if it was not measured.
     """
@@ -82,6 +84,9 @@ def _evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mappin
         told = f"views of {small[0][0]}x{small[0][1]} pixels"
         raise UserError(f"{scene.root}: {told} are too small for SSIM, whose window has 11x11")
     views, frames, usual, spans = [], [], [], []
+    shown: dict[int, Float[Tensor, "H W 3"]] = {}  # pictures of photos some views of which are still to come
+    last = {members[-1]: members for members in views_of_photos(scene)}
+    fitted: dict[int, float] = {}
     for i in progress(range(len(scene)), len(scene), f"rendering {out.title}"):
         image = render_view(model, scene.view(i), chunk).cpu()
         rgb = media.to_uint8(image.rgb)
@@ -89,12 +94,15 @@ def _evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mappin
         stored, target, mask = torch.from_numpy(rgb).float() / 255, scene.image(i), scene.mask(i)
         name = scene.names[i] if scene.names else f"{i:03d}"
         scores = float(metrics.psnr(stored, target, mask)), float(metrics.ssim(stored, target, mask))
-        fitted = float(metrics.psnr(metrics.fitted(stored, target, mask), target, mask))
         aligned = _aligned_psnr(model, scene, i, chunk) if out.aligned else None
-        views.append(ViewScore(name, *scores, fitted, psnr_aligned=aligned))
+        views.append(ViewScore(name, *scores, math.nan, psnr_aligned=aligned))
+        shown[i] = stored
+        if members := last.get(i):
+            fitted |= _fitted_psnr(scene, {member: shown.pop(member) for member in members})
         usual.append(usual_depth(image))
         frames.append(out.folder / f"{i:03d}.png")
         console.print(f"{name:>12}  {_scores(*scores)}")
+    views = [replace(view, psnr_fitted=fitted[i]) for i, view in enumerate(views)]
     if out.floaters and scene.unbounded:
         shares = floater_shares(model, scene, usual, chunk)
         views = [replace(view, floaters=share) for view, share in zip(views, shares, strict=True)]
@@ -119,6 +127,14 @@ def kind_of_pictures(root: Path | None, layout: str = "auto") -> str:
         return "ray-traced"
     layout = detect(root) if root is not None and layout == "auto" else layout
     return "photo" if layout in LOADERS and layout != RENDERED else "reference"
+
+
+def _fitted_psnr(scene: Scene, shown: Mapping[int, Float[Tensor, "H W 3"]]) -> dict[int, float]:
+    """PSNR of the views of one photo after a fit of its colours. shown: what was rendered of each."""
+    targets, masks = [scene.image(i) for i in shown], [scene.mask(i) for i in shown]
+    changed = metrics.fitted_together(list(shown.values()), targets, masks)
+    scores = map(metrics.psnr, changed, targets, masks)
+    return {i: float(score) for i, score in zip(shown, scores, strict=True)}
 
 
 def _aligned_psnr(model: Model, scene: Scene, i: int, chunk: int) -> float:
