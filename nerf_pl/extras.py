@@ -8,7 +8,7 @@ from nerf_pl.signals import kept
 
 EXTRAS = {
     "pycolmap": "colmap", "viser": "viewer", "skimage": "mesh", "scipy": "mesh", "trimesh": "mesh",
-    "fast_simplification": "mesh", "xatlas": "mesh", "tifffile": "tiff",
+    "fast_simplification": "mesh", "xatlas": "mesh", "tifffile": "tiff", "numba": "cpu",
 }  # fmt: skip
 """The extra that brings each package."""
 

@@ -21,9 +21,11 @@ collect_ignore = [] if (PROJECT / "nerf_pl").is_dir() else ["test_structure.py"]
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is defined, so before nerf_pl.ops loads one
 
-# Triton compiles the source of its kernels, so nothing may be wrapped around them; what calls them is checked.
+# Triton and Numba compile the source of kernels, so nothing may be wrapped around them; what calls them is checked.
 KERNEL_MODULES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in (PACKAGE / "ops").rglob("triton*.py")
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for name in ("triton*.py", "numba*.py")
+    for path in (PACKAGE / "ops").rglob(name)
 }
 # the lock file has beartype; where it is missing the other tests are still worth running, and the header says so
 SHAPES_CHECKED = find_spec("beartype") is not None

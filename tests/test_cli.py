@@ -162,7 +162,7 @@ def test_train_eval_and_render(scene_dir, capsys):
     assert not err
     first, second, third, fourth = out.splitlines()
     assert first.endswith("4 views of 16 x 16 to train on, 1 for validation")
-    assert second == "CPU, plain PyTorch, fp32"
+    assert second in ("CPU, plain PyTorch, fp32", "CPU, compiled by Numba, fp32")
     speed, scores = r"100%  step 3  \S+ step/s  \S+ rays/s", r"train \d+\.\d\d val \d+\.\d\d dB(  \S+ [MG]B)?"
     assert re.fullmatch(rf"{speed}  {scores}  0:00 left", third)
     assert fourth.endswith("next: nerf eval runs/toys-nerf, nerf render runs/toys-nerf")

@@ -46,7 +46,7 @@ def test_train_eval_and_render(scene_dir, capsys):
     assert not err
     first, second, third, fourth = out.splitlines()
     assert first.endswith("4 views of 16 x 16 to train on, 1 for validation")
-    assert second == "CPU, plain PyTorch, fp32"
+    assert second in ("CPU, plain PyTorch, fp32", "CPU, compiled by Numba, fp32")
     speed, quality = r"\S+ step/s  \S+ rays/s", r"train \d+\.\d\d val \d+\.\d\d dB"
     assert re.fullmatch(rf"100%  step 20  {speed}  {quality}  \d+\.\d GB  0:00 left", third)
     assert fourth.endswith("next: nerf eval runs/toys-ngp, nerf render runs/toys-ngp")

@@ -116,7 +116,10 @@ def test_the_grid_is_refreshed_every_16_steps():
     assert torch.allclose(found, ours.density(low + unit * (high - low)))
 
 
-@pytest.mark.parametrize(("family", "told"), [("triton", "Triton kernels, fp16"), ("reference", "plain PyTorch, fp32")])
+@pytest.mark.parametrize(
+    ("family", "told"),
+    [("triton", "Triton kernels, fp16"), ("reference", "plain PyTorch, fp32"), ("numba", "compiled by Numba, fp32")],
+)
 def test_what_the_kernels_of_its_field_bring(family, told):
     """A copy of the table in half precision, and steps that a graph can record."""
     ours = NGP(config("ngp").model, Backend("triton", "triton", family, family, "triton", "triton"))

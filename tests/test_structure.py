@@ -32,9 +32,10 @@ LEVELS = (
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 FIRST_LEVEL_WITH_OPTIONS = 6  # math takes tensors and numbers; a method is the first to take options
-OPS_MAY_IMPORT = {"torch", "triton", "jaxtyping", "nerf_pl.types", "nerf_pl.ops", *sys.stdlib_module_names}
+COMPILERS = ("triton", "numba")  # files named after one hold what it compiles
+OPS_MAY_IMPORT = {*COMPILERS, "torch", "numpy", "jaxtyping", "nerf_pl.types", "nerf_pl.ops", *sys.stdlib_module_names}
 HEAVY = {
-    "triton", "viser", "pycolmap", "trimesh", "skimage", "scipy", "fast_simplification", "xatlas", "av", "matplotlib",
+    *COMPILERS, "viser", "pycolmap", "trimesh", "skimage", "scipy", "fast_simplification", "xatlas", "av", "matplotlib",
 }  # fmt: skip
 MAX_LINES = 400  # of a file
 MAX_FUNCTION = 60  # lines of a function
@@ -79,7 +80,7 @@ def part_of(file: str) -> str:
 
 
 def is_kernel(file: str) -> bool:
-    return part_of(file) == "ops" and Path(file).name.startswith("triton")
+    return part_of(file) == "ops" and Path(file).name.startswith(COMPILERS)
 
 
 def names_imported(node: ast.AST, file: str) -> list[str]:
@@ -149,25 +150,26 @@ def test_ops_stand_alone(file):
     for line, name in imports(file):
         parts = name.split(".")
         if not OPS_MAY_IMPORT & {parts[0], ".".join(parts[:2])} and name != "nerf_pl":
-            wrong.append(f"{file}:{line} imports {name}, but ops knows torch, triton and types only")
+            wrong.append(f"{file}:{line} imports {name}, but ops knows torch, its compilers and types only")
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("file", MODULES)
 def test_heavy_packages_load_where_they_are_used(file):
-    allowed = {"triton"} if is_kernel(file) else set()  # see the next test
+    allowed = {*COMPILERS} if is_kernel(file) else set()  # see the next test
     found = {name.split(".")[0] for name in imports_at_once(file)} & (HEAVY - allowed)
     assert not found, f"{file}: import {', '.join(found)} inside the function that needs it"
 
 
-def test_triton_loads_with_the_first_kernel():
-    """The kernels' files import triton at their top. Nothing else may, or may import one of them at its top."""
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_compilers_load_with_the_first_kernel(compiler):
+    """The kernels' files import their compiler at their top. Nothing else may, or may import one of them at its top."""
     at_once = {name: imports_at_once(file) for name, file in NAMES.items()}
-    loads_triton = {name for name, found in at_once.items() if any(n.split(".")[0] == "triton" for n in found)}
-    while more := {name for name, found in at_once.items() if found & loads_triton} - loads_triton:
-        loads_triton |= more
-    wrong = {name for name in loads_triton if not is_kernel(NAMES[name])}
-    assert not wrong, f"importing {', '.join(sorted(wrong))} loads triton: import the kernel inside the function"
+    loads = {name for name, found in at_once.items() if any(n.split(".")[0] == compiler for n in found)}
+    while more := {name for name, found in at_once.items() if found & loads} - loads:
+        loads |= more
+    wrong = {name for name in loads if not is_kernel(NAMES[name])}
+    assert not wrong, f"importing {', '.join(sorted(wrong))} loads {compiler}: import the kernel inside the function"
 
 
 @pytest.mark.parametrize("file", SOURCES)
@@ -189,7 +191,7 @@ def is_given_its_form(name: str, function: ast.FunctionDef | ast.AsyncFunctionDe
     """Kernels, whose arguments are pointers, and what torch calls: the forward pass of an autograd.Function."""
     marks = [ast.unparse(decorator) for decorator in function.decorator_list]
     first = function.args.args[0].arg if function.args.args else ""
-    return any("triton.jit" in mark for mark in marks) or first == "ctx"
+    return any("triton.jit" in mark or mark == "compiled" for mark in marks) or first == "ctx"
 
 
 @pytest.mark.parametrize("file", MODULES)

@@ -47,7 +47,7 @@ def bench_classic(
 ) -> list[Result]:
     """Measure each precision and write table.md and results.json into `out`. view: size of the rendered view."""
     device, name = device_and_name()
-    path = describe(choose(device), device)
+    path = describe(choose(device), device, "rays", "mlp")
     console.print(f"{name}, torch {torch.__version__}, {path}; {root.name}, {steps} steps")
     offset = method_of(CLASSIC.method).pixel_offset("blender")
     requests = (Request(split, (SIZE, SIZE), pixel_offset=offset) for split in ("train", "val"))

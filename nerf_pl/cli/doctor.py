@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from nerf_pl.doctor import Finding
+    from nerf_pl.ops import Backend
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,28 @@ class Doctor:
 
 
 def _self_test(device: "torch.device") -> Iterator["Finding"]:
-    """The kernels against their twins: on the GPU, or in Triton's interpreter, which takes some seconds."""
+    """The kernels against their twins: on the GPU, or what a CPU compiles and the others in Triton's interpreter, which
+    takes some seconds."""
     import torch
 
-    from nerf_pl.doctor import Finding, compare_kernels
+    from nerf_pl.doctor import Finding
     from nerf_pl.ops import Backend, choose
 
     backend, where = choose(device), "on the GPU"
     if device.type != "cuda":
+        yield from _compared(choose(torch.device("cpu")), "compiled by Numba", torch.device("cpu"))
         os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the first kernel is loaded
         backend, where = Backend("triton", "triton", "triton", "triton", "triton", "triton"), "in Triton's interpreter"
         device = torch.device("cpu")
     if find_spec("triton") is None or not backend.uses_kernels:
         yield Finding("self-test", "none: plain PyTorch runs here, without kernels")
         return
+    yield from _compared(backend, where, device)
+
+
+def _compared(backend: "Backend", where: str, device: "torch.device") -> Iterator["Finding"]:
+    from nerf_pl.doctor import Finding, compare_kernels
+
     for each in compare_kernels(backend, device):
         told = each.failed or f"largest difference {each.error:.0e}, allowed {each.limit:.0e}, {each.seconds:.1f} s"
         verdict = f"kernels {where} {'agree' if each.is_good else 'DISAGREE'} with their twins: {told}"

@@ -1,7 +1,8 @@
 """THE choice between kernels and their twins, made once in `choose` and handed down as a `Backend`.
 
-Each family of ops is a folder with a file for each way to run it: `reference.py`, the twin in plain PyTorch, and
-`triton.py`, the kernels. A third way would be a file beside them, a name in `File`, and a line in `choose`.
+Each family of ops is a folder with a file for each way to run it: `reference.py`, the twin in plain PyTorch,
+`triton.py`, the kernels for a GPU, and `numba.py`, what a CPU compiles. Another way would be a file beside them, a name
+in `File`, and a line in `choose`.
 """
 
 import functools
@@ -14,7 +15,7 @@ from typing import Literal
 
 import torch
 
-File = Literal["reference", "triton"]
+File = Literal["reference", "triton", "numba"]
 Precision = Literal["fp32", "tf32", "bf16"]
 FAMILIES = ("rays", "mlp", "hash_field", "march", "pixels", "adam")
 
@@ -41,7 +42,7 @@ class Backend:
 
     @property
     def uses_kernels(self) -> bool:
-        """Whether any family runs as kernels."""
+        """Whether any family runs as kernels, for a GPU or for a CPU."""
         return any(getattr(self, family) != "reference" for family in FAMILIES)
 
     def module(self, family: str) -> ModuleType:
@@ -55,23 +56,26 @@ def _load(family: str, file: str) -> ModuleType:
 
 
 def choose(device: torch.device, precision: str = "auto") -> Backend:
-    """The backend of a run: kernels where there are CUDA and Triton, the twins elsewhere.
+    """The backend of a run: kernels where there are CUDA and Triton, what Numba compiles on a CPU where it is
+    installed, the twins elsewhere.
 
     The kernels of the hash grid and its march read and write half precision, so they run with bf16 alone; the fused
     2020 network needs a large shared memory besides. precision: see `precision_of`.
-    NERF_PL_OPS=reference forces the twins, NERF_PL_OPS=kernel the kernels; on a CPU the latter needs Triton's
+    NERF_PL_OPS=reference forces the twins, NERF_PL_OPS=kernel the kernels of a GPU; on a CPU the latter needs Triton's
     interpreter, TRITON_INTERPRET=1, and is for tests. Raises ValueError for any other value of it.
     """
     forced = os.environ.get("NERF_PL_OPS", "")
     if forced not in ("", "reference", "kernel"):
         raise ValueError(f"NERF_PL_OPS={forced!r}: choose reference or kernel, or unset it")
     half = precision_of(precision, device) == "bf16"
-    kernels = forced == "kernel" or (forced == "" and device.type == "cuda" and _has_triton())
+    dtype = torch.bfloat16 if half else torch.float32
+    if device.type == "cpu" and not forced and _has("numba"):
+        return Backend(hash_field="numba", march="numba", adam="numba", dtype=dtype)
+    kernels = forced == "kernel" or (forced == "" and device.type == "cuda" and _has("triton"))
     fits = device.type != "cuda" or torch.cuda.get_device_capability(device) in LARGE_SHARED_MEMORY
     always: File = "triton" if kernels else "reference"
     in_half: File = "triton" if kernels and half else "reference"
     fused: File = in_half if fits else "reference"
-    dtype = torch.bfloat16 if half else torch.float32
     return Backend(always, fused, in_half, in_half, always, always, dtype)
 
 
@@ -88,14 +92,17 @@ def precision_of(precision: str, device: torch.device) -> Precision:
     return precision
 
 
-def describe(backend: Backend, device: torch.device) -> str:
-    """One line that says what runs, for the start of a run."""
-    if backend.uses_kernels:
+def describe(backend: Backend, device: torch.device, *families: str) -> str:
+    """One line that says what runs in these families, or in any if none is given, for the start of a run."""
+    files = {getattr(backend, family) for family in families or FAMILIES}
+    if "triton" in files:
         return "Triton kernels"
-    missing = device.type == "cuda" and not _has_triton()
+    if "numba" in files:
+        return "compiled by Numba"
+    missing = device.type == "cuda" and not _has("triton")
     return "plain PyTorch (Triton is not installed: pip install triton)" if missing else "plain PyTorch"
 
 
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

@@ -1,5 +1,7 @@
 """What the tests of ops share: where they run, backends, and inputs."""
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,9 @@ HALF = torch.float16 if NATIVE else torch.float32  # the interpreter has no bflo
 TWINS = Backend()
 EXACT = Backend(dtype=torch.float64)  # the same, in a type that is the truth for others
 KERNELS = Backend("triton", "triton", "triton", "triton", "triton", "triton")
-BOTH = {"kernel": KERNELS, "twin": TWINS}
+COMPILED = Backend(hash_field="numba", march="numba", adam="numba")
+FUSED = {"kernel": KERNELS} | ({"compiled": COMPILED} if find_spec("numba") and not NATIVE else {})
+BOTH = FUSED | {"twin": TWINS}
 
 SMALL = GridLayout(levels=3, features=4, log2_size=9, base=4, finest=30)
 BOX = torch.tensor([[-1.0, -0.5, -0.5], [1.0, 0.5, 0.6]], device=DEVICE)

@@ -7,12 +7,13 @@ from nerf_pl.ops import AdamStep, Backend, adam
 
 pytest.importorskip("triton")
 
-from inputs import DEVICE, KERNELS, TWINS, uniform
+from inputs import BOTH, DEVICE, FUSED, TWINS, uniform
 
 
 @pytest.mark.parametrize("pull", [0.0, 0.2])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_adam(sparse, pull):
+@pytest.mark.parametrize("fused", FUSED)
+def test_adam(fused, sparse, pull):
     def run(backend: Backend, number: torch.dtype) -> list[torch.Tensor]:
         p = (uniform(1500) - 0.5).to(number)
         half = p.half()
@@ -28,17 +29,17 @@ def test_adam(sparse, pull):
                 assert torch.equal(before[g == 0], p[g == 0])
         return [value.double() for value in (p, m, v, half)]
 
-    for own, truth in zip(run(KERNELS, torch.float32), run(TWINS, torch.float64), strict=True):
+    for own, truth in zip(run(FUSED[fused], torch.float32), run(TWINS, torch.float64), strict=True):
         assert torch.allclose(own, truth, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("backend", [KERNELS, TWINS])
-def test_a_copy_is_not_needed(backend):
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_copy_is_not_needed(kind):
     results = []
     for half in (None, torch.zeros(5, dtype=torch.float16, device=DEVICE)):
         p, m, v = uniform(5), torch.zeros(5, device=DEVICE), torch.zeros(5, device=DEVICE)
         how = AdamStep(0.01, 0.0, (0.9, 0.99), 1, 1e-15, False)
-        adam(p, uniform(5, seed=1), m, v, half, torch.tensor(1.0, device=DEVICE), how, backend=backend)
+        adam(p, uniform(5, seed=1), m, v, half, torch.tensor(1.0, device=DEVICE), how, backend=BOTH[kind])
         results.append(p)
     assert torch.equal(*results)
     assert torch.equal(half, p.half())

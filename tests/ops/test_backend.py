@@ -19,7 +19,7 @@ def _hopper(monkeypatch):
     """A GPU for which there is Triton, whatever the machine."""
     monkeypatch.delenv("NERF_PL_OPS", raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(backend, "_has_triton", lambda: True)
+    monkeypatch.setattr(backend, "_has", lambda package: package == "triton")
 
 
 def kernels(chosen: Backend) -> set[str]:
@@ -31,6 +31,17 @@ def test_a_cpu_runs_the_twins():
     assert choose(CPU, "bf16") == Backend(dtype=torch.bfloat16)
     assert not choose(CPU).uses_kernels
     assert describe(choose(CPU), CPU) == "plain PyTorch"
+
+
+def test_a_cpu_runs_what_numba_compiles(monkeypatch):
+    monkeypatch.setattr(backend, "_has", lambda package: package == "numba")
+    chosen, families = choose(CPU), ("hash_field", "march", "adam")
+    assert chosen == Backend(**dict.fromkeys(families, "numba"))
+    assert describe(chosen, CPU) == "compiled by Numba"
+    assert describe(chosen, CPU, "rays", "mlp") == "plain PyTorch"
+    assert choose(torch.device("mps")) == Backend()
+    monkeypatch.setenv("NERF_PL_OPS", "reference")
+    assert choose(CPU) == Backend()
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16"])
@@ -55,7 +66,7 @@ def test_the_fused_network_runs_where_it_fits(capability, fused, monkeypatch):
 
 
 def test_without_triton(monkeypatch):
-    monkeypatch.setattr(backend, "_has_triton", lambda: False)
+    monkeypatch.setattr(backend, "_has", lambda package: False)
     chosen = choose(GPU)
     assert not kernels(chosen)
     assert chosen.dtype == torch.bfloat16
@@ -92,6 +103,7 @@ def test_modules_are_those_of_the_backend():
         assert other.module(family).__name__ == f"nerf_pl.ops.{family}.triton"
 
 
-def test_importing_the_ops_leaves_triton_alone():
-    code = "import sys, nerf_pl.ops as ops; ops.Backend().module('march'); assert 'triton' not in sys.modules"
+def test_importing_the_ops_leaves_compilers_alone():
+    code = "import sys, nerf_pl.ops as ops; ops.Backend().module('march')"
+    code += "; assert not {'triton', 'numba'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)

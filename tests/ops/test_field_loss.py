@@ -12,7 +12,7 @@ from nerf_pl.types import Samples
 
 pytest.importorskip("triton")
 
-from inputs import BOTH, DEVICE, HALF, KERNELS, NATIVE, SMALL, TWINS, field_inputs, integer, uniform
+from inputs import BOTH, DEVICE, FUSED, HALF, NATIVE, SMALL, TWINS, field_inputs, integer, uniform
 
 from nerf_pl.ops.hash_field import triton_loss
 
@@ -49,9 +49,10 @@ def outcome(backend: Backend, samples: Samples, target: Target) -> list[torch.Te
 
 
 @pytest.mark.parametrize(("kept", "smoothness"), [(RAYS, 0.0), (6, 0.0), (6, 2.0)])
-def test_field_loss(kept, smoothness):
+@pytest.mark.parametrize("fused", FUSED)
+def test_field_loss(fused, kept, smoothness):
     results = []
-    for backend, number in ((KERNELS, torch.float32), (TWINS, torch.float64)):
+    for backend, number in ((FUSED[fused], torch.float32), (TWINS, torch.float64)):
         samples, target = along_rays(number, kept)
         results.append(outcome(backend, samples, replace(target, smoothness=smoothness)))
     for own, truth in zip(*results, strict=True):
@@ -66,10 +67,11 @@ def test_smoothness_is_no_part_of_the_value():
 
 @pytest.mark.parametrize("smoothness", [0.0, 2.0])
 @pytest.mark.parametrize("least", [2e-3, 1e-2])
-def test_kernel_and_twin_go_back_to_the_same_share(least, smoothness):
+@pytest.mark.parametrize("fused", FUSED)
+def test_kernel_and_twin_go_back_to_the_same_share(fused, least, smoothness):
     """To the same samples, so that their gradients are the same and not only so on average."""
     results = []
-    for backend, number in ((KERNELS, torch.float32), (TWINS, torch.float64)):
+    for backend, number in ((FUSED[fused], torch.float32), (TWINS, torch.float64)):
         samples, target = along_rays(number, kept=7, share=0.4)
         target.least.fill_(least)
         results.append([*outcome(backend, samples, replace(target, smoothness=smoothness)), target.least])

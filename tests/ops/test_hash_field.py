@@ -15,7 +15,7 @@ from nerf_pl.ops.hash_field.types import Listed
 
 pytest.importorskip("triton")
 
-from inputs import BOTH, DEVICE, HALF, KERNELS, NATIVE, SMALL, TWINS, field_inputs, uniform
+from inputs import BOTH, DEVICE, FUSED, HALF, KERNELS, NATIVE, SMALL, TWINS, field_inputs, uniform
 
 from nerf_pl.ops.hash_field import triton_grid, triton_networks
 
@@ -161,11 +161,12 @@ def field_weights(number: torch.dtype) -> tuple[HashWeights, torch.Tensor]:
     return HashWeights(table.to(number), params.to(number), SMALL, layout, table.to(HALF)), view.to(number)
 
 
+@pytest.mark.parametrize("fused", FUSED)
 @pytest.mark.parametrize("count", [None, 70])
-def test_hash_field(count):
+def test_hash_field(count, fused):
     unit, ray_ids = uniform(150, 3) * 1.1 - 0.05, (uniform(150, seed=2) * 9).int()
     results = []
-    for backend, number in ((KERNELS, torch.float32), (TWINS, torch.float64)):
+    for backend, number in ((FUSED[fused], torch.float32), (TWINS, torch.float64)):
         weights, view = field_weights(number)
         limit = None if count is None else torch.tensor([count], device=DEVICE)
         sigma, rgb = hash_field(unit.to(number), view, ray_ids, weights, limit, backend=backend)

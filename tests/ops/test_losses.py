@@ -1,5 +1,6 @@
 """Each term of the loss by its definition, and what is marked on the way."""
 
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -12,18 +13,19 @@ from nerf_pl.types import Samples
 
 pytest.importorskip("triton")
 
-from inputs import DEVICE, TWINS, integer, uniform
+from inputs import DEVICE, FUSED, TWINS, integer, uniform
 
-from nerf_pl.ops.hash_field import triton_loss
+FILES = {"kernel": "triton_loss", "compiled": "numba_loss"}
 
 
 @pytest.mark.parametrize(("close_range", "emptiness"), [(0.0, 0.0), (0.8, 0.0), (0.0, 0.5), (0.8, 0.5)])
 @pytest.mark.parametrize("distortion", [0.0, 3.0])
+@pytest.mark.parametrize("fused", FUSED)
 @pytest.mark.parametrize(
     ("counts", "per_pixel"),
     [([0], 1), ([1], 1), ([0, 1, 31, 32, 33, 0, 100, 5], 1), ([0, 7, 33, 0, 40, 1, 40, 5, 9], 3)],
 )
-def test_the_kernel_and_its_twin(counts, per_pixel, distortion, close_range, emptiness):
+def test_the_kernel_and_its_twin(counts, per_pixel, fused, distortion, close_range, emptiness):
     n, n_rays = sum(counts), len(counts)
     offsets = torch.tensor([0, *counts], device=DEVICE).cumsum(0)
     ray_ids = torch.repeat_interleave(torch.arange(n_rays, device=DEVICE), offsets.diff())
@@ -46,7 +48,8 @@ def test_the_kernel_and_its_twin(counts, per_pixel, distortion, close_range, emp
             target = replace(target, place=place.to(number), width=0.05, distortion=distortion)
         if number == torch.float32:
             d_target = torch.zeros_like(target.rgb)
-            loss, listed = triton_loss.pixel_loss(*(value.detach() for value in given), samples, target, d_target)
+            of_file = importlib.import_module(f"nerf_pl.ops.hash_field.{FILES[fused]}").pixel_loss
+            loss, listed = of_file(*(value.detach() for value in given), samples, target, d_target)
             grads = torch.zeros(n, device=DEVICE), torch.zeros(n, 3, device=DEVICE)
             rows = listed.order[: int(listed.count)].long()
             assert len(set(rows.tolist())) == len(rows)

@@ -15,7 +15,7 @@ from nerf_pl.types import Rays
 pytest.importorskip("triton")
 
 import inputs
-from inputs import BOTH, BOX, CUBE, DEVICE, KERNELS, TWINS, integer, occupied, outward, through_the_box, uniform
+from inputs import BOTH, BOX, CUBE, DEVICE, FUSED, TWINS, integer, occupied, outward, through_the_box, uniform
 
 STRIDE = Stride(0.021, 32, 2.0)
 OPEN = Stride(0.1, 32, 4.0, linear=3.0)
@@ -28,10 +28,11 @@ def cell_of(xyz: torch.Tensor, aabb: torch.Tensor, size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_march(share):
+@pytest.mark.parametrize("fused", FUSED)
+def test_march(fused, share):
     n = 25
     rays, jitter, bits = through_the_box(n), uniform(n, seed=5), occupied(32, share)
-    (t, dt, ray_ids, offsets), unit, cells = parts(march(rays, bits, BOX, jitter, STRIDE, backend=KERNELS))
+    (t, dt, ray_ids, offsets), unit, cells = parts(march(rays, bits, BOX, jitter, STRIDE, backend=FUSED[fused]))
     (t0, _, ids0, _), *_ = parts(
         march(inputs.in_double(rays), bits, BOX.double(), jitter.double(), STRIDE, backend=TWINS)
     )
@@ -165,10 +166,11 @@ def test_contract():
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_march_without_end(share):
+@pytest.mark.parametrize("fused", FUSED)
+def test_march_without_end(fused, share):
     n = 10
     rays, jitter, bits = outward(n), uniform(n, seed=5), occupied(32, share)
-    (t, dt, ids, offsets), unit, cells = parts(march(rays, bits, CUBE, jitter, OPEN, backend=KERNELS))
+    (t, dt, ids, offsets), unit, cells = parts(march(rays, bits, CUBE, jitter, OPEN, backend=FUSED[fused]))
     (t0, _, ids0, _), *_ = parts(
         march(inputs.in_double(rays), bits, CUBE.double(), jitter.double(), OPEN, backend=TWINS)
     )

@@ -138,7 +138,8 @@ class NeRF(nn.Module):
         """Which path runs, the precision of products, and whether the network is fused."""
         fused = ", fused network" if self.backend.mlp != "reference" else ""
         precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[self.backend.dtype]
-        return f"{ops.describe(self.backend, self.step.device)}, {precision}{fused}"
+        told = ops.describe(self.backend, self.step.device, "rays", "mlp")
+        return f"{told}, {precision}{fused}"
 
     def portable(self) -> dict[str, Tensor]:
         """Both networks, matrix by matrix; see `ops.MLPLayout`."""

@@ -24,7 +24,7 @@ class HashField(nn.Module):
         with torch.no_grad():
             for weight in networks.parts(self.params).values():
                 weight.uniform_(-1, 1).mul_((6 / sum(weight.shape)) ** 0.5)
-        half = self.table.detach().half() if backend.hash_field != "reference" else None
+        half = self.table.detach().half() if backend.hash_field == "triton" else None
         self.register_buffer("values", half, persistent=False)
         self.register_load_state_dict_post_hook(lambda module, _: module.refresh())
 

@@ -82,7 +82,7 @@ class NGP(nn.Module):
     @property
     def can_be_captured(self) -> bool:
         """Kernels fill a fixed number of samples. In plain PyTorch the sizes of tensors depend on values."""
-        return self.backend.march != "reference"
+        return self.backend.march == "triton"
 
     def _measure(self) -> None:
         """Derive the steps of rays from the box."""
@@ -225,9 +225,9 @@ class NGP(nn.Module):
 
     def describe(self) -> str:
         """Which path runs, and the precision of the field."""
-        if self.backend.hash_field == "reference":  # kernels of other families make no difference that shows
-            return f"{ops.describe(Backend(), self.step.device)}, fp32"
-        return f"{ops.describe(self.backend, self.step.device)}, fp16"
+        # kernels of other families make no difference that shows
+        told = ops.describe(self.backend, self.step.device, "hash_field")
+        return f"{told}, {'fp16' if self.backend.hash_field == 'triton' else 'fp32'}"
 
     def portable(self) -> dict[str, Tensor]:
         """See `ngp.portable`."""
@@ -261,7 +261,7 @@ def make(config: Config, device: torch.device, rank: int = 0) -> NGP:
     assert isinstance(options, NGPOptions)
     backend = ops.choose(device, config.train.precision)
     for name, most in MOST_HIDDEN.items():
-        if backend.hash_field != "reference" and getattr(options, name) > most:
+        if backend.hash_field == "triton" and getattr(options, name) > most:
             told = f"--{name} {getattr(options, name)} is too wide for the GPU kernels"
             raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
     with torch.random.fork_rng(devices=[]):

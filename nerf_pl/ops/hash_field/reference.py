@@ -18,6 +18,7 @@ from nerf_pl.types import Samples
 SIGNED = tuple(prime if prime < 2**31 else prime - 2**32 for prime in PRIMES)
 """Of the spatial hash, in 32 bits with a sign."""
 MAX_RAW = 11.0  # exp of it is opaque within a thousandth of any scene; beyond, the density stays
+BLOCK = 4096  # points at a time without a gradient on a CPU, so that what lies between two layers stays in its caches
 SEEN = 1e-3  # transmittance below which what lies there does not show
 
 
@@ -104,14 +105,26 @@ def field(
     features: (N, inputs); view: encoded directions (R, view) of the rays, ray_ids (N,) says which ray a sample is on.
     view None asks for density alone, which is exp(raw) with raw held to MAX_RAW.
     """
+    if torch.is_grad_enabled() or features.is_cuda or len(features) <= BLOCK:
+        return _networks(features, view, ray_ids, params, layout)
+    parts = [slice(i, i + BLOCK) for i in range(0, len(features), BLOCK)]
+    ids = [None if ray_ids is None else ray_ids[part] for part in parts]
+    found = [_networks(features[part], view, i, params, layout) for part, i in zip(parts, ids, strict=True)]
+    rgbs = [rgb for _, rgb in found if rgb is not None]
+    return torch.cat([sigma for sigma, _ in found]), torch.cat(rgbs) if rgbs else None
+
+
+def _networks(
+    features: Tensor, view: Tensor | None, ray_ids: Tensor | None, params: Tensor, layout: FieldLayout
+) -> tuple[Tensor, Tensor | None]:
     p = layout.parts(params)
-    out = F.linear(F.relu(F.linear(features, p["density_0"])), p["density_1"])
+    out = F.linear(F.linear(features, p["density_0"]).relu_(), p["density_1"])
     sigma = out[:, 0].clamp(max=MAX_RAW).exp()
     if view is None or ray_ids is None:
         return sigma, None
     of_rays = F.linear(view, p["view"]).index_select(0, ray_ids)  # indexing would add up gradients in chance order
-    h = F.relu(F.linear(out, p["colour_0"]) + of_rays)
-    return sigma, torch.sigmoid(F.linear(F.relu(F.linear(h, p["colour_1"])), p["colour_2"]))
+    h = F.linear(out, p["colour_0"]).add_(of_rays).relu_()
+    return sigma, F.linear(F.linear(h, p["colour_1"]).relu_(), p["colour_2"]).sigmoid_()
 
 
 def hash_field(
@@ -171,8 +184,13 @@ def listed(sigma: Tensor, d_sigma: Tensor, d_rgb: Tensor, target: Target) -> Lis
     order = ((words >> 8) * 2.0**-24 * target.least < size).nonzero()[:, 0]
     scale = (target.least / size[order]).clamp(min=1)
     count = torch.tensor([len(order)], device=device)
-    target.least.mul_((count / max(target.share * n, 1.0)).clamp(1 / 8, 8)).clamp_(1e-20, 1e20)
+    adapt(target, count, n)
     return Listed(order, count, d_sigma[order] * scale, d_rgb[order] * scale[:, None])
+
+
+def adapt(target: Target, count: Tensor, n: int) -> None:
+    """Set `least` after count of n samples were listed."""
+    target.least.mul_((count / max(target.share * n, 1.0)).clamp(1 / 8, 8)).clamp_(1e-20, 1e20)
 
 
 def _scaled_gradient(values: Tensor, factor: Tensor) -> Tensor:

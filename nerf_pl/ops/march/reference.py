@@ -32,7 +32,7 @@ def march(
     offsets = F.pad(torch.bincount(ray_ids, minlength=len(rays)).cumsum(0), (1, 0))
     if budget is None:
         return March(Samples(t, dt, ray_ids, offsets), unit, cells)
-    room = _fit(offsets, active, budget)
+    room = fit(offsets, active, budget)
     samples = Samples(t[:room], dt[:room], ray_ids[:room], offsets.clamp(max=room))
     return March(samples, unit[:room], cells[:room])
 
@@ -74,7 +74,7 @@ def _in_cube(rays: Rays, ray_ids: Tensor, t: Tensor, aabb: Tensor, stride: Strid
     return unit, dt * (t / stride.linear).clamp(min=1) / shrunk
 
 
-def _fit(offsets: Tensor, active: int, budget: Budget) -> int:
+def fit(offsets: Tensor, active: int, budget: Budget) -> int:
     """How many samples the budget has room for, of whole rays; and how many rays should march next."""
     fits = offsets <= budget.size
     budget.kept.fill_(int(fits[1 : active + 1].sum()))

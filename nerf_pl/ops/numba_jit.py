@@ -1,0 +1,43 @@
+"""What the compiled forms of ops share: the decorator, and work in parts on as many threads as PyTorch uses.
+
+Numba compiles each function when it is first called, in a second or less, and keeps the result in `__pycache__`.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba  # pyright: ignore[reportMissingImports]
+import torch
+
+LEAST = 512  # rays or points that are worth a thread of their own
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of numbers and arrays. It runs without Python's lock, so threads run beside each other.
+
+    A product and a sum may become one operation. Nothing else is reordered, so sums do not depend on the machine.
+    """
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        return numba.njit(cache=True, **how)(function)
+    except RuntimeError:  # no folder can be written, so each process compiles for itself
+        return numba.njit(**how)(function)
+
+
+def in_parts(run: Callable[[int, int], object], n: int, least: int = LEAST) -> None:
+    """Call run(begin, end) for parts that together are 0 to n. No part may write what another one reads or writes."""
+    parts = min(torch.get_num_threads(), n // least)
+    if parts <= 1:
+        run(0, n)
+        return
+    bounds = [n * i // parts for i in range(parts + 1)]
+    list(_threads(os.getpid(), parts).map(run, bounds[:-1], bounds[1:]))
+
+
+@functools.cache
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
+    """process: its number, since threads do not follow into a fork."""
+    return ThreadPoolExecutor(count, thread_name_prefix="ops")
