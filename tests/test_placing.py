@@ -86,15 +86,21 @@ def test_others_come_to_lie_like_those(scene_dir, tmp_path, scale, shift, capsys
 
 
 def test_the_demo_and_real_scenes_stay(scene_dir, data_dir):
-    for root in (scene_dir, data_dir / "nerf_synthetic" / "lego", data_dir / "nerf_synthetic" / "mic"):
-        for split in ("train", "test"):
-            scene = load_scene(root, Request(split, downscale=8))
-            assert (scene.frame, scene.orbit) == (None, (4.0, 30.0))
-            assert told(scene) == CLASSIC
-            assert missed(scene) == ""
-            values = json.loads((root / f"transforms_{split}.json").read_text())
-            poses = torch.tensor([frame["transform_matrix"] for frame in values["frames"]])[:, :3]
-            assert torch.equal(scene.cameras.c2w, poses)
+    real = data_dir / "nerf_synthetic"
+    for root, split in (
+        (scene_dir, "train"),
+        (scene_dir, "test"),
+        (real / "lego", "train"),
+        (real / "lego", "test"),
+        (real / "mic", "train"),
+    ):
+        scene = load_scene(root, Request(split, downscale=8))
+        assert (scene.frame, scene.orbit) == (None, (4.0, 30.0))
+        assert told(scene) == CLASSIC
+        assert missed(scene) == ""
+        values = json.loads((root / f"transforms_{split}.json").read_text())
+        poses = torch.tensor([frame["transform_matrix"] for frame in values["frames"]])[:, :3]
+        assert torch.equal(scene.cameras.c2w, poses)
 
 
 def test_a_wide_view_has_a_larger_box_and_bounds_that_hold_it():
