@@ -123,6 +123,8 @@ def test_the_test_views_of_a_blender_scene_as_a_film(tmp_path):
         file.unlink()  # a film needs no pictures
     name, cameras, fps = film_cameras(FilmOptions(str(root / "transforms_test.json")), load_scene(root))
     assert (name, len(cameras), fps) == ("transforms_test", 3, 30)
+    inside = film_cameras(FilmOptions("transforms_test.json"), load_scene(root))[1]  # that of the scene's folder
+    assert (inside.c2w == cameras.c2w).all()
     torch.testing.assert_close(cameras.c2w, there.c2w)
     torch.testing.assert_close(cameras.K, there.K)
     assert (cameras.width, cameras.height, cameras.sizes) == (16, 16, None)
@@ -190,7 +192,8 @@ def test_a_film_of_a_scene_file_through_the_command(trained_ngp, scene_dir, tmp_
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "last.ckpt").symlink_to(trained_ngp / "checkpoints" / "last.ckpt")
     options = ("--depth", "none", "--num_gpus", 0, "--keep_frames")
-    nerf("render", run, "--path", scene_dir / "transforms_test.json", *options)
+    nerf("render", run, "--path", "transforms_test.json", *options)  # that of the scene's folder
+    assert f"that of the scene is taken, {scene_dir / 'transforms_test.json'}" in capsys.readouterr().err
     nerf("render", run, "--path", "test", *options)
     for i in range(2):
         one, other = (run / f"renders/{name}/frames/{i:05}.png" for name in ("transforms_test", "test"))

@@ -1,6 +1,6 @@
 """nerf render"""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nerf_pl.cli.flags import Flags
 from nerf_pl.cli.reporting import Added
@@ -34,5 +34,6 @@ class Render:
         checkpoint = find_checkpoint(self.trained.folder, self.trained.checkpoint)
         stamp = f"{stamp_of(checkpoint)} {run.model.rays_per_pixel}"
         scene = self.trained.views(run, "test" if self.film.path == "test" else "train", pictures=False)
+        scene = scene if scene.root else replace(scene, root=run.root)  # where a file of cameras may lie, too
         name, take = film_scene(self.film, scene, stamp)
         tell(film(run.model, take, self.trained.results / "renders" / name, run.config.train.chunk), take)

@@ -13,7 +13,7 @@ import torch
 
 from nerf_pl import media
 from nerf_pl.cameras import Cameras, View
-from nerf_pl.console import console, progress
+from nerf_pl.console import console, progress, warn
 from nerf_pl.errors import UserError
 from nerf_pl.films import paths
 from nerf_pl.films.files import read_keyframes
@@ -115,12 +115,21 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
         if o.every is not None and o.every > len(views):
             raise UserError(f"--every {o.every}: the scene has {len(views)} views; give fewer")
         return kind, through_views(views, max(frames // SHARE, 2), o.every, o.loop).film(frames), fps
-    keyframes: Keyframes = read_keyframes(Path(kind), views, frame_of(scene))
+    keyframes: Keyframes = read_keyframes(_file(kind, scene), views, frame_of(scene))
     fps = o.fps or keyframes.fps or FPS
     frames = o.frames or keyframes.frames(fps)
     if frames > MOST_FRAMES:
         raise UserError(f"--path {kind} takes {frames} frames at {fps:g} a second; give --frames, up to {MOST_FRAMES}")
     return Path(kind).stem, keyframes.film(frames), fps
+
+
+def _file(told: str, scene: Scene) -> Path:
+    """The file of a path; where there is none, that of the scene's folder, which is said."""
+    inside = None if scene.root is None else scene.root / told
+    if Path(told).is_file() or inside is None or not inside.is_file():
+        return Path(told)
+    warn(f"--path {told} is not here; that of the scene is taken, {inside}")
+    return inside
 
 
 def _fitting(scene: Scene) -> str:
