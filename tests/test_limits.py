@@ -29,6 +29,17 @@ def test_batches_and_chunks_that_cannot_fit_into_memory(monkeypatch):
     require_memory(large, 16 * 16)  # a view has no more rays
 
 
+def test_chunks_of_trained_runs_that_cannot_fit_into_memory(trained, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(limits, "free_memory", lambda: 10**5)
+    for words in (("eval",), ("render", "--frames", 1), ("points", "--count", 5)):
+        told = refused(capsys, words[0], trained, "--num_gpus", 0, "--chunk", 50_000, *words[1:])
+        assert "--chunk 50000: so many rays at once need" in told
+    monkeypatch.setattr(limits, "free_memory", lambda: 10**8)
+    told = refused(capsys, "render", trained, "--num_gpus", 0, "--chunk", 10**6, "--img_wh", 1000, 1000, "--frames", 1)
+    assert "--chunk 1000000: so many rays at once need" in told
+
+
 def test_processes_that_cannot_be(monkeypatch):
     require_processes(0)
     require_processes(2)

@@ -36,4 +36,5 @@ class Render:
         scene = self.trained.views(run, "test" if self.film.path == "test" else "train", pictures=False)
         scene = scene if scene.root else replace(scene, root=run.root)  # where a file of cameras may lie, too
         name, take = film_scene(self.film, scene, stamp)
+        self.trained.require_room(run, *max(view.size for view in take.views))
         tell(film(run.model, take, self.trained.results / "renders" / name, run.config.train.chunk), take)

@@ -59,7 +59,21 @@ class Trained:
 
     def views(self, run: "Run", split: str, pictures: bool = True) -> "Scene":
         """The views of a split. pictures False: the cameras alone matter, which most runs keep; so they need neither
-        the scene's folder nor its pictures. Raises UserError if what is needed is missing."""
+        the scene's folder nor its pictures. Raises UserError if what is needed is missing, and if memory has no room
+        for rendering them."""
+        scene = self._views(run, split, pictures)
+        self.require_room(run, scene.cameras.width, scene.cameras.height)
+        return scene
+
+    def require_room(self, run: "Run", width: int, height: int) -> None:
+        """Raises UserError if the memory of a CPU has no room for the rays of a picture that are rendered at once. A
+        GPU says so itself."""
+        from nerf_pl.training.limits import require_chunk
+
+        if run.model.step.device.type == "cpu":
+            require_chunk(run.config, width * height)
+
+    def _views(self, run: "Run", split: str, pictures: bool) -> "Scene":
         from nerf_pl.console import warn
         from nerf_pl.scenes import available_splits, detect
 

@@ -23,10 +23,21 @@ def require_processes(count: int) -> None:
 
 
 def require_memory(config: Config, pixels: int) -> None:
-    """Raises UserError if the memory of a CPU has no room for a step, or for rendering `chunk` of the `pixels` of a
-    view. What is asked for is the least that they take, so that nothing is refused that might do."""
-    free, of_ray = free_memory(), PIXEL + method_of(config.method).least_bytes(config.model)
-    for option, rays in (("batch_size", config.train.batch_size), ("chunk", min(config.train.chunk, pixels))):
-        if free is not None and rays * of_ray > free:
-            told = f"--{option} {rays}: so many rays at once need {in_gb(rays * of_ray)} of memory or more"
-            raise UserError(f"{told}, and {in_gb(free)} are free: give {max(int(free / of_ray / 8), 1)} or less")
+    """Raises UserError if the memory of a CPU has no room for a step, or for rendering; see `require_chunk`."""
+    _require_rays(config, "batch_size", config.train.batch_size)
+    require_chunk(config, pixels)
+
+
+def require_chunk(config: Config, pixels: int) -> None:
+    """Raises UserError if the memory of a CPU has no room for rendering `chunk` of the `pixels` of a view at once.
+    What is asked for is the least that they take, so that nothing is refused that might do."""
+    _require_rays(config, "chunk", config.train.chunk, min(config.train.chunk, pixels))
+
+
+def _require_rays(config: Config, option: str, given: int, rays: int | None = None) -> None:
+    """rays: as many as are there, if these may be fewer than were given."""
+    of_ray, free = PIXEL + method_of(config.method).least_bytes(config.model), free_memory()
+    needed = of_ray * (given if rays is None else rays)
+    if free is not None and needed > free:
+        told = f"--{option} {given}: so many rays at once need {in_gb(needed)} of memory or more"
+        raise UserError(f"{told}, and {in_gb(free)} are free: give {max(int(free / of_ray / 8), 1)} or less")
