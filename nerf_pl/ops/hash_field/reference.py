@@ -108,21 +108,30 @@ def field(
     if torch.is_grad_enabled() or features.is_cuda or len(features) <= BLOCK:
         return _networks(features, view, ray_ids, params, layout)
     parts = [slice(i, i + BLOCK) for i in range(0, len(features), BLOCK)]
-    ids = [None if ray_ids is None else ray_ids[part] for part in parts]
-    found = [_networks(features[part], view, i, params, layout) for part, i in zip(parts, ids, strict=True)]
+    found = [_networks(features[part], *_of_part(view, ray_ids, part), params, layout) for part in parts]
     rgbs = [rgb for _, rgb in found if rgb is not None]
     return torch.cat([sigma for sigma, _ in found]), torch.cat(rgbs) if rgbs else None
+
+
+def _of_part(view: Tensor | None, ray_ids: Tensor | None, part: slice) -> tuple[Tensor | None, Tensor | None]:
+    """What `_networks` takes of a part of the samples: their own directions if there are more rays than samples."""
+    if view is None or ray_ids is None:
+        return view, ray_ids
+    return (view, ray_ids[part]) if len(view) <= BLOCK else (view.index_select(0, ray_ids[part]), None)
 
 
 def _networks(
     features: Tensor, view: Tensor | None, ray_ids: Tensor | None, params: Tensor, layout: FieldLayout
 ) -> tuple[Tensor, Tensor | None]:
+    """See `field`. ray_ids None: each sample has a row of `view` for itself."""
     p = layout.parts(params)
     out = F.linear(F.linear(features, p["density_0"]).relu_(), p["density_1"])
     sigma = out[:, 0].clamp(max=MAX_RAW).exp()
-    if view is None or ray_ids is None:
+    if view is None:
         return sigma, None
-    of_rays = F.linear(view, p["view"]).index_select(0, ray_ids)  # indexing would add up gradients in chance order
+    of_rays = F.linear(view, p["view"])
+    if ray_ids is not None:
+        of_rays = of_rays.index_select(0, ray_ids)  # indexing would add up gradients in chance order
     h = F.linear(out, p["colour_0"]).add_(of_rays).relu_()
     return sigma, F.linear(F.linear(h, p["colour_1"]).relu_(), p["colour_2"]).sigmoid_()
 
