@@ -54,6 +54,7 @@ def put(place: int, *words: str) -> Change:
         ("images", put(7, "x"), ["images.txt: line 7 has x"]),
         ("images", put(0, "1"), ["images.txt: lines 5 and 7 are both of image 1"]),
         ("images", put(9, "view_00.png"), ["view_00.png twice", "remove the wrong one"]),
+        ("images", put(8, "7"), ["images.txt: line 7 has view_01.png taken by camera 7, which cameras.txt lacks"]),
         ("points3D", put(1, "nan"), ["points3D.txt: line 5 has nan"]),
         ("points3D", put(3, "-inf"), ["points3D.txt: line 5 has -inf"]),
     ],
@@ -187,3 +188,31 @@ def test_poses_of_another_convention_are_said(tmp_path, capsys, convention, poin
     load_scene(tmp_path, Request(test_every=0))
     err = capsys.readouterr().err
     assert told in err if told else err == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (put(1, "pinhole"), "line 4 has the model 'pinhole', which is none of COLMAP's"),
+        (put(1, "SIMPLE_PINHOLE"), "line 4 has 4 parameters, but SIMPLE_PINHOLE has 3"),
+        (lambda words: words.append("0"), "line 4 has 5 parameters, but PINHOLE has 4"),
+        (lambda words: words.__delitem__(slice(2, None)), "line 4 is no camera"),
+    ],
+)
+def test_cameras_of_scripts_and_hands_are_told(tmp_path, change, told):
+    edit(write(tmp_path), "cameras", change)
+    with pytest.raises(UserError) as caught:
+        load_scene(tmp_path, Request(test_every=0))
+    assert told in str(caught.value)
+
+
+def test_photos_without_their_lines_of_points_are_told(tmp_path):
+    """COLMAP would take every second photo for the points of the one before."""
+    file = write(tmp_path) / "images.txt"
+    lines = [line for line in file.read_text().splitlines() if line.startswith("#") or line.endswith(".png")]
+    file.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"line 6 is not the line of points of photo view_00\.png"):
+        load_scene(tmp_path, Request(test_every=0))
+    file.write_text("\ufeff" + file.read_text().replace(".png", ".png\n"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"images\.txt begins with a byte order mark"):
+        load_scene(tmp_path, Request(test_every=0))

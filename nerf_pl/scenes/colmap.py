@@ -21,6 +21,7 @@ from nerf_pl.scenes.masks import folder_masks, masks_folder
 from nerf_pl.scenes.model_checks import different, doubt, require_cameras
 from nerf_pl.scenes.model_files import has_cameras, is_whole, names_with_blanks, wrong_line, wrong_rotation
 from nerf_pl.scenes.model_lenses import WIDE, look_of, sees_all_around
+from nerf_pl.scenes.model_text import has_mark, wrong_camera, wrong_pairs
 from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, moved, near_of, normalize_poses
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import cut_out, list_some, read_headers, target_sizes
@@ -310,11 +311,16 @@ def read_model(folder: Path, root: Path) -> Any:
     poses = parts[1:] if not _file(folder, "frames") else (_file(folder, "frames"),)
     if wrong := next((told for part in poses if part and part.is_file() and (told := wrong_rotation(part))), ""):
         raise UserError(f"{wrong}: {remedy}")
+    if wrong := wrong_pairs(parts[1]):
+        raise UserError(wrong)
     try:
         model = pycolmap.Reconstruction(folder)
     except Exception as error:  # pycolmap raises many types
         text = [file for part in ("cameras", "images", "points3D") if (file := _file(folder, part))]
-        if told := next((told for file in text if (told := wrong_line(file))), ""):
+        if marked := next((file for file in text if has_mark(file)), None):
+            raise UserError(f"{marked} begins with a byte order mark: save it as UTF-8 without one") from error
+        told = next((told for file in text if (told := wrong_line(file))), "")
+        if told := told or wrong_camera(_file(folder, "cameras"), parts[1], pycolmap):
             raise UserError(f"{told}: correct it, or {remedy}") from error
         raise UserError(f"{folder} is no readable COLMAP model ({reason(error)}): {remedy}") from error
     for number, name in names_with_blanks(parts[1]):
