@@ -41,7 +41,8 @@ def wrong_camera(cameras: Path | None, images: Path | None, pycolmap: Any) -> st
         if len(words) <= SIZE + 1:
             return f"{cameras}: line {line} is no camera: CAMERA_ID MODEL WIDTH HEIGHT and its parameters"
         if words[MODEL] not in known:
-            return f"{cameras}: line {line} has the model {words[MODEL]!r:.40}, which is none of COLMAP's, such as OPENCV"
+            told = f"the model {words[MODEL]!r:.40}, which is none of COLMAP's, such as OPENCV"
+            return f"{cameras}: line {line} has {told}"
         needed = len(pycolmap.Camera.create_from_model_name(1, words[MODEL], 1.0, 1, 1).params)
         if (found := len(words) - SIZE - 2) != needed:
             return f"{cameras}: line {line} has {found} parameters, but {words[MODEL]} has {needed}"
