@@ -41,3 +41,27 @@ def test_what_is_no_scene(tmp_path, capsys):
     assert "nowhere does not exist" in refused(capsys, "info", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "is no scene folder" in refused(capsys, "info", tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [
+        ("transform.json", "transforms.json"),
+        ("Transforms.json", "transforms.json"),
+        ("transforms_Train.json", "transforms_train.json"),
+        ("Poses_Bounds.npy", "poses_bounds.npy"),
+    ],
+)
+def test_files_with_nearly_the_names_of_a_layout(tmp_path, capsys, name, usual):
+    (tmp_path / name).touch()
+    assert f"{name} is not looked for: call it {usual}" in refused(capsys, "info", tmp_path)
+
+
+def test_files_of_splits_by_other_names_are_said(scene_dir, capsys, tmp_path):
+    for name in ("train", "val"):
+        values = json.loads((scene_dir / f"transforms_{name}.json").read_text())
+        frames = [{**frame, "file_path": str(scene_dir / frame["file_path"])} for frame in values["frames"]]
+        (tmp_path / f"transforms_{name}id.json").write_text(json.dumps({**values, "frames": frames}))
+    (tmp_path / "transforms_trainid.json").rename(tmp_path / "transforms_train.json")
+    nerf("info", tmp_path)
+    assert "not read: transforms_valid.json; the files of splits are called" in capsys.readouterr().err

@@ -47,7 +47,9 @@ def test_rays_begin_at_half_of_the_least_depth(scene):
     for i in range(FRAMES):  # the same as arrays, in another unit
         depths = np.asarray(Image.open(scene / "depth" / f"{i}.png")).astype(np.float32)
         np.save(scene / "depth" / f"{i}.npy", depths[..., None] / 1000)
-    frames = [{**frame, "depth_file_path": f"depth/{i}.npy"} for i, frame in enumerate(read(scene)["frames"])]
+    frames = [{**frame, "depth_path": f"depth/{i}.npy"} for i, frame in enumerate(read(scene)["frames"])]
+    for frame in frames:
+        del frame["depth_file_path"]  # Instant-NGP calls it so
     edit(scene, {**read(scene), "frames": frames, "integer_depth_scale": 1.0})
     assert near(scene) == pytest.approx(expected, rel=0.01)
 

@@ -1,5 +1,6 @@
 """Loaders: one function per folder layout, each giving a Scene."""
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ __all__ = [
     "on_background", "one_per_photo", "require_sound", "silhouettes", "some_views", "views_of_photos", "with_pixels",
 ]  # fmt: skip
 
+MISNAMED = re.compile(r"transforms?(_train|_val|_test)?\.json|poses_bounds\.npy", re.IGNORECASE)
 RESTORE = "restore the scene, or make it anew"
 
 
@@ -72,10 +74,23 @@ def _detected(root: Path, spheric: bool | None) -> str:
     hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}"
     if not inside and (program := _program(root)):
         hint = f"it has files of {program}: nerf import {shlex.quote(str(root))} makes a scene of them"
+    elif not inside and (misnamed := _misnamed(root)):
+        hint = f"{misnamed.name} is not looked for: call it {_usual(misnamed.name)}"
     elif not inside and (photos := _photos(root)):
         asked = f"nerf prepare {shlex.quote(str(photos))} --out {shlex.quote(f'{root.resolve().name}_scene')}"
         hint = f"for photos alone use `nerf prepare`: {asked}"
     raise UserError(f"{root} is no scene folder: {hint}")
+
+
+def _misnamed(root: Path) -> Path | None:
+    """A file that is one of a layout but for its name."""
+    files = (file for file in sorted(root.iterdir()) if MISNAMED.fullmatch(file.name) and file.is_file())
+    return next((file for file in files if file.name != _usual(file.name)), None)
+
+
+def _usual(name: str) -> str:
+    """The name that a layout has for a file."""
+    return re.sub("^transforms?", "transforms", name.lower())
 
 
 def _program(root: Path) -> str:

@@ -1,5 +1,6 @@
 """Blender scenes: the layout of the synthetic scenes of the 2020 paper, RGBA pictures with exact poses."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nerf_pl.scenes.shots import looking, names_of, read_cuts, read_shots, requi
 from nerf_pl.scenes.splits import SPLITS
 
 FILES = "transforms_train.json and so on"
+OTHER_SPLITS = re.compile(r"transforms_(valid\w*|eval\w*|dev|holdout|training|tests|testing)")
 ELSEWHERE = 1.6  # times as far as usual from what training cameras look at, or near, other cameras are doubtful
 ORBIT = (4.0, 30.0)  # the film that the papers show of these scenes
 
@@ -51,6 +53,7 @@ def load_blender(root: Path, request: Request) -> Scene:
         remedy = f"splits in that folder: {', '.join(found)}" if found else "no transforms_*.json lies in that folder"
         raise UserError(f"{path} is missing; {remedy}")
     values = read_json(path)
+    _tell_other_names(root)
     frames = read_frames(path, values, request.split)
     gone, told = missing(path, frames)
     if gone:  # scores of a part of a benchmark could not be compared
@@ -81,6 +84,14 @@ def load_blender(root: Path, request: Request) -> Scene:
         partial=shots.partial,
         endless=None if transparent or request.scale is not None else found.endless,
     )
+
+
+def _tell_other_names(root: Path) -> None:
+    """Say which files are of splits by their names, but not by names that are looked for."""
+    others = [file.name for file in sorted(root.glob("transforms_*.json")) if OTHER_SPLITS.fullmatch(file.stem)]
+    if others:
+        usual = ", ".join(_file(root, split).name for split in SPLITS)
+        warn(f"{root}: not read: {list_some(others)}; the files of splits are called {usual}")
 
 
 def _place(root: Path, frames: list[Frame], request: Request, transparent: bool) -> Place:

@@ -13,7 +13,7 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.finder import find_named, of_other_kind, told_path
-from nerf_pl.scenes.keys import tell_keys
+from nerf_pl.scenes.keys import spelled, tell_keys
 from nerf_pl.scenes.lenses import FOCALS, is_panorama, over
 from nerf_pl.scenes.masks import masks_folder
 from nerf_pl.scenes.normalize import misread, strays
@@ -80,7 +80,7 @@ def within(root: Path, file: Path) -> Path:
 
 
 def _read_frame(path: Path, index: int, entry: object, shared: dict[str, object]) -> Frame:
-    keys = entry if isinstance(entry, dict) else {}
+    keys = spelled(entry) if isinstance(entry, dict) else {}
     name, mask = keys.get("file_path"), keys.get("mask_path")
     if not isinstance(name, str) or not name:
         raise UserError(f"{path}: frame {index} has no file_path; name its picture, such as images/{index:04}.jpg")

@@ -13,7 +13,7 @@ READ = {
     *MODELS, *FISHEYE_FLAGS, PANORAMA_FLAG, *(f"k{i}" for i in range(1, 7)), "cx", "cy", "p1", "p2",
     "fisheye_crop_radius", "frames", "file_path", "mask_path", "transform_matrix", "depth_file_path",
     "integer_depth_scale", "ply_file_path", "clear_distance", "aabb_scale", "scale", "offset",
-    "train_filenames", "val_filenames", "test_filenames",
+    "train_filenames", "val_filenames", "test_filenames", "depth_path",
 }  # fmt: skip
 # what other programs note for themselves: how they placed a scene, how sharp a picture is, and the like
 IDLE = re.compile(
@@ -23,9 +23,15 @@ IDLE = re.compile(
 )
 INSTEAD = {
     "white_transparent": "--background white", "black_transparent": "--background black", "near": "--near",
-    "far": "--far", "depth_path": "depth_file_path", "mask_color": "mask_path", "mask": "mask_path",
+    "far": "--far", "mask_color": "mask_path", "mask": "mask_path",
 }  # fmt: skip
+SPELLINGS = {"depth_path": "depth_file_path"}  # Instant-NGP's, and ours
 TIME = "time"
+
+
+def spelled(entry: dict[str, object]) -> dict[str, object]:
+    """An entry with the spellings of keys that are read here; one that is there already counts."""
+    return {**{ours: entry[theirs] for theirs, ours in SPELLINGS.items() if theirs in entry}, **entry}
 
 
 def tell_keys(path: Path, values: dict[str, object], entries: Sequence[object]) -> None:
