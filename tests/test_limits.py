@@ -71,6 +71,8 @@ def test_numbers_on_the_command_line_that_cannot_be(scene_dir, capsys, tmp_path,
         (("--far", "1e300"), "--far 1e+300 cannot work"),
     ]:
         assert told in refused(capsys, "train", scene_dir, *words)
+    assert "--near nan cannot work" in refused(capsys, "info", scene_dir, "--near", "nan")
+    assert "--seconds 1e+300 cannot work" in refused(capsys, "bench", "ngp", scene_dir, "--seconds", "1e300")
 
 
 def test_a_schedule_that_grows_beyond_all_measure():

@@ -1,6 +1,5 @@
 """nerf bench"""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +11,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC, DEFAULT, METHODS, method_of
 
 MOST = {"steps": 10**7, "view": 2**14}
+LEAST_SECONDS, MOST_SECONDS = 0.1, 1e6  # of a training
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ class Bench:
             if not 1 <= getattr(self, option) <= MOST[option]:
                 told = f"--{option} {getattr(self, option)} cannot work"
                 raise UserError(f"{told}: give 1 or more, up to {MOST[option]}")
-        if not all(0 < seconds < math.inf for seconds in self.seconds):
-            raise UserError(f"--seconds {' '.join(map(str, self.seconds))} cannot work: give positive numbers")
+        if not all(LEAST_SECONDS <= seconds <= MOST_SECONDS for seconds in self.seconds):
+            told = f"--seconds {' '.join(f'{seconds:g}' for seconds in self.seconds)} cannot work"
+            raise UserError(f"{told}: give {LEAST_SECONDS:g} to {MOST_SECONDS:g}, each")
         scene = self.scene or make_demo(Path("data/demo-400"), size=400)
         if self.method == CLASSIC.method:
             bench_classic(scene, self.out, self.precisions, self.steps, self.view)

@@ -10,6 +10,7 @@ from nerf_pl.cli.flags import Flags, Position
 from nerf_pl.cli.trained import Trained
 from nerf_pl.errors import UserError
 from nerf_pl.options import DataOptions
+from nerf_pl.options.ranges import check_options
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,7 @@ class Info:
         from nerf_pl.console import console
         from nerf_pl.scenes import available_splits, detect
 
+        check_options(self.data)
         if not self.folder.exists():
             raise UserError(f"{self.folder} does not exist: give the folder of a scene or of a run")
         lines: Iterator[tuple[str, str]]
