@@ -10,7 +10,8 @@ from nerf_pl.cameras import ndc_rays, project
 from nerf_pl.errors import UserError
 from nerf_pl.ops import Backend
 from nerf_pl.scenes import Scene, load_scene
-from nerf_pl.training.batches import PixelBatches, SceneData
+from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.chunks import SceneData
 from nerf_pl.training.system import NeRFSystem
 from nerf_pl.training.validation import plan
 

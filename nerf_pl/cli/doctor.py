@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -20,9 +20,17 @@ if TYPE_CHECKING:
 class Doctor:
     """Say what is installed and what could be better, and test the kernels. The output is what a bug report needs."""
 
+    compile: tuple[str, ...] = ()
+    """Compile the kernels for other GPUs instead, and say what they take of the chip: sm_89 for example, or all. This
+    needs no GPU, and some minutes."""
+
     def run(self) -> None:
         """Prints what there is. Exits with code 1 if something does not work."""
         from nerf_pl.console import console
+
+        if self.compile:
+            _compile(self.compile)
+            return
         from nerf_pl.doctor import findings
 
         device, wrong = device_of(1), 0
@@ -36,6 +44,23 @@ class Doctor:
         console.print(f"{wrong or 'nothing'} {'are' if wrong > 1 else 'is'} wrong; {told}")
         if wrong:
             sys.exit(1)
+
+
+def _compile(names: Sequence[str]) -> None:
+    from nerf_pl.console import console, errors
+    from nerf_pl.doctor.compiles import CHIPS, compile_for, table
+
+    found, wrong = [], 0
+    for each in compile_for(list(CHIPS) if names == ("all",) else names):
+        found.append(each)
+        wrong += bool(each.wrong)
+        told = each.wrong or f"{each.registers} registers, {each.shared} bytes of shared memory, {each.stack} of stack"
+        console.print(f"{each.chip:>8}  {each.kernel:<26}  {told}", style="red" if each.wrong else None)
+    console.print("\nregisters of a thread / KB of shared memory / bytes of stack, the most at any size:\n")
+    console.print(table(found))
+    if wrong:
+        errors.print(f"nerf: {wrong} of {len(found)} kernels cannot run there", style="red")
+        sys.exit(1)
 
 
 def _self_test(device: "torch.device") -> Iterator["Finding"]:

@@ -12,16 +12,11 @@ from contextlib import contextmanager
 from nerf_pl.console import errors
 from nerf_pl.errors import Interrupted, UserError
 from nerf_pl.signals import described
+from nerf_pl.training.machines import FIRST, process
 
-FIRST = "NERF_PL_FIRST_PROCESS"  # environment variable of the others: the id of the first one
 GLANCE = 0.5  # seconds between two looks at the other processes
 PATIENCE = 10.0  # seconds in which a process that lost another one may end by itself
 GOODBYE = 10.0  # seconds in which the others may end after the first one's work is done
-
-
-def process() -> int:
-    """The number of this process among those that train together on this machine. The user started process 0."""
-    return int(os.environ.get("LOCAL_RANK", 0))
 
 
 @contextmanager

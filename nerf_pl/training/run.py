@@ -276,7 +276,7 @@ def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callba
 
 
 def _fit(trainer: L.Trainer, system: NeRFSystem, logs: Path) -> None:
-    from nerf_pl.training.batches import SceneData
+    from nerf_pl.training.chunks import SceneData
 
     with _log_errors(logs), warnings.catch_warnings():
         # the loaders hold numbers, not images, so workers would have nothing to do

@@ -127,6 +127,12 @@ def test_field(n, layout):
     assert torch.equal(density, sigma)
 
 
+def test_field_in_narrow_blocks(monkeypatch):
+    """As on GPUs whose products accumulate in a memory of their own."""
+    monkeypatch.setattr(triton_networks, "_tile", lambda usual: triton_networks.NARROW[usual])
+    test_field(129, NETWORKS[1])
+
+
 def test_field_goes_back_to_listed_samples():
     layout = NETWORKS[0]
     features, view, ray_ids, params = field_inputs(layout, 400)

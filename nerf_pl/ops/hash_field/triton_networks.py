@@ -18,6 +18,13 @@ from nerf_pl.ops.hash_field.types import Listed
 from nerf_pl.ops.layout import FieldLayout
 
 FORWARD, BACKWARD = (128, 4, 4), (128, 8, 1)  # samples of a block, warps, programs on a multiprocessor
+NARROW = {FORWARD: (64, 8, 4), BACKWARD: (64, 8, 1)}
+"""Where products accumulate in a tensor memory of 512 columns: on Blackwell GPUs in data centres. Larger blocks need
+more (docs/log.md)."""
+WITH_TENSOR_MEMORY = range(100, 120)  # Triton's numbers of architectures
+REGISTERS = {80: {"maxnreg": 255}}
+"""Options of the backward kernel by architecture. For the A100 the compiler gives it 32 registers and spills 13.8 KB of
+a thread, unless it is told that a thread may have all there are (docs/log.md)."""
 
 
 @triton.jit
@@ -143,6 +150,17 @@ def field_backward_kernel(
     tl.store(parts_ptr + AT_C2 + channel * COLOUR + row, g_c2, mask=channel < 3)
 
 
+def _tile(usual: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Samples of a block, warps and programs on a multiprocessor of this GPU."""
+    return NARROW[usual] if _architecture() in WITH_TENSOR_MEMORY else usual
+
+
+def _architecture() -> int | str | None:
+    """Triton's number or name of this GPU; None if kernels are interpreted."""
+    compiled = isinstance(field_kernel, triton.JITFunction)
+    return triton.runtime.driver.active.get_current_target().arch if compiled else None
+
+
 def _programs(device: torch.device, n: int, block: int, each: int) -> int:
     """As many programs as run at a time: more would load the weights more often."""
     return max(min(each * _multiprocessors(device), triton.cdiv(n, block)), 1)
@@ -170,7 +188,7 @@ def forward(features, view, ray_ids, params, layout, count) -> tuple[Tensor, Ten
     rgb = None if view is None else torch.empty(n, 3, device=device)
     if n:
         given = features if view is None else view
-        block, warps, each = FORWARD
+        block, warps, each = _tile(FORWARD)
         field_kernel[(_programs(device, n, block, each),)](
             features, given, features if ray_ids is None else ray_ids, params, sigma, sigma if rgb is None else rgb,
             features if count is None else count, n, WITH_COLOUR=rgb is not None, COUNTED=count is not None,
@@ -185,11 +203,12 @@ def backward(features, view, ray_ids, params, layout, listed: Listed) -> tuple[T
     n, device = listed.order.shape[0], features.device
     wide = torch.float32 if features.dtype == torch.float32 else torch.bfloat16
     d_features = torch.empty(n, layout.inputs, dtype=wide, device=device)
-    block, warps, each = BACKWARD
+    block, warps, each = _tile(BACKWARD)
     programs = _programs(device, n, block, each)
     parts = torch.empty(programs, layout.total, device=device)
     field_backward_kernel[(programs,)](
         features, view, ray_ids, params, listed.order, listed.d_sigma, listed.d_rgb, d_features, parts, listed.count, n,
         TOTAL=layout.total, BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
+        **REGISTERS.get(_architecture(), {}),
     )  # fmt: skip
     return d_features, parts.sum(0)

@@ -86,8 +86,9 @@ def nerf_mlp(
 
 
 def _operands(*tensors: Tensor) -> list[Tensor]:
-    """In the precision of the products. Triton's interpreter has no bf16 products, so on a CPU it is fp32."""
-    dtype = torch.bfloat16 if tensors[0].is_cuda else torch.float32
+    """In the precision of the products. Triton's interpreter has no bf16 products, so there it is fp32."""
+    is_compiled = isinstance(kernels.forward_kernel, triton.JITFunction)
+    dtype = torch.bfloat16 if is_compiled else torch.float32
     return [t.detach().to(dtype).contiguous() for t in tensors]
 
 

@@ -1,0 +1,172 @@
+"""Trainings whose processes somebody else starts, on one machine or on several: torchrun, or srun of SLURM.
+
+Each process says every two seconds that it is there, and notices when another one no longer does. A library that waits
+for that one would not: it waits for minutes, or for ever.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+from nerf_pl.console import errors
+from nerf_pl.errors import UserError
+
+FIRST = "NERF_PL_FIRST_PROCESS"  # environment variable of processes that this program started; see `processes`
+BEAT = 2.0  # seconds between two signs of life
+SILENCE = 16.0  # seconds without one after which a process is lost
+SHORT_SILENCE = 7.0  # the same after a process has failed, for it may be because of another one
+GONE = 2**40  # signs of a process that has ended as it should
+KEY = "nerf_pl/alive"
+
+
+@runtime_checkable
+class Store(Protocol):
+    """What processes share, as torch.distributed.TCPStore does it: numbers that can be added to."""
+
+    def add(self, key: str, amount: int, /) -> int: ...
+
+
+def process() -> int:
+    """The number of this process among all that train together. The user started process 0, or sees what it prints."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))
+
+
+def process_here() -> int:
+    """The number of this process among those on this machine, which is that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def started_elsewhere() -> bool:
+    """Whether another program has started the processes that train together, and says how many there are."""
+    return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"} <= set(os.environ) and FIRST not in os.environ
+
+
+def processes_here() -> int:
+    return int(os.environ["LOCAL_WORLD_SIZE"])
+
+
+def machines() -> int:
+    """The number of machines. Raises UserError if they have different numbers of processes."""
+    if not started_elsewhere():
+        return 1
+    world, here = int(os.environ["WORLD_SIZE"]), processes_here()
+    if world % here:
+        raise UserError(f"{world} processes train together, {here} of them here: start as many on each machine")
+    return world // here
+
+
+def adopt_slurm(environment: MutableMapping[str, str]) -> None:
+    """If srun has started several processes of this command, set the variables that torchrun would.
+
+    A batch script that starts one process has SLURM's variables, too, but not those of a step of several tasks. Raises
+    UserError if the machines have different numbers of tasks.
+    """
+    tasks, nodes = (int(environment.get(f"SLURM_STEP_NUM_{name}", 1)) for name in ("TASKS", "NODES"))
+    if tasks == 1 or "SLURM_PROCID" not in environment or "LOCAL_RANK" in environment:
+        return
+    if tasks % nodes:
+        raise UserError(f"srun starts {tasks} tasks on {nodes} machines: give --ntasks-per-node, the same on each")
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+    listed = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST") or "127.0.0.1"
+    job = int(environment.get("SLURM_JOB_ID", 0))
+    found = {
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "NODE_RANK": environment["SLURM_NODEID"],
+        "WORLD_SIZE": str(tasks),
+        "LOCAL_WORLD_SIZE": str(tasks // nodes),
+        "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(listed),
+        "MASTER_PORT": str(
+            15000 + 2 * (job % 10000)
+        ),  # another one for each job; the next one is that of signs of life
+    }
+    environment.update({name: value for name, value in found.items() if name not in environment})
+
+
+@contextmanager
+def watched(saved: Callable[[], str]) -> Iterator[None]:
+    """While the block runs in a process that somebody else started, end it if another process is lost, with one line
+    for each machine. saved: what there is to go on from."""
+    if not started_elsewhere() or int(os.environ["WORLD_SIZE"]) == 1:
+        yield
+        return
+    watch = Watch(process(), int(os.environ["WORLD_SIZE"]), lambda lost: _end(lost, saved()))
+    threading.Thread(target=lambda: watch.run(_store()), daemon=True).start()
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except Exception as error:
+        if type(error).__name__ not in ("Interrupted", "NothingToDo"):
+            watch.hurry()  # a library says in its own words that another process is gone; this one says it better
+            time.sleep(SHORT_SILENCE + 2 * BEAT)
+        raise
+    finally:
+        watch.over.set()
+        watch.ended.wait(BEAT)
+
+
+class Watch:
+    """The signs of life of all processes. end: called with the number of one that is lost."""
+
+    def __init__(self, own: int, world: int, end: Callable[[int], None]) -> None:
+        self.own, self.world, self.end = own, world, end
+        self.over, self.ended = threading.Event(), threading.Event()
+        self.silence = SILENCE
+
+    def hurry(self) -> None:
+        self.silence = SHORT_SILENCE
+
+    def run(self, store: Store) -> None:
+        """Until the work is over or a process is lost. One that has not begun yet is not lost."""
+        seen = dict.fromkeys(range(self.world), 0)
+        when = dict.fromkeys(range(self.world), time.monotonic())
+        try:
+            while not self.over.wait(BEAT):
+                store.add(f"{KEY}/{self.own}", 1)
+                for other in range(self.world):
+                    signs = store.add(f"{KEY}/{other}", 0)
+                    if signs != seen[other] or signs == 0 or signs >= GONE:
+                        seen[other], when[other] = signs, time.monotonic()
+                    elif time.monotonic() - when[other] > self.silence:
+                        self.end(other)
+                        return
+            store.add(f"{KEY}/{self.own}", GONE)
+        except RuntimeError:  # of the store: who keeps it is gone, and mostly with the first process
+            if not self.over.is_set():
+                self.end(0)
+        finally:
+            self.ended.set()
+
+
+def _store() -> Store:
+    """The store of torchrun, or one beside it that the first process keeps."""
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return TCPStore(address, port, is_master=False)
+    return TCPStore(address, port + 1, is_master=process() == 0, wait_for_workers=False)
+
+
+def _end(lost: int, saved: str) -> None:
+    """End this process, which may wait for the other one in a library. One on each machine says why."""
+    first_here = process() - process_here()
+    if process() == first_here or (lost == first_here and process() == first_here + 1):
+        told = f"process {lost + 1} of {os.environ['WORLD_SIZE']} is gone, so the training ends"
+        errors.print(f"nerf: {told}; {saved}", style="red")
+    os._exit(2)
+
+
+def difference(facts: Sequence[Mapping[str, object]]) -> str | None:
+    """What one of the processes trains on or with that the first one does not; None if all agree. facts: what each
+    knows, by what it is called."""
+    for number, each in enumerate(facts):
+        for name, value in facts[0].items():
+            if each.get(name) != value:
+                return f"process {number + 1} of {len(facts)} has {name} {each.get(name)}, the first one {value}"
+    return None
