@@ -1,8 +1,10 @@
 """Errors that the user can correct, and the interrupt of a training. `reading` is the door of everything that reads
 files: whatever damaged content can raise becomes one line that names the file."""
 
+import errno
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ MISTAKES = (TypeError, AttributeError, NameError, LookupError, AssertionError, N
 OWN = f"{Path(__file__).parent}{os.sep}"
 CHECKS = ("jaxtyping", "beartype")  # of types, in tests: what they raise is a mistake of this program
 LONGEST_REASON = 100  # characters
+MOST_BYTES = 2**31  # of a file that is read at once; those of scenes have some MB
 
 
 class UserError(Exception):
@@ -62,6 +65,8 @@ def reading(what: Path | str, remedy: str = "restore it", told: str = "is damage
     With NERF_PL_STRICT=1 in the environment, errors that only a mistake in this package can raise stay as they are.
     """
     try:
+        if isinstance(what, Path):
+            require_plain_file(what)
         yield
     except (UserError, Interrupted):
         raise
@@ -69,6 +74,25 @@ def reading(what: Path | str, remedy: str = "restore it", told: str = "is damage
         if type(error).__name__ in PASS or (os.environ.get(STRICT) and _is_mistake(error)):
             raise
         raise DamagedError(f"{what} {told} ({reason(error)}): {remedy}") from error
+
+
+def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
+    """All that is in a file. Raises OSError, also for what is no file, and for one of more than `most` bytes: a sparse
+    file claims any length."""
+    require_plain_file(path)
+    if (size := path.stat().st_size) > most:
+        raise OSError(errno.EFBIG, f"it claims {size / 1e9:.0f} GB")
+    return path.read_bytes()
+
+
+def require_plain_file(path: Path) -> None:
+    """Raises OSError for a pipe, a socket or a device, for which one would wait for ever, or read for ever."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # what opens it says so
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file")
 
 
 def reason(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, content_of
 from nerf_pl.writing import atomic_write
 
 Picture = Shaped[np.ndarray, "H W ch"] | Shaped[Tensor, "H W ch"]
@@ -53,7 +53,7 @@ def write_pfm(path: Path | str, depth: DepthMap) -> None:
 def read_pfm(path: Path | str) -> Float[np.ndarray, "H W"] | Float[np.ndarray, "H W 3"]:
     """The inverse of `write_pfm`; big-endian and colour files are understood too. Raises UserError for other files."""
     try:
-        kind, size, scale, data = Path(path).read_bytes().split(b"\n", 3)
+        kind, size, scale, data = content_of(Path(path)).split(b"\n", 3)
         width, height = map(int, size.split())
         shape = {b"Pf": (height, width), b"PF": (height, width, 3)}[kind.strip()]
         rows = np.frombuffer(data, "<f4" if float(scale) < 0 else ">f4").reshape(shape)

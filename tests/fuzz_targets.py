@@ -224,7 +224,7 @@ def _portable(method: str) -> Callable[[Path], None]:
 
 
 def _read_model(root: Path) -> None:
-    file = next(file for file in root.iterdir() if file.is_file())
+    file = next(root.iterdir())
     run = load_model(file, CPU, None)
     for scene in run.kept.values():
         sound(scene)

@@ -28,6 +28,8 @@ def is_portable(path: Path) -> bool:
     """Whether a file is meant to be a portable scene: by its name or, if it has another one, by what it holds."""
     if path.suffix.lower() == SUFFIX:
         return True
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")

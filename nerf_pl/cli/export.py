@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from nerf_pl.cli.flags import Flags, Plain, Position
 from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, content_of
 from nerf_pl.export.options import WebOptions
 from nerf_pl.options.ranges import Range, check_options
 from nerf_pl.options.shared import SIZE
@@ -138,7 +138,7 @@ def scores_of(metrics: Path, trained: Trained) -> dict[str, object]:
     try:
         if metrics.stat().st_mtime < weights.stat().st_mtime:
             return {}
-        values = json.loads(metrics.read_text(encoding="utf-8"))
+        values = json.loads(content_of(metrics))
     except (OSError, ValueError, RecursionError):
         return {}  # not scored
     if not isinstance(values, dict) or values.get("checkpoint") != trained.checkpoint:

@@ -14,7 +14,7 @@ import torch
 from nerf_pl import media
 from nerf_pl.cameras import Cameras, View
 from nerf_pl.console import console, progress, warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, content_of
 from nerf_pl.films import paths
 from nerf_pl.films.files import read_keyframes
 from nerf_pl.films.keyframes import Keyframes, keyframes_in_file, through_views
@@ -262,11 +262,11 @@ def _resume(
 ) -> tuple[int, tuple[float, float] | None]:
     """The number of frames that this film already has, and its range of depths. Frames of another film are removed."""
     try:
-        stored = json.loads((folder / "film.json").read_text(encoding="utf-8"))
+        stored = json.loads(content_of(folder / "film.json"))
         low, high = stored.pop("span")
         if stored == identity:
             return _count(pictures, depths), (float(low), float(high))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # the file is missing or incomplete, so no frame can be trusted
     if folder.is_dir():
         with write_errors(folder):

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from nerf_pl.errors import UserError, reading
+from nerf_pl.errors import UserError, content_of, reading
 from nerf_pl.methods.table import METHODS
 from nerf_pl.options import Config, DataOptions, OptimOptions, TrainOptions
 
@@ -40,7 +40,7 @@ def read_settings(path: Path) -> Config:
     """The options that a run was started with, from its settings.json. Raises UserError if they cannot be read, or
     cannot work."""
     with reading(path, "start again with --overwrite", "cannot be read"):
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(content_of(path))
     try:
         config = from_dict(values)
         config.check()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import nerf_pl
+from nerf_pl.errors import content_of
 from nerf_pl.writing import atomic_write
 
 FILE = "history.json"
@@ -36,7 +37,7 @@ class Entry:
 def read_history(folder: Path) -> list[Entry]:
     """The entries of a run, the oldest first. A file or an entry that is damaged counts as none."""
     try:
-        stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        stored = json.loads(content_of(folder / FILE))
     except (OSError, ValueError, RecursionError):
         return []
     return list(_entries(stored if isinstance(stored, list) else []))

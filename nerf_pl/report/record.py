@@ -13,7 +13,7 @@ from nerf_pl.checkpoints import read_checkpoint
 from nerf_pl.checkpoints.portable import SUFFIX, read_portable
 from nerf_pl.checkpoints.views import views_in
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, content_of
 from nerf_pl.options import RunFolders
 from nerf_pl.report.curves import Curve, read_curves
 from nerf_pl.report.history import FILE, Entry, read_history
@@ -159,7 +159,7 @@ def read_values(path: Path) -> dict[str, object]:
     """The object in a JSON file; an empty one, with a warning, if it cannot be read, and without one if there is no
     such file."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(content_of(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from nerf_pl.errors import DamagedError, UserError, reading
+from nerf_pl.errors import DamagedError, UserError, content_of, reading
 from nerf_pl.scenes.cuts import Cut
 from nerf_pl.scenes.decode import (
     LINEAR_SUFFIXES,
@@ -50,7 +50,7 @@ def read_json(path: Path, remedy: str = "correct it, or restore it from the data
     """
     with reading(path, remedy, "is no JSON of a scene"):
         try:
-            values = json.loads(path.read_bytes())  # in UTF-8, 16 or 32, with or without a mark at the beginning
+            values = json.loads(content_of(path))  # in UTF-8, 16 or 32, with or without a mark at the beginning
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}; {remedy}") from error
         except UnicodeDecodeError as error:

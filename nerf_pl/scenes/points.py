@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, require_plain_file
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -66,6 +66,7 @@ def foremost(depths: Float[np.ndarray, "N"]) -> float:
 def read_points(path: Path) -> Float[Tensor, "N 3"]:
     """The places of the vertices in a PLY file, text or binary, in float64. Raises UserError for a damaged file."""
     try:
+        require_plain_file(path)
         with path.open("rb") as file:
             head, found, body = file.read(MOST_HEADER).partition(b"end_header")
             if not head.startswith(b"ply") or not found:

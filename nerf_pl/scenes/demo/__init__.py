@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, content_of
 from nerf_pl.media import write_pfm, write_png
 from nerf_pl.scenes.demo.render import FloorLight, bake_floor, exact_depth, render_view
 from nerf_pl.writing import replacing, temporary_name, write_errors
@@ -103,8 +103,8 @@ def _is_there(root: Path, stamp: dict, counts: dict[str, int]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = dict(json.loads(content_of(root / STAMP)))
+    except (OSError, ValueError, TypeError, RecursionError):
         raise UserError(f"{root} exists and is no demo scene: give another folder for it") from None
     if found != stamp:
         told = ", ".join(f"{k} {found.get(k)} instead of {v}" for k, v in stamp.items() if found.get(k) != v)

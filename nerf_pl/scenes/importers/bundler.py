@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, content_of
 from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.importers.files import (
     REMEDY,
@@ -79,7 +79,7 @@ def _names(file: Path, source: Source, count: int) -> list[str]:
 
 def _listed(path: Path) -> list[str]:
     """The names in a list, which may be followed by numbers; none if it is no list of pictures."""
-    lines = [line.strip().strip('"') for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+    lines = [line.strip().strip('"') for line in content_of(path).decode("utf-8-sig", errors="replace").splitlines()]
     names = [re.sub(r"(\s+[-+.\deE]+)+$", "", line) for line in lines if line]
     return names if all(map(is_picture, names)) else []
 

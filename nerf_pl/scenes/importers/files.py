@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, content_of
 from nerf_pl.scenes.decode import open_picture
 from nerf_pl.scenes.files import files_below, is_picture, pictures_in
 from nerf_pl.scenes.finder import ASIDE, KEPT, REDUCED, Search, parts_of
@@ -84,7 +84,7 @@ def _called_masks(folder: Path) -> dict[str, Path]:
 def holds(file: Path, *marks: bytes) -> bool:
     """Whether a file contains all of the marks: so an importer recognises its own, damaged or not."""
     try:
-        content = file.read_bytes()
+        content = content_of(file)
     except OSError:  # a folder, for example
         return False
     if content.startswith(UTF16):
@@ -101,7 +101,7 @@ def stored_size(file: Path) -> Size:
 def read_text(file: Path) -> str:
     """The text of a file, in Unicode or as Windows of the west writes it. Raises UserError if it cannot be read."""
     try:
-        content = file.read_bytes()
+        content = content_of(file)
         return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}; {REMEDY}") from error

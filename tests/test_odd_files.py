@@ -1,0 +1,60 @@
+"""What stands in place of a file: a pipe, a device, a file that claims to be huge. Nothing waits for it, and it fills no
+memory."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nerf_pl.checkpoints import is_portable, read_checkpoint
+from nerf_pl.errors import UserError, content_of
+from nerf_pl.media import read_pfm
+from nerf_pl.methods import read_settings
+from nerf_pl.report.history import read_history
+from nerf_pl.report.record import read_values
+from nerf_pl.scenes import Request, load_scene
+from nerf_pl.scenes.importers.files import holds, read_text
+from nerf_pl.scenes.pictures import read_json
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with pipes that have names")
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [pipe, device, sparse, loop])
+def test_what_is_no_file_is_refused(tmp_path, make, capsys):
+    for name, read in [
+        ("transforms.json", lambda path: load_scene(path.parent, Request())), ("path.json", read_json),
+        ("settings.json", read_settings), ("a.csv", read_text), ("a.pfm", read_pfm), ("a.ckpt", read_checkpoint),
+    ]:  # fmt: skip
+        (tmp_path / name).mkdir()
+        make(tmp_path / name / name)
+        with pytest.raises(UserError):
+            read(tmp_path / name / name)
+        assert not is_portable(tmp_path / name / name)
+    with pytest.raises(OSError, match="no file|claims|levels"):
+        content_of(tmp_path / "a.csv" / "a.csv")
+    assert not holds(tmp_path / "a.csv" / "a.csv", b"x")
+
+
+def test_reports_do_without_it(tmp_path, capsys):
+    for name in ("metrics.json", "history.json"):
+        pipe(tmp_path / name)
+    assert read_values(tmp_path / "metrics.json") == {}
+    assert "metrics.json cannot be read" in capsys.readouterr().err
+    assert read_history(tmp_path) == []
