@@ -13,14 +13,14 @@ LEAST = 2**14  # numbers that are worth a thread of their own
 
 @compiled
 def _adam(p, g, m, v, betas, lr, eps, scale, decay, pull, sparse, begin, end):
-    for i in range(begin, end):
+    # slices, and values chosen without a branch, so that several numbers are taken at once
+    p, g, m, v = p[begin:end], g[begin:end], m[begin:end], v[begin:end]
+    for i in range(len(p)):
         grad = g[i] + pull * p[i]
-        if sparse and grad == 0:
-            continue
-        m[i] += betas[0] * (grad - m[i])
-        v[i] += betas[1] * (grad * grad - v[i])
-        step = m[i] / (math.sqrt(v[i]) * scale + eps)
-        p[i] -= lr * (decay * p[i] + step)
+        moves = (grad != 0) | (not sparse)
+        first, second = m[i] + betas[0] * (grad - m[i]), v[i] + betas[1] * (grad * grad - v[i])
+        moved = p[i] - lr * (decay * p[i] + first / (math.sqrt(second) * scale + eps))
+        p[i], m[i], v[i] = moved if moves else p[i], first if moves else m[i], second if moves else v[i]
 
 
 def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, half: Tensor | None, ok: Tensor, how: AdamStep) -> None:

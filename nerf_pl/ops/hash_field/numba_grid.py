@@ -1,6 +1,7 @@
 """The hash grid, compiled for a CPU: features of points, and the gradient of the table; see `reference.hash_grid`.
 
 Points are taken in blocks, for each of which the vertices of a level are found before any of its entries is read.
+Indices that cannot be negative are unsigned or count from 0, so that no time goes into counting from the end.
 """
 
 import functools
@@ -64,24 +65,25 @@ def _vertices(xyz, level, cells, within, entries, weights):
 def _encode(xyz, table, levels, out, channels, begin, end):
     """Rows begin to end of the features. channels: one item for each number of an entry, known when compiling."""
     cells, within = np.empty((3, BLOCK), np.int32), np.empty((3, BLOCK), np.float32)
-    entries, weights = np.empty((BLOCK, 8), np.int32), np.empty((BLOCK, 8), np.float32)
+    entries, weights = np.empty((BLOCK, 8), np.uint32), np.empty((BLOCK, 8), np.float32)
     for first in range(begin, end, BLOCK):
         n = min(BLOCK, end - first)
         for level in range(len(levels)):
             _vertices(xyz[first : first + n], levels[level], cells, within, entries, weights)
-            for i in range(n):
+            rows = out[first : first + n]
+            for i in range(len(rows)):
                 for f in range(len(channels)):
                     value = ZERO
                     for corner in range(8):
                         value += weights[i, corner] * table[entries[i, corner], f]
-                    out[first + i, len(channels) * level + f] = value
+                    rows[i, len(channels) * level + f] = value
 
 
 @compiled
 def _encode_backward(xyz, table, levels, d_features, smoothness, d_table, channels, begin, end):
     """Adds the gradient of levels begin to end to d_table."""
     cells, within = np.empty((3, BLOCK), np.int32), np.empty((3, BLOCK), np.float32)
-    entries, weights = np.empty((BLOCK, 8), np.int32), np.empty((BLOCK, 8), np.float32)
+    entries, weights = np.empty((BLOCK, 8), np.uint32), np.empty((BLOCK, 8), np.float32)
     for level in range(begin, end):
         for first in range(0, len(xyz), BLOCK):
             n = min(BLOCK, len(xyz) - first)

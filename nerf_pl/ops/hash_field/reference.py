@@ -132,7 +132,7 @@ def _networks(
     of_rays = F.linear(view, p["view"])
     if ray_ids is not None:
         of_rays = of_rays.index_select(0, ray_ids)  # indexing would add up gradients in chance order
-    h = F.linear(out, p["colour_0"]).add_(of_rays).relu_()
+    h = torch.addmm(of_rays, out, p["colour_0"].T).relu_()
     return sigma, F.linear(F.linear(h, p["colour_1"]).relu_(), p["colour_2"]).sigmoid_()
 
 

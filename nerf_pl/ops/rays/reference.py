@@ -4,6 +4,8 @@ Twins are short enough to check by eye: they are the specification of the kernel
 path without a GPU. What each computes stands in its public op, of the same name.
 """
 
+from typing import Any, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,15 +13,17 @@ from torch import Tensor
 from nerf_pl.types import Pixels, Samples
 
 MASK = 0xFFFFFFFF  # of the 32 bits of a word
+Word = TypeVar("Word", int, Tensor)
 
 
 def random_bits(seed: int, step: Tensor, stream: int, n: int) -> Tensor:
-    key = mix(mix(mix(torch.full_like(step, seed & MASK)) ^ (step & MASK)) ^ stream)
+    word: Any = step if step.is_cuda else int(step)  # arithmetic of single numbers takes long in tensors
+    key = mix(mix(mix(seed & MASK) ^ (word & MASK)) ^ stream)
     return mix(mix(torch.arange(n, device=step.device) ^ key) + key & MASK)
 
 
-def mix(x: Tensor) -> Tensor:
-    """Words of 32 bits, as int64, that share no pattern with those that go in: lowbias32, by C. Wellons."""
+def mix(x: Word) -> Word:
+    """Words of 32 bits, in int64 or plain, that share no pattern with those that go in: lowbias32, by C. Wellons."""
     x = (x ^ (x >> 16)) * 0x21F0AAAD & MASK
     x = (x ^ (x >> 15)) * 0x735A2D97 & MASK
     return x ^ (x >> 15)
