@@ -1,5 +1,4 @@
-"""What stands in place of a file: a pipe, a device, a file that claims to be huge. Nothing waits for it, and it fills no
-memory."""
+"""What stands in place of a file: a pipe, a device, a sparse file. Nothing waits for it, and it takes no memory."""
 
 import os
 from pathlib import Path
@@ -47,7 +46,7 @@ def test_what_is_no_file_is_refused(tmp_path, make, capsys):
         with pytest.raises(UserError):
             read(tmp_path / name / name)
         assert not is_portable(tmp_path / name / name)
-    with pytest.raises(OSError, match="no file|claims|levels"):
+    with pytest.raises(OSError, match=r"no file|claims|levels"):
         content_of(tmp_path / "a.csv" / "a.csv")
     assert not holds(tmp_path / "a.csv" / "a.csv", b"x")
 
