@@ -65,3 +65,22 @@ def test_files_of_splits_by_other_names_are_said(scene_dir, capsys, tmp_path):
     (tmp_path / "transforms_trainid.json").rename(tmp_path / "transforms_train.json")
     nerf("info", tmp_path)
     assert "not read: transforms_valid.json; the files of splits are called" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("transforms_train.json", "give the folder of the scene, SCENE (its layout is blender)"),
+        ("all.zip", "it is an archive; unpack it"),
+        ("all.tar.gz", "it is an archive; unpack it"),
+        ("walk.MOV", "nerf prepare SCENE/walk.MOV makes a scene of a film"),
+        ("cameras.xml", "nerf import SCENE/cameras.xml makes a scene of it"),
+        ("notes.txt", "give the folder of the scene, SCENE"),
+        ("photo.jpg", "give the folder of a scene; nerf prepare makes one"),
+    ],
+)
+def test_a_file_in_place_of_a_folder(tmp_path, capsys, name, told):
+    (tmp_path / "transforms_train.json").touch()
+    (tmp_path / name).write_text("<document><chunk></chunk></document>" if name.endswith("xml") else "")
+    said = refused(capsys, "info", tmp_path / name)
+    assert f"{name} is not a folder: {told.replace('SCENE', str(tmp_path))}" in said

@@ -73,7 +73,7 @@ class Import:
         folder = self.file.is_dir()
         root = self.file if folder else self.file.parent
         source = Source(root, None if folder else self.file, self.images, self.masks)
-        if self.format == "auto" and folder and not recognised(source) and available_splits(root):
+        if self.format == "auto" and not recognised(source) and available_splits(root):
             raise UserError(
                 f"{root} needs no import, its layout is {detect(root)}: nerf train {shlex.quote(str(root))}"
             )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nerf_pl.scenes import Scene
 
 
+CHECKPOINTS = (".ckpt", ".tar")
 NOTHING = 1e-5  # a smaller number is what rounding left
 
 
@@ -38,8 +39,10 @@ class Info:
         if not self.folder.exists():
             raise UserError(f"{self.folder} does not exist: give the folder of a scene or of a run")
         lines: Iterator[tuple[str, str]]
-        if self.folder.is_file() or (self.folder / "settings.json").is_file() or (self.folder / "checkpoints").is_dir():
-            run = Trained(self.folder, num_gpus=0).open(tell=False)
+        trained = Trained(self.folder, num_gpus=0)
+        is_run = trained.is_portable or (self.folder.is_file() and self.folder.suffix.lower() in CHECKPOINTS)
+        if is_run or (self.folder / "settings.json").is_file() or (self.folder / "checkpoints").is_dir():
+            run = trained.open(tell=False)
             lines = _of_run(self.folder, run)
         else:
             name = self.data.dataset_name

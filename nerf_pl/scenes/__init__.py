@@ -23,6 +23,10 @@ __all__ = [
 ]  # fmt: skip
 
 MISNAMED = re.compile(r"transforms?(_train|_val|_test)?\.json|poses_bounds\.npy", re.IGNORECASE)
+# by their endings: what holds folders, films, and files of layouts
+ARCHIVES = {".zip", ".7z", ".rar", ".tgz", ".gz", ".bz2", ".xz", ".r3d"}
+FILMS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mts", ".insv", ".mpg", ".mpeg", ".wmv", ".gif"}
+ASSETS = {".json", ".npy", ".bin", ".txt", ".ply"}
 RESTORE = "restore the scene, or make it anew"
 
 
@@ -54,8 +58,7 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
     root = Path(root)
     if not root.is_dir():
         if root.is_file():
-            advice = f"nerf prepare {shlex.quote(str(root))} makes a scene of a film or a folder of photos"
-            raise UserError(f"{root} is not a folder: give the folder of a scene; {advice}")
+            raise UserError(f"{root} is not a folder: {_instead(root)}")
         raise UserError(f"{root} is not a folder: give the folder of a scene, or make one with `nerf demo`")
     with reading(root, RESTORE):
         return _detected(root, spheric)
@@ -80,6 +83,22 @@ def _detected(root: Path, spheric: bool | None) -> str:
         asked = f"nerf prepare {shlex.quote(str(photos))} --out {shlex.quote(f'{root.resolve().name}_scene')}"
         hint = f"for photos alone use `nerf prepare`: {asked}"
     raise UserError(f"{root} is no scene folder: {hint}")
+
+
+def _instead(file: Path) -> str:
+    """What to do with a file in place of the folder of a scene."""
+    quoted, suffix = shlex.quote(str(file)), file.suffix.lower()
+    if suffix in ARCHIVES:
+        return "it is an archive; unpack it, then give the folder of the scene"
+    if suffix in FILMS:
+        return f"nerf prepare {quoted} makes a scene of a film"
+    if suffix in ASSETS and (layout := _layout(file.parent)):
+        return f"give the folder of the scene, {file.parent} (its layout is {layout})"
+    from nerf_pl.scenes.importers import SUFFIXES, Source, recognised
+
+    if suffix in SUFFIXES and recognised(Source(file.parent, file)):
+        return f"nerf import {quoted} makes a scene of it"
+    return "give the folder of a scene; nerf prepare makes one of a film, or of a folder of photos"
 
 
 def _misnamed(root: Path) -> Path | None:

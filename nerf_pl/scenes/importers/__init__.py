@@ -28,7 +28,7 @@ from nerf_pl.scenes.pictures import read_headers
 
 __all__ = ["ARCHIVES", "IMPORTERS", "PROJECTS", "SUFFIXES", "Imported", "Source", "import_scene", "recognised"]
 
-ARCHIVES = (".zip", ".r3d")
+ARCHIVES = (".zip", ".r3d", ".7z", ".rar", ".tgz", ".gz", ".bz2", ".xz")
 PROJECTS = (".psx", ".psz", ".rcproj", ".rsproj", ".mg", ".nvm")  # which other programs cannot read
 FEWEST = 2  # pictures; one shows no depth
 
