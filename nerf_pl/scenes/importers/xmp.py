@@ -65,7 +65,9 @@ def _lens(file: Path, values: dict[str, str], size: Size) -> tuple[Lens, str | N
         return float(numbers(f"{file}: {name}", values[name], (1,))[0]) if name in values else default
 
     model = values.get("DistortionModel", STRAIGHT)
-    if model != STRAIGHT and not model.startswith(BROWN):
+    told = values.get("DistortionCoeficients")
+    bends = numbers(f"{file}: DistortionCoeficients", told, (6,)).tolist() if told else [0.0] * len(BENDS)
+    if model != STRAIGHT and not model.startswith(BROWN) and any(bends):
         told = f"{file} has the distortion model {model!r}"
         raise UserError(f"{told}: choose one of the Brown models before you align, then {REMEDY}")
     width, height = size
@@ -79,7 +81,6 @@ def _lens(file: Path, values: dict[str, str], size: Size) -> tuple[Lens, str | N
         "cx": 0.5 * width + longer * value("PrincipalPointU"),
         "cy": 0.5 * height + longer * value("PrincipalPointV"),
     }
-    if model != STRAIGHT and "DistortionCoeficients" in values:
-        bends = numbers(f"{file}: DistortionCoeficients", values["DistortionCoeficients"], (6,)).tolist()
+    if model != STRAIGHT:
         lens |= {name: bend for name, bend in zip(BENDS, bends, strict=True) if bend}
     return lens, check_skew(str(file), value("Skew") * longer, (width, height), focal)
