@@ -105,6 +105,7 @@ def test_values_that_make_no_sense(tmp_path, shared, parts, place):
         ({"aabb_scale": 1, "scale": 0}, ["scale is 0"]),
         ({"aabb_scale": 1, "offset": [1, 2]}, ["offset is [1, 2]"]),
         ({"aabb_scale": 1, "offset": "left"}, ["offset is 'left'"]),
+        ({"ply_file_path": 3}, ["ply_file_path is 3; name a PLY file"]),
     ],
 )
 def test_boxes_that_make_no_sense(tmp_path, shared, parts):

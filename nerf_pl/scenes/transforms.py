@@ -177,6 +177,8 @@ def _normalized(
     that tell."""
     views = looking(frames, poses)
     told, cloud = values.get("clear_distance"), values.get("ply_file_path")
+    if cloud is not None and not isinstance(cloud, str):
+        raise UserError(f"{path}: ply_file_path is {cloud!r:.60}; name a PLY file, or remove it")
     clear = None if told is None else positive(str(path), "clear_distance", told)
     if clear is None and isinstance(cloud, str):
         clear = clear_distance(path.parent / cloud, views)
