@@ -1,5 +1,7 @@
 """What a training and `nerf prepare` tell besides their results."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +13,8 @@ from nerf_pl.scenes import Request, detect, load_scene
 from nerf_pl.scenes.prepare.sheet import PLACED, sheet_of, write_sheet
 from nerf_pl.scenes.prepare.top_view import top_view
 from nerf_pl.training.run import train
-from nerf_pl.training.system import NeRFSystem
+from nerf_pl.training.system import AROUND_SECONDS, NeRFSystem
+from nerf_pl.training.time_left import TimeLeft
 from nerf_pl.training.verdict import verdict
 
 
@@ -61,7 +64,46 @@ def test_time_left_by_the_clock_does_not_depend_on_the_speed(system):
         assert timed.seconds_left(pace, 3.0) == pytest.approx(60 + 4 * 3.0)
     timed.train_seconds = 50.0
     assert timed.seconds_left(0.001, 3.0) == pytest.approx(10 + 3.0)
-    assert timed.seconds_left(0.001, 0.0) == pytest.approx(10 + 1.5)  # a tenth of the time between two, at first
+    assert timed.seconds_left(0.001, 0.0) == pytest.approx(
+        10 + 0.75 + AROUND_SECONDS
+    )  # at first
+    timed.train_seconds = 45.5  # the validation after 45 s is over, a little late
+    assert timed.seconds_left(1.0, 3.0, 1.1) == pytest.approx(14.5 * 1.1 + 3.0)
+
+
+def lived_through(training: NeRFSystem, step_seconds: Callable[[float], float], between: float, val: float) -> list:
+    """The moments of a training and what was said to be left then, if its clock goes as is said: step_seconds of a
+    step, by the share that is done; between: seconds from one chunk of steps to the next; val: of a validation."""
+    now, said = 100.0, []
+    watch = TimeLeft(lambda: now)
+    watch.begin(training)
+    while not training.finished:
+        for index, asked in enumerate(training.next_chunks()):
+            training.step_seconds = training.step_seconds or step_seconds(0.0)
+            n = training._chunk(asked, index)
+            spent = n * step_seconds(training.progress) * (1.3, 0.8, 0.9)[index % 3]
+            training.step, training.train_seconds = training.step + n, training.train_seconds + spent
+            training.step_seconds, now = spent / n, now + spent + between
+            watch.stepped(training)
+            said.append((now, watch.seconds(training)))
+            if training.finished:
+                break
+        watch.pause()
+        now += val
+        watch.go_on()
+    return [(at, left, now - at) for at, left in said]
+
+
+@pytest.mark.parametrize("length", [{"max_steps": 3000}, {"max_steps": None, "seconds": 60.0}])
+@pytest.mark.parametrize("val", [0.5, 2.3])
+@pytest.mark.parametrize("slower", [0.0, 0.2])
+def test_time_left_is_right_within_a_tenth(system, length, val, slower):
+    """At a quarter, a half and three quarters of a training, also if its steps become slower and take turns."""
+    told = lived_through(system(**length), lambda share: 0.02 * (1 + slower * share), between=0.03, val=val)
+    whole = told[0][0] + told[0][2] - 100.0
+    for share in (0.25, 0.5, 0.75):
+        _, said, true = min(told, key=lambda moment: abs(moment[0] - 100.0 - share * whole))
+        assert said == pytest.approx(true, rel=0.1), share
 
 
 @pytest.mark.parametrize(("spent", "ends"), [(59.7, False), (59.85, True), (59.999, True)])

@@ -23,6 +23,7 @@ from nerf_pl.rendering import Image
 from nerf_pl.scenes.memory import in_gb, memory_of_process
 from nerf_pl.signals import ENDING, handled
 from nerf_pl.training.system import NeRFSystem
+from nerf_pl.training.time_left import TimeLeft
 from nerf_pl.training.verdict import plain_psnr, verdict
 
 
@@ -35,14 +36,14 @@ class ProgressBar(Callback):
         self.val_psnr = "-"
         self.last_line = time.monotonic()
         self.has_warned = self.has_told_plan = False
-        self.pace = 0.0  # seconds of a step, of late
-        self.began, self.val_seconds = 0.0, 0.0  # when the validation began, and how long the last one took
+        self.time_left = TimeLeft()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         if trainer.is_global_zero:
             console.print(pl_module.describe())
 
     def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        self.time_left.begin(pl_module)
         if trainer.is_global_zero and console.is_terminal:
             columns = BarColumn(None), TaskProgressColumn(), description()
             self.bar = Progress(*columns, console=console, expand=True, refresh_per_second=4)
@@ -50,7 +51,8 @@ class ProgressBar(Callback):
             self.bar.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
-        self._update(trainer, pl_module)
+        self.time_left.stepped(pl_module)
+        self._update(trainer, pl_module, self.time_left.seconds(pl_module))
         if pl_module.skipped and not self.has_warned and trainer.is_global_zero:
             console.print(f"step {pl_module.step}: a gradient was not finite; such steps are left out")
             self.has_warned = True
@@ -58,7 +60,7 @@ class ProgressBar(Callback):
             self._print(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
-        self.began = time.monotonic()
+        self.time_left.pause()
         if self.bar is not None:
             self.bar.update(self.task, description="rendering the validation views", refresh=True)
 
@@ -70,8 +72,10 @@ class ProgressBar(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self.val_psnr = f"{float(trainer.callback_metrics['val/psnr']):.2f}"
-        self.val_seconds = time.monotonic() - self.began
-        self._update(trainer, pl_module)
+        self._update(trainer, pl_module, 0.0 if pl_module.finished else self.time_left.seconds(pl_module))
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        self.time_left.go_on()  # after checkpoints are written
 
     def on_train_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         if self.bar is None:
@@ -92,10 +96,8 @@ class ProgressBar(Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: NeRFSystem, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")
 
-    def _update(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+    def _update(self, trainer: L.Trainer, pl_module: NeRFSystem, left: float) -> None:
         done, rate = pl_module.progress, 1 / pl_module.step_seconds
-        self.pace = pl_module.step_seconds if not self.pace else 0.8 * self.pace + 0.2 * pl_module.step_seconds
-        left = pl_module.seconds_left(self.pace, self.val_seconds)
         rays = rate * pl_module.rays * pl_module.world
         psnr = float(trainer.callback_metrics["train/psnr"])
         speed = f"{short_number(rate)} step/s  {short_number(rays)} rays/s"

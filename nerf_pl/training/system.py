@@ -30,6 +30,8 @@ from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 
 CHUNK_SECONDS = 0.4  # of steps without Lightning; logging, callbacks and the clock come between two chunks
 TIMED_PASSES, PASS_SECONDS = 4, 5.0  # a training that ends by the clock: most validations, least time between two
+AROUND_SECONDS = 0.8  # of a validation, before and after its pictures: to plan it, for the log and checkpoints
+NEARLY = 0.1  # of a pass by the clock, by which it may be longer or shorter
 LEAST_REST = 0.02  # share of a training that ends by the clock
 LEAST_STEP_SECONDS = 4e-4  # that a step takes; the first ones say little of the later ones
 MOST_PSNR = 60.0  # dB that a validation view counts; pictures that differ by the rounding to 8 bits have 59
@@ -90,18 +92,28 @@ class NeRFSystem(L.LightningModule):
         rest = max(self.step_seconds / 2, min(CHUNK_SECONDS / 2, LEAST_REST * seconds))
         return self.progress >= 1 or seconds - self.train_seconds < rest
 
-    def seconds_left(self, step_seconds: float, val_seconds: float) -> float:
-        """How long the rest of the training takes, if a step and a validation take as long as is said. val_seconds: 0
-        as long as that is not known."""
+    def seconds_left(self, step_seconds: float, val_seconds: float, stretch: float = 1.0) -> float:
+        """How long the rest of the training takes, if a step and a validation take as long as is said.
+
+        val_seconds: 0 as long as that is not known. stretch: how much longer than the steps is the time from one to the
+        next, because of what is done between them.
+        """
         t, steps = self.config.train, math.inf if self.max_steps is None else self.max_steps - self.step
         seconds = math.inf if t.seconds is None else t.seconds - self.train_seconds
-        left = max(min(seconds, steps * step_seconds), 0.0)
+        left = 0.0 if self.finished else max(min(seconds, steps * step_seconds), 0.0)
         if self.val_scene is None:
-            return left
+            return left * stretch
         every = self.val_every * step_seconds
         if self._by_clock and t.seconds is not None:
             every = t.seconds / self._timed_passes
-        return left + math.ceil(left / every - 1e-6) * (val_seconds or max(SHARE * every, LEAST_SECONDS))
+        by_plan = max(SHARE * every, LEAST_SECONDS) / 2 + AROUND_SECONDS  # it may take all of the plan, or little
+        return left * stretch + self._passes_left(left / every) * (val_seconds or by_plan)
+
+    def _passes_left(self, passes: float) -> int:
+        """Validations to come. passes: what is left of the training, in times from one to the next."""
+        if self.max_steps is not None and self.config.train.seconds is None:
+            return -(-self.max_steps // self.val_every) - self.step // self.val_every
+        return max(math.ceil(passes - NEARLY), 1)  # a pass may end a little late or early; the last one is to come
 
     def next_chunks(self) -> list[int]:
         """Numbers of steps to take at once, up to the next validation. 0 means as many as the time allows."""

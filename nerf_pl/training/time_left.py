@@ -1,0 +1,68 @@
+"""How long the rest of a training takes, by what its steps and validations have taken of late."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nerf_pl.training.system import NeRFSystem
+
+RECENT, FEWEST = 0.3, 4  # share of the time so far, and chunks of steps at least, that tell how long a step takes now
+
+
+class Mark(NamedTuple):
+    """How far a training was. active: seconds of the clock so far, without those of validations."""
+
+    active: float
+    step: int
+    train_seconds: float
+
+
+class TimeLeft:
+    """Watches the clock while a training goes on.
+
+    A step takes longer than the training counts, because logging and the progress bar come between. A validation
+    takes longer than its pictures, because checkpoints are written after it. Both are measured.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self.clock = clock or time.monotonic
+        self.marks: deque[Mark] = deque()
+        self.val_seconds = 0.0  # of the last validation; 0 until there was one
+        self._last = self._active = 0.0
+        self._paused_at: float | None = None
+
+    def begin(self, training: NeRFSystem) -> None:
+        """The first step is about to come."""
+        self._last = self.clock()
+        self.marks.append(Mark(self._active, training.step, training.train_seconds))
+
+    def stepped(self, training: NeRFSystem) -> None:
+        """Some steps were taken."""
+        self.go_on()
+        now = self.clock()
+        self._active, self._last = self._active + now - self._last, now
+        self.marks.append(Mark(self._active, training.step, training.train_seconds))
+        first = self._active * (1 - RECENT)
+        while len(self.marks) > FEWEST + 1 and self.marks[1].active <= first:
+            self.marks.popleft()
+
+    def pause(self) -> None:
+        """A validation begins."""
+        self._paused_at = self.clock()
+        self._active += self._paused_at - self._last
+
+    def go_on(self) -> None:
+        """The validation is over, and what was to be written after it is written. Does nothing without a validation."""
+        if self._paused_at is not None:
+            self._last = self.clock()
+            self.val_seconds, self._paused_at = self._last - self._paused_at, None
+
+    def seconds(self, training: NeRFSystem) -> float:
+        """How long the rest takes."""
+        first, last = (self.marks[0], self.marks[-1]) if self.marks else (Mark(0, 0, 0), Mark(0, 0, 0))
+        spent, steps = last.train_seconds - first.train_seconds, last.step - first.step
+        pace = spent / steps if steps > 0 else training.step_seconds
+        stretch = (last.active - first.active) / spent if spent > 0 else 1.0
+        so_far = 0.0 if self._paused_at is None else self.clock() - self._paused_at
+        return training.seconds_left(pace, max(self.val_seconds, so_far), max(stretch, 1.0))
