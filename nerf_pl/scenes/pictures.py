@@ -292,9 +292,9 @@ def _kept(kept: Path, stamp: str, size: Size, mode: str) -> Image.Image | None:
 
 
 def _stamp(file: Path, upright: bool) -> str:
-    """Changes when the file does, and if it is turned."""
+    """Changes when the file does, and if it is turned. Earlier versions, which kept no sRGB, had another one."""
     status = file.stat()
-    return f"{file.name} {status.st_size} {status.st_mtime_ns}{' upright' if upright else ''}"
+    return f"{file.name} {status.st_size} {status.st_mtime_ns} sRGB{' upright' if upright else ''}"
 
 
 def list_some(names: Sequence[object], n: int = 3) -> str:
