@@ -44,6 +44,10 @@ ELSEWHERE = {  # what begins so has a test of its own; the longest beginning cou
     "make demo": "test_cli.py::test_demo",
     "make docs": "test_site.py::test_the_site_is_built_without_a_warning",
     "pip install": "test_pages.py::test_extras_that_pages_install_are_there",
+    "nerf sweep": "test_sweep.py::test_two_scenes_of_which_one_is_broken",
+    "nerf doctor --compile": "ops/test_compiles.py::test_every_kernel_compiles_and_fits",
+    "torchrun": "test_machines.py::test_two_machines_lose_a_process_and_go_on_with_one",
+    "srun": "test_machines.py::test_what_srun_starts_is_as_what_torchrun_starts",
     "nerf train my_scene --num_gpus": "test_ngp.py::test_two_processes_train_with_the_mean_gradient",
 }
 

@@ -9,7 +9,7 @@ from tiny import PACKAGE, PROJECT, config
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
 from nerf_pl.ops import choose
-from nerf_pl.training.run import devices_of
+from nerf_pl.training.devices import devices_of
 
 FILES = {file.relative_to(PACKAGE.parent).as_posix(): file for file in sorted(PACKAGE.rglob("*.py"))}
 FILES |= {name: PROJECT / name for name in ("train.py", "eval.py")}

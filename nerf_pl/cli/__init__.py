@@ -12,6 +12,7 @@ from nerf_pl.cli.reporting import AddsToRun, Clock, report
 from nerf_pl.console import console, errors, escape_what_is_not_encodable
 from nerf_pl.errors import Interrupted, NothingToDo, UserError
 from nerf_pl.signals import Stopped, described, end_with_parent, number_of, stopped_by_signals
+from nerf_pl.training.machines import process
 
 __all__ = ["main", "parse"]
 
@@ -22,7 +23,6 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     """Parse and run. A UserError becomes one line and exit code 2. A signal that ends the command becomes one line and
     exit code 128 + its number: 130 after Ctrl-C, 143 after SIGTERM."""
     escape_what_is_not_encodable()
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of a training
     try:
         with stopped_by_signals():
             end_with_parent()
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     except KeyboardInterrupt as stop:
         number = number_of(stop)
         message, code = f"{described(number)}; {stop if str(stop) else 'the same command starts again'}", 128 + number
+    is_first = process() == 0  # of those of a training
     if code == 2 and not is_first:
         time.sleep(PATIENCE)  # the first process mostly reports the same error and ends this one
     if code == 2 or is_first:  # Ctrl-C reaches all processes; one reports it
@@ -45,6 +46,8 @@ def _run(command: Command, words: Sequence[str]) -> None:
     # Threads that wait for each other spin for this long, then sleep. By default they spin a hundred times longer, and
     # beside another program training can be tens of times slower (docs/log.md). Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    if {"RANK", "SLURM_PROCID"} & set(os.environ):  # of several processes: where one is lost, `machines` says so
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and PyTorch would with a hundred lines
     # imported after parsing, so that --help and a misspelt option answer at once
     import torch
 
@@ -75,7 +78,7 @@ def _run(command: Command, words: Sequence[str]) -> None:
             raise
         raise UserError("out of memory: lower --batch_size or --chunk, or give smaller pictures") from error
     except Interrupted as stop:
-        if (stop.resumable or stop.is_finished) and os.environ.get("LOCAL_RANK", "0") == "0":
+        if (stop.resumable or stop.is_finished) and process() == 0:
             with suppress(UserError, KeyboardInterrupt):  # that the training was stopped is what there is to tell
                 _report(command, words, clock)
         goes_on = stop.resumable and hasattr(command, "resume")

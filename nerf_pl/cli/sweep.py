@@ -91,7 +91,7 @@ class Sweeping:
         import torch
 
         from nerf_pl.sweep import DONE, planned, read_rows, slots_of
-        from nerf_pl.training.run import devices_of
+        from nerf_pl.training.devices import devices_of
 
         check_options(self.options)
         require(not self.options.seeds or "--seed" not in self.trainings[0].asked, self.options, "seeds", BOTH)

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from nerf_pl.checkpoints.files import duplicate
 from nerf_pl.console import QUIET_SECONDS, console, description, short_number, warn
-from nerf_pl.errors import Interrupted
+from nerf_pl.errors import Interrupted, UserError
 from nerf_pl.media import depth_colours, depth_span, side_by_side
 from nerf_pl.rendering import Image
 from nerf_pl.scenes.memory import in_gb, memory_of_process
 from nerf_pl.signals import ENDING, handled
+from nerf_pl.training.machines import difference
 from nerf_pl.training.system import NeRFSystem
 from nerf_pl.training.time_left import TimeLeft
 from nerf_pl.training.verdict import plain_psnr, verdict
@@ -124,6 +125,23 @@ def clock_time(seconds: float) -> str:
     """h:mm:ss, or m:ss below an hour."""
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+class Agreement(Callback):
+    """Processes that train together do so on the same pictures, with the same options, from the same step."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+        if trainer.world_size == 1:
+            return
+        cameras, config = pl_module.scene.cameras, pl_module.config
+        own: dict[str, object] = {"--method": config.method}
+        for part in (config.model, config.data, config.optim, config.train):
+            own |= {f"--{name}": value for name, value in asdict(part).items()}
+        own |= {"pictures": f"{len(cameras)} of {cameras.width}x{cameras.height}", "step": pl_module.step}
+        facts: list[dict[str, object]] = [{} for _ in range(trainer.world_size)]
+        torch.distributed.all_gather_object(facts, own)
+        if (told := difference(facts)) is not None:
+            raise UserError(f"{told}: give the same command, scene and folder of runs on all machines")
 
 
 class OptionsLog(Callback):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 from nerf_pl.console import errors
-from nerf_pl.errors import UserError
+from nerf_pl.errors import Interrupted, NothingToDo, UserError
 
 FIRST = "NERF_PL_FIRST_PROCESS"  # environment variable of processes that this program started; see `processes`
 BEAT = 2.0  # seconds between two signs of life
@@ -41,7 +41,8 @@ def process_here() -> int:
 
 def started_elsewhere() -> bool:
     """Whether another program has started the processes that train together, and says how many there are."""
-    return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"} <= set(os.environ) and FIRST not in os.environ
+    # Lightning removes WORLD_SIZE in the end
+    return {"RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"} <= set(os.environ) and FIRST not in os.environ
 
 
 def processes_here() -> int:
@@ -80,9 +81,7 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
         "WORLD_SIZE": str(tasks),
         "LOCAL_WORLD_SIZE": str(tasks // nodes),
         "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(listed),
-        "MASTER_PORT": str(
-            15000 + 2 * (job % 10000)
-        ),  # another one for each job; the next one is that of signs of life
+        "MASTER_PORT": str(15000 + 2 * (job % 10000)),  # of this job; the next port is for the signs of life
     }
     environment.update({name: value for name, value in found.items() if name not in environment})
 
@@ -91,19 +90,23 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
 def watched(saved: Callable[[], str]) -> Iterator[None]:
     """While the block runs in a process that somebody else started, end it if another process is lost, with one line
     for each machine. saved: what there is to go on from."""
-    if not started_elsewhere() or int(os.environ["WORLD_SIZE"]) == 1:
+    world = processes_here() * machines() if started_elsewhere() else 1
+    if world == 1:
         yield
         return
-    watch = Watch(process(), int(os.environ["WORLD_SIZE"]), lambda lost: _end(lost, saved()))
-    threading.Thread(target=lambda: watch.run(_store()), daemon=True).start()
+    watch = Watch(process(), world, lambda lost: _end(lost, world, saved()))
+    threading.Thread(target=watch.run, args=(_store,), daemon=True).start()
     try:
         yield
-    except (UserError, KeyboardInterrupt, SystemExit):
+        watch.ends_well = True
+    except (Interrupted, NothingToDo, SystemExit):
+        watch.ends_well = True
         raise
-    except Exception as error:
-        if type(error).__name__ not in ("Interrupted", "NothingToDo"):
-            watch.hurry()  # a library says in its own words that another process is gone; this one says it better
-            time.sleep(SHORT_SILENCE + 2 * BEAT)
+    except UserError:
+        raise
+    except Exception:
+        watch.silence = SHORT_SILENCE  # a library says in its own words that another process is gone
+        time.sleep(SHORT_SILENCE + 2 * BEAT)
         raise
     finally:
         watch.over.set()
@@ -116,31 +119,33 @@ class Watch:
     def __init__(self, own: int, world: int, end: Callable[[int], None]) -> None:
         self.own, self.world, self.end = own, world, end
         self.over, self.ended = threading.Event(), threading.Event()
+        self.ends_well = False  # else the others are to end, too
         self.silence = SILENCE
 
-    def hurry(self) -> None:
-        self.silence = SHORT_SILENCE
-
-    def run(self, store: Store) -> None:
+    def run(self, connect: Callable[[], Store]) -> None:
         """Until the work is over or a process is lost. One that has not begun yet is not lost."""
-        seen = dict.fromkeys(range(self.world), 0)
-        when = dict.fromkeys(range(self.world), time.monotonic())
         try:
-            while not self.over.wait(BEAT):
-                store.add(f"{KEY}/{self.own}", 1)
-                for other in range(self.world):
-                    signs = store.add(f"{KEY}/{other}", 0)
-                    if signs != seen[other] or signs == 0 or signs >= GONE:
-                        seen[other], when[other] = signs, time.monotonic()
-                    elif time.monotonic() - when[other] > self.silence:
-                        self.end(other)
-                        return
-            store.add(f"{KEY}/{self.own}", GONE)
+            self._watch(connect())
         except RuntimeError:  # of the store: who keeps it is gone, and mostly with the first process
             if not self.over.is_set():
                 self.end(0)
         finally:
             self.ended.set()
+
+    def _watch(self, store: Store) -> None:
+        seen = dict.fromkeys(range(self.world), 0)
+        when = dict.fromkeys(range(self.world), time.monotonic())
+        while not self.over.wait(BEAT):
+            store.add(f"{KEY}/{self.own}", 1)
+            for other in range(self.world):
+                signs = store.add(f"{KEY}/{other}", 0)
+                if signs != seen[other] or signs == 0 or signs >= GONE:
+                    seen[other], when[other] = signs, time.monotonic()
+                elif time.monotonic() - when[other] > self.silence:
+                    self.end(other)
+                    return
+        if self.ends_well:
+            store.add(f"{KEY}/{self.own}", GONE)
 
 
 def _store() -> Store:
@@ -153,11 +158,11 @@ def _store() -> Store:
     return TCPStore(address, port + 1, is_master=process() == 0, wait_for_workers=False)
 
 
-def _end(lost: int, saved: str) -> None:
+def _end(lost: int, world: int, saved: str) -> None:
     """End this process, which may wait for the other one in a library. One on each machine says why."""
     first_here = process() - process_here()
     if process() == first_here or (lost == first_here and process() == first_here + 1):
-        told = f"process {lost + 1} of {os.environ['WORLD_SIZE']} is gone, so the training ends"
+        told = f"process {lost + 1} of {world} is gone, so the training ends"
         errors.print(f"nerf: {told}; {saved}", style="red")
     os._exit(2)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from nerf_pl.console import errors
 from nerf_pl.errors import Interrupted, UserError
 from nerf_pl.signals import described
-from nerf_pl.training.machines import FIRST, process
+from nerf_pl.training.machines import FIRST, process, started_elsewhere
 
 GLANCE = 0.5  # seconds between two looks at the other processes
 PATIENCE = 10.0  # seconds in which a process that lost another one may end by itself
@@ -33,7 +33,9 @@ def together(devices: int, interrupted: Callable[[int], Interrupted]) -> Iterato
         except (Interrupted, UserError):
             raise
         except Exception:
-            if process() > 0:  # another one may be gone, of which the first one tells; it ends this one
+            if (
+                process() > 0 and not started_elsewhere()
+            ):  # another one may be gone, of which the first one tells; it ends this one
                 time.sleep(GOODBYE)
             raise
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -33,8 +34,10 @@ from nerf_pl.scenes import Scene, available_splits, with_pixels
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 from nerf_pl.training.colours import UNEVEN, unevenness
-from nerf_pl.training.limits import require_memory, require_processes
-from nerf_pl.training.processes import follow_first, process, together
+from nerf_pl.training.devices import devices_of
+from nerf_pl.training.limits import require_memory
+from nerf_pl.training.machines import adopt_slurm, machines, process, process_here, watched
+from nerf_pl.training.processes import follow_first, together
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
 
 HISTORY = "history.json"  # see report.history
@@ -69,9 +72,12 @@ def train(
         ...
         runs/short/checkpoints/last.ckpt
     """
+    adopt_slurm(os.environ)
     config.check()
     where = devices_of(config)
-    with _alone(folders):
+    if (world := where[1] * machines()) > 1:
+        replace(config, train=replace(config.train, num_gpus=world)).check()
+    with watched(lambda: _saved(folders)), _alone(folders):
         goes_on = folders.goes_on(resume)
         if process() == 0:
             _check_folder(folders, resume, overwrite)
@@ -84,6 +90,13 @@ def train(
             raise
         _train(system, checkpoints, folders, where, resume=goes_on, watcher=watcher)
     return folders.last
+
+
+def _saved(folders: RunFolders) -> str:
+    """What a training that is lost can go on from."""
+    if folders.goes_on("auto"):
+        return f"{folders.last} is of an earlier step: the same command with --resume goes on"
+    return "nothing was saved yet"
 
 
 @contextmanager
@@ -123,6 +136,7 @@ def _made(
 ) -> tuple[NeRFSystem, Checkpoints]:
     """All that is made before the training begins. Raises UserError."""
     (accelerator, devices), rank, last = where, process(), folders.last
+    world = devices * machines()
     method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else accelerator)
     with doing(f"reading the pictures of {root}") if process() == 0 else nullcontext(), ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
@@ -137,12 +151,12 @@ def _made(
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
-    config = method.complete(_with_colours(config, scene, devices), device.type, kind_of(scene))
+    config = method.complete(_with_colours(config, scene, world), device.type, kind_of(scene))
     config.check()  # once more, with the sizes that were left to the device and the scene
     if device.type == "cpu":
         require_memory(config, scene.cameras.width * scene.cameras.height)
 
-    system = NeRFSystem(config, method.make(config, device, rank), scene, val, devices)
+    system = NeRFSystem(config, method.make(config, device, rank), scene, val, world)
     system.kept |= tested
     checkpoints = Checkpoints(folders.checkpoints, minutes=config.train.save_minutes)
     goes_on = resume_run(system, checkpoints, last) if resume else []
@@ -197,7 +211,7 @@ def _require_gpu_memory(scene: Scene, config: Config, root: Path, device: torch.
     if device.type == "cuda":
         told, masked = f"{root}: {len(scene)} pictures", scene.masks is not None
         downscale = config.data.downscale if config.data.img_wh is None else 1
-        free = torch.cuda.mem_get_info(process())[0]
+        free = torch.cuda.mem_get_info(process_here())[0]
         require_gpu_memory(scene.images, free, told=told, masked=masked, downscale=downscale)
 
 
@@ -224,19 +238,19 @@ def _import_lightning() -> None:
 def _start_device(device: torch.device, precision: str) -> None:
     """On a GPU start CUDA and import the kernels."""
     if device.type == "cuda":
-        torch.zeros(1, device=torch.device("cuda", process()))
+        torch.zeros(1, device=torch.device("cuda", process_here()))
         backend = choose(device, precision)
         for family in FAMILIES:
             backend.module(family)
 
 
 def _callbacks(checkpoints: Checkpoints, interrupt: Interrupt, watcher: Watcher | None) -> list[L.Callback]:
-    from nerf_pl.training.callbacks import ImageLog, OptionsLog, ProgressBar
+    from nerf_pl.training.callbacks import Agreement, ImageLog, OptionsLog, ProgressBar
     from nerf_pl.training.watching import Watched
 
     bar = ProgressBar()
     watched = [] if watcher is None else [Watched(watcher, bar, interrupt)]
-    return [bar, ImageLog(), checkpoints, OptionsLog(checkpoints), *watched, interrupt]
+    return [Agreement(), bar, ImageLog(), checkpoints, OptionsLog(checkpoints), *watched, interrupt]
 
 
 def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callbacks: list[L.Callback]) -> L.Trainer:
@@ -253,7 +267,8 @@ def _trainer(accelerator: str, devices: int, logs: Path, validates: bool, callba
         trainer = L.Trainer(
             accelerator=accelerator,
             devices=devices,
-            strategy="ddp" if devices > 1 else "auto",
+            num_nodes=machines(),
+            strategy="ddp" if devices * machines() > 1 else "auto",
             max_epochs=-1,  # the system says when to stop
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
@@ -322,31 +337,6 @@ def _preparation(folders: RunFolders, settings: dict[str, object], resume: bool)
                 file.unlink(missing_ok=True)
 
     return prepare
-
-
-def devices_of(config: Config) -> tuple[str, int]:
-    """Lightning's accelerator and number of devices. Raises UserError if the machine does not have them."""
-    t = config.train
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if t.accelerator == "mps" and t.num_gpus > 0:
-        if not torch.backends.mps.is_available():
-            raise UserError("--accelerator mps: PyTorch sees no GPU of Apple here; leave it out, or give cpu")
-        if t.num_gpus > 1:
-            raise UserError(f"--num_gpus {t.num_gpus}: a Mac has one GPU; leave it out")
-        return "mps", 1
-    if t.accelerator == "cpu" or t.num_gpus == 0:
-        require_processes(t.num_gpus)
-        return "cpu", max(t.num_gpus, 1)
-    if t.accelerator == "gpu" and there == 0:
-        raise UserError(
-            "--accelerator gpu: PyTorch sees no CUDA GPU here; leave it out, or install a CUDA build of torch"
-        )
-    if there == 0 and t.num_gpus == 1:
-        return "cpu", 1
-    if t.num_gpus > there:
-        remedy = "add --accelerator cpu to train in processes on the CPU" if there == 0 else "give fewer"
-        raise UserError(f"--num_gpus {t.num_gpus}, but this machine has {there}: {remedy}")
-    return "gpu", t.num_gpus
 
 
 def _check_folder(folders: RunFolders, resume: Resume, overwrite: bool) -> None:

@@ -1,0 +1,209 @@
+"""Trainings whose processes torchrun or srun starts, on several machines."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import NGP_FLAGS, PROJECT, config, content
+
+from nerf_pl.errors import Interrupted, UserError
+from nerf_pl.training import machines
+from nerf_pl.training.devices import devices_of
+from nerf_pl.training.machines import Watch, adopt_slurm, difference, process, process_here, watched
+
+TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+SRUN = {
+    "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1", "SLURM_STEP_NODELIST": "node[07-08]", "SLURM_JOB_ID": "123456",
+}  # fmt: skip
+
+
+@pytest.fixture
+def started(monkeypatch):
+    def by(values: dict[str, str]) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    for name in (*TORCHRUN, machines.FIRST, *SRUN):
+        monkeypatch.delenv(name, raising=False)
+    return by
+
+
+def test_what_srun_starts_is_as_what_torchrun_starts():
+    adopt_slurm(found := dict(SRUN))
+    assert {name: found[name] for name in TORCHRUN} == TORCHRUN
+    assert (found["NODE_RANK"], found["MASTER_ADDR"], found["MASTER_PORT"]) == ("1", "node07", "21912")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_STEP_NUM_TASKS": None}, {"SLURM_PROCID": None}, {"LOCAL_RANK": "0"}],
+)
+def test_one_task_is_a_training_as_elsewhere(changes):
+    """As in a batch script, which starts its processes itself."""
+    found = {name: value for name, value in {**SRUN, **changes}.items() if value is not None}
+    before = dict(found)
+    adopt_slurm(found)
+    assert found == before
+
+
+def test_machines_have_as_many_processes_each(started):
+    with pytest.raises(UserError, match="--ntasks-per-node"):
+        adopt_slurm({**SRUN, "SLURM_STEP_NUM_TASKS": "5"})
+    started({**TORCHRUN, "WORLD_SIZE": "5"})
+    with pytest.raises(UserError, match="start as many on each machine"):
+        machines.machines()
+
+
+def test_who_starts_the_processes_says_how_many_there_are(started, monkeypatch):
+    assert (process(), process_here(), machines.machines()) == (0, 0, 1)
+    started(TORCHRUN)
+    assert (process(), process_here(), machines.machines()) == (3, 1, 2)
+    assert devices_of(config(num_gpus=0)) == ("cpu", 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices_of(config(num_gpus=1)) == ("gpu", 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="2 processes were started here, and each sees 1 GPUs"):
+        devices_of(config(num_gpus=1))
+
+
+class Memory:
+    """A store in the memory of this process."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def add(self, key: str, amount: int, /) -> int:
+        self.numbers[key] = self.numbers.get(key, 0) + amount
+        return self.numbers[key]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(machines, "BEAT", 0.01)
+    monkeypatch.setattr(machines, "SHORT_SILENCE", 0.1)
+
+
+def watching(store: Memory, number: int, lost: list[tuple[int, int]], silence: float = 60.0) -> Watch:
+    watch = Watch(number, 3, lambda other: lost.append((number, other)))
+    watch.silence = silence
+    threading.Thread(target=watch.run, args=(lambda: store,), daemon=True).start()
+    return watch
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_a_process_that_is_lost_is_noticed_by_all_others(quick, ends_well):
+    """One that has done its work is not lost, and one that has not begun is not either."""
+    store, lost = Memory(), []
+    other = watching(store, 1, lost)
+    while not store.numbers.get(f"{machines.KEY}/1"):
+        time.sleep(0.01)
+    other.ends_well = ends_well
+    other.over.set()
+    assert other.ended.wait(5)
+    watch = watching(store, 0, lost, silence=0.2)
+    assert watch.ended.wait(0.5 if ends_well else 10) != ends_well
+    assert lost == ([] if ends_well else [(0, 1)])
+    watch.over.set()
+
+
+def test_whoever_keeps_the_store_is_lost_with_it(quick):
+    class Broken(Memory):
+        def add(self, key: str, amount: int, /) -> int:
+            raise RuntimeError("connection closed")
+
+    lost: list[tuple[int, int]] = []
+    assert watching(Broken(), 1, lost).ended.wait(5)
+    assert lost == [(1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("error", "well"),
+    [(None, True), (Interrupted("", True), True), (UserError("no such folder"), False), (RuntimeError("x"), False)],
+)
+def test_an_error_of_one_process_ends_the_others(started, quick, monkeypatch, error, well):
+    started(TORCHRUN)
+    store = Memory()
+    monkeypatch.setattr(machines, "_store", lambda: store)
+    monkeypatch.setattr(machines, "_end", lambda *_: None)
+    with suppress(type(error) if error else ()), watched(lambda: ""):
+        time.sleep(0.05)
+        if error is not None:
+            raise error
+    assert (store.numbers[f"{machines.KEY}/3"] >= machines.GONE) == well
+
+
+def test_processes_that_differ_are_told():
+    facts = [{"--lr": 1, "step": 0}, {"--lr": 1, "step": 0}, {"--lr": 1, "step": 5}]
+    assert difference(facts[:2]) is None
+    assert difference(facts) == "process 3 of 3 has step 5, the first one 0"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class Machines:
+    """Two machines, as torchrun sees them, that train on a scene in this folder."""
+
+    def __init__(self, words: list[str]) -> None:
+        port = str(free_port())
+        self.files = [Path(f"machine{i}.txt") for i in range(2)]
+        common = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
+        common += ["--master_addr", "127.0.0.1", "--master_port", port]
+        training = ["-m", "nerf_pl", "train", *map(str, words)]
+        self.agents = [
+            subprocess.Popen(
+                [sys.executable, *common, "--node_rank", str(i), *training],
+                env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},
+                stdout=file.open("w"),
+                stderr=subprocess.STDOUT,
+            )
+            for i, file in enumerate(self.files)
+        ]
+
+    def worker(self, i: int) -> int:
+        """The process that a machine trains in."""
+        children = Path(f"/proc/{self.agents[i].pid}/task/{self.agents[i].pid}/children").read_text().split()
+        return next(int(child) for child in children if b"nerf_pl" in Path(f"/proc/{child}/cmdline").read_bytes())
+
+    def wait(self, seconds: float = 120) -> list[str]:
+        for agent in self.agents:
+            agent.wait(seconds)
+        return [file.read_text() for file in self.files]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_two_machines_lose_a_process_and_go_on_with_one(scene_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    last = Path("runs/two/checkpoints/last.ckpt")
+    words = [scene_dir, *NGP_FLAGS, "--num_gpus", 0, "--exp_name", "two", "--val_every", 20]
+    two = Machines([*words, "--max_steps", 100_000])
+    while not last.is_file():
+        assert all(agent.poll() is None for agent in two.agents), [file.read_text() for file in two.files]
+        time.sleep(0.1)
+    os.kill(two.worker(1), signal.SIGKILL)
+    told = two.wait(30)
+    assert told[0].count("nerf: process 2 of 2 is gone, so the training ends") == 1
+    assert "--resume goes on" in told[0]
+    step = content(Path("runs/two"))["global_step"]
+    one = [sys.executable, "-m", "nerf_pl", "train", *map(str, words), "--resume", "--max_steps", str(step + 20)]
+    subprocess.run(one, env={**os.environ, "PYTHONPATH": str(PROJECT)}, check=True, capture_output=True, timeout=120)
+    assert content(Path("runs/two"))["global_step"] == step + 20
+    again = Machines([*words, "--resume", "--max_steps", step + 40])
+    told = again.wait()
+    assert content(Path("runs/two"))["global_step"] == step + 40
+    assert "2 x CPU" in told[0]
+    assert told[1].strip() == ""
