@@ -51,10 +51,10 @@ def _run(command: Command, words: Sequence[str]) -> None:
     # imported after parsing, so that --help and a misspelt option answer at once
     import torch
 
-    from nerf_pl.ops import choose
+    from nerf_pl.ops import forced
 
     try:
-        choose(torch.device("cpu"))
+        forced()
     except ValueError as error:  # of the environment variable that forces a backend
         raise UserError(str(error)) from error
     clock = Clock()

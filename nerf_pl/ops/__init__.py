@@ -5,7 +5,7 @@ kernels, under the same names. Every op that has a kernel takes the `Backend` as
 """
 
 from nerf_pl.ops.adam import AdamStep, adam
-from nerf_pl.ops.backend import FAMILIES, Backend, choose, describe, precision_of
+from nerf_pl.ops.backend import FAMILIES, Backend, choose, describe, forced, precision_of
 from nerf_pl.ops.hash_field import (
     HashWeights,
     Target,
@@ -46,6 +46,7 @@ __all__ = [
     "draw_pixels",
     "encoded_width",
     "field_loss",
+    "forced",
     "frequency",
     "hash_density",
     "hash_field",

@@ -56,27 +56,35 @@ def _load(family: str, file: str) -> ModuleType:
 
 
 def choose(device: torch.device, precision: str = "auto") -> Backend:
-    """The backend of a run: kernels where there are CUDA and Triton, what Numba compiles on a CPU where it is
-    installed, the twins elsewhere.
+    """The backend of a run: kernels where there are CUDA and Triton, what Numba compiles on a CPU where it works, the
+    twins elsewhere.
 
     The kernels of the hash grid and its march read and write half precision, so they run with bf16 alone; the fused
     2020 network needs a large shared memory besides. precision: see `precision_of`.
-    NERF_PL_OPS=reference forces the twins, NERF_PL_OPS=kernel the kernels of a GPU; on a CPU the latter needs Triton's
-    interpreter, TRITON_INTERPRET=1, and is for tests. Raises ValueError for any other value of it.
+    NERF_PL_OPS decides otherwise, see `forced`.
     """
-    forced = os.environ.get("NERF_PL_OPS", "")
-    if forced not in ("", "reference", "kernel"):
-        raise ValueError(f"NERF_PL_OPS={forced!r}: choose reference or kernel, or unset it")
+    asked = forced()
     half = precision_of(precision, device) == "bf16"
     dtype = torch.bfloat16 if half else torch.float32
-    if device.type == "cpu" and not forced and _has("numba"):
+    if device.type == "cpu" and not asked and not _numba_fails():
         return Backend(hash_field="numba", march="numba", adam="numba", dtype=dtype)
-    kernels = forced == "kernel" or (forced == "" and device.type == "cuda" and _has("triton"))
+    kernels = asked == "kernel" or (asked == "" and device.type == "cuda" and _has("triton"))
     fits = device.type != "cuda" or torch.cuda.get_device_capability(device) in LARGE_SHARED_MEMORY
     always: File = "triton" if kernels else "reference"
     in_half: File = "triton" if kernels and half else "reference"
     fused: File = in_half if fits else "reference"
     return Backend(always, fused, in_half, in_half, always, always, dtype)
+
+
+def forced() -> str:
+    """The environment variable NERF_PL_OPS: reference forces the twins, kernel the kernels of a GPU, "" nothing.
+
+    On a CPU those need Triton's interpreter, TRITON_INTERPRET=1, which is for tests. Raises ValueError for other values.
+    """
+    asked = os.environ.get("NERF_PL_OPS", "")
+    if asked not in ("", "reference", "kernel"):
+        raise ValueError(f"NERF_PL_OPS={asked!r}: choose reference or kernel, or unset it")
+    return asked
 
 
 def precision_of(precision: str, device: torch.device) -> Precision:
@@ -99,8 +107,21 @@ def describe(backend: Backend, device: torch.device, *families: str) -> str:
         return "Triton kernels"
     if "numba" in files:
         return "compiled by Numba"
-    missing = device.type == "cuda" and not _has("triton")
-    return "plain PyTorch (Triton is not installed: pip install triton)" if missing else "plain PyTorch"
+    if device.type == "cuda" and not _has("triton"):
+        return "plain PyTorch (Triton is not installed: pip install triton)"
+    if device.type == "cpu" and not forced() and _has("numba") and (reason := _numba_fails()):
+        return f"plain PyTorch (Numba does not work: {reason})"
+    return "plain PyTorch"
+
+
+@functools.cache
+def _numba_fails() -> str:
+    """Why Numba does not work, or "" if it does. It refuses versions of NumPy that it does not know."""
+    try:
+        importlib.import_module("numba")
+    except ImportError as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 @functools.cache

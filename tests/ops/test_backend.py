@@ -20,6 +20,7 @@ def _hopper(monkeypatch):
     monkeypatch.delenv("NERF_PL_OPS", raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(backend, "_has", lambda package: package == "triton")
+    monkeypatch.setattr(backend, "_numba_fails", lambda: "No module named 'numba'")
 
 
 def kernels(chosen: Backend) -> set[str]:
@@ -34,7 +35,7 @@ def test_a_cpu_runs_the_twins():
 
 
 def test_a_cpu_runs_what_numba_compiles(monkeypatch):
-    monkeypatch.setattr(backend, "_has", lambda package: package == "numba")
+    monkeypatch.setattr(backend, "_numba_fails", lambda: "")
     chosen, families = choose(CPU), ("hash_field", "march", "adam")
     assert chosen == Backend(**dict.fromkeys(families, "numba"))
     assert describe(chosen, CPU) == "compiled by Numba"
@@ -42,6 +43,15 @@ def test_a_cpu_runs_what_numba_compiles(monkeypatch):
     assert choose(torch.device("mps")) == Backend()
     monkeypatch.setenv("NERF_PL_OPS", "reference")
     assert choose(CPU) == Backend()
+
+
+def test_a_numba_that_does_not_work_is_told(monkeypatch):
+    monkeypatch.setattr(backend, "_numba_fails", lambda: "Numba needs NumPy 2.4 or less")
+    monkeypatch.setattr(backend, "_has", lambda package: True)
+    assert choose(CPU) == Backend()
+    assert describe(choose(CPU), CPU) == "plain PyTorch (Numba does not work: Numba needs NumPy 2.4 or less)"
+    monkeypatch.setenv("NERF_PL_OPS", "reference")
+    assert describe(choose(CPU), CPU) == "plain PyTorch"
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16"])
