@@ -16,11 +16,16 @@ FILES |= {name: PROJECT / name for name in ("train.py", "eval.py")}
 MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog", "crypt"}
 NAMES = {
     "os": {"fork", "forkpty", "getuid", "geteuid", "getgid", "killpg", "getpgid", "setsid", "mkfifo", "mknod", "chown",
-           "uname", "wait", "waitpid", "statvfs", "nice", "sched_setaffinity", "O_NONBLOCK"},
+           "uname", "wait", "waitpid", "statvfs", "nice", "sched_setaffinity", "O_NONBLOCK", "getgroups",
+           "getpgrp", "getsid", "setpgid", "setuid", "setgid",
+           "fchmod", "fchown", "lchown", "chroot", "posix_spawn", "register_at_fork", "sync", "ttyname", "WNOHANG",
+           "wait3", "wait4", "pipe2", "openpty", "getresuid", "pread", "pwrite", "sendfile"},
     "signal": {"SIGKILL", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGCHLD", "SIGPIPE", "SIGQUIT",
+               "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGWINCH", "SIGTTIN", "SIGTTOU", "SIGBUS",
                "alarm", "setitimer", "pause", "sigwait", "pthread_kill", "pthread_sigmask"},
 }  # fmt: skip
-GUARDED = {"os": {"sysconf", "sched_getaffinity", "link", "getloadavg"}}  # only where an error or `hasattr` is answered
+GUARDED = {"os": {"sysconf", "sched_getaffinity", "link", "getloadavg", "posix_fallocate"}}
+"""Only where an error or `hasattr` is answered."""
 PLACES = ("/tmp", "/dev/null", "/dev/shm", "/usr", "/etc", "/bin", "/var")
 OF_LINUX = ("/proc", "/sys", "/dev")  # read where they are there
 MAY_READ_LINUX = {"nerf_pl/scenes/memory.py", "nerf_pl/report/history.py", "nerf_pl/doctor/findings.py"}

@@ -64,9 +64,7 @@ def test_time_left_by_the_clock_does_not_depend_on_the_speed(system):
         assert timed.seconds_left(pace, 3.0) == pytest.approx(60 + 4 * 3.0)
     timed.train_seconds = 50.0
     assert timed.seconds_left(0.001, 3.0) == pytest.approx(10 + 3.0)
-    assert timed.seconds_left(0.001, 0.0) == pytest.approx(
-        10 + 0.75 + AROUND_SECONDS
-    )  # at first
+    assert timed.seconds_left(0.001, 0.0) == pytest.approx(10 + 0.75 + AROUND_SECONDS)  # at first
     timed.train_seconds = 45.5  # the validation after 45 s is over, a little late
     assert timed.seconds_left(1.0, 3.0, 1.1) == pytest.approx(14.5 * 1.1 + 3.0)
 
