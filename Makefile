@@ -31,6 +31,8 @@ docs: $(READY) ## build the pages of docs into the folder site, readable offline
 
 figures: $(READY) ## make the figures of the pages
 	$(VENV)/bin/python docs/figures.py
+	$(VENV)/bin/python docs/captures.py
+	$(VENV)/bin/python docs/gallery.py
 
 bench: $(READY) ## measure the speed on this machine
 	$(VENV)/bin/nerf bench

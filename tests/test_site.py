@@ -3,8 +3,10 @@
 import importlib.util
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from tiny import PACKAGE
@@ -25,6 +27,11 @@ def module(name: str):
     if name == "messages":
         found.PACKAGE = PACKAGE
     return found
+
+
+@cache
+def table() -> str:
+    return module("messages").table_of_messages()
 
 
 def entries(menu: object) -> list[str]:
@@ -54,7 +61,7 @@ def test_the_readme_is_short():
     ],
 )
 def test_the_table_has_the_messages_of_the_code(told):
-    assert told in module("messages").table_of_messages()
+    assert told in table()
 
 
 def test_no_message_is_missing_in_the_table():
@@ -80,6 +87,26 @@ def test_figures_are_drawn():
     figures = module("figures")
     assert figures.captures().size == (1260, 460)
     assert figures.axes().size == (1080, 320)
+
+
+def test_bad_captures_are_drawn(monkeypatch):
+    captures = module("captures")
+    monkeypatch.setattr(captures, "SIDE", 16)
+    assert captures.sheet([captures.BAD[2]]).size == (2 * (3 * 20 + 16), 60)
+    near, far = (np.stack(captures.photos(each, 2, 16)) for each in (captures.GOOD[0], captures.BAD[0]))
+    assert np.abs(far[0] - far[1]).mean() > np.abs(near[0] - near[1]).mean() > 0
+    assert np.ptp(captures.poses(captures.BAD[1], 4)[:, :, 3], 0).max() == 0
+
+
+def test_the_gallery_shows_every_picture_with_its_command():
+    gallery, page = module("gallery"), (DOCS / "gallery.md").read_text(encoding="utf-8")
+    for name, words in gallery.FILMS.items():
+        assert f"images/gallery/{name}.webp" in page
+        assert " ".join(words) in page
+    pictures = [file for file in (DOCS / "images").rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in pictures) < gallery.MOST_BYTES
+    for file in gallery.IMAGES.iterdir():
+        assert f"images/gallery/{file.name}" in page
 
 
 @pytest.mark.slow
