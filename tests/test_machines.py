@@ -164,14 +164,13 @@ class Machines:
         common += ["--master_addr", "127.0.0.1", "--master_port", port]
         training = ["-m", "nerf_pl", "train", *map(str, words)]
         self.agents = [
-            subprocess.Popen(
-                [sys.executable, *common, "--node_rank", str(i), *training],
-                env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},
-                stdout=file.open("w"),
-                stderr=subprocess.STDOUT,
-            )
-            for i, file in enumerate(self.files)
+            self._started(file, [*common, "--node_rank", str(i), *training]) for i, file in enumerate(self.files)
         ]
+
+    def _started(self, file: Path, words: list[str]) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+        with file.open("w") as out:
+            return subprocess.Popen([sys.executable, *words], env=environment, stdout=out, stderr=subprocess.STDOUT)
 
     def worker(self, i: int) -> int:
         """The process that a machine trains in."""
