@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerf_pl.console import console, progress
@@ -30,7 +31,8 @@ MOST_POINTS = {"cpu": 2**24, "cuda": 2**27}  # of a grid before it is known whic
 BYTES_PER_POINT = 6.5  # of a page, about
 LEAST_RESOLUTION = 16
 BEHIND = 3.0  # cells: how far behind what a view shows a point may lie and still count as seen
-LOOKS = {"cpu": 6, "cuda": 24}  # views that say the colours of a point
+VIEWS = 100  # training views, spread over all of them, from which the scene is looked at
+LOOKS = {"cpu": 24, "cuda": 64}  # of them that say the colours of a point
 AT_ONCE = {"cpu": 2**14, "cuda": 2**16}  # points whose colours are fitted
 
 
@@ -49,7 +51,7 @@ def web_page(model: Model, scene: Scene, options: WebOptions, chunk: int, title:
     Raises UserError if there is nothing to show.
     """
     device = model.step.device.type
-    sights = look(model, scene, chunk)
+    sights = look(model, scene, chunk, most=VIEWS)
     whole = Space.over(scene).around(ends_of(sights))
     rays = random_rays(scene, RAYS[device], torch.Generator().manual_seed(0))
     limit = options.megabytes * 1e6
@@ -95,12 +97,22 @@ def coloured(model: Model, sights: Sequence[Sight], grid: Grid) -> Baked:
         xyz = grid.space.world(points_at(grid.space, numbers).float())
         return looks(model, sights, xyz, BEHIND * grid.space.world_lengths(xyz), most)
 
-    some = torch.randperm(len(grid.numbers), generator=torch.Generator().manual_seed(0))[:EXAMPLES]
     with evaluating(model):
-        table = fit_table(seen(grid.numbers[some.to(device)], len(sights)))
+        table = fit_table(seen(grid.numbers[_met(grid, ends_of(sights))], len(sights)))
         parts = grid.numbers.split(AT_ONCE[device.type])
         own = [
             fit_points(seen(part, LOOKS[device.type]), table)
             for part in progress(parts, len(parts), "asking for colours")
         ]
     return normalised(replace(grid, values=torch.cat([grid.values[:, :1], torch.cat(own)], 1)), table)
+
+
+def _met(grid: Grid, ends: Float[Tensor, "N 3"]) -> Int[Tensor, "E"]:
+    """Rows of up to EXAMPLES points of a grid: those next to where rays end. Most others hardly show in any picture."""
+    some = torch.randperm(len(ends), generator=torch.Generator().manual_seed(0))[:EXAMPLES]
+    own = grid.space.own(ends[some.to(ends.device)])
+    rows, shares = grid.corners((own - own.new_tensor(grid.space.low)) / grid.space.cell)
+    kept = rows < len(grid.numbers)
+    nearest = shares.masked_fill(~kept, -1).argmax(1, keepdim=True)
+    found = rows.gather(1, nearest)[kept.any(1)].unique()
+    return found if len(found) else torch.arange(min(len(grid.numbers), EXAMPLES), device=found.device)
