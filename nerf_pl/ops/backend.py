@@ -79,7 +79,7 @@ def choose(device: torch.device, precision: str = "auto") -> Backend:
 def forced() -> str:
     """The environment variable NERF_PL_OPS: reference forces the twins, kernel the kernels of a GPU, "" nothing.
 
-    On a CPU those need Triton's interpreter, TRITON_INTERPRET=1, which is for tests. Raises ValueError for other values.
+    On a CPU those need Triton's interpreter, TRITON_INTERPRET=1, for tests. Raises ValueError for other values.
     """
     asked = os.environ.get("NERF_PL_OPS", "")
     if asked not in ("", "reference", "kernel"):
