@@ -99,7 +99,12 @@ def locked(path: Path, remedy: str = "wait for it, or end it", patience: float =
     holds it. Missing folders are made, and removed in the end if they are empty. patience: seconds to wait for the
     lock. Raises UserError if another process holds it, with the remedy.
     """
-    path = path.resolve()
+    try:
+        path = path.resolve()
+    except RuntimeError as error:
+        raise UserError(f"{path} is a link that leads to itself: give another path") from error
+    if not path.name:
+        raise UserError(f"{path} holds everything: give a folder of its own")
     file = path.with_name(f".{path.name}.lock")
     new = [folder for folder in file.parents if not folder.exists()]  # the deepest first
     end = time.monotonic() + patience

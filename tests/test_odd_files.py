@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny import refused
 
 from nerf_pl.checkpoints import is_portable, read_checkpoint
 from nerf_pl.errors import UserError, content_of
@@ -14,8 +15,11 @@ from nerf_pl.report.record import read_values
 from nerf_pl.scenes import Request, load_scene
 from nerf_pl.scenes.importers.files import holds, read_text
 from nerf_pl.scenes.pictures import read_json
+from nerf_pl.writing import locked
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with pipes that have names")
+
+LONG = "n" * 300
 
 
 def pipe(path: Path) -> None:
@@ -49,6 +53,19 @@ def test_what_is_no_file_is_refused(tmp_path, make, capsys):
     with pytest.raises(OSError, match=r"no file|claims|levels"):
         content_of(tmp_path / "a.csv" / "a.csv")
     assert not holds(tmp_path / "a.csv" / "a.csv", b"x")
+
+
+@pytest.mark.parametrize("words", [("mesh", LONG), ("render", "a", "--path", LONG), ("train", LONG), ("eval", LONG)])
+def test_a_path_that_is_too_long_is_one_line(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "nnn" in refused(capsys, *words, "--num_gpus", 0)
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    loop(tmp_path / "loop")
+    for path, told in [(Path("/"), "/ holds everything"), (tmp_path / "loop", "is a link that leads to itself")]:
+        with pytest.raises(UserError, match=told), locked(path):
+            pass
 
 
 def test_reports_do_without_it(tmp_path, capsys):
