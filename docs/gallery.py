@@ -94,7 +94,7 @@ def mesh() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "mesh.ply"
-        nerf(["mesh", str(RUN), "--resolution", "256", "--faces", "100000", "--out", str(file)])
+        nerf(["mesh", str(RUN), "--resolution", "128", "--keep_unseen", "--out", str(file)])
         turn = turn_of(file, np.array([0.0, 0.0, 1.0]))
     assert turn is not None
     write_moving(IMAGES / "mesh.webp", turn.pictures, fps=4)
