@@ -45,10 +45,13 @@ def test_what_srun_starts_is_as_what_torchrun_starts():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_STEP_NUM_TASKS": None}, {"SLURM_PROCID": None}, {"LOCAL_RANK": "0"}],
-)
+    [
+        {"SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_STEP_NUM_TASKS": None}, {"SLURM_PROCID": None}, {"LOCAL_RANK": "0"},
+        {"SLURM_PTY_PORT": "41234"}, {"SLURM_JOB_NAME": "bash"},
+    ],
+)  # fmt: skip
 def test_one_task_is_a_training_as_elsewhere(changes):
-    """As in a batch script, which starts its processes itself."""
+    """As in a batch script, which starts its processes itself, and in a shell that srun opened."""
     found = {name: value for name, value in {**SRUN, **changes}.items() if value is not None}
     before = dict(found)
     adopt_slurm(found)
@@ -65,6 +68,8 @@ def test_machines_have_as_many_processes_each(started):
 
 def test_who_starts_the_processes_says_how_many_there_are(started, monkeypatch):
     assert (process(), process_here(), machines.machines()) == (0, 0, 1)
+    started({"RANK": "3"})  # a cluster may say so of a container, in which one command trains
+    assert (process(), machines.machines()) == (0, 1)
     started(TORCHRUN)
     assert (process(), process_here(), machines.machines()) == (3, 1, 2)
     assert devices_of(config(num_gpus=0)) == ("cpu", 2)

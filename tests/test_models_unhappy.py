@@ -206,6 +206,16 @@ def test_cameras_of_scripts_and_hands_are_told(tmp_path, change, told):
     assert told in str(caught.value)
 
 
+def test_blank_lines_and_comments_between_photos_mean_nothing(tmp_path):
+    """COLMAP skips them in front of a photo."""
+    file = write(tmp_path) / "images.txt"
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    file.write_text(
+        "  # a script\n" + "".join(f"{a}\n{b}\n\n# next\n" for a, b in zip(lines[::2], lines[1::2], strict=True))
+    )
+    assert len(load_scene(tmp_path, Request(test_every=0))) == N
+
+
 def test_photos_without_their_lines_of_points_are_told(tmp_path):
     """COLMAP would take every second photo for the points of the one before."""
     file = write(tmp_path) / "images.txt"

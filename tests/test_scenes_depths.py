@@ -54,6 +54,16 @@ def test_rays_begin_at_half_of_the_least_depth(scene):
     assert near(scene) == pytest.approx(expected, rel=0.01)
 
 
+def test_what_may_be_any_picture_is_not_taken_for_depths(scene, capsys):
+    frames = [{**frame, "depth_path": frame["depth_file_path"]} for frame in read(scene)["frames"]]
+    for frame in frames:
+        del frame["depth_file_path"]
+        Image.new("RGB", (12, 9)).save(scene / frame["depth_path"])
+    edit(scene, {**read(scene), "frames": frames})
+    assert near(scene) == pytest.approx(usual(scene), rel=0.05)
+    assert "depth_path (depth_file_path instead)" in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_depths_that_contradict_the_poses_are_not_used(scene, capsys):
     edit(scene, {**read(scene), "integer_depth_scale": 1.0})
     assert near(scene) == pytest.approx(usual(scene), rel=0.05)

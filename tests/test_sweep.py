@@ -92,6 +92,8 @@ def test_scenes_are_named_by_as_little_as_tells_them_apart():
     assert labels_of([Path("x/lego"), Path("y/lego"), Path("mic/")]) == ["x-lego", "y-lego", "mic"]
     with pytest.raises(UserError, match="given twice"):
         labels_of([Path("x"), Path("./x")])
+    with pytest.raises(UserError, match="x/a-b would have runs of the same name, a-b: rename"):
+        labels_of([Path("p/b"), Path("a/b"), Path("x/a-b")])
 
 
 def test_each_training_has_gpus_of_its_own(monkeypatch):

@@ -119,8 +119,8 @@ def _numba_fails() -> str:
     """Why Numba does not work, or "" if it does. It refuses versions of NumPy that it does not know."""
     try:
         importlib.import_module("numba")
-    except ImportError as error:
-        return " ".join(str(error).split())
+    except Exception as error:  # of a package that is damaged or too old, besides ImportError
+        return " ".join(str(error).split()) or type(error).__name__
     return ""
 
 

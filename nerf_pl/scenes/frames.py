@@ -80,7 +80,7 @@ def within(root: Path, file: Path) -> Path:
 
 
 def _read_frame(path: Path, index: int, entry: object, shared: dict[str, object]) -> Frame:
-    keys = spelled(entry) if isinstance(entry, dict) else {}
+    keys = spelled(entry, shared) if isinstance(entry, dict) else {}
     name, mask = keys.get("file_path"), keys.get("mask_path")
     if not isinstance(name, str) or not name:
         raise UserError(f"{path}: frame {index} has no file_path; name its picture, such as images/{index:04}.jpg")

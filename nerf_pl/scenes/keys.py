@@ -23,15 +23,19 @@ IDLE = re.compile(
 )
 INSTEAD = {
     "white_transparent": "--background white", "black_transparent": "--background black", "near": "--near",
-    "far": "--far", "mask_color": "mask_path", "mask": "mask_path",
+    "far": "--far", "mask_color": "mask_path", "mask": "mask_path", "depth_path": "depth_file_path",
 }  # fmt: skip
-SPELLINGS = {"depth_path": "depth_file_path"}  # Instant-NGP's, and ours
+DEPTH, THEIR_DEPTH, DEPTH_UNIT = "depth_file_path", "depth_path", "integer_depth_scale"  # the second is Instant-NGP's
 TIME = "time"
 
 
-def spelled(entry: dict[str, object]) -> dict[str, object]:
-    """An entry with the spellings of keys that are read here; one that is there already counts."""
-    return {**{ours: entry[theirs] for theirs, ours in SPELLINGS.items() if theirs in entry}, **entry}
+def spelled(entry: dict[str, object], shared: dict[str, object]) -> dict[str, object]:
+    """A frame with the spellings of keys that are read here; one that is there already counts. shared: what the file
+    says of all frames. As in Instant-NGP, depth_path counts where the file has integer_depth_scale: elsewhere it may
+    name any picture."""
+    if THEIR_DEPTH in entry and shared.get(DEPTH_UNIT) is not None:
+        return {DEPTH: entry[THEIR_DEPTH], **entry}
+    return entry
 
 
 def tell_keys(path: Path, values: dict[str, object], entries: Sequence[object]) -> None:
@@ -42,6 +46,8 @@ def tell_keys(path: Path, values: dict[str, object], entries: Sequence[object]) 
     known = {
         key for key in keys if key in READ or IDLE.fullmatch(key) or VAGUE.fullmatch(key) or FOREIGN.fullmatch(key)
     }
+    if values.get(DEPTH_UNIT) is None:
+        known.discard(THEIR_DEPTH)
     if other := sorted(keys - known - {TIME}):
         named = [f"{key} ({INSTEAD[key]} instead)" if key in INSTEAD else key for key in other]
         warn(f"{path}: keys that are not understood, and change nothing: {list_some(named, 6)}")

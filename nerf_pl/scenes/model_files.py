@@ -125,7 +125,7 @@ def _entries(file: Path) -> Iterator[tuple[int, list[str]]]:
     is_points = False
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            if line.startswith("#") or not (line.strip() or is_points):
+            if line.lstrip().startswith("#") or not (line.strip() or is_points):
                 continue
             if not is_points:
                 yield number, line.split()

@@ -17,13 +17,9 @@ def wrong_pairs(images: Path | None) -> str:
     every second photo for points. An empty text if nothing is wrong, and of other files."""
     if images is None or images.suffix != ".txt":
         return ""
-    lines = _lines(images)
-    for _ in range(LOOKS):
-        photo, points = next(lines, None), next(lines, None)
-        if photo is None or points is None:
-            return ""
-        if len(points[1]) % 3 or not all(map(_is_number, points[1])):
-            told = f"{images}: line {points[0]} is not the line of points of photo {' '.join(photo[1][NAME:])}"
+    for _, photo, (number, points) in islice(_photos(images), LOOKS):
+        if len(points) % 3 or not all(map(_is_number, points)):
+            told = f"{images}: line {number} is not the line of points of photo {' '.join(photo[NAME:])}"
             return f"{told}, three numbers each: write it after each photo, be it empty"
     return ""
 
@@ -36,7 +32,7 @@ def wrong_camera(cameras: Path | None, images: Path | None, pycolmap: Any) -> st
     known = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
     numbers = set()
     for line, words in _lines(cameras):
-        if not words:
+        if not words or words[0].startswith("#"):
             continue
         if len(words) <= SIZE + 1:
             return f"{cameras}: line {line} is no camera: CAMERA_ID MODEL WIDTH HEIGHT and its parameters"
@@ -47,22 +43,29 @@ def wrong_camera(cameras: Path | None, images: Path | None, pycolmap: Any) -> st
         if (found := len(words) - SIZE - 2) != needed:
             return f"{cameras}: line {line} has {found} parameters, but {words[MODEL]} has {needed}"
         numbers.add(words[ID])
-    photos = islice(_lines(images), None, None, 2) if images and images.suffix == ".txt" else ()
-    for line, words in photos:
+    for line, words, _ in _photos(images) if images and images.suffix == ".txt" else ():
         if len(words) > NAME and words[CAMERA] not in numbers:
             name = " ".join(words[NAME:])
             return f"{images}: line {line} has {name} taken by camera {words[CAMERA]}, which {cameras.name} lacks"
     return ""
 
 
+def _photos(images: Path) -> Iterator[tuple[int, list[str], tuple[int, list[str]]]]:
+    """The number and the words of each photo's line in images.txt, and those of the line after it, the photo's points.
+
+    As COLMAP reads them: blank lines and comments in front of a photo do not count.
+    """
+    lines = _lines(images)
+    for number, words in lines:
+        if words and not words[0].startswith("#"):
+            yield number, words, next(lines, (number + 1, []))
+
+
 def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The number and the words of each line that is no comment, empty ones after the first entry, too."""
-    begun = False
+    """The number and the words of each line."""
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.startswith("#") and (begun or line.strip()):
-                begun = True
-                yield number, line.split()
+            yield number, line.split()
 
 
 def has_mark(file: Path) -> bool:

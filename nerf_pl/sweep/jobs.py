@@ -33,11 +33,15 @@ class Job:
 
 def labels_of(scenes: Sequence[Path]) -> list[str]:
     """The names of folders; where they are the same, with those of the folders above. Raises UserError for a folder
-    that is named twice."""
+    that is named twice, and for two whose names still become the same."""
     whole = [scene.resolve() for scene in scenes]
     if twice := [scene for scene, n in Counter(whole).items() if n > 1]:
         raise UserError(f"scene {twice[0]} is given twice: name each scene once")
-    return [_label(scene, whole) for scene in whole]
+    labels = [_label(scene, whole) for scene in whole]
+    if same := [label for label, n in Counter(labels).items() if n > 1]:
+        named = " and ".join(str(scene) for scene, label in zip(scenes, labels, strict=True) if label == same[0])
+        raise UserError(f"{named} would have runs of the same name, {same[0]}: rename one of these folders")
+    return labels
 
 
 def _label(scene: Path, others: Sequence[Path]) -> str:

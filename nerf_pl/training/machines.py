@@ -20,6 +20,7 @@ SILENCE = 16.0  # seconds without one after which a process is lost
 SHORT_SILENCE = 7.0  # the same after a process has failed, for it may be because of another one
 GONE = 2**40  # signs of a process that has ended as it should
 KEY = "nerf_pl/alive"
+SHELLS = ("bash", "sh", "zsh", "interactive")  # what SLURM calls a job in which somebody types commands
 
 
 @runtime_checkable
@@ -31,7 +32,7 @@ class Store(Protocol):
 
 def process() -> int:
     """The number of this process among all that train together. The user started process 0, or sees what it prints."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))
+    return int(os.environ["RANK"]) if started_elsewhere() else process_here()
 
 
 def process_here() -> int:
@@ -62,9 +63,12 @@ def machines() -> int:
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:
     """If srun has started several processes of this command, set the variables that torchrun would.
 
-    A batch script that starts one process has SLURM's variables, too, but not those of a step of several tasks. Raises
-    UserError if the machines have different numbers of tasks.
+    A batch script that starts one process has SLURM's variables, too, but not those of a step of several tasks. A shell
+    that srun opened has all of them, but what is started there is one process. Raises UserError if the machines have
+    different numbers of tasks.
     """
+    if "SLURM_PTY_PORT" in environment or environment.get("SLURM_JOB_NAME") in SHELLS:
+        return
     tasks, nodes = (int(environment.get(f"SLURM_STEP_NUM_{name}", 1)) for name in ("TASKS", "NODES"))
     if tasks == 1 or "SLURM_PROCID" not in environment or "LOCAL_RANK" in environment:
         return

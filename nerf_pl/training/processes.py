@@ -33,10 +33,8 @@ def together(devices: int, interrupted: Callable[[int], Interrupted]) -> Iterato
         except (Interrupted, UserError):
             raise
         except Exception:
-            if (
-                process() > 0 and not started_elsewhere()
-            ):  # another one may be gone, of which the first one tells; it ends this one
-                time.sleep(GOODBYE)
+            if process() > 0 and not started_elsewhere():
+                time.sleep(GOODBYE)  # another one may be gone, of which the first one tells; it ends this one
             raise
         return
     with _environment(devices):

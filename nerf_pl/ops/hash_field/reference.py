@@ -105,7 +105,7 @@ def field(
     features: (N, inputs); view: encoded directions (R, view) of the rays, ray_ids (N,) says which ray a sample is on.
     view None asks for density alone, which is exp(raw) with raw held to MAX_RAW.
     """
-    if torch.is_grad_enabled() or features.is_cuda or len(features) <= BLOCK:
+    if torch.is_grad_enabled() or features.device.type != "cpu" or len(features) <= BLOCK:
         return _networks(features, view, ray_ids, params, layout)
     parts = [slice(i, i + BLOCK) for i in range(0, len(features), BLOCK)]
     found = [_networks(features[part], *_of_part(view, ray_ids, part), params, layout) for part in parts]

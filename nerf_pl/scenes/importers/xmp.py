@@ -65,7 +65,7 @@ def _lens(file: Path, values: dict[str, str], size: Size) -> tuple[Lens, str | N
         return float(numbers(f"{file}: {name}", values[name], (1,))[0]) if name in values else default
 
     model = values.get("DistortionModel", STRAIGHT)
-    told = values.get("DistortionCoeficients")
+    told = values.get("DistortionCoeficients") if model != STRAIGHT else None
     bends = numbers(f"{file}: DistortionCoeficients", told, (6,)).tolist() if told else [0.0] * len(BENDS)
     if model != STRAIGHT and not model.startswith(BROWN) and any(bends):
         told = f"{file} has the distortion model {model!r}"
