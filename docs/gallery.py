@@ -108,7 +108,7 @@ def page() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         file, shot = Path(folder) / "page.html", Path(folder) / "page.png"
-        nerf(["export", str(RUN), "--web", str(file), "--resolution", "192"])
+        nerf(["export", str(RUN), "--web", str(file), "--resolution", "96"])
         words = ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         words += [f"--user-data-dir={folder}/profile", "--window-size=640,480", "--virtual-time-budget=20000"]
         command = [browser, *words, f"--screenshot={shot}", file.as_uri()]
