@@ -45,17 +45,22 @@ def test_what_srun_starts_is_as_what_torchrun_starts():
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_STEP_NUM_TASKS": None}, {"SLURM_PROCID": None}, {"LOCAL_RANK": "0"},
-        {"SLURM_PTY_PORT": "41234"}, {"SLURM_JOB_NAME": "bash"},
-    ],
-)  # fmt: skip
+    [{"SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_STEP_NUM_TASKS": None}, {"SLURM_PROCID": None}, {"LOCAL_RANK": "0"}],
+)
 def test_one_task_is_a_training_as_elsewhere(changes):
-    """As in a batch script, which starts its processes itself, and in a shell that srun opened."""
+    """As in a batch script, which starts its processes itself."""
     found = {name: value for name, value in {**SRUN, **changes}.items() if value is not None}
     before = dict(found)
     adopt_slurm(found)
     assert found == before
+
+
+@pytest.mark.parametrize(("terminal", "task", "alone"), [(True, "1", True), (False, "1", False), (True, "", False)])
+def test_a_shell_that_srun_opened_is_no_training_of_several(monkeypatch, terminal, task, alone):
+    """What is typed there is one process; srun may start several from there. task: that of SLURM, or this process."""
+    monkeypatch.setattr(os, "isatty", lambda _: terminal)
+    adopt_slurm(found := {**SRUN, "SLURM_PTY_PORT": "41234", "SLURM_TASK_PID": task or str(os.getpid())})
+    assert ("RANK" not in found) == alone
 
 
 def test_machines_have_as_many_processes_each(started):

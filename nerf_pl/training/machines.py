@@ -20,7 +20,6 @@ SILENCE = 16.0  # seconds without one after which a process is lost
 SHORT_SILENCE = 7.0  # the same after a process has failed, for it may be because of another one
 GONE = 2**40  # signs of a process that has ended as it should
 KEY = "nerf_pl/alive"
-SHELLS = ("bash", "sh", "zsh", "interactive")  # what SLURM calls a job in which somebody types commands
 
 
 @runtime_checkable
@@ -67,10 +66,8 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
     that srun opened has all of them, but what is started there is one process. Raises UserError if the machines have
     different numbers of tasks.
     """
-    if "SLURM_PTY_PORT" in environment or environment.get("SLURM_JOB_NAME") in SHELLS:
-        return
     tasks, nodes = (int(environment.get(f"SLURM_STEP_NUM_{name}", 1)) for name in ("TASKS", "NODES"))
-    if tasks == 1 or "SLURM_PROCID" not in environment or "LOCAL_RANK" in environment:
+    if tasks == 1 or "SLURM_PROCID" not in environment or "LOCAL_RANK" in environment or _is_typed(environment):
         return
     if tasks % nodes:
         raise UserError(f"srun starts {tasks} tasks on {nodes} machines: give --ntasks-per-node, the same on each")
@@ -88,6 +85,15 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
         "MASTER_PORT": str(15000 + 2 * (job % 10000)),  # of this job; the next port is for the signs of life
     }
     environment.update({name: value for name, value in found.items() if name not in environment})
+
+
+def _is_typed(environment: Mapping[str, str]) -> bool:
+    """Whether somebody types commands in a shell that `srun --pty` opened: that is SLURM's task, and not this process.
+
+    What srun starts from such a shell has its variables, too, but no terminal.
+    """
+    is_task = environment.get("SLURM_TASK_PID") == str(os.getpid())
+    return "SLURM_PTY_PORT" in environment and not is_task and os.isatty(0)
 
 
 @contextmanager
