@@ -84,7 +84,7 @@ class Compiled:
 
 def compile_for(chips: Sequence[str], only: Sequence[str] | None = None) -> Iterator[Compiled]:
     """The kernels for these chips, as they are ready, compiled in a process of its own. only: the kernels to compile;
-    it ends as soon as there is one of each. Raises UserError for an unknown chip, and without Triton."""
+    it ends as soon as there is one of each. Raises UserError for an unknown chip, and without a Triton that works."""
     if unknown := [chip for chip in chips if chip not in CHIPS]:
         raise UserError(f"--compile {unknown[0]} is unknown: give {', '.join(CHIPS)} or all")
     if find_spec("triton") is None:
@@ -109,7 +109,7 @@ def compile_for(chips: Sequence[str], only: Sequence[str] | None = None) -> Iter
         if process.wait():
             told.seek(0)
             last = (told.read().strip().splitlines() or ["no reason is told"])[-1]
-            raise RuntimeError(f"the kernels cannot be compiled: {last}")
+            raise UserError(f"the kernels cannot be compiled ({last:.200}): pip install --upgrade triton")
 
 
 def table(found: Sequence[Compiled]) -> str:
