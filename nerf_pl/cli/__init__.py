@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     except BrokenPipeError:  # who read what is printed has ended
         raise
     except OSError as error:  # of a path that was typed, such as one that is too long
-        told = f"{error.filename} cannot be used" if error.filename else "the system refused a file"
-        message, code = str(UserError(f"{told} ({error.strerror or error}): give another path")), 2
+        why = error.strerror or error
+        known = f"{error.filename} cannot be used ({why}): give another path"
+        message, code = known if error.filename else f"the system says: {why}", 2  # such as a full disk
     except KeyboardInterrupt as stop:
         number = number_of(stop)
         message, code = f"{described(number)}; {stop if str(stop) else 'the same command starts again'}", 128 + number
