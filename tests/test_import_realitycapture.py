@@ -105,6 +105,16 @@ def test_realityscan_with_matrices(tmp_path, capsys):
     check(tmp_path)
 
 
+def test_realitycapture_with_a_part_of_a_matrix(tmp_path, capsys):
+    """Columns of one's own do not take the place of the angles."""
+    write_csv(tmp_path)
+    file = tmp_path / "cameras.csv"
+    header, *rows = file.read_text(encoding="utf-8-sig").splitlines()
+    file.write_text("\n".join([f"{header},r00", *(f"{row},1" for row in rows)]))
+    run_import(capsys, tmp_path)
+    check(tmp_path)
+
+
 def test_realitycapture_that_is_damaged(tmp_path, capsys):
     write_csv(tmp_path)
     file = tmp_path / "cameras.csv"

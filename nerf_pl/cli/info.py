@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nerf_pl.scenes import Scene
 
 
-CHECKPOINTS = (".ckpt", ".tar")
+CHECKPOINTS = (".ckpt", ".tar", ".pt", ".pth")
 NOTHING = 1e-5  # a smaller number is what rounding left
 
 

@@ -90,7 +90,7 @@ def planned(jobs: Sequence[Job], before: Mapping[str, Row], overwrite: bool) -> 
 def scored(job: Job) -> Row:
     """The scores of a run that has just been evaluated."""
     record = read_record(job.run)
-    best = record.best
+    best = next((scores for scores in record.scores if not scores.is_old), None)  # an earlier sweep's may be there, too
     if best is None:
         return row_of(job, FAILED, f"{job.run} has no scores")
     cameras = record.views[best.split].cameras if best.split in record.views else None

@@ -16,7 +16,7 @@ from nerf_pl.errors import Interrupted, NothingToDo, UserError
 
 FIRST = "NERF_PL_FIRST_PROCESS"  # environment variable of processes that this program started; see `processes`
 BEAT = 2.0  # seconds between two signs of life
-SILENCE = 16.0  # seconds without one after which a process is lost
+SILENCE = 22.0  # seconds without one after which a process is lost
 SHORT_SILENCE = 7.0  # the same after a process has failed, for it may be because of another one
 GONE = 2**40  # signs of a process that has ended as it should
 KEY = "nerf_pl/alive"

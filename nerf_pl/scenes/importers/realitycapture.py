@@ -62,7 +62,7 @@ def read(source: Source) -> Found:
             if values["f"] <= 0:
                 raise UserError(f"{where}: f is {values['f']:g}, which is not above 0: {REMEDY}")
             size = stored_size(picture)
-            if ROTATION[0] in row:
+            if set(NEEDED_OF_MATRICES) <= set(row):
                 photos.append(Photo(picture, _pose_of_matrix(where, values), _lens_in_pixels(values, size)))
             else:
                 photos.append(Photo(picture, _pose(where, values), _lens(values, size)))
