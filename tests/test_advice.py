@@ -24,7 +24,8 @@ PRINTED_BY = {
     "cli/points.py": "points", "cli/prepare.py": "prepare", "cli/render.py": "render", "cli/report.py": "report",
     "cli/trained.py": "eval", "cli/view.py": "view", "evaluation": "eval", "export": "mesh", "export/web": "export",
     "export/cameras.py": "export", "films": "render", "rendering.py": "eval", "scenes/importers": "import",
-    "scenes/prepare": "prepare", "viewer": "view", "viewer/page.py": "render", "viewer/track.py": "render",
+    "cli/sweep.py": "sweep", "doctor/compiles.py": "doctor", "scenes/prepare": "prepare",
+    "viewer": "view", "viewer/page.py": "render", "viewer/track.py": "render",
 }  # fmt: skip
 ELSEWHERE = {
     ("cli/trained.py", "--path"): "render",
@@ -33,6 +34,10 @@ ELSEWHERE = {
     ("cli/parse.py", "--version"): "",  # of `nerf` itself
     ("cli/parse.py", "--help_all"): "",
     ("cli/trained.py", "--overwrite"): "train",  # what was begun
+    ("cli/sweep.py", "--method"): "train",  # which it starts
+    ("cli/sweep.py", "--resume"): "train",
+    ("doctor/compiles.py", "--json"): "",  # of a command of its own
+    ("doctor/compiles.py", "--only"): "",
     ("checkpoints/models.py", "--checkpoint"): "eval",
 }
 NO_COMMAND = {"also", "is"}  # words after the name of the method

@@ -54,6 +54,7 @@ def pretending(capability: tuple[int, int]) -> Iterator[None]:
         for owner, name, other in (
             (torch.cuda, "device_count", lambda: 1),
             (torch.cuda, "get_device_capability", lambda *_: capability),
+            (torch.accelerator, "current_accelerator", lambda *_, **__: None),  # PyTorch's Adam would ask its driver
             (torch, "empty", torch.zeros),
             (torch, "empty_like", torch.zeros_like),
             (torch.Tensor, "new_empty", torch.Tensor.new_zeros),
