@@ -4,6 +4,7 @@ import codecs
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -42,6 +43,13 @@ class Pictures:
 def _is_photo(path: Path) -> bool:
     aside = any(ASIDE.search(name) or REDUCED.fullmatch(name) or KEPT.fullmatch(name) for name in path.parts[:-1])
     return not aside and not NO_PHOTO.fullmatch(path.stem)
+
+
+def entry_of(where: str, value: object, key: str) -> dict[str, Any]:
+    """An entry of a list in a JSON file, which names a picture under a key. Raises UserError if it does not."""
+    if not isinstance(value, dict) or not isinstance(value.get(key), str) or not value[key]:
+        raise UserError(f"{where} has no {key}: {REMEDY}")
+    return value
 
 
 def place(pictures: Pictures, name: str, left_out: dict[str, list[str]]) -> Path | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nerf_pl.errors import UserError, reading
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, place, read_text
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, entry_of, holds, place, read_text
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import opengl
 from nerf_pl.scenes.values import number, positive, vector
@@ -35,11 +35,10 @@ def read(source: Source) -> Found:
         raise UserError(f"{file} has no list of cameras: {REMEDY}")
     pictures, photos = Pictures(_folder(source, file)), []
     left_out: dict[str, list[str]] = {}
-    for index, entry in enumerate(entries):
-        entry = entry if isinstance(entry, dict) else {}
-        name, where = entry.get("img_name"), f"{file}: camera {index}"
-        if not isinstance(name, str) or not name:
-            raise UserError(f"{where} has no img_name: {REMEDY}")
+    for index, value in enumerate(entries):
+        where = f"{file}: camera {index}"
+        entry = entry_of(where, value, "img_name")
+        name = entry["img_name"]
         if picture := place(pictures, name, left_out):
             photos.append(_photo(f"{where} ({name})", entry, picture))
     notes = [f"pictures: {pictures.folder}"] if pictures.folder != source.pictures else []

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, place, the_file
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, entry_of, holds, place, the_file
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source, panorama_lens
 from nerf_pl.scenes.importers.poses import from_world_to_camera
 from nerf_pl.scenes.pictures import read_json
@@ -42,10 +42,8 @@ def read(source: Source) -> Found:
     pictures, photos = Pictures(source.pictures), []
     left_out: dict[str, list[str]] = {}
     for key, view in _entries(file, values, "views").items():
-        data = _inner(view)
-        name, pose, lens = data.get("filename"), str(data.get("id_pose", key)), str(data.get("id_intrinsic"))
-        if not isinstance(name, str):
-            raise UserError(f"{file}: view {key} has no filename: {REMEDY}")
+        data = entry_of(f"{file}: view {key}", _inner(view), "filename")
+        name, pose, lens = data["filename"], str(data.get("id_pose", key)), str(data.get("id_intrinsic"))
         folder = data.get("local_path")
         if pose not in poses:
             left_out.setdefault("could not be placed", []).append(name)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, holds, place
+from nerf_pl.scenes.importers.files import REMEDY, Pictures, entry_of, holds, place
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import check_skew, opengl
 from nerf_pl.scenes.pictures import read_json
@@ -34,11 +34,10 @@ def read(source: Source) -> Found:
     size = tuple(positive(str(file), name, values.get(name)) for name in ("width", "height"))
     pictures, photos, notes = Pictures(source.pictures), [], set[str]()
     left_out: dict[str, list[str]] = {}
-    for index, frame in enumerate(frames):
-        frame = frame if isinstance(frame, dict) else {}
-        name, where = frame.get("rgb_path"), f"{file}: frame {index}"
-        if not isinstance(name, str) or not name:
-            raise UserError(f"{where} has no rgb_path: {REMEDY}")
+    for index, value in enumerate(frames):
+        where = f"{file}: frame {index}"
+        frame = entry_of(where, value, "rgb_path")
+        name = frame["rgb_path"]
         if picture := place(pictures, name, left_out):
             where = f"{where} ({name})"
             pose_matrix(where, "camtoworld", frame.get("camtoworld"))  # says what is wrong with it
