@@ -25,12 +25,14 @@ test-all: $(READY) ## run all tests, those marked slow included
 	$(VENV)/bin/pytest -m ""
 
 docs: $(READY) ## build the pages of docs into the folder site, readable offline
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -q "mkdocs-material>=9.6" "mkdocstrings[python]>=0.30"
-	$(VENV)/bin/mkdocs build --strict
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q "mkdocs-material>=9.6" "mkdocstrings[python]>=0.30" \
+	    "latex2mathml>=3.77"
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 	@echo "open site/index.html"
 
 figures: $(READY) ## make the figures of the pages
 	$(VENV)/bin/python docs/figures.py
+	$(VENV)/bin/python docs/math_figures.py
 	$(VENV)/bin/python docs/captures.py
 	$(VENV)/bin/python docs/gallery.py
 

@@ -1,4 +1,4 @@
-"""What mkdocs adds to the pages: all messages, the toy method of the tests, the changelog, and links to the code."""
+"""What mkdocs adds to the pages: all messages, the toy method, the changelog, links to the code, and formulas."""
 
 import re
 import sys
@@ -10,7 +10,8 @@ from mkdocs.structure.files import File
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 
-from messages import table_of_messages  # noqa: E402 (beside this file)
+from formulas import put_back, taken_out  # noqa: E402 (beside this file)
+from messages import table_of_messages  # noqa: E402
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -25,7 +26,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     markdown = markdown.replace("<!-- toy -->", f"```python\n{toy()}```" if "<!-- toy -->" in markdown else "")
     # files outside of docs are no pages: their names remain
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./([^)]*)\)", r"\1 (`\2`)", markdown)
-    return re.sub(r"\[([^\]]*)\]\(((?!http)[\w/.]+\.(?:py|json))\)", r"\1", markdown)
+    markdown = re.sub(r"\[([^\]]*)\]\(((?!http)[\w/.]+\.(?:py|json))\)", r"\1", markdown)
+    page.meta["formulas"] = []
+    return taken_out(markdown, page.meta["formulas"])
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    return put_back(html, page.meta["formulas"])
 
 
 def toy() -> str:

@@ -126,7 +126,7 @@ def furnish(scene: Path, run: Path, photos: Callable[[], Path], lines: list[list
     prepares = any(words[:2] == ["nerf", "prepare"] for words in lines)  # which makes my_scene
     for name in ("scene", "data/demo", *(["my_scene"] if not prepares else [])):
         shutil.copytree(scene, name)
-    for name in ("first", "second"):
+    for name in ("first", "second", "demo"):
         shutil.copytree(run, f"runs/{name}")
     write_nsvf(Path("other_scene"), ["0_0", "0_1", "0_2", "1_0", "2_0"], "16 numbers")
     torch.save({"state_dict": nerf_pl_state(MODEL.net_depth, MODEL.net_width, MODEL.net_skip)}, "old.ckpt")

@@ -206,12 +206,16 @@ def test_import(run, scene_dir, data_dir):
     assert torch.equal(found.model.fine.layers()["rgb"][0], theirs["nerf_fine.rgb.0.weight"])
 
 
-def test_demo(scene_dir, monkeypatch):
+def test_demo(scene_dir, monkeypatch, capsys):
     """The command makes its own scene; here a small one stands in for it."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(demo, "make_demo", lambda root: scene_dir)
     nerf("demo", "--seconds", 0.1, "--num_gpus", 0)
     assert json.loads(Path("runs/demo/metrics.json").read_text())["psnr"] > 3
     assert {"report.html", "renders/360.mp4"} <= set(files("runs/demo"))
+    *_, path, last = capsys.readouterr().out.splitlines()
+    assert path.startswith("the command nerf is not on the path of this shell: ")
+    assert last.endswith("; next: nerf view runs/demo")
 
 
 def test_a_demo_is_named_after_its_folder_however_that_is_typed(scene_dir, monkeypatch, capsys):

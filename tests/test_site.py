@@ -1,6 +1,7 @@
 """The pages: complete, in the site's menu, and built without a warning."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from functools import cache
@@ -89,6 +90,38 @@ def test_figures_are_drawn():
     assert figures.axes().size == (1080, 320)
 
 
+def test_the_figures_of_the_mathematics_show_what_is_computed():
+    pytest.importorskip("matplotlib")
+    figures = module("math_figures")
+    _, coarse, samples, fine = figures.along_the_ray(24, 32)
+    opacity = 1 - np.exp(-sum((high - low) * sigma for low, high, sigma in (figures.MIST, figures.WALL)))
+    assert [float(weights.sum()) for weights in (coarse, fine)] == pytest.approx([opacity, opacity], abs=0.01)
+    assert int((figures.density(samples.t) > 0).sum()) > 24  # most of the 32 are where something is
+    assert len(figures.contraction().axes) == 2
+    figures.plt.close("all")
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_pictures_have_a_text_in_place_of_them(page):
+    assert not re.findall(r"!\[\W*\]\(.*", page.read_text(encoding="utf-8"))
+
+
+def test_formulas_become_what_browsers_show():
+    formulas = module("formulas")
+    text, found = (DOCS / "math.md").read_text(encoding="utf-8"), []
+    left = formulas.taken_out(text, found)
+    assert "$" not in re.sub(formulas.CODE, "", left, flags=re.M | re.S)
+    assert len(found) > 100
+    assert all(latex.count("{") == latex.count("}") and len(latex) < 500 for latex, _ in found)
+    assert formulas.taken_out("`$DIR` costs\n```bash\necho $A $B\n```\n", []) == (
+        "`$DIR` costs\n```bash\necho $A $B\n```\n"
+    )
+    assert (
+        formulas.mathml("a_x\n< b", True, lambda latex, display: f"<math {display}>{' '.join(latex.split())}")
+        == '<math title="a_x &lt; b" block>a_x < b'
+    )
+
+
 def test_bad_captures_are_drawn(monkeypatch):
     captures = module("captures")
     monkeypatch.setattr(captures, "SIDE", 16)
@@ -118,4 +151,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "troubleshooting.html").read_text(encoding="utf-8")
     assert "is no scene folder" in page
+    page = (tmp_path / "site" / "math.html").read_text(encoding="utf-8")
+    assert page.count("<math") > 100
+    assert "FORMULA" not in page
     assert 'src="http' not in page

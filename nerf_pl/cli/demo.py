@@ -1,5 +1,6 @@
 """nerf demo"""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,7 @@ class Demo:
 
     def run(self) -> None:
         from nerf_pl.console import console
+        from nerf_pl.doctor.findings import command
         from nerf_pl.scenes.demo import make_demo
         from nerf_pl.training.run import train
 
@@ -48,3 +50,8 @@ class Demo:
         trained = Trained(self.out, num_gpus=self.num_gpus)
         Eval(trained).run()
         Render(trained, FilmOptions(frames=36, fps=18)).run()
+        if advice := command().advice:  # after `make demo` the shell does not find nerf yet
+            console.print(f"the command nerf is not on the path of this shell: {advice}")
+        console.print(
+            f"{self.added.report} shows all of this on one page; next: nerf view {shlex.quote(str(self.out))}"
+        )
