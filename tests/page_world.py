@@ -48,7 +48,7 @@ ELSEWHERE = {  # what begins so has a test of its own; the longest beginning cou
     "nerf doctor --compile": "ops/test_compiles.py::test_every_kernel_compiles_and_fits",
     "torchrun": "test_machines.py::test_two_machines_lose_a_process_and_go_on_with_one",
     "srun": "test_machines.py::test_what_srun_starts_is_as_what_torchrun_starts",
-    "nerf train my_scene --num_gpus": "test_ngp.py::test_two_processes_train_with_the_mean_gradient",
+    "nerf train my_scene --num_gpus": "test_ngp.py::test_two_processes_train_to_the_mean_of_their_weights",
 }
 
 

@@ -122,7 +122,7 @@ def test_noise_on_the_density(trained_ngp):
     assert torch.equal(*pictures)
 
 
-def test_two_processes_train_with_the_mean_gradient(scene_dir, tmp_path):
+def test_two_processes_train_to_the_mean_of_their_weights(scene_dir, tmp_path):
     """One step of the command in two processes, and by hand."""
     words = ["train", scene_dir, *NGP_FLAGS, "--max_steps", 1, "--exp_name", "two", "--grad_share", 1]
     process = start(tmp_path, *words, "--num_gpus", 2, "--accelerator", "cpu")
@@ -135,13 +135,15 @@ def test_two_processes_train_with_the_mean_gradient(scene_dir, tmp_path):
 
     options = with_model(config("ngp", max_steps=1), grad_share=1.0)
     scene = load_split(options, scene_dir, "train")
-    gradients, grids = [], []
+    gradients, grids, weights = [], [], []
     for rank in (0, 1):
         model = make(options, rank=rank).train()
         model.fit(scene)
         model.before_step(0)
         model.loss(batches(model, scene, 256)(model.step))[0].backward()
         gradients.append([model.field.params.grad, model.field.table.grad])
+        model.make_optimizer(options.optim).step()
+        weights.append(model.field.params.detach())
         grids.append(model.occupancy)
     assert torch.equal(grids[0].bits, grids[1].bits)
     assert torch.equal(grids[0].bits, ours["state_dict"]["model.occupancy.bits"])
@@ -150,6 +152,8 @@ def test_two_processes_train_with_the_mean_gradient(scene_dir, tmp_path):
         assert (pair[0] - mean).norm() > 0.1 * mean.norm()
         moment = ours["optimizer_states"][0]["state"][i]["m"]  # a tenth of the first gradient
         assert torch.allclose(10 * moment, mean, atol=1e-6 * float(mean.abs().max()) + 1e-9)
+    assert not torch.allclose(*weights, atol=1e-6)
+    assert torch.allclose(ours["state_dict"]["model.field.params"], (weights[0] + weights[1]) / 2, atol=1e-7)
 
 
 def test_networks_too_wide_for_the_kernels(monkeypatch):

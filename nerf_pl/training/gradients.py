@@ -82,11 +82,12 @@ def take_steps(
     *,
     begin: Callable[[int], int] = lambda step: 1,
     exchange: Callable[[], None] = lambda: None,
+    end: Callable[[int], None] = lambda steps: None,
 ) -> None:
     """The loop of every training.
 
     begin: called before each step with its number; returns the rays per pixel. exchange: called after the gradients are
-    computed and before the optimizer uses them.
+    computed and before the optimizer uses them. end: called after each step with the number of steps taken so far.
     """
     for step in steps:
         rays_per_pixel = begin(step)
@@ -94,6 +95,7 @@ def take_steps(
         gradients(rays_per_pixel)
         exchange()
         optimizer.step()
+        end(step + 1)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from nerf_pl.options.ranges import LARGEST
 from nerf_pl.rendering import Image, lattice, render_lattice, render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.exchange import Exchange
 from nerf_pl.training.gradients import Gradients, memory_advice, take_steps, untouched
 from nerf_pl.training.poses import TURNS, refine
 from nerf_pl.training.schedule import lr_factor
@@ -35,7 +36,7 @@ NEARLY = 0.1  # of a pass by the clock, by which it may be longer or shorter
 LEAST_REST = 0.02  # share of a training that ends by the clock
 LEAST_STEP_SECONDS = 4e-4  # that a step takes; the first ones say little of the later ones
 MOST_PSNR = 60.0  # dB that a validation view counts; pictures that differ by the rounding to 8 bits have 59
-LATE, LATE_STEPS = 0.5, 20_000  # share of a training, and steps; after both a pixel is the mean of several rays
+LATE, LATE_STEPS = 0.5, 10_000  # share of a training, and steps; after both a pixel is the mean of several rays
 
 
 class NeRFSystem(L.LightningModule):
@@ -172,7 +173,7 @@ class NeRFSystem(L.LightningModule):
 
     def on_fit_start(self) -> None:
         if isinstance(self.trainer.strategy, DDPStrategy):
-            # gradients are averaged below, after the graph: DDP's own hooks cannot run inside one; buffers are constant
+            # `Exchange` does it: DDP's own hooks cannot run inside a graph; buffers are constant
             ddp: Any = self.trainer.strategy.model
             ddp.require_backward_grad_sync = ddp.require_forward_param_sync = False
         precision = precision_of(self.config.train.precision, self.device)
@@ -186,6 +187,7 @@ class NeRFSystem(L.LightningModule):
                     self.model.fit(self._fitted_scene, keep_box=self.config.train.ckpt_path is not None)
                 self.train_seconds += self._mean(time.perf_counter() - start)
             self.gradients = Gradients(self.model, self.batches)
+            self.exchange = Exchange(self._optimizer(), self.world)
             said = doing("preparing the first step") if self.global_rank == 0 else nullcontext()
             with said, untouched(self.model):  # before the clock of a time budget starts
                 self.model.before_step(0)
@@ -217,7 +219,12 @@ class NeRFSystem(L.LightningModule):
             late = self._rays_per_pixel()
             if self.gradients.is_captured(1) and not self.gradients.is_captured(late):
                 self.gradients.capture(late)  # a training that turned out to be longer than it seemed
-            take_steps(self.gradients, optimizer, steps, begin=self._begin, exchange=self._exchange_gradients)
+            exchange = self.exchange
+            take_steps(
+                self.gradients, optimizer, steps,
+                begin=self._begin, exchange=exchange.gradients, end=exchange.weights,
+            )  # fmt: skip
+            exchange.level()
             self.step = steps.stop
             error = self._mean(self._error(optimizer, n_steps))
         spent = self._mean(time.perf_counter() - start - self._away)
@@ -244,15 +251,6 @@ class NeRFSystem(L.LightningModule):
         for group in self._optimizer().param_groups:
             group["lr"] = lr
         return self._rays_per_pixel()
-
-    def _exchange_gradients(self) -> None:
-        """Give every process the mean of all processes' gradients."""
-        if self.world == 1:
-            return
-        for p in self.model.parameters():
-            assert p.grad is not None
-            torch.distributed.all_reduce(p.grad)
-            p.grad /= self.world
 
     def _report(self, error: float) -> None:
         """Log the error of the last steps. Raises UserError when training has diverged."""

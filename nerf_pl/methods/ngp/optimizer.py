@@ -1,6 +1,6 @@
 """The optimizer of a hash grid and its networks."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from nerf_pl.ops import AdamStep, Backend, adam
 WARM_UP = 100  # steps of rising learning rate: without them a white ground drives all density away (docs/log.md)
 SETTLED = 10_000  # steps over which the networks' rate falls: short trainings profit from the higher one (docs/log.md)
 BETAS, EPS = (0.9, 0.99), 1e-15  # of Instant-NGP
+APART = 16  # steps; the occupancy grid, which all processes share, is updated as often (docs/log.md)
 
 
 class GridAdam(torch.optim.Optimizer):
@@ -22,9 +23,11 @@ class GridAdam(torch.optim.Optimizer):
     learning rate rises to `lr` over the first WARM_UP steps. The factor of the networks falls from 1 to network_rate
     over the first SETTLED steps. A step whose gradients are not finite is skipped and counted in `skipped`.
     copies: half-precision copies of parameters, which each step updates. pulls: the numbers of entries of
-    a table's levels, and the pull on each; see `AdamStep`.
+    a table's levels, and the pull on each; see `AdamStep`. Of several processes each takes its own steps, see
+    `training.exchange.LocalSteps`.
     """
 
+    apart = APART
     moments = frozenset({"step", "m", "v"})  # what it remembers of a weight
 
     def __init__(
@@ -56,6 +59,16 @@ class GridAdam(torch.optim.Optimizer):
             for p in group["params"]:
                 self._update(group, p, torch.zeros_like(p), no)
                 self.state[p]["step"] -= 1
+
+    def shared(self) -> Iterator[Tensor]:
+        """See `training.exchange.LocalSteps`."""
+        for p in (p for group in self.param_groups for p in group["params"]):
+            yield from (p.data, self.state[p]["m"], self.state[p]["v"])
+
+    def refresh(self) -> None:
+        """Bring the copies in half precision up to date."""
+        for p, half in self.copies.items():
+            half.copy_(p.data)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:

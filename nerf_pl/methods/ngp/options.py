@@ -79,7 +79,7 @@ class NGPOptions:
     """Learning-rate multiplier of the networks relative to the hash table. Starts at 1, reaches this after 10,000
     steps."""
     rays_per_pixel: Annotated[int | None, between(1, MOST_RAYS), Help(SAMPLING, "1")] = None
-    """Rays whose mean makes up a pixel, in evaluation and in the second half of a training, after 20,000 steps. Before
+    """Rays whose mean makes up a pixel, in evaluation and in the second half of a training, after 10,000 steps. Before
     that, one ray passes through the middle of each pixel."""
     random_background: Annotated[bool, Help(LOSSES)] = True
     """Train in front of random colours, so that the field must learn which space is empty."""
