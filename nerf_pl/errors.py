@@ -19,6 +19,13 @@ MISTAKES = (TypeError, AttributeError, NameError, LookupError, AssertionError, N
 OWN = f"{Path(__file__).parent}{os.sep}"
 CHECKS = ("jaxtyping", "beartype")  # of types, in tests: what they raise is a mistake of this program
 LONGEST_REASON = 100  # characters
+# for which no file is damaged; decoders have the other numbers for damaged content, too
+OF_THE_SYSTEM = {
+    errno.EACCES: "make it readable (chmod)",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENFILE: "end other programs, which have too many files open",
+    errno.ESTALE: "mount its folder again",
+}
 MOST_BYTES = 2**31  # of a file that is read at once; those of scenes have some MB
 
 
@@ -70,6 +77,13 @@ def reading(what: Path | str, remedy: str = "restore it", told: str = "is damage
         yield
     except (UserError, Interrupted):
         raise
+    except OSError as error:
+        named = isinstance(error.filename, str | bytes | os.PathLike)
+        file = os.fsdecode(error.filename) if named else str(what)
+        if (mend := OF_THE_SYSTEM.get(error.errno or 0)) is not None:
+            raise UserError(f"{file} cannot be read ({reason(error)}): {mend}") from error
+        which = "" if file == str(what) else f"{file}: "
+        raise DamagedError(f"{what} {told} ({which}{reason(error)}): {remedy}") from error
     except Exception as error:  # libraries raise nearly any type for damaged content
         if type(error).__name__ in PASS or (os.environ.get(STRICT) and _is_mistake(error)):
             raise

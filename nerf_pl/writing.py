@@ -38,13 +38,28 @@ LOOK = 0.1  # seconds between two tries to get a lock
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turns an OSError, such as a full disk, into a UserError of one line that names `path` and the reason."""
+    """Turns an OSError, such as a full disk, into a UserError of one line that names `path` and the reason. If what
+    failed is another file, as one that was read meanwhile, the line names that file instead."""
     try:
         yield
     except OSError as error:
         reason = " ".join((error.strerror or str(error) or type(error).__name__).split())
+        if (other := other_file(error, path)) is not None:
+            raise UserError(f"{other} cannot be used ({reason}): mend that, and start again") from error
         remedy = REMEDIES.get(error.errno or 0, "write elsewhere")
         raise UserError(f"cannot write {path}: {reason}; {remedy}") from error
+
+
+def other_file(error: OSError, path: Path) -> str | None:
+    """The file that an error is about, if it is neither `path`, nor in it, nor a folder that holds it, nor one of the
+    hidden files that are made beside it."""
+    name = error.filename
+    if not isinstance(name, str | bytes | os.PathLike):
+        return None
+    file, place = (os.path.abspath(os.fsdecode(each)) for each in (name, path))
+    is_on_the_way = os.path.commonpath([file, place]) in (file, place)
+    is_temporary = os.path.basename(file).startswith(".") and os.path.dirname(file) == os.path.dirname(place)
+    return None if is_on_the_way or is_temporary else os.fsdecode(name)
 
 
 @contextmanager

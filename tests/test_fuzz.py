@@ -101,6 +101,16 @@ def test_whatever_is_raised_becomes_one_line_with_its_cause(monkeypatch, error, 
     assert caught.value.__cause__ is error
 
 
+def test_what_the_system_refuses_is_no_damage():
+    with pytest.raises(UserError) as caught, reading(Path("scene.json"), "restore it"):
+        raise OSError(24, "Too many open files", "a/b.png")
+    assert str(caught.value) == "a/b.png cannot be read (Too many open files): allow more open files (ulimit -n)"
+    assert not isinstance(caught.value, DamagedError)
+    told = r"^scene.json is damaged \(a.png: No such file\): restore it$"
+    with pytest.raises(DamagedError, match=told), reading(Path("scene.json"), "restore it"):
+        raise OSError(2, "No such file", b"a.png")
+
+
 def test_mistakes_of_the_program_stay_visible(monkeypatch):
     """Those raised by its own lines, and those that the checks of types raise; not those of libraries."""
     from nerf_pl.scenes.splits import held_out

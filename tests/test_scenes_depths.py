@@ -80,8 +80,8 @@ def test_depths_that_are_not_there_do_not_count(scene, capsys):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (np.zeros((9, 9), np.uint8), "8 bits"),
-        (np.zeros((9, 9, 3), np.uint8), "8 bits"),
+        (np.zeros((9, 9), np.uint8), "8 bits, and the file does not say"),
+        (np.zeros((9, 9, 3), np.uint8), "colours of no more than 8 bits"),
         (None, "is damaged, or no picture"),
     ],
 )
@@ -91,6 +91,15 @@ def test_files_that_hold_no_depths(scene, content, told):
     with pytest.raises(UserError, match=told) as error:
         load_transforms(scene, Request("train"))
     assert str(file) in str(error.value)
+
+
+def test_grey_pictures_of_few_bits_count_if_the_file_says_what_they_stand_for(scene):
+    expected, scale = 0.4 * min(distances(scene)), max(distances(scene)) / 200
+    for i, far in enumerate(distances(scene)):
+        Image.fromarray(np.full((20, 30), round(0.8 * far / scale), np.uint8)).save(scene / "depth" / f"{i}.png")
+    edit(scene, {**read(scene), "integer_depth_scale": scale})
+    assert near(scene) == pytest.approx(expected, rel=0.02)
+    assert load_transforms(scene, Request("train")).seen is not None
 
 
 def test_an_array_of_another_shape_or_kind(scene):

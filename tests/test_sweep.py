@@ -1,12 +1,14 @@
 """Many scenes from one command: what is passed on, the queue, what a second start does, and the table."""
 
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -29,11 +31,12 @@ from nerf_pl.sweep import (
     planned,
     read_rows,
     row_of,
+    scored,
     slots_of,
     work_through,
     worker,
 )
-from nerf_pl.sweep.slots import THREADS, VISIBLE
+from nerf_pl.sweep.slots import THREADS, VISIBLE, VISIBLE_AMD
 
 SAYS = "import sys\nprint(sys.argv[1])\nprint(*sys.argv[2:3], file=sys.stderr)\nexec(*sys.argv[3:] or [''])"
 
@@ -41,7 +44,7 @@ SAYS = "import sys\nprint(sys.argv[1])\nprint(*sys.argv[2:3], file=sys.stderr)\n
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in (VISIBLE, THREADS):
+    for name in (VISIBLE, VISIBLE_AMD, THREADS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -102,6 +105,10 @@ def test_each_training_has_gpus_of_its_own(monkeypatch):
     assert [slot.environment[VISIBLE] for slot in slots_of("gpu", 1, 2, 3)] == ["0", "1", "0"]
     monkeypatch.setenv(VISIBLE, "4,GPU-x")
     assert [slot.environment[VISIBLE] for slot in slots_of("gpu", 1, 2, None)] == ["4", "GPU-x"]
+    monkeypatch.setenv(VISIBLE_AMD, "6,7")
+    assert slots_of("gpu", 1, 2, 1)[0].environment == {VISIBLE: "4"}
+    monkeypatch.setattr("torch.version.hip", "6.4")
+    assert slots_of("gpu", 2, 2, None)[0].environment == {VISIBLE_AMD: "6,7"}
     assert slots_of("cpu", 1, 0, None)[0].environment == {}
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert [slot.environment[THREADS] for slot in slots_of("cpu", 1, 0, 2)] == ["4", "4"]
@@ -253,8 +260,19 @@ def test_many_scenes_are_rows():
 
 
 def test_a_damaged_file_of_scores_counts_as_none(tmp_path):
-    (tmp_path / "scores.json").write_text(json.dumps({"runs": [{"run": 3}, "x", {"run": "a", "scene": "b"}]}))
-    assert read_rows(tmp_path) == {}
+    row = asdict(Row("good", "a", "ngp", state=DONE, psnr=20.0, ssim=1))
+    wrong = [{**row, "run": str(i), **each} for i, each in enumerate(({"psnr": "x"}, {"ssim": True}, {"seed": 1.5}))]
+    runs = [{"run": 3}, "x", {"run": "a", "scene": "b"}, *wrong, {**row, "run": "3", "psnr": math.inf}, row]
+    (tmp_path / "scores.json").write_text(json.dumps({"runs": runs}))
+    assert list(read_rows(tmp_path)) == ["good"]
+
+
+def test_scores_that_cannot_be_read_fail_one_job_alone(tmp_path, monkeypatch):
+    def fails(run: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("nerf_pl.sweep.scores.read_record", fails)
+    assert scored(job("a")).told() == "failed: its scores cannot be read (Input/output error)"
 
 
 class Done:
@@ -326,7 +344,7 @@ def test_a_real_sweep_is_stopped_and_goes_on(scene_dir):
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     logs = [Path(f"runs/sweep/logs/sweep-{name}-ngp.log") for name in ("a", "b")]
-    while not all(log.is_file() and "plain PyTorch" in log.read_text() for log in logs):
+    while not all(log.is_file() and "CPU, " in log.read_text() for log in logs):
         assert first.poll() is None, first.stderr.read()
     first.send_signal(signal.SIGINT)
     _, told = first.communicate(timeout=120)

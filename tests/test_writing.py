@@ -14,7 +14,7 @@ from tiny import FLAGS, PROJECT, nerf, refused
 from nerf_pl import writing
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.prepare import prepare
-from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, replacing
+from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, replacing, write_errors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="flock")
 TRAIN = [*FLAGS, "--batch_size", 64, "--max_steps", 2, "--num_gpus", 0, "--exp_name", "tiny"]
@@ -36,6 +36,21 @@ def taken(path: Path) -> Iterator[None]:
         file.write("process 123 on there since 12:00:00")
         file.flush()
         yield
+
+
+@pytest.mark.parametrize("name", ["photos/a.jpg", "../film.mp4", "out.txt"])
+def test_what_failed_is_named_if_it_is_another_file(name):
+    """A photo that cannot be read is not told as the folder that is written."""
+    with pytest.raises(UserError) as error, write_errors(Path("out")):
+        raise PermissionError(13, "Permission denied", name)
+    assert str(error.value) == f"{name} cannot be used (Permission denied): mend that, and start again"
+
+
+@pytest.mark.parametrize("name", ["out", "out/a/b.png", ".out-1234", b"out/x", 3, None, ".", "/"])
+def test_what_is_written_is_told_by_what_was_asked_for(name):
+    told = "cannot write out: No space left on device; free some space"
+    with pytest.raises(UserError, match=told), write_errors(Path("out")):
+        raise OSError(28, "No space left on device", name)
 
 
 def test_a_lock_leaves_nothing_behind(tmp_path):
@@ -168,3 +183,28 @@ def test_prepare_is_not_kept_out_by_a_killed_one():
     assert not list(Path("out").glob("*"))
     with taken(Path("out")), pytest.raises(UserError, match=r"out is in use by process 123 .*give another --out"):
         prepare(Path("photos"), Path("out"))
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("transforms_train.json", "a scene of the layout blender (transforms_train.json and so on)"),
+        ("poses_bounds.npy", "a scene of the layout llff"),
+        ("sparse/0/images.bin", "a scene of the layout colmap"),
+        ("images/photo.jpg", "images"),
+        ("transforms.json", "transforms.json"),
+    ],
+)
+def test_prepare_replaces_no_scene_of_others(file, told):
+    """Its photos would be lost, or its poses would be read in place of the new ones."""
+    Path("photos").mkdir()
+    for name in (file, *(f"sparse/0/{each}.bin" for each in ("cameras", "points3D") if "sparse" in file)):
+        Path("out", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("out", name).write_bytes(b"")
+    with pytest.raises(UserError) as error:
+        prepare(Path("photos"), Path("out"), overwrite=True)
+    assert str(error.value).startswith(f"--out out holds {told}")
+    if file == "images/photo.jpg":
+        Path("out/cameras.png").touch()  # which every prepared scene has
+        with pytest.raises(UserError, match="photos has no photos"):
+            prepare(Path("photos"), Path("out"), overwrite=True)

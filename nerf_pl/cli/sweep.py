@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from nerf_pl.cli.flags import RUNS, Flags, Plain, with_model
-from nerf_pl.cli.trained import split_to_score
 from nerf_pl.console import console, errors, warn
 from nerf_pl.errors import UserError
 from nerf_pl.methods import DEFAULT, METHODS
@@ -131,9 +130,9 @@ class Sweeping:
         rows: "Mapping[str, Row]",
         device: Sequence[str],
     ) -> "Job":
-        from nerf_pl.sweep import Job, weights_of
+        from nerf_pl.sweep import Job, split_to_score, weights_of
 
-        (root, label), method, data = scene, training.config.method, training.config.data
+        (root, label), method = scene, training.config.method
         name = f"{self.folder.name}-{label}-{method}{'' if seed is None else f'-seed{seed}'}"
         asked = (*training.asked, *(() if seed is None else ("--seed", str(seed))))
         run = RUNS / name
@@ -144,7 +143,7 @@ class Sweeping:
             return ["train", str(root), "--method", method, "--exp_name", name, *asked, *how]
 
         def scores() -> list[str]:
-            return ["eval", str(run), *split_to_score(root, data), *device]
+            return ["eval", str(run), *split_to_score(run), *device]
 
         return Job(run, label, method, seed, asked, (trains, scores))
 
@@ -163,10 +162,15 @@ class Sweeping:
                 rows[job.name] = replace(before, state=how[0], why=how[1])
             else:
                 rows[job.name] = scored(job)
-            write_scores(self.folder, list(rows.values()), told)
+            try:
+                write_scores(self.folder, list(rows.values()), told)
+            except UserError as error:  # a full disk may have room again before the end
+                warn(str(error))
 
         write_scores(self.folder, list(rows.values()), told)
-        return work_through(jobs, slots, self.folder / "logs", Board(jobs, rows), ended)
+        number = work_through(jobs, slots, self.folder / "logs", Board(jobs, rows), ended)
+        write_scores(self.folder, list(rows.values()), told)
+        return number
 
     def _protocol(self) -> dict[str, str]:
         from nerf_pl.report.history import machine, versions

@@ -21,6 +21,7 @@ KEY, UNIT = "depth_file_path", "integer_depth_scale"
 MILLIMETRE = 1e-3  # what a whole number stands for if UNIT does not say, as nerfstudio has it
 DEEP = ("I", "F")  # modes of pictures with more than 8 bits begin with these
 REMEDY = "give a 16-bit PNG or a .npy, or remove the key"
+GREY = f"has no more than 8 bits, and the file does not say what they stand for ({UNIT})"
 MOST, SIDE = 48, 128  # pictures that are looked at, and about how many of their pixels along each axis
 POINTS = 48  # about, that are made of a picture along each axis
 ASPECT = 1.2  # factor by which the aspect ratios of a photo and its depth picture may differ
@@ -30,12 +31,13 @@ FITS = 4.0  # factor by which depths may differ from the distance to what the ca
 def clear_in_depths(
     path: Path, values: dict[str, object], frames: Sequence[Frame], poses: Float[Tensor, "C 3 4"]
 ) -> float | None:
-    """In front of which distance from every camera the depth pictures that frames name (depth_file_path: a 16-bit
+    """In front of which distance from every camera the depth pictures that frames name (depth_file_path: a grey
     picture or a .npy, along the camera's axis, 0 where it is not known) say that there is nothing.
 
     In the file's unit of length, of which integer_depth_scale times the pictures' numbers are multiples, or else a
-    thousandth. None, with one line, if the pictures are not there or contradict the poses; None also if most frames
-    name none. Raises UserError for a file that holds no depths.
+    thousandth. Pictures of 8 bits, in which few thousandths fit, count if the file has integer_depth_scale. None, with
+    one line, if the pictures are not there or contradict the poses; None also if most frames name none. Raises
+    UserError for a file that holds no depths.
     """
     named = [i for i, frame in enumerate(frames) if frame.values.get(KEY) is not None]
     if len(named) <= len(frames) / 2:
@@ -48,7 +50,7 @@ def clear_in_depths(
         if not file.is_file():
             gone.append(file)
             continue
-        depths = unit * _read(file)
+        depths = unit * _read(file, values)
         known = depths[depths > 0]
         if len(known) >= LEAST_POINTS:
             nearest.append(foremost(known))
@@ -73,15 +75,21 @@ def points_in_depths(
     trusts; cuts: of the frames' photos, which say where in their cameras pixels lie.
     """
     unit = MILLIMETRE if values.get(UNIT) is None else positive(str(path), UNIT, values[UNIT])
-    return [_points(path, frame, cut, unit) for frame, cut in zip(frames, cuts, strict=True)]
+    found = (_depths(path, frame, cut, values) for frame, cut in zip(frames, cuts, strict=True))
+    pairs = zip(found, frames, cuts, strict=True)
+    return [None if depths is None else _points(unit * depths, frame, cut) for depths, frame, cut in pairs]
 
 
-def _points(path: Path, frame: Frame, cut: Cut, unit: float) -> Float[np.ndarray, "_ 3"] | None:
+def _depths(path: Path, frame: Frame, cut: Cut, values: dict[str, object]) -> Float[np.ndarray, "h w"] | None:
     if frame.values.get(KEY) is None or not cut.is_whole or not (file := _file(path, frame)).is_file():
         return None
-    depths, (width, height), K = unit * _read(file), cut.native, cut.pieces[0].K
-    if not 1 / ASPECT < depths.shape[1] / depths.shape[0] * height / width < ASPECT:
-        return None  # it is held in another way than the photo
+    depths, (width, height) = _read(file, values), cut.native
+    fits = 1 / ASPECT < depths.shape[1] / depths.shape[0] * height / width < ASPECT
+    return depths if fits else None  # it is held in another way than the photo
+
+
+def _points(depths: Float[np.ndarray, "h w"], frame: Frame, cut: Cut) -> Float[np.ndarray, "_ 3"]:
+    (width, height), K = cut.native, cut.pieces[0].K
     rows, columns = (slice(None, None, max(n // POINTS, 1)) for n in depths.shape)
     v, u = np.meshgrid(*((np.arange(n) + 0.5) / n for n in depths.shape), indexing="ij")
     z, u, v = (values[rows, columns].ravel() for values in (depths, u * width, v * height))
@@ -96,15 +104,17 @@ def _file(path: Path, frame: Frame) -> Path:
     return path.parent / name
 
 
-def _read(file: Path) -> Float[np.ndarray, "h w"]:
-    """Some of the pixels. Raises UserError."""
+def _read(file: Path, values: dict[str, object]) -> Float[np.ndarray, "h w"]:
+    """Some of the pixels. values: of the scene's file. Raises UserError."""
     told = f", a {KEY}, is damaged, or no picture"
     if file.suffix.lower() == ".npy":
         found = read_array(file, told, REMEDY)
     else:
         with open_picture(file, told=told, remedy=REMEDY) as picture:
-            if not picture.mode.startswith(DEEP):
-                raise UserError(_no_depths(file, "has no more than 8 bits"))
+            if picture.mode == "L" and values.get(UNIT) is None:
+                raise UserError(_no_depths(file, GREY))
+            if not picture.mode.startswith(DEEP) and picture.mode != "L":
+                raise UserError(_no_depths(file, "has colours of no more than 8 bits"))
             found = np.asarray(picture)
     found = np.squeeze(found)
     if found.ndim != 2 or found.dtype.kind not in "uif":

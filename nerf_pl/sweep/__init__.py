@@ -16,6 +16,7 @@ from nerf_pl.sweep.scores import (
     read_rows,
     row_of,
     scored,
+    split_to_score,
     weights_of,
     write_scores,
 )
@@ -24,6 +25,6 @@ from nerf_pl.sweep.worker import Worker
 
 __all__ = [
     "DONE", "FAILED", "STOPPED", "TABLE", "VALUES", "Board", "Job", "Row", "Slot", "Worker",
-    "labels_of", "markdown", "means_told", "planned", "read_rows", "row_of", "scored", "slots_of", "weights_of",
-    "work_through", "write_scores",
+    "labels_of", "markdown", "means_told", "planned", "read_rows", "row_of", "scored", "slots_of",
+    "split_to_score", "weights_of", "work_through", "write_scores",
 ]  # fmt: skip

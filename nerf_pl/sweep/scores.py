@@ -1,12 +1,14 @@
 """The table of a sweep: the scores of all its runs with their means, as papers print them, and how they came about."""
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from nerf_pl.checkpoints import stamp_of
+from nerf_pl.errors import reason
 from nerf_pl.options import RunFolders
 from nerf_pl.report.record import read_record, read_values
 from nerf_pl.sweep.jobs import Job
@@ -58,6 +60,8 @@ class Row:
 
 TYPES = {"run": str, "scene": str, "method": str, "state": str, "why": str, "weights": str, "split": str,
          "replaces": bool}  # fmt: skip
+NUMBERS = {"seed": int, "views": int, "width": int, "height": int, "steps": int, "psnr": float, "ssim": float,
+           "psnr_fitted": float, "floaters": float, "seconds": float}  # fmt: skip
 
 
 def row_of(job: Job, state: str = WAITING, why: str = "") -> Row:
@@ -87,8 +91,24 @@ def planned(jobs: Sequence[Job], before: Mapping[str, Row], overwrite: bool) -> 
     return rows
 
 
+def split_to_score(run: Path) -> list[str]:
+    """What to add to a command that scores a run that has just been trained. Its checkpoint tells, so the scene is not
+    read here: what ends the process that reads it ends no sweep."""
+    kept = read_record(run).views
+    if "test" in kept or not kept:
+        return []
+    return ["--split", "val" if (RunFolders.modern(run).checkpoints / "best.ckpt").is_file() else "train"]
+
+
 def scored(job: Job) -> Row:
     """The scores of a run that has just been evaluated."""
+    try:
+        return _scored(job)
+    except Exception as error:  # whatever a damaged file can raise: the other jobs go on
+        return row_of(job, FAILED, f"its scores cannot be read ({reason(error)})")
+
+
+def _scored(job: Job) -> Row:
     record = read_record(job.run)
     best = next((scores for scores in record.scores if not scores.is_old), None)  # an earlier sweep's may be there, too
     if best is None:
@@ -105,12 +125,20 @@ def read_rows(folder: Path) -> dict[str, Row]:
     stored = read_values(folder / VALUES).get("runs")
     rows = {}
     for values in stored if isinstance(stored, list) else []:
-        if isinstance(values, dict) and all(isinstance(values.get(name), kind) for name, kind in TYPES.items()):
+        if isinstance(values, dict) and _is_row(values):
             known = {field.name: values[field.name] for field in fields(Row) if field.name in values}
             asked = known.get("asked")
             known["asked"] = tuple(map(str, asked)) if isinstance(asked, list) else ()
             rows[known["run"]] = Row(**known)
     return rows
+
+
+def _is_row(values: Mapping[str, object]) -> bool:
+    """Whether the values have the types of a row's."""
+    numbers = ((values.get(name), kind) for name, kind in NUMBERS.items())
+    return all(type(values.get(name)) is kind for name, kind in TYPES.items()) and all(
+        value is None or (type(value) in (int, kind) and math.isfinite(value)) for value, kind in numbers
+    )
 
 
 def write_scores(folder: Path, rows: Sequence[Row], protocol: Mapping[str, object]) -> None:

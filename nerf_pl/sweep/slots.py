@@ -4,7 +4,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+import torch
+
+VISIBLE, VISIBLE_AMD = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 THREADS = "OMP_NUM_THREADS"
 
 
@@ -24,11 +26,13 @@ def slots_of(accelerator: str, devices: int, there: int, jobs: int | None) -> li
     """
     if accelerator != "gpu":
         return _on_cpu(accelerator, jobs or 1)
-    visible = [name for name in os.environ.get(VISIBLE, "").split(",") if name.strip()][:there]
+    # ROCm knows both variables, and the second one counts more
+    variable = VISIBLE_AMD if torch.version.hip and VISIBLE_AMD in os.environ else VISIBLE
+    visible = [name for name in os.environ.get(variable, "").split(",") if name.strip()][:there]
     names = visible or [str(i) for i in range(there)]
     groups = [names[i : i + devices] for i in range(0, len(names) - devices + 1, devices)]
     chosen = [groups[i % len(groups)] for i in range(jobs or len(groups))]
-    return [Slot(f"GPU {', '.join(group)}", {VISIBLE: ",".join(group)}) for group in chosen]
+    return [Slot(f"GPU {', '.join(group)}", {variable: ",".join(group)}) for group in chosen]
 
 
 def _on_cpu(accelerator: str, jobs: int) -> list[Slot]:

@@ -35,7 +35,7 @@ def require_sound_training(content: Mapping[str, Any], optimizer: torch.optim.Op
         if wrong := wrong_weight(weight):
             raise ValueError(f"{name} {wrong}")
     _require_state(content["optimizer_states"][0], optimizer)
-    if refined := content.get("refined"):
+    if (refined := content.get("refined")) is not None:
         _require(_is_count(refined["turns"]), "refined.turns", refined["turns"])
         if wrong := wrong_weight(refined["c2w"]):
             raise ValueError(f"refined.c2w {wrong}")
@@ -51,7 +51,8 @@ def _require_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -
     is_whole = all(type(number) is int for group in stored for number in group)
     if not is_whole or stored != [[next(numbers) for _ in group] for group in groups]:
         raise ValueError("the optimizer has other weights")
-    if not state["state"]:
+    _require(isinstance(state["state"], Mapping), "the optimizer's state", state["state"])
+    if not state["state"]:  # of a training without a step
         return
     names = getattr(optimizer, "moments", MOMENTS.get(type(optimizer)))
     moments = [{*of_one} for of_one in state["state"].values()]

@@ -368,7 +368,9 @@ class NeRFSystem(L.LightningModule):
         self._optimizer_state = checkpoint["optimizer_states"][0]
         self.step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
         self.step_seconds = checkpoint.get("step_seconds", 0.0)
-        if refined := checkpoint.get("refined"):
+        if (refined := checkpoint.get("refined")) is not None:
+            if refined["c2w"].shape != self.batches.c2w.shape:
+                raise ValueError(f"refined.c2w has the shape {tuple(refined['c2w'].shape)}")
             self.pose_turns = refined["turns"]
             self.batches.c2w.copy_(refined["c2w"])
 

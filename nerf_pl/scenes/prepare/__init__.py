@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from nerf_pl.errors import UserError
+from nerf_pl.scenes import LOADERS
 from nerf_pl.scenes.colmap import import_pycolmap
 from nerf_pl.scenes.files import RAW_SUFFIXES, is_picture
 from nerf_pl.scenes.prepare.folder import POINTS, write_scene
@@ -21,6 +22,7 @@ from nerf_pl.writing import locked, write_errors
 
 FEWEST = 5  # placed photos; fewer make no scene
 GPU_SIZE, CPU_SIZE = 1600, 800  # pixels: what a training on this machine can make something of
+MAP = "cameras.png"  # every prepared scene has it
 WORK = ".prepare-"  # begins the name of the folder in which a scene is made
 ADVICE = (
     "take more, with much overlap, walking around, sharp, of textured things that do not move; or try --matcher "
@@ -87,7 +89,7 @@ def prepare(
             raise UserError(f"{told}: {ADVICE}")
         write_scene(model, views, stage, work, step=step)
         (out / "transforms.json").unlink(missing_ok=True)  # it names the pictures that are about to go
-        for name in ("images", POINTS, "cameras.png", "transforms.json"):
+        for name in (MAP, "images", POINTS, "transforms.json"):
             _replace(work / name, out / name)
     missing = tuple(name for photo in photos if (name := Path(photo.name).stem) not in placed)
     return Prepared(out, placed, missing, model.compute_mean_reprojection_error(), max_size)
@@ -104,6 +106,18 @@ def _check_paths(source: Path, out: Path, overwrite: bool) -> None:
         raise UserError(f"--out {out} is a file: give a folder")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise UserError(f"--out {out} is not empty: give another folder, or --overwrite for a new scene in its place")
+    if overwrite and out.is_dir() and (there := _of_others(out)):
+        raise UserError(f"--out {out} holds {there}, which nerf prepare did not make: give a folder of its own")
+
+
+def _of_others(out: Path) -> str:
+    """What in a folder is of another scene: a new one would take the place of its pictures, or not be found beside its
+    poses. An empty text if there is nothing."""
+    layout = next((f"{name} ({each.files})" for name, each in LOADERS.items() if each.recognises(out)), "")
+    if layout and not layout.startswith("transforms"):
+        return f"a scene of the layout {layout}"
+    ours = (out / MAP).is_file()
+    return "" if ours else next((name for name in ("images", "transforms.json") if (out / name).exists()), "")
 
 
 def _check_options(max_size: int, frames: int, matcher: str) -> None:
