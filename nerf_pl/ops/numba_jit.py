@@ -1,18 +1,36 @@
 """What the compiled forms of ops share: the decorator, and work in parts on as many threads as PyTorch uses.
 
-Numba compiles each function when it is first called, in a second or less, and keeps the result in `__pycache__`.
+Numba compiles each function when it is first called, in a second or less, and keeps the result in `__pycache__`, in the
+folder of caches of the user if the package cannot be written, or where NUMBA_CACHE_DIR says.
 """
 
 import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numba  # pyright: ignore[reportMissingImports]
 import torch
+from numba.core.caching import FunctionCache  # pyright: ignore[reportMissingImports]
 
 LEAST = 512  # rays or points that are worth a thread of their own
+
+
+class _Kept(FunctionCache):
+    """Numba's cache. A damaged file, or a disk without room for a new one, costs the time to compile, and nothing else:
+    a file that a lost machine left half written would otherwise end every training from then on."""
+
+    def load_overload(self, *given: Any) -> Any:
+        with suppress(Exception):  # a damaged file raises nearly any type
+            return super().load_overload(*given)
+        with suppress(Exception):
+            self.flush()  # so that the next process need not compile again
+
+    def save_overload(self, *given: Any) -> None:
+        with suppress(Exception):
+            super().save_overload(*given)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,11 +38,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     A product and a sum may become one operation. Nothing else is reordered, so sums do not depend on the machine.
     """
-    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return numba.njit(cache=True, **how)(function)
-    except RuntimeError:  # no folder can be written, so each process compiles for itself
-        return numba.njit(**how)(function)
+    made = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    with suppress(RuntimeError, OSError):  # no folder can be written, so each process compiles for itself
+        made._cache = _Kept(function)  # pyright: ignore[reportAttributeAccessIssue] - as cache=True does
+    return made
 
 
 def in_parts(run: Callable[[int, int], object], n: int, least: int = LEAST) -> None:

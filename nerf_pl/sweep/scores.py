@@ -135,10 +135,14 @@ def read_rows(folder: Path) -> dict[str, Row]:
 
 def _is_row(values: Mapping[str, object]) -> bool:
     """Whether the values have the types of a row's."""
-    numbers = ((values.get(name), kind) for name, kind in NUMBERS.items())
-    return all(type(values.get(name)) is kind for name, kind in TYPES.items()) and all(
-        value is None or (type(value) in (int, kind) and math.isfinite(value)) for value, kind in numbers
-    )
+    texts = all(type(values.get(name)) is kind for name, kind in TYPES.items())
+    return texts and all(_is_number_or_none(values.get(name), kind) for name, kind in NUMBERS.items())
+
+
+def _is_number_or_none(value: object, kind: type) -> bool:
+    if value is None or type(value) is int:
+        return True
+    return kind is float and isinstance(value, float) and math.isfinite(value)
 
 
 def write_scores(folder: Path, rows: Sequence[Row], protocol: Mapping[str, object]) -> None:

@@ -117,3 +117,31 @@ def test_importing_the_ops_leaves_compilers_alone():
     code = "import sys, nerf_pl.ops as ops; ops.Backend().module('march')"
     code += "; assert not {'triton', 'numba'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_numba_keeps_may_be_damaged(tmp_path, monkeypatch):
+    """A machine that is lost may leave files empty, and a disk may be full; neither ends a training."""
+    numba = pytest.importorskip("numba")
+    from nerf_pl.ops.numba_jit import _Kept, compiled
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def twice(x: float) -> float:
+        return 2 * x
+
+    def compiles() -> int:
+        made = compiled(twice)
+        assert made(2.0) == 4.0
+        return sum(made.stats.cache_misses.values())
+
+    assert [compiles(), compiles()] == [1, 0]
+    for suffix, content in (("nbi", b""), ("nbi", b"cut"), ("nbc", b"cut")):
+        (file,) = tmp_path.rglob(f"*.{suffix}")
+        file.write_bytes(content)
+        assert [compiles(), compiles()] == [1, 0]
+    (file,) = tmp_path.rglob("*.nbi")
+    file.unlink()
+    file.mkdir()  # nothing can be kept
+    assert [compiles(), compiles()] == [1, 1]
+    monkeypatch.setattr(_Kept, "__init__", lambda self, function: exec("raise RuntimeError"))
+    assert compiles() == 1
