@@ -1,6 +1,6 @@
 """The pictures of the gallery: a training on the built-in scene, and all that can be made of it.
 
-`python docs/gallery.py` trains for `SECONDS`, if runs/gallery is not there, and writes to docs/images/gallery. With
+`python docs/gallery.py` trains for `STEPS`, if runs/gallery is not there, and writes to docs/images/gallery. With
 names it makes these pictures alone. Needs the extra mesh; the page is photographed if there is a Chromium.
 """
 
@@ -19,8 +19,8 @@ from nerf_pl.cli import main as nerf
 
 IMAGES = Path(__file__).resolve().parent / "images" / "gallery"
 SCENE, RUN = Path("data/demo"), Path("runs/gallery")
-SECONDS = 150
-SIZE, FRAMES, FPS = 144, 20, 8
+STEPS = 8000
+SIZE, FRAMES, FPS = 200, 24, 10
 FILMS = {  # what `nerf render` is asked for, by the name of the picture
     "360": ["--path", "360"],
     "elevation": ["--path", "360", "--elevation", "65", "--radius", "3.2"],
@@ -46,7 +46,7 @@ def main(names: Sequence[str]) -> None:
     if not (RUN / "checkpoints" / "last.ckpt").is_file():
         from nerf_pl.scenes.demo import make_demo
 
-        nerf(["train", str(make_demo(SCENE)), "--exp_name", RUN.name, "--seconds", str(SECONDS)])
+        nerf(["train", str(make_demo(SCENE)), "--exp_name", RUN.name, "--max_steps", str(STEPS)])
     IMAGES.mkdir(parents=True, exist_ok=True)
     films([name for name in FILMS if name in names])
     for name, make in (("mesh", mesh), ("page", page)):
@@ -74,7 +74,7 @@ def picture_of_film(name: str, words: Sequence[str]) -> None:
 
     frames = [] if "test" in words else ["--frames", str(FRAMES)]
     shutil.rmtree(RUN / "renders", ignore_errors=True)
-    nerf(["render", str(RUN), *words, *frames, "--fps", str(FPS), "--rays_per_pixel", "1"])
+    nerf(["render", str(RUN), *words, *frames, "--fps", str(FPS)])
     (film,) = [file for file in RUN.glob("renders/**/*.mp4") if not file.stem.endswith("_depth")]
     with av.open(str(film)) as opened:
         pictures = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
@@ -94,7 +94,7 @@ def mesh() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "mesh.ply"
-        nerf(["mesh", str(RUN), "--resolution", "128", "--keep_unseen", "--out", str(file)])
+        nerf(["mesh", str(RUN), "--resolution", "192", "--out", str(file)])
         turn = turn_of(file, np.array([0.0, 0.0, 1.0]))
     assert turn is not None
     write_moving(IMAGES / "mesh.webp", turn.pictures, fps=4)
@@ -108,7 +108,7 @@ def page() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         file, shot = Path(folder) / "page.html", Path(folder) / "page.png"
-        nerf(["export", str(RUN), "--web", str(file), "--resolution", "96"])
+        nerf(["export", str(RUN), "--web", str(file), "--resolution", "256"])
         words = ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         words += [f"--user-data-dir={folder}/profile", "--window-size=640,480", "--virtual-time-budget=20000"]
         command = [browser, *words, f"--screenshot={shot}", file.as_uri()]

@@ -1,6 +1,7 @@
 """What `nerf --help` shows, and what a mistyped word is answered with."""
 
 import re
+from pathlib import Path
 
 import pytest
 from tiny import nerf, refused
@@ -14,6 +15,9 @@ from nerf_pl.cli.train import train_command, train_defaults
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
 
+COMING = Path(__file__).resolve().parent.parent / "docs" / "coming.md"
+ALL = {name: [option.name for option in options_of(command)] for name, command in COMMANDS.items() if name != "train"}
+ALL |= {f"train {name}": [o.name for o in options_of(train_command(name))] for name in METHODS}
 PLACES = ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "ZDOTDIR", "BASH_COMPLETION_USER_DIR")
 TRAININGS = {
     **{f"train --method {name}": train_defaults(method.preset) for name, method in METHODS.items()},
@@ -115,6 +119,8 @@ def test_a_folder_or_a_film_in_place_of_a_command_is_something_to_train_on_or_to
         ("--learning-rate", ["--lr"]),
         ("--gpus", ["--num_gpus"]),
         ("--frames", ["nerf render, which has --frames"]),
+        ("--pipeline.model.near-plane", ["--near"]),
+        ("--pipeline.model.camera-optimizer.mode=off", ["--refine_poses"]),
         ("--xyzzy", []),
         ("-1", []),
         ("word", []),
@@ -125,8 +131,30 @@ def test_a_mistyped_option_is_answered_with_the_nearest(word, meant):
     assert meant_options([word], own, {"frames": "nerf render"}) == meant
 
 
+def rows_of_others() -> list[tuple[list[str], str]]:
+    """Of the page for those who come from other programs: options of theirs, and what it says of them."""
+    text = COMING.read_text(encoding="utf-8").partition("## From the classic")[0]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.M)
+    return [(re.findall(r"`(--[\w.-]+)", theirs), ours) for theirs, ours in rows]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [row for row in rows_of_others() if row[0]])
+def test_options_of_other_programs_are_answered_with_those_of_the_page(theirs, ours):
+    named = {name.replace("--no_", "--") for name in re.findall(r"--\w+", ours)}
+    if named - {"--logdir", "--scene"}:
+        assert named & {name for options in ALL.values() for name in meant_options(theirs, options, {})}
+
+
+def test_the_options_that_the_page_advises_are_there():
+    known = {option for options in ALL.values() for option in options} | {"logdir"}
+    advised = {name for _, ours in rows_of_others() for name in re.findall(r"--([a-z]\w+)", ours)}
+    assert {name.removeprefix("no_") for name in advised} <= known
+
+
 def test_the_line_has_the_suggestion(capsys):
     assert "; perhaps you meant train; see nerf --help" in refused(capsys, "trian", "x")
+    for option in ("--data", "--scene", "--root_dir"):
+        assert f"perhaps you meant the folder alone, without {option}; see" in refused(capsys, "train", option, "x")
     assert "; perhaps you meant nerf render, which has --fps; see nerf eval --help" in refused(
         capsys, "eval", "x", "--fps", 3
     )

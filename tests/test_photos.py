@@ -232,7 +232,7 @@ def test_photos_of_nothing_in_common_fail_with_advice(tmp_path):
     (out / "images" / "kept.jpg").write_bytes(b"old")
     (out / "cameras.png").touch()
     call = lambda: prepare(source, out, overwrite=True)  # noqa: E731
-    complaint("only 0 of the 6 photos", source, "overlap", "--matcher sequential", call=call)
+    complaint("none of the 6 photos", source, "overlap", "--matcher sequential", call=call)
     assert sorted(file.relative_to(out).as_posix() for file in out.rglob("*")) == [
         "cameras.png", "images", "images/kept.jpg",
     ]  # fmt: skip

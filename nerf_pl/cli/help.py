@@ -27,6 +27,11 @@ class Option(NamedTuple):
     help: Help
 
     @property
+    def is_positional(self) -> bool:
+        """Whether it is typed without its name."""
+        return tyro.conf.Positional in get_args(self.kind)
+
+    @property
     def is_required(self) -> bool:
         return self.default is MISSING or self.default is tyro.MISSING
 

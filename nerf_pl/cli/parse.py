@@ -193,14 +193,23 @@ def _parse(kind: type, program: str, argv: Sequence[str], default: object = None
             tyro.cli(shown, prog=program, args=["--help"], description=told, **_settings())
         argv = ["--help"]
     parse = partial(tyro.cli, kind, prog=program, args=argv, default=default, **_settings())
-    return in_one_line(parse, partial(_meant, typed))
+    return in_one_line(parse, partial(_meant, typed), partial(_unknown, typed, argv))
 
 
 def _meant(command: object, words: Sequence[str]) -> list[str]:
     """What words that a command does not understand may have been meant for."""
-    all_options = [(name, option.name) for name, kind in COMMANDS.items() for option in options_of(kind)]
-    elsewhere = {option: f"nerf {name}" for name, option in reversed(all_options)}
-    return meant_options(words, [option.name for option in options_of(command)], elsewhere)
+    all_options = [(name, option) for name, kind in COMMANDS.items() for option in options_of(kind)]
+    elsewhere = {option.name: f"nerf {name}" for name, option in reversed(all_options) if not option.is_positional}
+    own = options_of(command)
+    named = [option.name for option in own if not option.is_positional]
+    return meant_options(words, named, elsewhere, takes_folder=len(named) < len(own))
+
+
+def _unknown(command: object, argv: Sequence[str]) -> list[str]:
+    """The words that look like options, but are none of the command."""
+    known = {option.name for option in options_of(command) if not option.is_positional}
+    names = {word: word.partition("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--")}
+    return [word for word, name in names.items() if name.removeprefix("no_") not in known]
 
 
 def _settings() -> dict[str, Any]:

@@ -12,10 +12,15 @@ from nerf_pl.errors import UserError
 Result = TypeVar("Result")
 
 
-def in_one_line(parse: Callable[[], Result], meant: Callable[[list[str]], list[str]] = lambda words: []) -> Result:
+def in_one_line(
+    parse: Callable[[], Result],
+    meant: Callable[[list[str]], list[str]] = lambda words: [],
+    unknown: Callable[[], list[str]] = list,
+) -> Result:
     """What `parse` returns. Raises UserError for a command line that it refuses; --help exits as it does.
 
-    meant: what words that are not understood may have been meant for, where tyro has no idea.
+    meant: what words that are not understood may have been meant for, where tyro has no idea. unknown: the options that
+    are not understood, of which tyro does not speak if a folder is missing as well.
     """
     try:
         with redirect_stderr(io.StringIO()):
@@ -26,7 +31,7 @@ def in_one_line(parse: Callable[[], Result], meant: Callable[[list[str]], list[s
     box = io.StringIO()  # once more, for a box without colours and wrapped lines
     with redirect_stderr(box), redirect_stdout(io.StringIO()), _wide(), suppress(SystemExit):
         parse()
-    raise UserError(_line(box.getvalue(), meant))
+    raise UserError(_line(box.getvalue(), meant, unknown))
 
 
 @contextmanager
@@ -42,7 +47,7 @@ def _wide() -> Iterator[None]:
             os.environ["COLUMNS"] = before
 
 
-def _line(box: str, meant: Callable[[list[str]], list[str]]) -> str:
+def _line(box: str, meant: Callable[[list[str]], list[str]], unknown: Callable[[], list[str]]) -> str:
     """What a box says, without its title and the help of an option that the message names."""
     told, similar = [], []
     for part in re.split(r"^ *-{3,} *\n", box, flags=re.MULTILINE)[1:] or [box]:
@@ -52,8 +57,11 @@ def _line(box: str, meant: Callable[[list[str]], list[str]]) -> str:
         elif not text.startswith("Argument helptext"):
             said = text.partition(" Got errors:")[0].rstrip(".")
             told.append(re.sub("^For full helptext, (run|see):? ", "see ", said))
-    if not similar:
-        unknown = re.match(r"Unrecognized options: ([^;]*)", told[0]) if told else None
-        similar = meant(unknown[1].rstrip(".").split(", ")) if unknown else []
+    if told and re.match(r"Missing value for argument '[a-z]", told[0]):
+        words = unknown()
+        told[0] = f"Missing: PATH{'; unrecognized options: ' if words else ''}{', '.join(words)}"
+        similar = meant(words)
+    elif told and not similar and (words := re.match(r"Unrecognized options: ([^;]*)", told[0])):
+        similar = meant(words[1].rstrip(".").split(", "))
     hint = [f"perhaps you meant {' or '.join(sorted(set(similar)))}"] if similar else []
     return "; ".join([*told[:-1], *hint, *told[-1:]])

@@ -302,7 +302,10 @@ class Loop {
   next() {
     const ratio = Math.min(window.devicePixelRatio || 1, MOST_RATIO), painter = this.painter;
     const size = [canvas.clientWidth, canvas.clientHeight].map((n) => Math.max(Math.round(n * ratio), 1));
-    if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
+    if (canvas.width !== size[0] || canvas.height !== size[1]) {  // what is drawn so far is of another size
+      [canvas.width, canvas.height] = size;
+      this.moving = true;
+    }
     const camera = this.orbit.camera(size);
     if (this.moving) {
       const share = Math.sqrt(this.speed * MOVING / (size[0] * size[1])), least = FLOOR / Math.max(...size);

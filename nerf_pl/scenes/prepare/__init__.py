@@ -85,7 +85,8 @@ def prepare(
         placed = tuple(Path(view.name).stem for view in views)
         if model is None or len(placed) < max(FEWEST, len(photos) / 2):
             sheet = write_sheet(out, stage, [photo.name for photo in photos], placed)
-            told = f"only {len(placed)} of the {len(photos)} photos in {source} could be placed ({sheet} shows which)"
+            found = f"only {len(placed)}" if placed else "none"
+            told = f"{found} of the {len(photos)} photos in {source} could be placed ({sheet} shows which)"
             raise UserError(f"{told}: {ADVICE}")
         write_scene(model, views, stage, work, step=step)
         (out / "transforms.json").unlink(missing_ok=True)  # it names the pictures that are about to go

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import BufferedIOBase, TextIOBase
@@ -26,6 +26,7 @@ OVERLAP = 10  # sequential: frames that each one is matched with, and as many at
 TILE = 10  # photos that are matched with as many others at a time: a second or two
 ENOUGH_VIEWS = 10  # of one camera, so that its principal point and a second coefficient can be told from its poses
 SEED = 0
+ATTEMPTS = 5  # a wrong pair of photos to begin with, which chance decides, may leave most of the others out
 MODEL = "placed"  # the folder of the model that is found
 PARENT_IS_GONE = 1  # exit code
 
@@ -50,12 +51,6 @@ def reconstruct(pycolmap: Any, folder: Path, photos: Sequence[Photo], matcher: s
     """
     database, models = folder / "database.db", folder / "models"
     models.mkdir()
-    placed: list[int] = []
-
-    def placing() -> None:
-        placed.append(1)
-        step("placing photos", min(len(placed), len(photos)), len(photos))
-
     pycolmap.logging.minloglevel = pycolmap.logging.FATAL.value
     pycolmap.set_random_seed(SEED)
     for done, job in _extraction(pycolmap, database, folder, photos):
@@ -65,13 +60,14 @@ def reconstruct(pycolmap: Any, folder: Path, photos: Sequence[Photo], matcher: s
     for i, tile in enumerate(tiles):
         step("matching photos", i, len(tiles))
         _matching(pycolmap, database, folder, [(photos[a].name, photos[b].name) for a, b in tile])()
-    step("placing photos", 0, len(photos))
-    # a few photos are no less a scene
-    options = pycolmap.IncrementalPipelineOptions(random_seed=SEED, min_model_size=3, extract_colors=False)
-    found = pycolmap.incremental_mapping(database, folder, models, options, next_image_callback=placing)
+    found: list[Any] = []
+    for attempt in range(ATTEMPTS):
+        found += _placing(pycolmap, database, folder, models / str(attempt), SEED + attempt, len(photos), step)
+        if any(2 * model.num_reg_images() >= len(photos) for model in found):
+            break
     if not found:
         return None
-    largest = max(found.values(), key=lambda model: model.num_reg_images())
+    largest = max(found, key=lambda model: model.num_reg_images())
     step("refining all cameras", 0, 1)
     return refine(pycolmap, largest)
 
@@ -124,6 +120,21 @@ def _matching(pycolmap: Any, database: Path, folder: Path, pairs: Sequence[tuple
         verification_options=geometry,
         device=pycolmap.Device.cpu,
     )
+
+
+def _placing(pycolmap: Any, database: Path, folder: Path, models: Path, seed: int, n: int, step: Step) -> Iterable[Any]:
+    """The models that one attempt finds, each of some of the n photos. models: the folder that COLMAP writes to."""
+    placed: list[int] = []
+
+    def placing() -> None:
+        placed.append(1)
+        step("placing photos", min(len(placed), n), n)
+
+    step("placing photos", 0, n)
+    models.mkdir()
+    # a few photos are no less a scene
+    options = pycolmap.IncrementalPipelineOptions(random_seed=seed, min_model_size=3, extract_colors=False)
+    return pycolmap.incremental_mapping(database, folder, models, options, next_image_callback=placing).values()
 
 
 def refine(pycolmap: Any, model: Any) -> Any:
