@@ -1,14 +1,16 @@
 """The pictures of the gallery: a training on the built-in scene, and all that can be made of it.
 
 `python docs/gallery.py` trains for `STEPS`, if runs/gallery is not there, and writes to docs/images/gallery. With
-names it makes these pictures alone. Needs the extra mesh; the page is photographed if there is a Chromium.
+names it makes these pictures alone. Needs the extras mesh and viewer, and Chromium for those of a browser.
 """
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from PIL import Image
 
 from nerf_pl.cli import main as nerf
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))  # for the browser
 IMAGES = Path(__file__).resolve().parent / "images" / "gallery"
 SCENE, RUN = Path("data/demo"), Path("runs/gallery")
 STEPS = 8000
@@ -37,7 +40,7 @@ KEYFRAMES = {
         {"time": 2, "position": [-1.6, -1.6, 3], "look_at": [0, 0, 0], "fov": 40},
     ],
 }
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CLOSE = "document.querySelector('.mantine-Notification-closeButton')?.click()"  # what says that there is no GPU
 MOST_BYTES = 4_000_000  # of all pictures of the pages
 
 
@@ -49,7 +52,7 @@ def main(names: Sequence[str]) -> None:
         nerf(["train", str(make_demo(SCENE)), "--exp_name", RUN.name, "--max_steps", str(STEPS)])
     IMAGES.mkdir(parents=True, exist_ok=True)
     films([name for name in FILMS if name in names])
-    for name, make in (("mesh", mesh), ("page", page)):
+    for name, make in OTHERS.items():
         if name in names:
             make()
     size = sum(file.stat().st_size for file in IMAGES.parent.rglob("*") if file.is_file())
@@ -102,20 +105,53 @@ def mesh() -> None:
 
 def page() -> None:
     """The page of `nerf export --web`, as a browser shows it."""
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        print("no Chromium here: the picture of the page stays as it is")
-        return
     with tempfile.TemporaryDirectory() as folder:
-        file, shot = Path(folder) / "page.html", Path(folder) / "page.png"
+        file = Path(folder) / "page.html"
         nerf(["export", str(RUN), "--web", str(file), "--resolution", "256"])
-        words = ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        words += [f"--user-data-dir={folder}/profile", "--window-size=640,480", "--virtual-time-budget=20000"]
-        command = [browser, *words, f"--screenshot={shot}", file.as_uri()]
-        subprocess.run(command, check=True, capture_output=True, timeout=300)
-        with Image.open(shot) as picture:
-            picture.convert("RGB").save(IMAGES / "page.webp", quality=80)
+        photographed(file, (720, 640), 40).save(IMAGES / "page.webp", quality=85)
 
+
+def result() -> None:
+    """Two test views: rendered, ray-traced, depth."""
+    nerf(["eval", str(RUN)])
+    folder = RUN / "renders" / "test"
+    names = [f"{view}{kind}" for view in ("000", "013") for kind in ("", "_target", "_depth")]
+    row = [np.asarray(Image.open(folder / f"{name}.png").convert("RGB")) for name in names]
+    Image.fromarray(np.concatenate(row, 1)).save(IMAGES.parent / "demo_result.png")
+
+
+def report() -> None:
+    """The beginning of the report, after `result`."""
+    photographed(RUN / "report.html", (1100, 1060), 2).save(IMAGES.parent / "report.jpg", quality=80)
+
+
+def viewer() -> None:
+    """The page of `nerf view`, when its picture is sharp."""
+    with socket.create_server(("127.0.0.1", 0)) as some:
+        port = some.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "nerf_pl", "view", str(RUN), "--port", str(port)])
+    try:
+        time.sleep(30)
+        page = photographed(f"http://127.0.0.1:{port}", (1240, 640), 60, CLOSE)
+        page.save(IMAGES.parent / "viewer.jpg", quality=80)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def photographed(page: Path | str, size: tuple[int, int], seconds: float, code: str = "") -> Image.Image:
+    """What a browser shows of a page so long after it was opened, a second after some code was run in it."""
+    from browser import opened
+
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with folder as name, opened(page, Path(name), size=size) as tab:
+        time.sleep(seconds)
+        tab.evaluate(f"{code}; 0")
+        time.sleep(1)
+        return Image.fromarray(tab.screenshot())
+
+
+OTHERS = {"mesh": mesh, "page": page, "result": result, "report": report, "viewer": viewer}
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*FILMS, "mesh", "page"])
+    main(sys.argv[1:] or [*FILMS, *OTHERS])

@@ -82,8 +82,8 @@ class Tab:
 
 
 @contextmanager
-def opened(page: Path, folder: Path, *words: str, size: tuple[int, int] = (320, 240)) -> Iterator[Tab]:
-    """A page from the disk. folder: for what the browser writes."""
+def opened(page: Path | str, folder: Path, *words: str, size: tuple[int, int] = (320, 240)) -> Iterator[Tab]:
+    """A page from the disk, or at an address. folder: for what the browser writes."""
     inner, outer = os.pipe(), os.pipe()
     command = [BROWSER, *WORDS, *words, f"--window-size={size[0]},{size[1]}", "--remote-debugging-pipe"]
     command += [f"--user-data-dir={folder}", "about:blank"]
@@ -102,7 +102,7 @@ def opened(page: Path, folder: Path, *words: str, size: tuple[int, int] = (320, 
         tab.session = tab.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Runtime", "Log", "Page"):
             tab.call(f"{domain}.enable")
-        tab.call("Page.navigate", url=page.resolve().as_uri())
+        tab.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while tab.evaluate("document.readyState") != "complete":
             time.sleep(0.1)
         yield tab
