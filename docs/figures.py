@@ -1,5 +1,6 @@
 """The figures of the pages: `make figures`. Makes the built-in scene if it is not there."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ IMAGES = Path(__file__).resolve().parent / "images"
 SMOOTH = 2  # drawn this much larger, then reduced
 INK, GREY = (60, 60, 60), (150, 150, 150)
 RED, GREEN, BLUE = (196, 62, 32), (58, 140, 70), (40, 90, 190)
+Place = tuple[float, float]
+Colour = tuple[int, int, int]
 
 
 def main() -> None:
@@ -42,23 +45,95 @@ def captures() -> Image.Image:
 
 
 def axes() -> Image.Image:
-    """The axes of a camera of nerf_pl, of one of COLMAP, and of the world."""
-    sheet = Image.new("RGB", (SMOOTH * 1080, SMOOTH * 320), "white")
+    """The axes of cameras, of pixels and of the world; and how a file's coordinates become those of a training."""
+    sheet = Image.new("RGB", (SMOOTH * 1080, SMOOTH * 660), "white")
     draw = ImageDraw.Draw(sheet)
-    drawn = (
-        ("camera in nerf_pl, OpenGL", {"x right": (1, 0), "y up": (0, -1), "z back": (-0.6, 0.55)}),
-        ("camera of COLMAP, OpenCV", {"x right": (1, 0), "y down": (0, 1), "z ahead": (0.6, -0.55)}),
-        ("world", {"x": (0.85, 0.35), "y": (0.75, -0.45), "z up": (0, -1)}),
+    back, ahead = (-0.62, 0.55), (0.62, -0.55)
+    cameras = (
+        ("camera in nerf_pl, OpenGL", {"x right": (1, 0), "y up": (0, -1), "z back": back}),
+        ("camera of COLMAP, OpenCV", {"x right": (1, 0), "y down": (0, 1), "z ahead": ahead}),
+        ("camera of poses_bounds.npy, LLFF", {"x down": (0, 1), "y right": (1, 0), "z back": back}),
     )
-    for i, (title, arrows) in enumerate(drawn):
-        middle = np.array([180 + 360 * i, 185]) * SMOOTH
-        draw.text((SMOOTH * (50 + 360 * i), SMOOTH * 14), title, fill=INK, font_size=20 * SMOOTH)
-        for (name, way), colour in zip(arrows.items(), (RED, GREEN, BLUE), strict=True):
-            end = middle + np.array(way) * 95 * SMOOTH
-            draw.line([*middle, *end], fill=colour, width=4 * SMOOTH)
-            draw.ellipse([*(end - 6 * SMOOTH), *(end + 6 * SMOOTH)], fill=colour)
-            draw.text((*(end + np.array([8, -24]) * SMOOTH),), name, fill=colour, font_size=17 * SMOOTH)
-    return sheet.resize((1080, 320), Image.Resampling.LANCZOS)
+    for i, (title, arrows) in enumerate(cameras):
+        text(draw, (30 + 360 * i, 14), title, size=19)
+        tripod(draw, (160 + 360 * i, 175), arrows)
+    pixels(draw, (30, 340))
+    similarity(draw, (390, 340))
+    return sheet.resize((1080, 660), Image.Resampling.LANCZOS)
+
+
+def pixels(draw: ImageDraw.ImageDraw, corner: Place) -> None:
+    """A picture of 6 x 4 pixels with its two axes."""
+    text(draw, corner, "pixels", size=19)
+    left, top, side = corner[0] + 40, corner[1] + 70, 36
+    for i in range(7):
+        line(draw, (left + side * i, top), (left + side * i, top + side * 4), GREY, 1)
+    for i in range(5):
+        line(draw, (left, top + side * i), (left + side * 6, top + side * i), GREY, 1)
+    arrow(draw, (left, top), (left + 90, top), RED, "")
+    text(draw, (left + 26, top - 24), "u right", size=16, colour=RED)
+    arrow(draw, (left, top), (left, top + 90), GREEN, "")
+    text(draw, (left - 40, top + 92), "v down", size=16, colour=GREEN)
+    dot(draw, (left + side * 0.5, top + side * 0.5), INK)
+    text(draw, (left + side * 0.5 + 6, top + side * 0.5 - 2), "(0.5, 0.5)", size=14)
+    dot(draw, (left + side * 3, top + side * 2), BLUE)
+    text(draw, (left + side * 3 + 6, top + side * 2 - 2), "(cx, cy)", size=14, colour=BLUE)
+    text(draw, (left - 10, top + side * 4 + 10), "u from the left border, v from the upper one;", size=14)
+    text(draw, (left - 10, top + side * 4 + 28), "a pixel's centre is at halves", size=14)
+
+
+def similarity(draw: ImageDraw.ImageDraw, corner: Place) -> None:
+    """The frame of a scene's own file, the world of a training, and what leads from one to the other."""
+    left, top = corner
+    text(draw, corner, "from the scene's own file to the world of a training, and back", size=19)
+    tripod(draw, (left + 70, top + 190), {"x": (0.9, 0.25), "y": (0.35, -0.9), "z": (-0.7, -0.5)}, length=50)
+    text(draw, (left, top + 250), "the file: any axes,", size=14)
+    text(draw, (left, top + 268), "any unit, any origin", size=14)
+    arrow(draw, (left + 150, top + 130), (left + 400, top + 130), INK, "")
+    text(draw, (left + 160, top + 84), "turned, moved, scaled", size=14)
+    text(draw, (left + 160, top + 102), "file_to_world, as nerf info says", size=14)
+    arrow(draw, (left + 400, top + 200), (left + 150, top + 200), INK, "")
+    text(draw, (left + 160, top + 212), "back: meshes, points, cameras", size=14)
+    text(draw, (left + 160, top + 230), "of films, nerf export --cameras", size=14)
+    tripod(draw, (left + 510, top + 180), {"x": (0.85, 0.35), "y": (0.75, -0.45), "z up": (0, -1)}, length=75)
+    draw.ellipse([SMOOTH * n for n in (left + 440, top + 150, left + 580, top + 210)], outline=GREY, width=SMOOTH)
+    for k in range(8):  # cameras that look at the origin
+        turn = np.pi * k / 4
+        dot(draw, (left + 510 + 70 * np.cos(turn), top + 180 + 30 * np.sin(turn)), GREY)
+    text(draw, (left + 430, top + 250), "the world: the middle of what the", size=14)
+    text(draw, (left + 430, top + 268), "cameras look at is the origin; they", size=14)
+    text(draw, (left + 430, top + 286), "are about 1 away (4 in a box)", size=14)
+
+
+def tripod(draw: ImageDraw.ImageDraw, middle: Place, arrows: Mapping[str, Place], length: float = 90) -> None:
+    """Three axes, x red, y green, z blue."""
+    for (name, way), colour in zip(arrows.items(), (RED, GREEN, BLUE), strict=True):
+        arrow(draw, middle, (middle[0] + way[0] * length, middle[1] + way[1] * length), colour, name)
+
+
+def arrow(draw: ImageDraw.ImageDraw, start: Place, end: Place, colour: Colour, name: str) -> None:
+    """A line with a head, and its name beyond that."""
+    way = np.subtract(end, start) / np.linalg.norm(np.subtract(end, start))
+    aside = np.array([-way[1], way[0]])
+    line(draw, start, tuple(end - 8 * way), colour, 3)
+    corners = (np.array(end), end - 13 * way + 6 * aside, end - 13 * way - 6 * aside)
+    draw.polygon([tuple(SMOOTH * corner) for corner in corners], fill=colour)
+    if name:
+        beyond = -24 if way[0] < 0 else 2
+        text(draw, (end[0] + 10 * way[0] + beyond, end[1] + 16 * way[1] - 9), name, 16, colour)
+
+
+def line(draw: ImageDraw.ImageDraw, start: Place, end: Place, colour: Colour, width: int) -> None:
+    draw.line([SMOOTH * n for n in (*start, *end)], fill=colour, width=width * SMOOTH)
+
+
+def dot(draw: ImageDraw.ImageDraw, place: Place, colour: Colour) -> None:
+    x, y = place
+    draw.ellipse([SMOOTH * n for n in (x - 4, y - 4, x + 4, y + 4)], fill=colour)
+
+
+def text(draw: ImageDraw.ImageDraw, place: Place, told: str, size: int, colour: Colour = INK) -> None:
+    draw.text((SMOOTH * place[0], SMOOTH * place[1]), told, fill=colour, font_size=size * SMOOTH)
 
 
 def demo(root: Path) -> Image.Image:

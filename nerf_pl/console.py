@@ -6,7 +6,7 @@ Text is shown as it is: brackets and colons in names are neither styles nor emoj
 import io
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock, Timer
 from typing import TypeVar
@@ -40,6 +40,7 @@ console, errors = Terminal(), Terminal(stderr=True)
 QUIET_SECONDS = 10  # between two lines of progress if there is no terminal
 LONGEST = 600  # characters of a warning
 _warned: set[str] = set()
+_how_far: list[Callable[[int, int], None]] = []  # of each `doing` that runs, the inmost last
 _lock = Lock()
 
 Item = TypeVar("Item")
@@ -79,20 +80,38 @@ def warn(line: str) -> None:
 @contextmanager
 def doing(what: str) -> Iterator[None]:
     """Say what goes on while the block runs: on a terminal with the seconds so far, elsewhere in one line if it takes
-    long."""
+    long. What runs inside says with `far` how much of it is done."""
     if console.is_terminal:
         columns = SpinnerColumn(), description(), TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True) as bar:
-            bar.add_task(what, total=None)
-            yield
+            task = bar.add_task(what, total=None)
+            with _listening(lambda done, total: bar.update(task, description=f"{what}: {done} of {total}")):
+                yield
         return
-    timer = Timer(QUIET_SECONDS, console.print, [what])
+    told = [what]
+    timer = Timer(QUIET_SECONDS, lambda: console.print(*told))
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with _listening(lambda done, total: told.__setitem__(0, f"{what}: {done} of {total}")):
+            yield
     finally:
         timer.cancel()
+
+
+def far(done: int, total: int) -> None:
+    """How much is done of what the inmost `doing` names. Does nothing where none says so."""
+    if _how_far:
+        _how_far[-1](done, total)
+
+
+@contextmanager
+def _listening(report: Callable[[int, int], None]) -> Iterator[None]:
+    _how_far.append(report)
+    try:
+        yield
+    finally:
+        _how_far.remove(report)
 
 
 def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Generator[Item, None, None]:

@@ -87,7 +87,7 @@ def test_versions_agree():
 def test_figures_are_drawn():
     figures = module("figures")
     assert figures.captures().size == (1260, 460)
-    assert figures.axes().size == (1080, 320)
+    assert figures.axes().size == (1080, 660)
 
 
 def test_the_figures_of_the_mathematics_show_what_is_computed():

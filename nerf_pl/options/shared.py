@@ -165,8 +165,8 @@ class TrainOptions:
     """Random seed. The same seed gives the same pixels and samples on any device."""
     fit_colours: Annotated[bool | None, FIXED_IN_A_RUN, common(CORRECTIONS)] = False
     """Learn a change of brightness and colours for each training photo, for photos taken with automatic exposure.
-    Renders have the mean exposure. For pictures with alpha it is left out. None learns it if the brightness of photos
-    that were taken side by side differs much."""
+    Renders have the mean exposure. For pictures with alpha it is left out. Without this option ngp learns it if the
+    brightness of photos that were taken side by side differs much."""
     refine_poses: Annotated[bool, FIXED_IN_A_RUN, common(CORRECTIONS)] = False
     """Move the cameras of the training photos to where they fit better, eight times in a training, for photos whose
     poses are somewhat wrong."""

@@ -59,7 +59,8 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
     if not root.is_dir():
         if root.is_file():
             raise UserError(f"{root} is not a folder: {_instead(root)}")
-        raise UserError(f"{root} is not a folder: give the folder of a scene, or make one with `nerf demo`")
+        told = "give the folder of a scene, or make one: nerf prepare PHOTOS, or nerf demo"
+        raise UserError(f"{root} is not a folder: {told}")
     with reading(root, RESTORE):
         return _detected(root, spheric)
 
@@ -74,7 +75,11 @@ def _detected(root: Path, spheric: bool | None) -> str:
     inside = [folder for folder in folders if _layout(folder)]
     inside = inside or [inner for folder in folders for inner in _folders(folder) if _layout(inner)]
     known = ", ".join(f"{name} ({loader.files})" for name, loader in LOADERS.items())
-    hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}"
+    hint = (
+        f"did you mean {inside[0]}?"
+        if inside
+        else f"layouts understood: {known}; for photos alone nerf prepare"
+    )
     if not inside and (program := _program(root)):
         hint = f"it has files of {program}: nerf import {shlex.quote(str(root))} makes a scene of them"
     elif not inside and (misnamed := _misnamed(root)):

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from nerf_pl.console import far
 from nerf_pl.errors import DamagedError, UserError, content_of, reading
 from nerf_pl.scenes.cuts import Cut
 from nerf_pl.scenes.decode import (
@@ -224,7 +225,8 @@ def read_pictures(
     with ThreadPoolExecutor() as pool:
         jobs = [pool.submit(decode, index) for index in range(len(files))]
         try:
-            for job in jobs:
+            for done, job in enumerate(jobs):
+                far(done, len(jobs))
                 job.result()
         finally:
             pool.shutdown(cancel_futures=True)  # after an error the rest need not be decoded

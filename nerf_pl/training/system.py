@@ -188,7 +188,8 @@ class NeRFSystem(L.LightningModule):
                 self.train_seconds += self._mean(time.perf_counter() - start)
             self.gradients = Gradients(self.model, self.batches)
             self.exchange = Exchange(self._optimizer(), self.world)
-            said = doing("preparing the first step") if self.global_rank == 0 else nullcontext()
+            compiles = "; it compiles, which takes longest the first time" if self.model.backend.uses_kernels else ""
+            said = doing(f"preparing the first step{compiles}") if self.global_rank == 0 else nullcontext()
             with said, untouched(self.model):  # before the clock of a time budget starts
                 self.model.before_step(0)
                 self.model.prepare_optimizer(self._optimizer())
