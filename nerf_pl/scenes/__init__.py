@@ -75,11 +75,7 @@ def _detected(root: Path, spheric: bool | None) -> str:
     inside = [folder for folder in folders if _layout(folder)]
     inside = inside or [inner for folder in folders for inner in _folders(folder) if _layout(inner)]
     known = ", ".join(f"{name} ({loader.files})" for name, loader in LOADERS.items())
-    hint = (
-        f"did you mean {inside[0]}?"
-        if inside
-        else f"layouts understood: {known}; for photos alone nerf prepare"
-    )
+    hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}; for photos alone nerf prepare"
     if not inside and (program := _program(root)):
         hint = f"it has files of {program}: nerf import {shlex.quote(str(root))} makes a scene of them"
     elif not inside and (misnamed := _misnamed(root)):
