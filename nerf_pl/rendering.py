@@ -1,7 +1,9 @@
 """From a field and samples to pixels, and from a model and a view to a picture."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +18,7 @@ from nerf_pl.sampling import pixel_places
 from nerf_pl.types import Background, Pixels, Rays, Samples
 
 CONTRAST = 16 / 255  # between neighbours; above it a pixel is the mean of several rays
+AHEAD = 2  # pictures that each of several models renders before they are asked for
 CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
 
 
@@ -174,6 +177,37 @@ def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
             rgb[pixels], opacity[pixels] = mean_of_rays(colours.transpose(0, 1), opacities.T)
             depth[pixels] = depths.mean(0)
     return _image((rgb, depth, opacity), view, (height, width))
+
+
+def render_views(models: Sequence[Renderer], views: Iterable[View], chunk: int = 2**15) -> Generator[Image, None, None]:
+    """The pictures of many views, in order, on the CPU; see `render_view`.
+
+    models: the same model once on each device. They render at the same time, a view each.
+    """
+    if len(models) == 1:
+        for view in views:
+            yield render_view(models[0], view, chunk).cpu()
+        return
+    threads = [ThreadPoolExecutor(1) for _ in models]
+    begun: deque[Future[Image]] = deque()
+    try:
+        for i, view in enumerate(views):
+            turn = i % len(models)
+            begun.append(threads[turn].submit(_render_there, models[turn], view, chunk))
+            if len(begun) > AHEAD * len(models):
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        for thread in threads:
+            thread.shutdown(cancel_futures=True)
+
+
+def _render_there(model: Renderer, view: View, chunk: int) -> Image:
+    """Each thread has a current GPU of its own, on which kernels start."""
+    device = model.step.device
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        return render_view(model, view, chunk).cpu()
 
 
 def ends_of_rays(

@@ -30,7 +30,7 @@ class Eval:
         from nerf_pl.media import DepthFiles
         from nerf_pl.methods import method_of
 
-        run = self.trained.open()
+        run = self.trained.open(shares=True)
         folder = self.trained.results
         metrics = folder / ("metrics.json" if self.split == "test" else f"metrics_{self.split}.json")
         scene, out = self.trained.views(run, self.split), folder / "renders" / self.split
@@ -42,5 +42,5 @@ class Eval:
         # a method that samples all of the way between near and far has its last sample stand for all that is beyond
         floaters = not method_of(run.config.method).tight
         to = Output(out, metrics, self.split, depth, floaters, run.config.train.refine_poses)
-        evaluate(run.model, scene, to, run.config.train.chunk, facts)
+        evaluate(run.model, scene, to, run.config.train.chunk, facts, self.trained.others(run))
         console.print(f"scores {metrics}, pictures {out}, report {self.added.report}")

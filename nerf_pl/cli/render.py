@@ -27,7 +27,7 @@ class Render:
         from nerf_pl.films.film import film, film_scene, tell
 
         check_options(self.film)
-        run = self.trained.open()
+        run = self.trained.open(shares=True)
         if self.film.crop is not None and method_of(run.config.method).tight:
             told = "its last sample on a ray stands for all that is beyond, so the box would be closed behind"
             raise UserError(f"--crop cannot be used with a run of {run.config.method}: {told}; leave it out")
@@ -37,4 +37,5 @@ class Render:
         scene = scene if scene.root else replace(scene, root=run.root)  # where a file of cameras may lie, too
         name, take = film_scene(self.film, scene, stamp)
         self.trained.require_room(run, *max(view.size for view in take.views))
-        tell(film(run.model, take, self.trained.results / "renders" / name, run.config.train.chunk), take)
+        out, others = self.trained.results / "renders" / name, self.trained.others(run)
+        tell(film(run.model, take, out, run.config.train.chunk, others), take)

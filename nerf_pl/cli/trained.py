@@ -12,8 +12,11 @@ from nerf_pl.options import MOST_RAYS, DataOptions, RunFolders
 from nerf_pl.options.ranges import between, check_options
 from nerf_pl.options.shared import SIZE
 
+MOST_GPUS = 64  # of one machine
+
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
+    from nerf_pl.methods.model import Model
     from nerf_pl.scenes import Scene
 
 
@@ -31,19 +34,20 @@ class Trained:
     """Rays rendered at once. Lower it if memory runs out. By default as in training."""
     scene: Path | None = None
     """Folder of the scene, if it has moved."""
-    num_gpus: Literal[0, 1] = 1
-    """0 means the CPU."""
+    num_gpus: Annotated[int, between(0, MOST_GPUS)] = 1
+    """0 means the CPU. Several GPUs share the views of nerf eval and the frames of nerf render."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from ()
 
-    def open(self, tell: bool = True) -> "Run":
+    def open(self, tell: bool = True, shares: bool = False) -> "Run":
         """The run, with the options for rendering that are given. tell: say where the results of a portable scene go.
-        Raises UserError if there is none."""
+        shares: the command can use several GPUs, see `others`. Raises UserError if there is none."""
         from nerf_pl.checkpoints import open_run
         from nerf_pl.console import console, warn
 
         check_options(self)
+        self._require_gpus(shares)
         if RunFolders.modern(self.folder).replaced.is_file():
             warn(f"{self.folder}: a training with --overwrite has saved nothing yet, so this is the run before it")
         run = open_run(self.folder, device_of(self.num_gpus), self.checkpoint)
@@ -64,6 +68,30 @@ class Trained:
         scene = self._views(run, split, pictures)
         self.require_room(run, scene.cameras.width, scene.cameras.height)
         return scene
+
+    def others(self, run: "Run") -> "list[Model]":
+        """The model of the run on every further GPU that is asked for."""
+        import torch
+
+        from nerf_pl.checkpoints import open_run
+
+        found = []
+        for number in range(1, self.num_gpus):
+            model = open_run(self.folder, torch.device("cuda", number), self.checkpoint).model
+            model.rays_per_pixel, model.ndc = run.model.rays_per_pixel, run.model.ndc
+            found.append(model)
+        return found
+
+    def _require_gpus(self, shares: bool) -> None:
+        if self.num_gpus < 2:
+            return
+        import torch
+
+        there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not shares:
+            raise UserError(f"--num_gpus {self.num_gpus}: this command uses one GPU; give 1, or 0 for the CPU")
+        if there < self.num_gpus:
+            raise UserError(f"--num_gpus {self.num_gpus}, but this machine has {there}: give fewer")
 
     def require_room(self, run: "Run", width: int, height: int) -> None:
         """Raises UserError if the memory of a CPU has no room for the rays of a picture that are rendered at once. A

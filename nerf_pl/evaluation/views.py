@@ -17,7 +17,7 @@ from nerf_pl.console import console, progress, warn
 from nerf_pl.errors import UserError
 from nerf_pl.evaluation.floaters import floater_shares, usual_depth
 from nerf_pl.methods.model import Model
-from nerf_pl.rendering import Image, render_view
+from nerf_pl.rendering import Image, render_view, render_views
 from nerf_pl.scenes import LOADERS, Scene, detect, frame_of, views_of_photos
 from nerf_pl.scenes.demo import is_demo
 from nerf_pl.scenes.pictures import list_some
@@ -63,22 +63,33 @@ class Output:
     aligned: bool = False
 
 
-def evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping[str, object]) -> dict[str, object]:
+def evaluate(
+    model: Model,
+    scene: Scene,
+    out: Output,
+    chunk: int,
+    facts: Mapping[str, object],
+    others: Sequence[Model] = (),
+) -> dict[str, object]:
     """Render every view of a scene, write the pictures, and score them against those of the scene.
 
     Scores are computed from the 8-bit pictures that are written. If there are masks, only the pixels in them count.
     Files: NNN.png, NNN_depth.png, NNN_target.png, with masks NNN_mask.png, TITLE.gif, TITLE.mp4, and the metrics. The
     metrics have the means as psnr, ssim, psnr_fitted, floaters and psnr_aligned, then the scores of each view, see
     `ViewScore`, and the depths at both ends of the colours of its NNN_depth.png, in the unit of the scene's own file.
-    facts: further entries of the metrics. Returns the metrics. Raises UserError if another process writes there.
+    facts: further entries of the metrics. others: the model on further devices, which share the work. Returns the
+    metrics. Raises UserError if another process writes there.
     """
     with locked(out.folder):
         remove_leftovers_in(out.folder)
         remove_leftovers(out.metrics)
-        return _evaluate(model, scene, out, chunk, facts)
+        return _evaluate([model, *others], scene, out, chunk, facts)
 
 
-def _evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mapping[str, object]) -> dict[str, object]:
+def _evaluate(
+    models: Sequence[Model], scene: Scene, out: Output, chunk: int, facts: Mapping[str, object]
+) -> dict[str, object]:
+    model = models[0]
     sizes = {scene.cameras.size(i) for i in range(len(scene))}
     if small := [size for size in sorted(sizes) if min(size) < WINDOW]:
         told = f"views of {small[0][0]}x{small[0][1]} pixels"
@@ -87,8 +98,8 @@ def _evaluate(model: Model, scene: Scene, out: Output, chunk: int, facts: Mappin
     shown: dict[int, Float[Tensor, "H W 3"]] = {}  # pictures of photos some views of which are still to come
     last = {members[-1]: members for members in views_of_photos(scene)}
     fitted: dict[int, float] = {}
-    for i in progress(range(len(scene)), len(scene), f"rendering {out.title}"):
-        image = render_view(model, scene.view(i), chunk).cpu()
+    rendered = render_views(models, map(scene.view, range(len(scene))), chunk)
+    for i, image in progress(enumerate(rendered), len(scene), f"rendering {out.title}"):
         rgb = media.to_uint8(image.rgb)
         spans.append(_write_pictures(out, i, scene, image, rgb))
         stored, target, mask = torch.from_numpy(rgb).float() / 255, scene.image(i), scene.mask(i)

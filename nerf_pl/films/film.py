@@ -20,7 +20,7 @@ from nerf_pl.films.files import read_keyframes
 from nerf_pl.films.keyframes import Keyframes, keyframes_in_file, through_views
 from nerf_pl.films.options import FPS, FRAMES, MOST_FRAMES, FilmOptions
 from nerf_pl.options.ranges import check_options
-from nerf_pl.rendering import Renderer, render_view
+from nerf_pl.rendering import Renderer, render_views
 from nerf_pl.scenes import Scene, frame_of, one_per_photo
 from nerf_pl.scenes.crop import crop_of
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
@@ -170,9 +170,9 @@ def _spiral(n: int, views: Cameras, scene: Scene) -> Cameras:
     return paths.spiral(n, views, pose, float(ahead))
 
 
-def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
+def film(model: Renderer, take: Take, out: Path, chunk: int, others: Sequence[Renderer] = ()) -> list[Film]:
     """Film the views of `take`: OUT.mp4, OUT.gif and OUT_depth.mp4, and its cameras, OUT_cameras.json. Returns the
-    films. chunk: rays at a time.
+    films. chunk: rays at a time. others: the model on further devices, which share the work.
 
     Frames stay in OUT/frames until the films are written. If an interrupted film has the same views, size and weights,
     its frames are reused. Raises UserError if another process makes the film.
@@ -181,10 +181,10 @@ def film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
         remove_leftovers_in(out / "frames")
         parts = [f"{out.name}{ending}" for ending in (".mp4", ".gif", "_depth.mp4", "_cameras.json")]
         remove_leftovers(*(out.with_name(part) for part in parts))
-        return _film(model, take, out, chunk)
+        return _film([model, *others], take, out, chunk)
 
 
-def _film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
+def _film(models: Sequence[Renderer], take: Take, out: Path, chunk: int) -> list[Film]:
     folder, n = out / "frames", len(take.views)
     pictures = [folder / f"{i:05d}.png" for i in range(n)]
     depths = [folder / f"{i:05d}_depth.png" for i in range(n)]
@@ -193,10 +193,10 @@ def _film(model: Renderer, take: Take, out: Path, chunk: int) -> list[Film]:
         console.print(f"resuming at frame {done + 1} of {n}" if done < n else f"all {n} frames are there")
     try:
         # closed at once, so that the bar does not overwrite the message of an interrupt
-        with closing(progress(range(done, n), n, f"filming {out.name}", done)) as frames:
-            for i in frames:
+        rendered = closing(render_views(models, take.views[done:], chunk))
+        with rendered as images, closing(progress(range(done, n), n, f"filming {out.name}", done)) as frames:
+            for i, image in zip(frames, images, strict=True):
                 view = take.views[i]
-                image = render_view(model, view, chunk).cpu()
                 if span is None:
                     span = media.depth_span(image.depth, image.opacity, view.near, view.far)
                     _write_json(folder / "film.json", {**_identity(out, take), "span": span})
