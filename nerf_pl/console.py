@@ -4,10 +4,12 @@ Text is shown as it is: brackets and colons in names are neither styles nor emoj
 """
 
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Lock, Timer
 from typing import TypeVar
 
@@ -27,13 +29,30 @@ from nerf_pl.text import one_line, visible
 
 
 class Terminal(Console):
-    """A console that shows text as it is, but for what a terminal would obey: that is shown as escapes."""
+    """A console that shows text as it is, but for what a terminal would obey: that is shown as escapes.
+
+    is_needed: whether what is printed is all that a command is for. If not, the command goes on where nobody can read
+    it: a log on a full disk, or a terminal that was closed, ends no training.
+    """
 
     def __init__(self, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self.is_needed = not stderr
 
     def print(self, *objects: object, style: str | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().print(*(visible(each) if isinstance(each, str) else each for each in objects), style=style)
+
+    def _write_buffer(self) -> None:
+        """All of rich's writing passes here."""
+        try:
+            super()._write_buffer()
+        except OSError as error:
+            self.quiet = True
+            drop_what_is_printed(self.file)
+            if self.is_needed:
+                raise
+            if self is not errors:
+                errors.print(f"what is printed is lost ({error.strerror}); the work goes on")
 
 
 console, errors = Terminal(), Terminal(stderr=True)
@@ -44,6 +63,23 @@ _how_far: list[Callable[[int, int], None]] = []  # of each `doing` that runs, th
 _lock = Lock()
 
 Item = TypeVar("Item")
+
+
+def open_standard_streams() -> None:
+    """Open those of the three that are closed, on nothing. A file that is opened later would otherwise take their
+    number, and what a library prints would go into it."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    nowhere = Path(os.devnull)
+    sys.stdout, sys.stderr = (each or nowhere.open("w", encoding="utf-8") for each in (sys.stdout, sys.stderr))
+
+
+def drop_what_is_printed(stream: object) -> None:
+    """From now on nothing comes out of a stream, also of what is still to be written, which would fail in the end."""
+    with suppress(OSError, ValueError):  # a stream in memory has no number
+        if isinstance(stream, io.TextIOBase):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def escape_what_is_not_encodable() -> None:

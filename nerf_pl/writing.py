@@ -123,6 +123,8 @@ def locked(path: Path, remedy: str = "wait for it, or end it", patience: float =
     file = path.with_name(f".{path.name}.lock")
     new = [folder for folder in file.parents if not folder.exists()]  # the deepest first
     end = time.monotonic() + patience
+    if (file.exists() or file.is_symlink()) and not file.is_file():
+        raise UserError(f"{file} is in the way, it says who writes {_shown(path)} and is no file: remove it")
     with write_errors(path):
         file.parent.mkdir(parents=True, exist_ok=True)
         while (handle := _lock(file)) is None:

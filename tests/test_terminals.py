@@ -1,15 +1,18 @@
 """Whatever a terminal can show, and however files are called, a command goes through and shows names as they are."""
 
+import errno
 import io
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from tiny import NGP_FLAGS, nerf
+from tiny import NGP_FLAGS, PROJECT, nerf
 
 from nerf_pl import console
 from nerf_pl.cli.train import Train
@@ -83,3 +86,40 @@ def test_a_name_that_is_no_text(monkeypatch):
     assert b"caf\\xe9 is not a folder" in written.getvalue()
     assert Train(Path(name)).name == "caf_-ngp"
     assert NAME.holds(Train(Path("x" * 300)).name)
+
+
+class Lost(io.StringIO):
+    """A stream on a full disk, or one that nobody reads."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_is_printed_may_be_lost_if_it_is_not_all_that_a_command_is_for(monkeypatch):
+    printed, told = console.Terminal(), console.Terminal(stderr=True)
+    monkeypatch.setattr(console, "errors", told)
+    printed.file, told.file = Lost(), io.StringIO()
+    with pytest.raises(OSError, match="No space left"):
+        printed.print("a")
+    printed.quiet = printed.is_needed = False
+    printed.print("a")
+    printed.print("b")
+    assert told.file.getvalue() == "what is printed is lost (No space left on device); the work goes on\n"
+    told.file = Lost()
+    told.print("an error that nobody reads")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell")
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(">&- 2>&- <&-", 0), (">/dev/full", 2), ("nowhere --exp_name 2>/dev/full", 2), ("| true", 141)],
+)
+def test_closed_and_full_streams_end_nothing_with_a_traceback(command, code):
+    """Also those of the process itself, and what is still to be written when it ends."""
+    word = "train" if "nowhere" in command else "--help"
+    script = f"{shlex.quote(sys.executable)} -m nerf_pl {word} {command}; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr

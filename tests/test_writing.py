@@ -68,6 +68,18 @@ def test_a_lock_that_is_taken(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path.name)], ids=["folder", "pipe", "loop"]
+)
+def test_what_is_in_the_way_of_a_lock_is_named(make):
+    make(Path(".run.lock"))
+    with (
+        pytest.raises(UserError, match=r"\.run\.lock is in the way.* who writes run .*: remove it"),
+        locked(Path("run")),
+    ):
+        pass
+
+
 def test_the_lock_of_a_killed_process_does_not_block():
     code = """
 import os

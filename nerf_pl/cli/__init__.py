@@ -4,12 +4,18 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from nerf_pl.cli.parse import Command, parse
+from nerf_pl.cli.parse import ONLY_TELL, Command, parse
 from nerf_pl.cli.reporting import AddsToRun, Clock, report
-from nerf_pl.console import console, errors, escape_what_is_not_encodable
+from nerf_pl.console import (
+    console,
+    drop_what_is_printed,
+    errors,
+    escape_what_is_not_encodable,
+    open_standard_streams,
+)
 from nerf_pl.errors import Interrupted, NothingToDo, UserError
 from nerf_pl.signals import Stopped, described, end_with_parent, number_of, stopped_by_signals
 from nerf_pl.training.machines import process
@@ -17,26 +23,26 @@ from nerf_pl.training.machines import process
 __all__ = ["main", "parse"]
 
 PATIENCE = 5  # seconds
+PIPE = 13  # the signal that ends programs whose output nobody reads; Windows has none
 
 
 def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     """Parse and run. A UserError becomes one line and exit code 2. A signal that ends the command becomes one line and
     exit code 128 + its number: 130 after Ctrl-C, 143 after SIGTERM."""
+    open_standard_streams()
     escape_what_is_not_encodable()
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), _all_written():
             end_with_parent()
             words = sys.argv[1:] if argv is None else argv
             _run(parse(words, program), [*([] if program == "nerf" else ["python"]), program, *words])
         return
     except UserError as error:
         message, code = " ".join(str(error).split()), 2
-    except BrokenPipeError:  # who read what is printed has ended
-        raise
-    except OSError as error:  # of a path that was typed, such as one that is too long
-        why = error.strerror or error
-        known = f"{error.filename} cannot be used ({why}): give another path"
-        message, code = known if error.filename else f"the system says: {why}", 2  # such as a full disk
+    except BrokenPipeError:  # who read what is printed has ended, which is nothing to tell
+        sys.exit(128 + PIPE)
+    except OSError as error:
+        message, code = _told(error), 2
     except KeyboardInterrupt as stop:
         number = number_of(stop)
         message, code = f"{described(number)}; {stop if str(stop) else 'the same command starts again'}", 128 + number
@@ -46,6 +52,35 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     if code == 2 or is_first:  # Ctrl-C reaches all processes; one reports it
         errors.print(f"{program}: {message}", style="red" if code == 2 else None)
     sys.exit(code)
+
+
+@contextmanager
+def _all_written() -> Iterator[None]:
+    """What was printed is written when the block ends, and not when the interpreter does, which would tell an error in
+    its own way."""
+    try:
+        try:
+            yield
+        except SystemExit:  # as after --help
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is None:
+            drop_what_is_printed(sys.stdout)
+        raise
+
+
+def _told(error: OSError) -> str:
+    """Of a path that was typed, such as one that is too long, or of the system, such as a full disk."""
+    why = error.strerror or str(error)
+    if error.filename:
+        return f"{error.filename} cannot be used ({why}): give another path"
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the current folder is gone: change to another one"
+    return f"the system says: {why}"
 
 
 def _run(command: Command, words: Sequence[str]) -> None:
@@ -63,7 +98,7 @@ def _run(command: Command, words: Sequence[str]) -> None:
         forced()
     except ValueError as error:  # of the environment variable that forces a backend
         raise UserError(str(error)) from error
-    clock = Clock()
+    clock, console.is_needed = Clock(), isinstance(command, ONLY_TELL)
     try:
         stay = command.run()
         _report(command, words, clock)

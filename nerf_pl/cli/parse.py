@@ -52,6 +52,7 @@ COMMANDS: dict[str, type] = {
     "export": Export, "sweep": sweep_command(DEFAULT), "demo": Demo, "report": Report, "prepare": Prepare,
     "import": Import, "bench": Bench, "info": Info, "doctor": Doctor,
 }  # fmt: skip
+ONLY_TELL = (Info, Doctor, Bench)  # commands that are for nothing but what they print
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
 DESCRIPTION = """\
 Neural radiance fields: learn a scene from photos, see it from anywhere.
