@@ -13,6 +13,7 @@ from test_importers import write_nsvf
 from tiny import FLAGS, MODEL, NGP_FLAGS, flags, nerf
 
 from nerf_pl import media
+from nerf_pl.scenes.importers import IMPORTERS
 
 PROJECT = Path(__file__).resolve().parent.parent
 CPU = ["--num_gpus", "0"]
@@ -38,6 +39,7 @@ BENCH = {
     "ngp": ["bench", "ngp", "my_scene", "--seconds", "0.1", "--split", "val"],
     "nerf": ["bench", "nerf", "my_scene", "--steps", "1", "--view", "4", "--precisions", "fp32"],
 }
+IMPORTED = {"importing.md", *(f"import_{name}.md" for name in IMPORTERS)}  # pages whose scene is another program's
 PREPARING = {"README.md", "index.md", "photos.md"}  # where a scene is made of photos that are larger
 ELSEWHERE = {  # what begins so has a test of its own; the longest beginning counts
     "make": "test_docs.py::test_bash_blocks_are_valid",
@@ -104,7 +106,7 @@ def _lighter(words: list[str]) -> Iterator[str]:
 
 def _other(word: str, command: str, page: str) -> str:
     """A scene of another program in place of the one that trains as it is."""
-    is_other = word == "my_scene" and "--scene" not in word and (command == "import" or page == "importing.md")
+    is_other = word == "my_scene" and "--scene" not in word and (command == "import" or page in IMPORTED)
     return "other_scene" if is_other else word
 
 

@@ -13,6 +13,7 @@ import yaml
 from tiny import PACKAGE
 
 import nerf_pl
+from nerf_pl.scenes.importers import IMPORTERS
 
 PROJECT = Path(__file__).resolve().parent.parent
 DOCS = PROJECT / "docs"
@@ -155,3 +156,10 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert page.count("<math") > 100
     assert "FORMULA" not in page
     assert 'src="http' not in page
+
+
+def test_every_program_that_is_imported_has_a_page():
+    overview = (DOCS / "importing.md").read_text(encoding="utf-8")
+    for name in IMPORTERS:
+        assert f"](import_{name}.md) | `{name}` |" in overview
+        assert "nerf import my_scene" in (DOCS / f"import_{name}.md").read_text(encoding="utf-8")
