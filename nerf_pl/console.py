@@ -68,9 +68,10 @@ Item = TypeVar("Item")
 def open_standard_streams() -> None:
     """Open those of the three that are closed, on nothing. A file that is opened later would otherwise take their
     number, and what a library prints would go into it."""
-    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(handle)
+    with suppress(OSError):  # where no more files may be opened, none can take their numbers
+        while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(handle)
     nowhere = Path(os.devnull)
     sys.stdout, sys.stderr = (each or nowhere.open("w", encoding="utf-8") for each in (sys.stdout, sys.stderr))
 

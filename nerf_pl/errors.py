@@ -15,6 +15,7 @@ from nerf_pl.text import one_line
 STRICT = "NERF_PL_STRICT"  # environment variable: mistakes of this program are raised, as tests want it
 # no file is told to be damaged for these: they say how the machine is, or that a person ended the program
 PASS = ("OutOfMemoryError",)  # of torch, which is not imported here
+NO_THREADS = "can't start new thread"  # in a RuntimeError
 MISTAKES = (TypeError, AttributeError, NameError, LookupError, AssertionError, NotImplementedError)
 OWN = f"{Path(__file__).parent}{os.sep}"
 CHECKS = ("jaxtyping", "beartype")  # of types, in tests: what they raise is a mistake of this program
@@ -85,7 +86,7 @@ def reading(what: Path | str, remedy: str = "restore it", told: str = "is damage
         which = "" if file == str(what) else f"{file}: "
         raise DamagedError(f"{what} {told} ({which}{reason(error)}): {remedy}") from error
     except Exception as error:  # libraries raise nearly any type for damaged content
-        if type(error).__name__ in PASS or (os.environ.get(STRICT) and _is_mistake(error)):
+        if type(error).__name__ in PASS or NO_THREADS in str(error) or (os.environ.get(STRICT) and _is_mistake(error)):
             raise
         raise DamagedError(f"{what} {told} ({reason(error)}): {remedy}") from error
 

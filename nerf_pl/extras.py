@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from nerf_pl.errors import UserError
+from nerf_pl.errors import UserError, reason
 from nerf_pl.signals import kept
 
 EXTRAS = {
@@ -14,10 +14,15 @@ EXTRAS = {
 
 
 def extra(module: str, wanted_by: object) -> Any:
-    """A module of an optional package. Raises UserError, with the pip command, if it is not there."""
+    """A module of an optional package. Raises UserError, with the pip command, if it is not there, and with the reason
+    if it is there and cannot be imported."""
     package = module.partition(".")[0]
+    brought = f'"nerf_pl[{EXTRAS[package]}]"' if package in EXTRAS else package
     try:
         with kept():
             return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f'{wanted_by} needs {package}: pip install "nerf_pl[{EXTRAS[package]}]"') from error
+    except Exception as error:  # what is installed badly raises nearly any type
+        if isinstance(error, ModuleNotFoundError) and (error.name or package).partition(".")[0] == package:
+            raise UserError(f"{wanted_by} needs {package}: pip install {brought}") from error
+        told = f"{wanted_by} needs {package}, which cannot be imported ({reason(error)})"
+        raise UserError(f"{told}: pip install --force-reinstall {brought}") from error

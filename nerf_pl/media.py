@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from nerf_pl.errors import UserError, content_of
+from nerf_pl.errors import UserError, content_of, reason
 from nerf_pl.writing import atomic_write
 
 Picture = Shaped[np.ndarray, "H W ch"] | Shaped[Tensor, "H W ch"]
@@ -129,7 +129,8 @@ def write_mp4(path: Path | str, frames: Iterable[Picture], fps: float = 30) -> N
     try:
         import av
     except ImportError as error:
-        raise UserError(f"cannot write {path}: MP4 needs PyAV; pip install av, or write a GIF") from error
+        told = f"cannot write {path}: MP4 needs PyAV, which cannot be imported ({reason(error)})"
+        raise UserError(f"{told}; pip install av, or write a GIF") from error
     with (
         atomic_write(path) as temporary,
         av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as film,

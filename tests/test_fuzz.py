@@ -9,6 +9,7 @@ import fuzz
 import pytest
 from fuzz import Bench, recipe_of
 from fuzz_pace import quick
+from tiny import refused
 
 from nerf_pl import console
 from nerf_pl.errors import STRICT, DamagedError, UserError, reading
@@ -129,3 +130,14 @@ def test_text_from_files_is_harmless_and_short():
     assert len(long) < 300
     assert long.startswith("/folder/xxx")
     assert one_line(f"{'y' * 400} is damaged").endswith("y is damaged")
+
+
+def test_a_system_without_threads_is_no_damage(capsys, monkeypatch):
+    """Nor is it a traceback."""
+
+    def none(*_: object) -> None:
+        with reading("scene"):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("nerf_pl.cli.info.Info.run", none)
+    assert "nerf: the system allows no more threads: allow more processes" in refused(capsys, "info", "scene")

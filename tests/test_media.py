@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 
 from nerf_pl import media
 from nerf_pl.errors import UserError
+from nerf_pl.extras import extra
 
 
 def gradient(height: int, width: int, shift: float = 0.0) -> np.ndarray:
@@ -256,3 +257,21 @@ def test_tensors_and_arrays_become_the_same_bytes(dtype):
     found = media.to_uint8(values)
     np.testing.assert_array_equal(found, media.to_uint8(values.float().numpy()))
     assert found[-3:].tolist() == [0, 255, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("import torch_that_is_not_there", "cannot be imported (ModuleNotFoundError: No module named 'torch_that"),
+        ("raise OSError('libx.so is missing')", "cannot be imported (libx.so is missing)"),
+        ("None.x", "cannot be imported (AttributeError: 'NoneType'"),
+    ],
+)
+def test_a_package_that_is_installed_badly_is_not_told_as_missing(tmp_path, monkeypatch, content, told):
+    (tmp_path / "viser.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "viser", raising=False)
+    with pytest.raises(UserError) as error:
+        extra("viser", "nerf view")
+    assert f"nerf view needs viser, which {told}" in str(error.value)
+    assert str(error.value).endswith('pip install --force-reinstall "nerf_pl[viewer]"')

@@ -109,6 +109,9 @@ def _refusal(path: Path, error: Exception) -> UserError:
         remedy = "save only its state_dict where it was made"
         told = f"it wants to call {named.group(1)}, which could run code"
         return UserError(f"checkpoint {path} was not loaded, {told}: {remedy}")
+    if isinstance(error, MemoryError):  # a whole one must not be told as damaged, or it would be given up
+        told = f"{path} needs more memory than there is, or is damaged"
+        return UserError(f"{told}: end other programs and try again, or fetch it again")
     told = f"{path} is damaged or no checkpoint ({type(error).__name__})"
     return DamagedError(f"{told}: fetch it again or give a .ckpt or .tar file")
 

@@ -16,7 +16,7 @@ from nerf_pl.console import (
     escape_what_is_not_encodable,
     open_standard_streams,
 )
-from nerf_pl.errors import Interrupted, NothingToDo, UserError
+from nerf_pl.errors import NO_THREADS, Interrupted, NothingToDo, UserError
 from nerf_pl.signals import Stopped, described, end_with_parent, number_of, stopped_by_signals
 from nerf_pl.training.machines import process
 
@@ -115,6 +115,9 @@ def _run(command: Command, words: Sequence[str]) -> None:
     except NothingToDo as done:
         console.print(str(done))
     except (MemoryError, RuntimeError) as error:
+        if NO_THREADS in str(error):
+            told = "the system allows no more threads: allow more processes or memory (ulimit -u, -v)"
+            raise UserError(f"{told}, or end other programs") from error
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
         raise UserError("out of memory: lower --batch_size or --chunk, or give smaller pictures") from error

@@ -244,9 +244,7 @@ def _linear(file: Path, kind: str) -> Float[np.ndarray, "H W ch"]:
 
 def _first_frame(file: Path, kind: str) -> Any:
     """The picture in a file, as FFmpeg decodes it."""
-    import av
-    from av.error import FFmpegError
-
+    av, FFmpegError = extra("av", file), extra("av.error", file).FFmpegError
     try:
         with file.open("rb") as opened, av.open(opened, "r", format=kind) as film:
             return next(film.decode(video=0))

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from nerf_pl.errors import UserError, reading
+from nerf_pl.extras import extra
 
 JUDGED_WIDTH = 640  # pixels to which frames are reduced to be judged: noise and grain are no sharpness
 
@@ -24,9 +25,7 @@ def sharp_frames(
 
 
 def _sharp_frames(path: Path, n: int, step: Callable[[int, int], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    import av
-    from av.error import FFmpegError
-
+    av, FFmpegError = extra("av", path), extra("av.error", path).FFmpegError
     try:
         with av.open(str(path), metadata_errors="replace") as film:
             if not film.streams.video:
