@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 
 from formulas import put_back, taken_out  # noqa: E402 (beside this file)
-from messages import table_of_messages  # noqa: E402
+from messages import ERROR, WARNING, table_of_messages  # noqa: E402
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -22,7 +22,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    markdown = markdown.replace("<!-- messages -->", table_of_messages() if "<!-- messages -->" in markdown else "")
+    for mark, kind in (("<!-- messages -->", ERROR), ("<!-- warnings -->", WARNING)):
+        markdown = markdown.replace(mark, table_of_messages(kind) if mark in markdown else "")
     markdown = markdown.replace("<!-- toy -->", f"```python\n{toy()}```" if "<!-- toy -->" in markdown else "")
     # files outside of docs are no pages: their names remain
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./([^)]*)\)", r"\1 (`\2`)", markdown)
