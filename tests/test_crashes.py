@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import FLAGS, NGP_FLAGS, PROJECT, content, equal
 
-KILLS = int(os.environ.get("NERF_PL_CRASH_KILLS", "50"))  # of each method
-STEPS = 300
+KILLS = int(os.environ.get("NERF_PL_CRASH_KILLS", "100"))  # of each method
+STEPS = 30 * KILLS  # after a validation every 5 of them the training may be killed
 
 
 def start(folder: Path, scene: Path, words: list[str]) -> subprocess.Popen:
@@ -54,7 +54,7 @@ def test_a_training_that_is_killed_again_and_again(scene_dir, tmp_path, words):
     process = start(killed, scene_dir, words)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    assert kills >= 3
+    assert kills >= KILLS // 2
     ours, theirs = (content(folder / "runs" / "run") for folder in (killed, whole))
     for part in ("state_dict", "optimizer_states", "global_step", "best_psnr", "best_step"):
         assert equal(ours[part], theirs[part]), part
