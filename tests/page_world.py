@@ -45,6 +45,7 @@ ELSEWHERE = {  # what begins so has a test of its own; the longest beginning cou
     "make": "test_docs.py::test_bash_blocks_are_valid",
     "make demo": "test_cli.py::test_demo",
     "make docs": "test_site.py::test_the_site_is_built_without_a_warning",
+    "python3 -m venv": "test_package.py::test_the_installed_wheel_passes_tests",
     "pip install": "test_pages.py::test_extras_that_pages_install_are_there",
     "nerf sweep": "test_sweep.py::test_two_scenes_of_which_one_is_broken",
     "nerf doctor --compile": "ops/test_compiles.py::test_every_kernel_compiles_and_fits",
