@@ -59,7 +59,7 @@ console, errors = Terminal(), Terminal(stderr=True)
 QUIET_SECONDS = 10  # between two lines of progress if there is no terminal
 LONGEST = 600  # characters of a warning
 _warned: set[str] = set()
-_how_far: list[Callable[[int, int], None]] = []  # of each `doing` that runs, the inmost last
+_doing: list[tuple[str, Callable[[str], None]]] = []  # each `doing` that runs, the inmost last, and what shows its text
 _lock = Lock()
 
 Item = TypeVar("Item")
@@ -122,7 +122,7 @@ def doing(what: str) -> Iterator[None]:
         columns = SpinnerColumn(), description(), TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=None)
-            with _listening(lambda done, total: bar.update(task, description=f"{what}: {done} of {total}")):
+            with _listening(what, lambda text: bar.update(task, description=text)):
                 yield
         return
     told = [what]
@@ -130,7 +130,7 @@ def doing(what: str) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        with _listening(lambda done, total: told.__setitem__(0, f"{what}: {done} of {total}")):
+        with _listening(what, lambda text: told.__setitem__(0, text)):
             yield
     finally:
         timer.cancel()
@@ -138,17 +138,24 @@ def doing(what: str) -> Iterator[None]:
 
 def far(done: int, total: int) -> None:
     """How much is done of what the inmost `doing` names. Does nothing where none says so."""
-    if _how_far:
-        _how_far[-1](done, total)
+    if _doing:
+        what, show = _doing[-1]
+        show(f"{what}: {done} of {total}")
+
+
+def now(what: str) -> None:
+    """What the inmost `doing` has come to. Does nothing where none says so."""
+    if _doing:
+        _doing[-1][1](what)
 
 
 @contextmanager
-def _listening(report: Callable[[int, int], None]) -> Iterator[None]:
-    _how_far.append(report)
+def _listening(what: str, show: Callable[[str], None]) -> Iterator[None]:
+    _doing.append((what, show))
     try:
         yield
     finally:
-        _how_far.remove(report)
+        _doing.pop()
 
 
 def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Generator[Item, None, None]:

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from nerf_pl import console
-from nerf_pl.console import doing, far
+from nerf_pl.console import doing, far, now
 
 
 def test_without_a_terminal_only_what_takes_long_is_said(monkeypatch, capsys):
@@ -38,3 +38,7 @@ def test_how_far_it_is_is_shown(monkeypatch, is_terminal):
     far(4, 8)  # nobody says it
     assert "reading: 3 of 8" in text.getvalue()
     assert "4 of 8" not in text.getvalue()
+    with doing("reading"):
+        now("importing")
+        time.sleep(0.2)
+    assert "importing" in text.getvalue()

@@ -19,12 +19,17 @@ NAMES = {
            "uname", "wait", "waitpid", "statvfs", "nice", "sched_setaffinity", "O_NONBLOCK", "getgroups",
            "getpgrp", "getsid", "setpgid", "setuid", "setgid",
            "fchmod", "fchown", "lchown", "chroot", "posix_spawn", "register_at_fork", "sync", "ttyname", "WNOHANG",
-           "wait3", "wait4", "pipe2", "openpty", "getresuid", "pread", "pwrite", "sendfile"},
+           "wait3", "wait4", "pipe2", "openpty", "getresuid", "pread", "pwrite", "sendfile",
+           "rename"},  # which replaces no file on Windows: os.replace does
+    "select": {"poll", "epoll", "kqueue"},
+    "socket": {"AF_UNIX", "socketpair"},
+    "time": {"tzset", "clock_gettime"},
     "signal": {"SIGKILL", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGCHLD", "SIGPIPE", "SIGQUIT",
                "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGWINCH", "SIGTTIN", "SIGTTOU", "SIGBUS",
                "alarm", "setitimer", "pause", "sigwait", "pthread_kill", "pthread_sigmask"},
 }  # fmt: skip
-GUARDED = {"os": {"sysconf", "sched_getaffinity", "link", "getloadavg", "posix_fallocate"}}
+KEYWORDS = {"preexec_fn", "pass_fds"}  # of a process that is started
+GUARDED = {"os": {"symlink", "sysconf", "sched_getaffinity", "link", "getloadavg", "posix_fallocate"}}
 """Only where an error or `hasattr` is answered."""
 PLACES = ("/tmp", "/dev/null", "/dev/shm", "/usr", "/etc", "/bin", "/var")
 OF_LINUX = ("/proc", "/sys", "/dev")  # read where they are there
@@ -44,6 +49,9 @@ def unfit(source: str, file: str = "nerf_pl/x.py") -> list[str]:
             owner, name = node.value.id, node.attr
             if name in NAMES.get(owner, ()) or (name in GUARDED.get(owner, ()) and not is_guarded(node, parents)):
                 found.append(f"{owner}.{name}")
+        elif isinstance(node, ast.Call):
+            found += [keyword.arg for keyword in node.keywords if keyword.arg in KEYWORDS]
+            found += [f"{ast.unparse(node.func)} without an encoding"] if is_text_in_any_encoding(node) else []
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             is_place = node.value.startswith(PLACES) and file not in HAS_OTHER_PLACES
             if node.value in ("fork", "forkserver") or is_place:
@@ -51,6 +59,18 @@ def unfit(source: str, file: str = "nerf_pl/x.py") -> list[str]:
             if node.value.startswith(OF_LINUX) and file not in MAY_READ_LINUX:
                 found.append(repr(node.value))
     return found
+
+
+def is_text_in_any_encoding(call: ast.Call) -> bool:
+    """Whether a call reads or writes text in what the system takes for usual, which is not UTF-8 on Windows."""
+    named = {keyword.arg for keyword in call.keywords}
+    if isinstance(call.func, ast.Attribute) and call.func.attr in ("read_text", "write_text"):
+        return "encoding" not in named and len(call.args) <= (call.func.attr == "write_text")
+    if isinstance(call.func, ast.Name) and call.func.id == "open":
+        mode = next((k.value for k in call.keywords if k.arg == "mode"), call.args[1] if len(call.args) > 1 else None)
+        is_binary = isinstance(mode, ast.Constant) and "b" in str(mode.value)
+        return "encoding" not in named and not is_binary
+    return False
 
 
 def is_guarded(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
@@ -92,6 +112,12 @@ def test_nothing_that_other_systems_lack(name):
         ("open('/proc/meminfo')", True),
         ("get_context('fork')", True),
         ("get_context('spawn')", False),
+        ("import os\nos.rename('a', 'b')", True),
+        ("import subprocess\nsubprocess.Popen('x', preexec_fn=print)", True),
+        ("from pathlib import Path\nPath('x').read_text()", True),
+        ("from pathlib import Path\nPath('x').write_text('é', encoding='utf-8')", False),
+        ("open('x', 'w')", True),
+        ("open('x', 'rb')", False),
     ],
 )
 def test_the_search_finds_what_it_is_for(source, is_unfit):

@@ -155,7 +155,10 @@ def _write(out: Path, title: str, step: Step, results: list[Budget]) -> None:
     with atomic_write(out / "table.md") as path:
         path.write_text("\n".join(parts), encoding="utf-8")
     with atomic_write(out / "results.json") as path:
-        path.write_text(json.dumps({"step": asdict(step), "budgets": [asdict(b) for b in results]}, indent=2) + "\n")
+        path.write_text(
+            json.dumps({"step": asdict(step), "budgets": [asdict(b) for b in results]}, indent=2) + "\n",
+            encoding="utf-8",
+        )
     if results:
         _draw_curve(out / "curve.png", title, results)
 

@@ -62,7 +62,7 @@ def bench_classic(
     with atomic_write(out / "table.md") as path:
         path.write_text(markdown(header, rows), encoding="utf-8")
     with atomic_write(out / "results.json") as path:
-        path.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+        path.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
     return results
 
 

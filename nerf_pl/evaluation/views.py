@@ -125,7 +125,7 @@ def _evaluate(
     rows = [{**asdict(view), "depth": span} for view, span in zip(views, spans, strict=True)]
     result = {**told, "views": [{key: _in_json(value) for key, value in row.items()} for row in rows]}
     with atomic_write(out.metrics) as path:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     _tell(means, len(views))
     media.write_films(out.folder / out.title, [frames], fps=10)  # last: a film that fails takes no score with it
     return result

@@ -281,4 +281,4 @@ def _count(pictures: Sequence[Path], depths: Sequence[Path]) -> int:
 
 def _write_json(file: Path, content: dict[str, object]) -> None:
     with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -90,7 +90,9 @@ def _folder_on_disk(size: int) -> Path | None:
 def _file_system(folder: Path) -> str:
     """The kind of file system that a folder lies in, as Linux tells it; "" elsewhere."""
     try:
-        mounts = [line.split()[1:3] for line in (PROC / "mounts").read_text().splitlines()]
+        mounts = [
+            line.split()[1:3] for line in (PROC / "mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+        ]
     except OSError:
         return ""
     place = folder.resolve()

@@ -71,6 +71,13 @@ class ProgressBar(Callback):
             console.print(plan.describe())
             self.has_told_plan = True
 
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: NeRFSystem, batch: object, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        views = -(-len(pl_module.validation.views) // pl_module.world)  # of this process
+        if self.bar is not None and batch_idx < views:
+            self.bar.update(self.task, description=f"rendering validation view {batch_idx + 1} of {views}")
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self.val_psnr = f"{float(trainer.callback_metrics['val/psnr']):.2f}"
         self._update(trainer, pl_module, 0.0 if pl_module.finished else self.time_left.seconds(pl_module))

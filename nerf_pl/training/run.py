@@ -24,7 +24,7 @@ from nerf_pl.checkpoints import (
     load_training,
     load_weights,
 )
-from nerf_pl.console import console, doing, warn
+from nerf_pl.console import console, doing, now, warn
 from nerf_pl.errors import FinishedError, NothingToDo, UserError
 from nerf_pl.methods import method_of
 from nerf_pl.methods.method import kind_of
@@ -122,7 +122,8 @@ def _marked(folders: RunFolders, goes_on: bool) -> Iterator[None]:
         return
     with atomic_write(folders.replaced) as path:
         path.write_text(
-            f"A training is to replace this run. Until it saves something, {folders.last} is the old one.\n"
+            f"A training is to replace this run. Until it saves something, {folders.last} is the old one.\n",
+            encoding="utf-8",
         )
     try:
         yield
@@ -144,6 +145,7 @@ def _made(
         val = _validation(config, root)
         tested = load_cameras(config, root, "test")
         beside = missed(scene)
+        now("importing PyTorch Lightning")
         for work in ready:
             work.result()
     _require_gpu_memory(scene, config, root, device)
@@ -331,7 +333,7 @@ def _preparation(folders: RunFolders, settings: dict[str, object], resume: bool)
 
     def prepare() -> None:
         with atomic_write(folders.settings) as path:
-            path.write_text(json.dumps(settings, indent=2) + "\n")
+            path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         for file in old:
             with write_errors(file):
                 file.unlink(missing_ok=True)

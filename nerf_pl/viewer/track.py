@@ -97,7 +97,9 @@ class Track:
         for entry, seconds in zip(entries, self.times(), strict=True):
             entry["time"] = seconds
         with atomic_write(file) as temporary:
-            temporary.write_text(json.dumps({**content, "loop": keyframes.period is not None}, indent=2) + "\n")
+            temporary.write_text(
+                json.dumps({**content, "loop": keyframes.period is not None}, indent=2) + "\n", encoding="utf-8"
+            )
 
     def load(self, file: Path) -> None:
         """Take the keyframes of a file in place of these. Raises UserError."""
