@@ -1,7 +1,8 @@
 """The pictures of the gallery: a training on the built-in scene, and all that can be made of it.
 
 `python docs/gallery.py` trains for `STEPS`, if runs/gallery is not there, and writes to docs/images/gallery. With
-names it makes these pictures alone. Needs the extras mesh and viewer, and Chromium for those of a browser.
+names it makes these pictures alone. Needs the extras mesh and viewer, and Chromium for those of a browser. `fruit` and
+`horns` are films of runs of these names, which a GPU trained: they are made where there are such runs.
 """
 
 import json
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,10 @@ FILMS = {  # what `nerf render` is asked for, by the name of the picture
     "test": ["--path", "test"],
     "keyframes": ["--path", "keyframes.json"],
     "crop": ["--path", "360", "--crop", "-1.5", "-1.5", "-1.5", "1.5", "1.5", "0.05"],
+}
+STRIPS = {  # frames side by side, of runs of these names
+    "fruit": ["--path", "360", "--img_wh", "150", "200"],
+    "horns": ["--path", "spiral", "--img_wh", "160", "120"],
 }
 KEYFRAMES = {
     "loop": True,
@@ -80,8 +86,7 @@ def picture_of_film(name: str, words: Sequence[str]) -> None:
     nerf(["render", str(RUN), *words, *frames, "--fps", str(FPS)])
     (film,) = [file for file in RUN.glob("renders/**/*.mp4") if not file.stem.endswith("_depth")]
     with av.open(str(film)) as opened:
-        pictures = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
-    write_moving(IMAGES / f"{name}.webp", pictures)
+        write_moving(IMAGES / f"{name}.webp", [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)])
 
 
 def write_moving(path: Path, pictures: Iterable[np.ndarray], fps: float = FPS) -> None:
@@ -89,6 +94,24 @@ def write_moving(path: Path, pictures: Iterable[np.ndarray], fps: float = FPS) -
     first, *others = [Image.fromarray(picture) for picture in pictures]
     how = {"duration": round(1000 / fps), "loop": 0, "quality": 55, "method": 6}
     first.save(path, save_all=True, append_images=others, **how)
+
+
+def strip(name: str) -> None:
+    """Twenty frames of a film of the run of that name, in two rows, if there is such a run."""
+    run = Path("runs") / name
+    if not run.is_dir():
+        print(f"no {run} here: docs/images/film_{name}.jpg stays as it is")
+        return
+    nerf(["render", str(run), *STRIPS[name], "--frames", "20", "--depth", "none", "--keep_frames"])
+    (folder,) = run.glob("renders/*/frames")
+    files = sorted(file for file in folder.glob("*.png") if "depth" not in file.stem)
+    sheet(list(map(np.asarray, map(Image.open, files)))).save(IMAGES.parent / f"film_{name}.jpg", quality=85)
+
+
+def sheet(pictures: Sequence[np.ndarray], columns: int = 10) -> Image.Image:
+    """Pictures of one size side by side, in rows."""
+    rows = [np.concatenate(pictures[i : i + columns], 1) for i in range(0, len(pictures), columns)]
+    return Image.fromarray(np.concatenate(rows, 0))
 
 
 def mesh() -> None:
@@ -152,6 +175,7 @@ def photographed(page: Path | str, size: tuple[int, int], seconds: float, code: 
 
 
 OTHERS = {"mesh": mesh, "page": page, "result": result, "report": report, "viewer": viewer}
+OTHERS |= {name: partial(strip, name) for name in STRIPS}
 
 if __name__ == "__main__":
     main(sys.argv[1:] or [*FILMS, *OTHERS])

@@ -149,6 +149,13 @@ def test_the_gallery_shows_every_picture_with_its_command():
         assert f"images/gallery/{file.name}" in page
 
 
+def test_frames_of_films_stand_in_rows():
+    pictures = [np.full((2, 3, 3), i, np.uint8) for i in range(20)]
+    rows = np.asarray(module("gallery").sheet(pictures))
+    assert rows.shape == (4, 30, 3)
+    assert rows[::2, ::3, 0].tolist() == [list(range(10)), list(range(10, 20))]
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs")

@@ -84,7 +84,7 @@ class DataOptions:
     """What is behind the object: white, black, or red, green and blue from 0 to 1. Opaque pictures are taken to show
     it; transparent ones are composited on it. auto looks for a plain background in opaque pictures, none does not;
     both show transparent ones on white."""
-    masks: Annotated[Literal["pixels", "alpha", "none"], FIXED_IN_A_RUN, common(PICTURES, "alpha")] = "pixels"
+    masks: Annotated[Literal["pixels", "alpha", "none"], FIXED_IN_A_RUN, Help(PICTURES, "alpha")] = "pixels"
     """What masks say: which pixels count (pixels), or what there is of an object on nothing, as transparency does
     (alpha). none leaves them out."""
     near: Annotated[float | None, POSITIVE, FIXED_IN_A_RUN, Help(PLACE, "0.2")] = None
