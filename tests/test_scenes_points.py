@@ -7,7 +7,7 @@ from photo_world import K, edit, read, write
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import Request
-from nerf_pl.scenes.points import clear_distance, read_points
+from nerf_pl.scenes.points import read_points, room_in_file
 from nerf_pl.scenes.transforms import load_transforms
 
 XYZ = np.array([[0.0, 0, -2], [0.5, 0.25, -4], [-1, 1, 3], [np.nan, 0, 0]])
@@ -70,15 +70,15 @@ def test_the_nearest_points_in_front_of_cameras_count(tmp_path, capsys):
     wall = np.concatenate([gen.uniform(-1, 1, (500, 2)), np.full((500, 1), -3.0)], 1)
     stray = np.array([[0.0, 0, -0.2], [0, 0, 0.1]])  # one that is wrong, one behind the cameras
     (tmp_path / "a.ply").write_bytes(ply(np.concatenate([wall, stray])))
-    assert clear_distance(tmp_path / "a.ply", cameras(5)) == pytest.approx(1.5)
+    assert room_in_file(tmp_path / "a.ply", cameras(5)).clear == pytest.approx(1.5)
     assert capsys.readouterr().err == ""
 
 
 def test_points_of_other_photos_are_not_used(tmp_path, capsys):
     (tmp_path / "a.ply").write_bytes(ply(np.tile([[0.0, 0, 5]], (50, 1))))
-    assert clear_distance(tmp_path / "a.ply", cameras(5)) is None
+    assert room_in_file(tmp_path / "a.ply", cameras(5)) is None
     assert "do not belong to these photos" in capsys.readouterr().err.replace("\n", " ")
-    assert clear_distance(tmp_path / "b.ply", cameras(5)) is None
+    assert room_in_file(tmp_path / "b.ply", cameras(5)) is None
     assert "is not there" in capsys.readouterr().err.replace("\n", " ")
 
 
@@ -87,7 +87,7 @@ def test_a_scene_that_names_its_points(tmp_path):
     poses = torch.tensor([frame["transform_matrix"] for frame in read(tmp_path)["frames"]])[:, :3]
     ahead = poses[:, :, 3] - 2 * poses[:, :, 2]
     (tmp_path / "sparse.ply").write_bytes(ply(ahead.repeat(12, 1).numpy()))
-    expected = clear_distance(tmp_path / "sparse.ply", poses)
+    expected = room_in_file(tmp_path / "sparse.ply", poses).clear
     scene = load_transforms(tmp_path, Request("train"))
     assert expected is not None
     assert scene.near == pytest.approx(expected * float(scene.frame[0, :3].norm()), rel=1e-4)

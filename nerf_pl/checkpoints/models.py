@@ -20,7 +20,7 @@ from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing, sizes_for, to_dict
 from nerf_pl.scenes import Request, Scene, available_splits, detect, frame_of, load_scene, name_of, require_sound
 from nerf_pl.scenes.crop import cropped
-from nerf_pl.scenes.placing import bounded
+from nerf_pl.scenes.placing import begun, bounded
 
 ANOTHER = "give another, or fetch it again"
 MOST_NAMES = 5  # of weights in a message
@@ -102,17 +102,28 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
 
 
 def load_training(config: Config, root: Path) -> tuple[Config, Scene]:
-    """The training views, and the options with the background that these views show, and with whether they show a scene
-    without end: all later views then have it."""
+    """The training views, and the options with the background that these views show, with where their rays begin and
+    with whether they show a scene without end: all later views then have it."""
     scene = load_split(config, root, "train")
     asked = config.data.background
     if asked == "auto":
         asked = scene.background if scene.plain and scene.background else "none"
     known = asked if isinstance(asked, str) else name_of(asked) or asked
-    config = replace(config, data=replace(config.data, background=known))
+    config = replace(config, data=replace(config.data, background=known, ahead=scene.ahead))
     if getattr(config.model, "unbounded", True) is None:
         config = replace(config, model=replace(config.model, unbounded=scene.unbounded))
     return config, scene
+
+
+def as_begun(config: Config, last: Path) -> Config:
+    """The options of a run that goes on: if nothing else is asked, its rays begin where they did before."""
+    if config.data.ahead is not None:
+        return config
+    try:
+        stored = stored_config(read_checkpoint(last, lazily=True), last)
+    except (UserError, KeyError):  # which `resume_run` tells
+        return config
+    return replace(config, data=replace(config.data, ahead=stored.data.ahead))
 
 
 def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
@@ -128,7 +139,7 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
         request = replace(request, objects=False)
     scene = load_scene(root, request, layout)
     scene = scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")
-    scene = bounded(scene, d.near, d.far)
+    scene = bounded(begun(scene, d.ahead), d.near, d.far)
     require_sound(scene, root)
     return scene
 
@@ -187,7 +198,7 @@ def _own_model(
         raise UserError(f"checkpoint {path} was trained with the method {config.method}: use nerf eval")
     if asked:
         sizes = sizes_for(asked.model, config.model)
-        data = replace(asked.data, background=config.data.background)
+        data = replace(asked.data, background=config.data.background, ahead=config.data.ahead)
         config = replace(asked, data=data, model=replace(asked.model, **sizes))
     model = method_of(config.method).make(config, device)
     if "portable" in checkpoint:
@@ -214,6 +225,8 @@ def _foreign_model(
         raise UserError(f"checkpoint {path} was not made by nerf_pl or nerf-pytorch: give one of theirs")
     foreign, networks, _ = found
     config = foreign.fit(asked, networks, path)
+    if config.data.ahead is None:  # others begin all rays at one distance
+        config = replace(config, data=replace(config.data, ahead=0.0))
     model = method_of(config.method).make(config, device)
     foreign.assign(model, networks, path)
     return model, config

@@ -111,10 +111,11 @@ def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
         corners = torch.cartesian_prod(*first.aabb.double().T) @ back[:3, :3].T + back[:3, 3]
         what = "the middle is" if first.unbounded else "all lies"
         yield "extent", f"{what} from {_point(corners.amin(0))} to {_point(corners.amax(0))}"
-        yield (
-            "rays",
-            f"{_number(first.near / scale)} to {_number(first.far / scale)} from a camera, in units of the file",
-        )
+        near = torch.cat([scene.near_at(scene.cameras.c2w) for scene in scenes.values()]) / scale
+        told = _number(near.min())
+        if first.ahead:
+            told = f"{_number(first.ahead)} of the way to what the cameras look at, {told} to {_number(near.max())},"
+        yield "rays", f"from {told} to {_number(first.far / scale)} from a camera, in units of the file"
     yield "frame", "file to world: " + "; ".join(" ".join(_number(x) for x in row) for row in frame[:3].tolist())
     position, target = ("[" + ", ".join(map(_number, p.tolist())) + "]" for p in (at[0], focus))
     yield "keyframe", f'"coordinates": "file", {{"time": 0, "position": {position}, "look_at": {target}}}'

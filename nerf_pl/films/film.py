@@ -84,8 +84,7 @@ def around(cameras: Cameras) -> Cameras:
 
 def views_of(scene: Scene, cameras: Cameras) -> list[View]:
     """Views of a scene from other cameras."""
-    bounds = scene.near, scene.far, scene.ndc, scene.background
-    return [View(cameras[i : i + 1], *bounds) for i in range(len(cameras))]
+    return [scene.view_of(cameras[i : i + 1]) for i in range(len(cameras))]
 
 
 def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, float]:

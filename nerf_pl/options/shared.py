@@ -46,7 +46,7 @@ NAME = Range(_is_name, "give a name of up to 200 characters, without slashes")
 class DataOptions:
     """EARLIER: see `methods.stored`."""
 
-    EARLIER: ClassVar[dict[str, object]] = {"background": "none"}
+    EARLIER: ClassVar[dict[str, object]] = {"background": "none", "ahead": 0.0}
 
     dataset_name: Annotated[Literal["auto", "blender", "llff", "transforms", "colmap"], Help(PICTURES, "colmap")] = (
         "auto"
@@ -90,6 +90,9 @@ class DataOptions:
     near: Annotated[float | None, POSITIVE, FIXED_IN_A_RUN, Help(PLACE, "0.2")] = None
     """Nothing is nearer to a camera than this, in the unit of length of the scene's own file. By default the cameras
     decide. Photos from one side have neither near nor far."""
+    ahead: Annotated[float | None, between(0, 0.95), FIXED_IN_A_RUN, Help(PLACE, "0.2")] = None
+    """If the cameras look at one point: the share of the way from each camera to it in which nothing stands. By default
+    0.4, or less where sparse points are nearer. 0: rays of all cameras begin at the same distance."""
     far: Annotated[float | None, POSITIVE, FIXED_IN_A_RUN, Help(PLACE, "50")] = None
     """Nothing is farther from a camera than this, in the same unit."""
     scale: Annotated[float | None, between(1e-9, 1e9), FIXED_IN_A_RUN, Help(PLACE, "0.5")] = None
@@ -101,6 +104,8 @@ class DataOptions:
             yield "downscale", "give it or --img_wh, not both"
         if self.near is not None and self.far is not None and self.near >= self.far:
             yield "near", f"give less than --far {self.far:g}"
+        if self.near is not None and self.ahead:
+            yield "ahead", "give it or --near, not both"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.cuts import cut_names
 from nerf_pl.scenes.frames import Frame, missing, read_frames
 from nerf_pl.scenes.lenses import half_view
-from nerf_pl.scenes.normalize import camera_focus, looks_at, moved, near_of, normalize_poses
+from nerf_pl.scenes.normalize import camera_focus, closest_of, looks_at, moved, near_of, normalize_poses
 from nerf_pl.scenes.pictures import list_some, read_json, target_sizes
 from nerf_pl.scenes.placing import DISTANCE, Place, place, with_views
 from nerf_pl.scenes.request import Request
@@ -107,7 +107,7 @@ def _place(root: Path, frames: list[Frame], request: Request, transparent: bool)
     found = place(c2w, float(np.median(views)) if views else None, request.scale, on_nothing=transparent)
     if not found.unbounded and looks_at(c2w, camera_focus(c2w)):
         poses, endless = normalize_poses(moved(c2w, found.frame))
-        found = replace(found, endless=(endless, near_of(poses)))
+        found = replace(found, endless=(endless, near_of(poses), closest_of(poses)))
     if found.frame is None or request.scale is not None:
         return found
     if found.unbounded:

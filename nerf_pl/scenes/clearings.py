@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nerf_pl.console import warn
+from nerf_pl.scenes.normalize import AHEAD
 from nerf_pl.scenes.scene import Scene
 
 TILES = 48  # along the longer side of a picture
@@ -53,7 +54,7 @@ def with_trusted_points(scene: Scene) -> Scene:
         return scene
     told = f"{n - inside} of {n} sparse points lie outside of the pictures that are said to show them"
     warn(f"{scene.root}: {told}: they do not belong to these photos, and are not used")
-    return replace(scene, seen=None)
+    return replace(scene, seen=None, ahead=AHEAD if scene.ahead else 0.0, told=False)
 
 
 def _projected(

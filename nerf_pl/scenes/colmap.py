@@ -22,10 +22,19 @@ from nerf_pl.scenes.model_checks import different, doubt, require_cameras
 from nerf_pl.scenes.model_files import has_cameras, is_whole, names_with_blanks, wrong_line, wrong_rotation
 from nerf_pl.scenes.model_lenses import WIDE, look_of, sees_all_around
 from nerf_pl.scenes.model_text import has_mark, wrong_camera, wrong_pairs
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, moved, near_of, normalize_poses
+from nerf_pl.scenes.normalize import (
+    FAR,
+    LEAST_NEAR,
+    ahead_of,
+    camera_focus,
+    closest_of,
+    moved,
+    near_of,
+    normalize_poses,
+)
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import cut_out, list_some, read_headers, target_sizes
-from nerf_pl.scenes.points import CLEAR, foremost
+from nerf_pl.scenes.points import CLEAR, foremost, seen_from
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.shots import Photos, read_photos
@@ -66,6 +75,8 @@ def load_colmap(root: Path, request: Request) -> Scene:
     around = [all_around(c2w[i]) if sees_all_around(view.camera) else c2w[i : i + 1] for i, view in enumerate(views)]
     looking = torch.cat(around)
     frame = normalize_poses(looking, request.scale)[1]
+    seen = of_model(model, views)
+    share = seen_from(seen, c2w[:, :, 3].numpy(), camera_focus(looking).numpy())
     c2w = moved(c2w, frame)
     unit = float(torch.linalg.det(frame[:3, :3])) ** (1 / 3)
 
@@ -75,14 +86,15 @@ def load_colmap(root: Path, request: Request) -> Scene:
         raise UserError(f"{told}: give another --test_every")
     names = [(view.name, _relative(root, file)) for view, file in zip(views, photos.files, strict=True)]
     shown = folder_masks(masks_folder(root), names) if request.pictures else [None] * len(views)
-    seen = of_model(model, views)
     hidden, nearest = [None] * len(views), nearest_depth(views, seen)
     read = Photos(photos.files, photos.sizes, photos.natives, photos.mode, photos.upright, shown, hidden, cuts)
     shots, cuts = read_photos(read.some(chosen), c2w[chosen], request.pictures), [cuts[i] for i in chosen]
+    looking = moved(looking, frame)
+    near = max(CLEAR * unit * nearest, LEAST_NEAR) if nearest else near_of(looking)
     scene = Scene(
         shots.cameras,
         shots.images,
-        near=max(CLEAR * unit * nearest, LEAST_NEAR) if nearest else near_of(moved(looking, frame)),
+        near=near,
         far=FAR,
         aabb=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         background=(1.0, 1.0, 1.0) if photos.mode == "RGBA" else None,
@@ -94,6 +106,9 @@ def load_colmap(root: Path, request: Request) -> Scene:
         photos=shots.photos,
         partial=shots.partial,
         seen=seen_by_views([seen[i] for i in chosen], cuts, frame),
+        ahead=ahead_of(looking, share),
+        closest=closest_of(c2w),
+        told=nearest > 0,
     )
     on_nothing = request.objects and photos.mode == "RGBA" and cut_out(photos.files)
     return as_object(scene) if on_nothing else scene

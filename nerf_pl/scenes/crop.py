@@ -32,7 +32,8 @@ def cropped(scene: Scene, box: Sequence[float], pictures: bool = True, is_needed
     aabb = torch.stack([corners.amin(0), corners.amax(0)])
     nearest, far = reach(scene.cameras.c2w[:, :, 3], aabb)
     near = max(nearest, min(scene.near, LEAST_NEAR))  # cameras may stand close to the box, or in it
-    scene = replace(scene, near=near, far=far, aabb=aabb, unbounded=False, target=tuple(corners.mean(0).tolist()))
+    target = tuple(corners.mean(0).tolist())
+    scene = replace(scene, near=near, far=far, aabb=aabb, unbounded=False, target=target, ahead=0.0)
     if not pictures:
         return scene
     masks = _seen(scene, crop_of(scene, box))

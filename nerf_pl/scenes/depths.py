@@ -14,7 +14,7 @@ from nerf_pl.scenes.cuts import Cut
 from nerf_pl.scenes.decode import open_picture
 from nerf_pl.scenes.frames import Frame
 from nerf_pl.scenes.normalize import camera_focus, looks_at
-from nerf_pl.scenes.points import CLEAR, LEAST_POINTS, foremost
+from nerf_pl.scenes.points import CLEAR, LEAST_POINTS, Room, first_share, foremost
 from nerf_pl.scenes.values import positive
 
 KEY, UNIT = "depth_file_path", "integer_depth_scale"
@@ -28,11 +28,11 @@ ASPECT = 1.2  # factor by which the aspect ratios of a photo and its depth pictu
 FITS = 4.0  # factor by which depths may differ from the distance to what the cameras look at
 
 
-def clear_in_depths(
+def room_in_depths(
     path: Path, values: dict[str, object], frames: Sequence[Frame], poses: Float[Tensor, "C 3 4"]
-) -> float | None:
-    """In front of which distance from every camera the depth pictures that frames name (depth_file_path: a grey
-    picture or a .npy, along the camera's axis, 0 where it is not known) say that there is nothing.
+) -> Room | None:
+    """The room that the depth pictures leave that frames name (depth_file_path: a grey picture or a .npy, along the
+    camera's axis, 0 where it is not known).
 
     In the file's unit of length, of which integer_depth_scale times the pictures' numbers are multiples, or else a
     thousandth. Pictures of 8 bits, in which few thousandths fit, count if the file has integer_depth_scale. None, with
@@ -44,7 +44,7 @@ def clear_in_depths(
         return None
     unit = MILLIMETRE if values.get(UNIT) is None else positive(str(path), UNIT, values[UNIT])
     focus = camera_focus(poses)
-    looked_at, nearest, ratios, gone = looks_at(poses, focus), [], [], []
+    looked_at, shown, gone = looks_at(poses, focus), {}, []
     for i in named[:: max(len(named) // MOST, 1)]:
         file = _file(path, frames[i])
         if not file.is_file():
@@ -53,17 +53,18 @@ def clear_in_depths(
         depths = unit * _read(file, values)
         known = depths[depths > 0]
         if len(known) >= LEAST_POINTS:
-            nearest.append(foremost(known))
-            ratios.append(float(np.median(known)) / float((poses[i, :, 3] - focus).norm()))
+            shown[i] = known
     if gone:
         warn(f"{path}: {gone[0]} and other depth pictures ({KEY}) are not there, and do not count")
-    if not nearest:
+    if not shown:
         return None
+    ways = (poses[list(shown), :, 3] - focus).norm(dim=1).double().numpy()
+    ratios = [float(np.median(known)) / way for known, way in zip(shown.values(), ways.tolist(), strict=True)]
     if looked_at and not 1 / FITS <= float(np.median(ratios)) <= FITS:
         told = f"{np.median(ratios):.3g} times as far as what the cameras look at"
         warn(f"{path}: the depth pictures show what is {told}, so they are not used: correct {UNIT}, {unit:g}")
         return None
-    return CLEAR * min(nearest)
+    return Room(CLEAR * min(map(foremost, shown.values())), first_share(list(shown.values()), ways))
 
 
 def points_in_depths(
@@ -71,7 +72,7 @@ def points_in_depths(
 ) -> list[Float[np.ndarray, "_ 3"] | None]:
     """The points that the depth pictures of frames show, in the coordinates of the file; None for frames without one.
 
-    Lens distortion is not undone: what `clearings` makes of the points is coarse. For pictures that `clear_in_depths`
+    Lens distortion is not undone: what `clearings` makes of the points is coarse. For pictures that `room_in_depths`
     trusts; cuts: of the frames' photos, which say where in their cameras pixels lie.
     """
     unit = MILLIMETRE if values.get(UNIT) is None else positive(str(path), UNIT, values[UNIT])

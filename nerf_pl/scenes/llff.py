@@ -1,5 +1,6 @@
 """LLFF scenes: photos with poses_bounds.npy, most often taken by hand from about one place, looking one way."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,17 @@ from nerf_pl.scenes.cuts import whole
 from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.lenses import wrong_focal
 from nerf_pl.scenes.masks import folder_masks, masks_folder, read_masks
-from nerf_pl.scenes.normalize import FAR, LEAST_NEAR, NEAR, misread, near_of, normalize_poses, strays
+from nerf_pl.scenes.normalize import (
+    FAR,
+    LEAST_NEAR,
+    NEAR,
+    ahead_of,
+    closest_of,
+    misread,
+    near_of,
+    normalize_poses,
+    strays,
+)
 from nerf_pl.scenes.order import require_same_order, tell_order
 from nerf_pl.scenes.orientation import orient
 from nerf_pl.scenes.pictures import Size, cut_out, list_some, one_size, read_headers, read_pictures, target_size
@@ -34,6 +45,7 @@ POSES = "poses_bounds.npy"
 FILES = f"{POSES} and images"
 NEAREST = 1 / 0.75  # the nearest bound of all views, once scaled: a little beyond the near plane z = -1 of NDC
 OUTLIER = 20  # a near bound that is less than others, or than the way between cameras, by this factor is doubtful
+LEAST_TOLD = 0.1  # share of the way to what cameras look at; bounds that are nearer are rather wrong than meant
 FORWARD = 0.05  # cosine of the angle to the mean viewing direction, of the most oblique ray that NDC is still good for
 
 
@@ -48,6 +60,8 @@ class Place:
     frame: Float[Tensor, "4 4"]
     ndc: tuple[float, float] | None = None
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    ahead: float = 0.0
+    closest: float = 0.0
 
 
 def recognises(root: Path) -> bool:
@@ -113,6 +127,8 @@ def load_llff(root: Path, request: Request) -> Scene:
         root=root,
         surrounded=bool(request.spheric),
         frame=place.frame,
+        ahead=place.ahead,
+        closest=place.closest,
     )
     on_nothing = around and request.objects and headers.mode == "RGBA" and cut_out(all_files)
     return as_object(scene) if on_nothing else scene
@@ -288,7 +304,8 @@ def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], request: Reques
     """The origin is in the middle of what the cameras surround.
 
     Programs that make poses_bounds.npy disagree on what the bounds mean, and a single wrong point may decide them. So
-    near is at most what other layouts have, and not much less where cameras look inward; nothing far away is cut.
+    near is at most what other layouts have, and not much less where cameras look inward; nothing far away is cut. The
+    share `ahead` yields to the bounds of half of the photos, unless these are so small that they can hardly be meant.
     tight: near is the nearest bound and far the farthest one, but not beyond 8 near, as in the classic implementation.
     """
     c2w, frame = normalize_poses(cameras.c2w, request.scale)
@@ -298,7 +315,10 @@ def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], request: Reques
     near, far = min(max(nearest / 2, NEAR if usual > NEAR else LEAST_NEAR), usual), FAR
     if request.tight:
         near, far = nearest, min(8 * nearest, bounds.max().item())
-    return Place(replace(cameras, c2w=c2w), near, far, torch.tensor([[-1.0] * 3, [1.0] * 3]), frame)
+    told = float((bounds[:, 0] / c2w[:, :, 3].norm(dim=1).clamp(min=1e-9)).median())
+    ahead = 0.0 if request.tight else ahead_of(c2w, told if told > LEAST_TOLD else math.inf)
+    box = torch.tensor([[-1.0] * 3, [1.0] * 3])
+    return Place(replace(cameras, c2w=c2w), near, far, box, frame, ahead=ahead, closest=closest_of(c2w))
 
 
 def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"], asked: float | None) -> Place:

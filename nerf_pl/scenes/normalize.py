@@ -13,7 +13,9 @@ CROSSING = math.sin(math.radians(5)) ** 2  # axes closer to parallel than this d
 STRAY = 50.0  # times as far from the middle of the cameras as half of them are
 LOOKING_AT = math.cos(math.radians(30))
 NEAREST = 0.05  # quantile of the cameras' distances from what they look at
-AHEAD = 1 / 3  # share of that distance in which nothing stands (docs/log.md)
+OF_NEAREST = 1 / 3  # share of that distance in which nothing stands in front of any camera, wherever it looks
+AHEAD = 0.4  # share of the way from each camera to what all look at, in which nothing stands (docs/log.md)
+YIELDS = 0.9  # of the share of its way from which on a camera sees sparse points: surfaces lie a little nearer
 
 
 def normalize_poses(
@@ -81,11 +83,30 @@ def looks_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
 
 def near_of(c2w: Float[Tensor, "C 3 4"]) -> float:
     """Where rays of cameras in the frame of `normalize_poses` begin, if nothing else is known: at NEAR or, if they look
-    at a common point, at AHEAD of the way there from the nearest of them. Whatever else stands there is fog."""
+    at a common point, at OF_NEAREST of the way there from the nearest of them. Whatever else stands there is fog."""
     focus = camera_focus(c2w)
     if not looks_at(c2w, focus):
         return NEAR
-    return max(NEAR, AHEAD * float((c2w[:, :, 3] - focus).norm(dim=-1).quantile(NEAREST)))
+    return max(NEAR, OF_NEAREST * usual_nearest(c2w, focus))
+
+
+def usual_nearest(c2w: Float[Tensor, "C 3 4"], focus: Float[Tensor, "3"]) -> float:
+    """The distance of the nearest cameras from what they look at, but for the very nearest."""
+    return float((c2w[:, :, 3] - focus).norm(dim=-1).quantile(NEAREST))
+
+
+def ahead_of(c2w: Float[Tensor, "C 3 4"], share: float = math.inf) -> float:
+    """The share of the way from each camera to the point that all look at, in which nothing stands: AHEAD or, if
+    sparse points are nearer, less. 0 if the cameras look at no common point.
+
+    share: that of its way from which on a camera sees points, see `points.first_share`.
+    """
+    return min(AHEAD, YIELDS * share) if looks_at(c2w, camera_focus(c2w)) else 0.0
+
+
+def closest_of(c2w: Float[Tensor, "C 3 4"]) -> float:
+    """How near the nearest of the cameras comes to the origin."""
+    return float(c2w[:, :, 3].norm(dim=-1).min())
 
 
 def strays(c2w: Float[Tensor, "C 3 4"]) -> list[int]:

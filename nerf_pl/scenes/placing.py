@@ -40,7 +40,7 @@ class Place:
     aabb: Float[Tensor, "2 3"]
     classic: bool = False
     unbounded: bool = False
-    endless: tuple[Float[Tensor, "4 4"], float] | None = None
+    endless: tuple[Float[Tensor, "4 4"], float, float] | None = None
 
 
 def place(
@@ -104,8 +104,8 @@ def _box(half: float) -> Float[Tensor, "2 3"]:
 
 
 def bounded(scene: Scene, near: float | None, far: float | None) -> Scene:
-    """The scene with other bounds of rays, in the unit of length of its own file. Raises UserError if they leave
-    nothing."""
+    """The scene with other bounds of rays, in the unit of length of its own file. near holds for all cameras. Raises
+    UserError if they leave nothing."""
     if near is None and far is None:
         return scene
     option, value = ("--near", near) if near is not None else ("--far", far)
@@ -123,7 +123,18 @@ def bounded(scene: Scene, near: float | None, far: float | None) -> Scene:
             told = f"{'less' if name == '--near' else 'more'} than {other / unit:.4g}"
             what = "in the unit of the scene's file, to leave any of it to be seen"
             raise UserError(f"{name} {near if name == '--near' else far:g}: give {told} {what}")
-    return replace(scene, near=start, far=end)
+    return replace(scene, near=start, far=end, ahead=scene.ahead if near is None else 0.0)
+
+
+def begun(scene: Scene, ahead: float | None) -> Scene:
+    """The scene whose rays begin at another share of the way from each camera; None leaves it. Raises UserError for a
+    scene that lies in a box, or was taken from one side."""
+    if ahead is None:
+        return scene
+    if ahead and (scene.ndc is not None or not scene.unbounded):
+        told = "has photos from one side" if scene.ndc is not None else "lies in a box, which says where rays begin"
+        raise UserError(f"--ahead {ahead:g}: {scene.root} {told}; leave the option out")
+    return replace(scene, ahead=ahead)
 
 
 def missed(scene: Scene) -> str:

@@ -1,5 +1,8 @@
 """Sparse points of a scene, as programs that place photos leave them: how near to the cameras it comes."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError, require_plain_file
+from nerf_pl.scenes.normalize import camera_focus
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -20,22 +24,34 @@ MOST_HEADER = 2**20  # bytes of a PLY file in which its header must end; it may 
 AHEAD = 0.8  # cosine to the axis of a camera, from which on a point counts as one that it sees
 LEAST_POINTS = 10  # that a camera must see to tell anything
 FOREMOST = 0.01  # quantile of the depths: the very nearest points are often wrong
+STRAYS = 2  # so many of the points that a camera sees may be wrong, whatever quantile they are
+ODD = 0.02  # share of the cameras that may see only wrong points
 CLEAR = 0.5  # of the depth of the nearest points: in front of that there is nothing
 
 
-def clear_distance(path: Path, poses: Float[Tensor, "C 3 4"]) -> float | None:
-    """In front of which distance from every camera the points in a PLY file say that there is nothing. None, with one
-    line, if the file is not there or its points are not in front of most of the cameras.
+@dataclass(frozen=True)
+class Room:
+    """The room in front of cameras. clear: the distance in front of which there is nothing, from every camera, in the
+    unit of the scene's file. share: see `first_share`."""
+
+    clear: float
+    share: float = math.inf
+
+
+def room_in_file(path: Path, poses: Float[Tensor, "C 3 4"]) -> Room | None:
+    """The room that the points in a PLY file leave, which does not say who sees them: ahead of each camera all that
+    are there. None, with one line, if the file is not there or its points are not in front of most of the cameras.
 
     poses: in the coordinates of the file. Raises UserError for a damaged file.
     """
     if not path.is_file():
         warn(f"{path}, the points of the scene, is not there, so how near the scene comes is a guess")
         return None
-    points = read_points(path)
-    ahead, behind = (_nearest(points, poses.double(), sign) for sign in (1.0, -1.0))
-    if len(ahead) <= len(poses) / 2:
-        told = f"the {len(points)} points in {path} are in front of {len(ahead)} of {len(poses)} cameras"
+    points, poses = read_points(path), poses.double()
+    ahead, behind = ([_depths(points, pose, sign) for pose in poses] for sign in (1.0, -1.0))
+    nearest, behind = ([foremost(each) for each in some if len(each) >= LEAST_POINTS] for some in (ahead, behind))
+    if len(nearest) <= len(poses) / 2:
+        told = f"the {len(points)} points in {path} are in front of {len(nearest)} of {len(poses)} cameras"
         why = "they do not belong to these photos"
         if len(behind) > len(poses) / 2:
             why += (
@@ -43,19 +59,43 @@ def clear_distance(path: Path, poses: Float[Tensor, "C 3 4"]) -> float | None:
             )
         warn(f"{told}: {why}, and are not used")
         return None
-    return CLEAR * min(ahead)
+    return Room(CLEAR * min(nearest), first_share(ahead, (poses[:, :, 3] - camera_focus(poses)).norm(dim=1).numpy()))
 
 
-def _nearest(points: Float[Tensor, "N 3"], poses: Float[Tensor, "C 3 4"], sign: float) -> list[float]:
-    """How near points come to the cameras that see some: ahead of them or, with sign -1, behind."""
-    nearest = []
-    for pose in poses:
-        ways = points - pose[:, 3]
-        depths = -sign * ways @ pose[:, 2]
-        depths = depths[depths > AHEAD * ways.norm(dim=1)]
-        if len(depths) >= LEAST_POINTS:
-            nearest.append(foremost(depths.numpy()))
-    return nearest
+def _depths(points: Float[Tensor, "N 3"], pose: Float[Tensor, "3 4"], sign: float) -> Float[np.ndarray, "_"]:
+    """Of the points ahead of a camera or, with sign -1, behind it."""
+    ways = points - pose[:, 3]
+    depths = -sign * ways @ pose[:, 2]
+    return depths[depths > AHEAD * ways.norm(dim=1)].numpy()
+
+
+def seen_from(
+    seen: Sequence[Float[np.ndarray, "_ 3"] | None],
+    centres: Float[np.ndarray, "C 3"],
+    focus: Float[np.ndarray, "3"],
+) -> float:
+    """From which share of its way to the focus on a camera sees points, see `first_share`. seen: what each camera
+    sees."""
+    each = [
+        np.zeros(0) if points is None else np.linalg.norm(points - centre, axis=1)
+        for points, centre in zip(seen, centres, strict=True)
+    ]
+    return first_share(each, np.linalg.norm(centres - focus, axis=1))
+
+
+def first_share(distances: Sequence[Float[np.ndarray, "_"]], ways: Float[np.ndarray, "C"]) -> float:
+    """The least share of its way to what all look at, from which on a camera sees points. distances: of the points that
+    each camera sees; ways: of the cameras, in the same unit.
+
+    A few wrong points, or cameras, do not count: of each camera the nearest hundredth of its points and at least
+    STRAYS of them, of the shares the lowest fiftieth. Infinite if no camera sees LEAST_POINTS.
+    """
+    shares = []
+    for known, way in zip(distances, ways.tolist(), strict=True):
+        if len(known) >= LEAST_POINTS and way > 0:
+            first = max(foremost(known), float(np.partition(known, STRAYS)[STRAYS]))
+            shares.append(first / way)
+    return sorted(shares)[int(ODD * len(shares))] if shares else math.inf
 
 
 def foremost(depths: Float[np.ndarray, "N"]) -> float:

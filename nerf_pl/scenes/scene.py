@@ -9,8 +9,10 @@ from torch import Tensor
 
 from nerf_pl.cameras import Cameras, View
 from nerf_pl.console import warn
-from nerf_pl.scenes.normalize import FAR, moved, reach
+from nerf_pl.scenes.normalize import AHEAD, FAR, LEAST_NEAR, moved, reach
 from nerf_pl.types import Background
+
+TOWARDS = 0.7  # cosine to the way to the target, from which on a camera counts as one that looks there
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,11 @@ class Scene:
     background wherever nothing stands in front of it. photos: of which photo each view is, if some photos were cut into
     several; the first view of a photo looks where it did. partial: masks also say what the photos show, as of panoramas
     that are black at the poles. endless: if the layout alone says that the scene has a box, the similarity that takes
-    this world to the one without end that the pictures may show, and near there; `load_scene` has decided that. seen:
-    for each view, the sparse points that its photo is known to see, in the world; None if nothing is known.
+    this world to the one without end that the pictures may show, and near and closest there; `load_scene` has decided
+    that. seen: for each view, the sparse points that its photo is known to see, in the world; None if nothing is known.
+    ahead: the share of the way from a camera to the target in which nothing stands, see `near_at`; 0 says that near
+    holds for all. closest: the least of these ways, of all cameras of all splits. told: near is no guess; the scene's
+    file, or sparse points, tell it of all of these cameras.
 
         >>> from nerf_pl.scenes import load_scene
         >>> scene = load_scene("my_scene")
@@ -55,8 +60,11 @@ class Scene:
     plain: bool = False
     photos: tuple[int, ...] = ()
     partial: bool = False
-    endless: tuple[Float[Tensor, "4 4"], float] | None = None
+    endless: tuple[Float[Tensor, "4 4"], float, float] | None = None
     seen: tuple[Float[Tensor, "_ 3"], ...] | None = None
+    ahead: float = 0.0
+    closest: float = 0.0
+    told: bool = False
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -85,7 +93,29 @@ class Scene:
         index = range(len(self))[index]
         width, height = self.cameras.size(index)
         camera = replace(self.cameras[index : index + 1], width=width, height=height, sizes=None)
-        return View(camera, self.near, self.far, self.ndc, self.background)
+        return self.view_of(camera)
+
+    def view_of(self, camera: Cameras) -> View:
+        """What it takes to render the scene from another camera."""
+        near = float(self.near_at(camera.c2w)) if self.ahead else self.near
+        return View(camera, near, self.far, self.ndc, self.background)
+
+    def near_at(self, c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C"]:
+        """How far from each camera its rays begin: at `ahead` of its own way to the target.
+
+        A camera that looks elsewhere may have something nearer than that. The more it is turned away, the nearer its
+        rays begin, down to `near`. A camera that comes nearer to the target than all of the scene, as one of a film
+        may, sees what they saw: what was clear in front of them is that much shorter in front of it.
+        """
+        ways = c2w.new_tensor(self.target) - c2w[:, :, 3]
+        if not self.ahead:
+            return torch.full_like(ways[:, 0], self.near)
+        way = ways.norm(dim=1)
+        towards = -(ways * c2w[:, :, 2]).sum(1) / way.clamp(min=1e-9)
+        passed = (self.closest - way).clamp(min=0)
+        own = self.ahead * way - passed
+        least = self.near - passed if self.told else own.clamp(max=self.near)
+        return torch.maximum(own * (towards / TOWARDS).clamp(0, 1), least).clamp(min=min(LEAST_NEAR, self.near))
 
 
 def with_pixels(scene: Scene) -> Scene | None:
@@ -146,11 +176,13 @@ def without_end(scene: Scene, why: str) -> Scene:
     """A scene in the box of its layout as the one without end that its pictures show."""
     if scene.endless is None:
         return scene
-    (frame, near), cameras = scene.endless, scene.cameras
+    (frame, near, closest), cameras = scene.endless, scene.cameras
     warn(f"{scene.root}: {why}, so the scene is taken to have no end")
     c2w = moved(cameras.c2w.double(), frame).float()
     placed = replace(scene, cameras=replace(cameras, c2w=c2w), frame=frame @ frame_of(scene), near=near, far=FAR)
     box = torch.tensor([[-1.0] * 3, [1.0] * 3])
+    # only cameras that look at a common point leave it open whether the scene has a box
+    placed = replace(placed, target=(0.0, 0.0, 0.0), ahead=AHEAD, closest=closest)
     return replace(placed, aabb=box, unbounded=True, orbit=None, background=None, endless=None)
 
 
@@ -159,4 +191,4 @@ def as_object(scene: Scene, why: str = "the background of the pictures was remov
     nearest, farthest = reach(scene.cameras.c2w[:, :, 3], scene.aabb)
     near = max(scene.near, nearest)
     warn(f"{scene.root}: {why}, so they are taken to show an object on nothing")
-    return replace(scene, unbounded=False, near=near, far=max(farthest, 2 * near))
+    return replace(scene, unbounded=False, near=near, far=max(farthest, 2 * near), ahead=0.0)

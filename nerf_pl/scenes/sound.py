@@ -49,6 +49,8 @@ def _of_place(scene: Scene) -> str:
     box = scene.aabb
     if box.shape != (2, 3) or not bool((box.abs() < MOST).all()) or not bool((box[0] < box[1]).all()):
         return f"its box is {[[round(x, 4) for x in row] for row in box.tolist()]!r:.80}"
+    if not (0 <= scene.ahead < 1 and 0 <= scene.closest < MOST):
+        return f"its rays begin at {scene.ahead:.3g} of the way, {scene.closest:.3g} long or more"
     numbers = (*scene.target, *(scene.ndc or ()), *(scene.orbit or ()))
     if not all(math.isfinite(number) and abs(number) < MOST for number in numbers):
         return f"it has the numbers {numbers!r:.60}"

@@ -13,21 +13,24 @@ from torch import Tensor
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.cuts import Cut, cut_names
-from nerf_pl.scenes.depths import KEY, clear_in_depths, points_in_depths
+from nerf_pl.scenes.depths import KEY, points_in_depths, room_in_depths
 from nerf_pl.scenes.frames import Frame, missing, read_frames, within
 from nerf_pl.scenes.normalize import (
     FAR,
     LEAST_NEAR,
     NEAR,
+    ahead_of,
     camera_focus,
+    closest_of,
     looks_at,
     moved,
     near_of,
     normalize_poses,
     reach,
+    usual_nearest,
 )
 from nerf_pl.scenes.pictures import cut_out, read_json, target_sizes
-from nerf_pl.scenes.points import clear_distance
+from nerf_pl.scenes.points import CLEAR, Room, room_in_file, seen_from
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.shots import looking, names_of, read_cuts, read_shots, require_masks, stored_pictures
@@ -71,7 +74,10 @@ def load_transforms(root: Path, request: Request) -> Scene:
     cuts = read_cuts(path, frames, stored)
     poses = torch.from_numpy(np.stack([frame.c2w for frame in frames]))
     bounded, near, far, aabb = _bounds(path, values, poses, request.scale)
-    poses, frame, near = (poses, None, near) if bounded else _normalized(path, values, frames, poses, request.scale)
+    frame, ahead, told = None, 0.0, False
+    if not bounded:
+        frame, near, ahead, told = _normalized(path, values, frames, poses, request.scale)
+        poses = moved(poses, frame)
     on_nothing = _shows_an_object(frames, mode, bounded or not request.objects)
     names = names_of(root, [frame.file for frame in frames])
     chosen = _members(path, values, frames, request)
@@ -94,6 +100,9 @@ def load_transforms(root: Path, request: Request) -> Scene:
         photos=shots.photos,
         partial=shots.partial,
         seen=_seen(path, values, frames, cuts, frame) if frame is not None and _trains(request) else None,
+        ahead=ahead,
+        closest=0.0 if bounded else closest_of(poses),
+        told=told,
     )
     return as_object(scene) if on_nothing else scene
 
@@ -107,17 +116,25 @@ def _seen(
     path: Path, values: dict[str, object], frames: Sequence[Frame], cuts: Sequence[Cut], frame: Float[Tensor, "4 4"]
 ) -> tuple[Float[Tensor, "_ 3"], ...] | None:
     """The points that views see, if the file of points or depth pictures tell that. frame: see `Scene`."""
-    cloud = values.get("ply_file_path")
-    has_cloud = isinstance(cloud, str) and (path.parent / cloud).is_file()
-    points = read_sightings(path.parent / str(cloud)) if has_cloud else None
+    points = _sightings(path, values, frames)
     if points is not None:
-        return seen_by_views([points.get(within(path.parent, f.file).as_posix()) for f in frames], cuts, frame)
+        return seen_by_views(points, cuts, frame)
     if not any(f.values.get(KEY) for f in frames):
         return None
     poses = torch.from_numpy(np.stack([f.c2w for f in frames]))
-    if clear_in_depths(path, values, frames, poses) is None:
+    if room_in_depths(path, values, frames, poses) is None:
         return None
     return seen_by_views(points_in_depths(path, values, frames, cuts), cuts, frame)
+
+
+def _sightings(
+    path: Path, values: dict[str, object], frames: Sequence[Frame]
+) -> list[Float[np.ndarray, "_ 3"] | None] | None:
+    """The points that the photo of each frame sees, if a file of points tells that."""
+    cloud = values.get("ply_file_path")
+    has_cloud = isinstance(cloud, str) and (path.parent / cloud).is_file()
+    points = read_sightings(path.parent / str(cloud)) if has_cloud else None
+    return None if points is None else [points.get(within(path.parent, f.file).as_posix()) for f in frames]
 
 
 def _shows_an_object(frames: Sequence[Frame], mode: str, settled: bool) -> bool:
@@ -171,22 +188,34 @@ def _normalized(
     frames: Sequence[Frame],
     poses: Float[Tensor, "C 3 4"],
     scale: float | None,
-) -> tuple[Float[Tensor, "C 3 4"], Float[Tensor, "4 4"], float]:
-    """Poses, frame and near of a scene without end. The file may say, in its own unit of length, in front of which
-    distance from every camera there is nothing, as `nerf prepare` does, or name a file of points, or depth pictures,
-    that tell."""
+) -> tuple[Float[Tensor, "4 4"], float, float, bool]:
+    """Frame, near, `Scene.ahead` and `Scene.told` of a scene without end."""
+    views = looking(frames, poses)
+    room = _room(path, values, frames, poses)
+    _require_clear(path, values.get("clear_distance"), views)
+    frame = normalize_poses(views, scale)[1]
+    views = moved(views, frame)
+    if room is None:
+        return frame, near_of(views), ahead_of(views), False
+    return frame, max(room.clear * float(frame[0, :3].norm()), LEAST_NEAR), ahead_of(views, room.share), True
+
+
+def _room(path: Path, values: dict[str, object], frames: Sequence[Frame], poses: Float[Tensor, "C 3 4"]) -> Room | None:
+    """The room in front of the cameras, if the file tells. It may say, in its own unit of length, in front of which
+    distance from every camera there is nothing, as `nerf prepare` does, or name a file of points, or depth pictures."""
     views = looking(frames, poses)
     told, cloud = values.get("clear_distance"), values.get("ply_file_path")
     if cloud is not None and not isinstance(cloud, str):
         raise UserError(f"{path}: ply_file_path is {cloud!r:.60}; name a PLY file, or remove it")
-    clear = None if told is None else positive(str(path), "clear_distance", told)
-    if clear is None and isinstance(cloud, str):
-        clear = clear_distance(path.parent / cloud, views)
-    clear = clear_in_depths(path, values, frames, poses) if clear is None else clear
-    _require_clear(path, told, views)
-    frame = normalize_poses(views, scale)[1]
-    near = near_of(moved(views, frame)) if clear is None else max(clear * float(frame[0, :3].norm()), LEAST_NEAR)
-    return moved(poses, frame), frame, near
+    if told is None:
+        room = None if cloud is None else room_in_file(path.parent / cloud, views)
+        return room_in_depths(path, values, frames, poses) if room is None else room
+    clear, points = positive(str(path), "clear_distance", told), _sightings(path, values, frames)
+    focus = camera_focus(views)
+    if points is not None:
+        return Room(clear, seen_from(points, poses[:, :, 3].numpy(), focus.numpy()))
+    # what is nearest is twice as far off, and it is not known from which camera
+    return Room(clear, clear / CLEAR / max(usual_nearest(views, focus), 1e-9))
 
 
 def _require_clear(path: Path, told: object, views: Float[Tensor, "V 3 4"]) -> None:

@@ -75,7 +75,7 @@ class PixelBatches(nn.Module):
         behind = torch.tensor(scene.background or (0.0, 0.0, 0.0))
         self.register_buffer("behind", behind, persistent=False)
         self.register_buffer("lattice", torch.tensor(LATTICE), persistent=False)
-        self.register_buffer("near", torch.full((batch_size,), scene.near), persistent=False)
+        self.register_buffer("near", scene.near_at(scene.cameras.c2w), persistent=False)  # of each view
         self.register_buffer("far", torch.full((batch_size,), scene.far), persistent=False)
 
     def __len__(self) -> int:
@@ -95,7 +95,8 @@ class PixelBatches(nn.Module):
         if self.colours is not None:
             rgb = self.colours(rgb, photos)
         clear = None if self.clear is None else self._clear(self.clear, numbers, photos)
-        rays = Rays(origins, directions, directions, self.near[:n], self.far[:n])
+        near = self.near.index_select(0, photos.repeat_interleave(rays_per_pixel))
+        rays = Rays(origins, directions, directions, near, self.far[:n])
         return Batch(rays if self.ndc is None else ndc_rays(rays, self.ndc), rgb, background, clear)
 
     def _clear(self, clear: Float[Tensor, "C h w"], numbers: Int[Tensor, "P"], photos: Int[Tensor, "P"]) -> Tensor:

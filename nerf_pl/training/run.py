@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nerf_pl.checkpoints import (
+    as_begun,
     load_cameras,
     load_split,
     load_training,
@@ -141,7 +142,7 @@ def _made(
     method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else accelerator)
     with doing(f"reading the pictures of {root}") if process() == 0 else nullcontext(), ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
-        config, scene = load_training(config, root)
+        config, scene = load_training(as_begun(config, last) if resume else config, root)
         val = _validation(config, root)
         tested = load_cameras(config, root, "test")
         beside = missed(scene)

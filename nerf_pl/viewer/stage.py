@@ -60,12 +60,13 @@ def view_of(scene: Scene, wish: Wish, size: Size) -> View:
     focal = height / 2 / math.tan(wish.fov / 2)
     K = torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]])
     camera = Cameras(wish.c2w[None], K, width, height, scene.cameras.pixel_offset)
-    near, far = scene.near, scene.far
+    near, far = scene.view_of(camera).near, scene.far
     if scene.ndc is None:
         target = torch.tensor(scene.target)
         away = (scene.cameras.c2w[:, :, 3].float().cpu() - target).norm(dim=1)
         own = (wish.c2w[:, 3] - target).norm()
-        near = max(near - max(float(away.min() - own), 0), LEAST_SHARE * near)
+        if not scene.ahead:
+            near = max(near - max(float(away.min() - own), 0), LEAST_SHARE * near)
         far += max(float(own - away.max()), 0)
     if wish.near is not None:
         near = min(wish.near, 0.99 * far)

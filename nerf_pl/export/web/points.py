@@ -1,6 +1,7 @@
 """The points of a grid: where a model has a density that the training views see, and how opaque it is there."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -62,6 +63,7 @@ def random_rays(scene: Scene, count: int, generator: torch.Generator) -> Rays:
     sizes = torch.tensor([cameras.size(i) for i in range(len(cameras))])[ids]
     x, y = ((within[:, i] * sizes[:, i]).long() for i in (0, 1))
     rays = pixel_rays(cameras, ids, y * cameras.width + x, scene.near, scene.far)
+    rays = replace(rays, near=scene.near_at(cameras.c2w)[ids])
     return rays if scene.ndc is None else ndc_rays(rays, scene.ndc)
 
 
