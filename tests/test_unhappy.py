@@ -330,3 +330,12 @@ def test_ctrl_c_reaches_two_processes(scene_dir, tmp_path):
     assert 5 <= step < 100_000
     nerf("train", scene_dir, "--resume", "--exp_name", "long", "--max_steps", step + 2, "--num_gpus", 0)
     assert content(tmp_path / "runs" / "long")["global_step"] == step + 2
+
+
+@pytest.mark.parametrize("words", [["train", "a\0b"], ["import", "\0"], ["export", "run", "--scene", "\0.nerf"]])
+def test_a_path_that_no_shell_can_type(capsys, words):
+    assert "\\x00" in refused(capsys, *words)
+
+
+def test_a_path_of_thousands_of_letters_is_told_in_a_short_line(capsys):
+    assert len(refused(capsys, "info", "/".join(30 * ["d" * 200]))) < 300

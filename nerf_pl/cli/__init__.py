@@ -18,6 +18,7 @@ from nerf_pl.console import (
 )
 from nerf_pl.errors import NO_THREADS, Interrupted, NothingToDo, UserError
 from nerf_pl.signals import Stopped, described, end_with_parent, number_of, stopped_by_signals
+from nerf_pl.text import one_line
 from nerf_pl.training.machines import process
 
 __all__ = ["main", "parse"]
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
         with stopped_by_signals(), _all_written():
             end_with_parent()
             words = sys.argv[1:] if argv is None else argv
+            if wrong := [word for word in words if "\0" in word]:  # which no shell can type
+                raise UserError(f"{wrong[0]} has a character that no path has: leave it out")
             _run(parse(words, program), [*([] if program == "nerf" else ["python"]), program, *words])
         return
     except UserError as error:
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
     except BrokenPipeError:  # who read what is printed has ended, which is nothing to tell
         sys.exit(128 + PIPE)
     except OSError as error:
-        message, code = _told(error), 2
+        message, code = one_line(_told(error)), 2
     except KeyboardInterrupt as stop:
         number = number_of(stop)
         message, code = f"{described(number)}; {stop if str(stop) else 'the same command starts again'}", 128 + number
