@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU") if hasattr(signal, name))
-"""Besides SIGINT, which is Ctrl-C. Windows has SIGTERM alone. Batch systems send SIGUSR1 and SIGXCPU before the end of
+NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+ENDING = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+"""Besides SIGINT, which is Ctrl-C. Windows has SIGTERM alone. Batch systems send the last three before the end of
 the time that a job may take."""
 PARENT = "NERF_PL_PARENT"  # environment variable: the id of a process without which this one is to end
 GLANCE = 1.0  # seconds between two looks at it

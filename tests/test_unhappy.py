@@ -332,9 +332,13 @@ def test_ctrl_c_reaches_two_processes(scene_dir, tmp_path):
     assert content(tmp_path / "runs" / "long")["global_step"] == step + 2
 
 
-@pytest.mark.parametrize("words", [["train", "a\0b"], ["import", "\0"], ["export", "run", "--scene", "\0.nerf"]])
+@pytest.mark.parametrize("words", [["train", "a\0b"], ["prepare", "\0"], ["export", "run", "--scene", "\0.nerf"]])
 def test_a_path_that_no_shell_can_type(capsys, words):
     assert "\\x00" in refused(capsys, *words)
+
+
+def test_a_variable_of_the_shell_that_is_not_set_is_no_checkpoint(capsys):
+    assert "--ckpt_path cannot work: name a file" in refused(capsys, "train", "scene", "--ckpt_path", "")
 
 
 def test_a_path_of_thousands_of_letters_is_told_in_a_short_line(capsys):

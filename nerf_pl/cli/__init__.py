@@ -36,8 +36,6 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
         with stopped_by_signals(), _all_written():
             end_with_parent()
             words = sys.argv[1:] if argv is None else argv
-            if wrong := [word for word in words if "\0" in word]:  # which no shell can type
-                raise UserError(f"{wrong[0]} has a character that no path has: leave it out")
             _run(parse(words, program), [*([] if program == "nerf" else ["python"]), program, *words])
         return
     except UserError as error:
@@ -46,6 +44,10 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
         sys.exit(128 + PIPE)
     except OSError as error:
         message, code = one_line(_told(error)), 2
+    except ValueError as error:
+        if "null byte" not in str(error):
+            raise
+        message, code = "a path has the character \\x00, which none can have: leave it out", 2
     except KeyboardInterrupt as stop:
         number = number_of(stop)
         message, code = f"{described(number)}; {stop if str(stop) else 'the same command starts again'}", 128 + number

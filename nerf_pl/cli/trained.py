@@ -140,7 +140,9 @@ class Trained:
         path = self.folder
         if self.is_portable:
             return beside(path)
-        return path if path.is_dir() else path.parent.parent if path.parent.name == "checkpoints" else path.parent
+        if not path.is_file():  # also if it was removed meanwhile
+            return path
+        return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
 def beside(path: Path) -> Path:

@@ -184,7 +184,11 @@ class TrainOptions:
     save_minutes: Annotated[float, at_least(0), Help(RUN, "10")] = 5.0
     """Minutes of training after which last.ckpt is written, if no validation came before; 0 leaves that out. It is
     always written after a validation."""
-    ckpt_path: Annotated[str | None, Help(WEIGHTS, "old.ckpt")] = None
+    ckpt_path: Annotated[
+        str | None,
+        Range(lambda path: bool(path.strip()), "name a file, or leave the option out"),  # a variable that is not set
+        Help(WEIGHTS, "old.ckpt"),
+    ] = None
     """Start from the weights of this checkpoint: ours, nerf_pl's (.ckpt) or nerf-pytorch's (.tar)."""
     prefixes_to_ignore: Annotated[tuple[str, ...], Help(WEIGHTS, "loss nerf_fine")] = ("loss",)
     """Do not load weights of ckpt_path whose names start with one of these. Others must be there, and fit."""
