@@ -289,7 +289,7 @@ def _kept(kept: Path, stamp: str, size: Size, mode: str) -> Image.Image | None:
             picture.load()
             same = picture.info.get(SOURCE) == stamp and (picture.size, picture.mode) == (size, mode)
             return picture if same else None
-    except DamagedError:
+    except UserError:  # or it may not be read, as that of another user
         return None
 
 
