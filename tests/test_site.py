@@ -49,6 +49,13 @@ def test_every_page_is_in_the_menu_once():
     assert sorted(menu) == sorted(["changelog.md", *(page.name for page in DOCS.glob("*.md"))])
 
 
+def test_the_search_takes_nothing_from_the_network():
+    settings = yaml.safe_load((PROJECT / "mkdocs.yml").read_text(encoding="utf-8"))
+    (script,) = settings["extra"]["polyfills"]
+    assert "iframe-worker" in script  # by this name the theme knows that it needs no other
+    assert (DOCS / script).is_file()
+
+
 def test_the_readme_is_short():
     assert len((PROJECT / "README.md").read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
@@ -165,6 +172,9 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "troubleshooting.html").read_text(encoding="utf-8")
     assert "is no scene folder" in page
+    for file in (tmp_path / "site").glob("*.html"):
+        loaded = re.findall(r"<(?:script|link)[^>]*(?:src|href)=\"(https?:[^\"]*)", file.read_text(encoding="utf-8"))
+        assert not loaded, f"{file.name} is not readable offline"
     page = (tmp_path / "site" / "math.html").read_text(encoding="utf-8")
     assert page.count("<math") > 100
     assert "FORMULA" not in page
