@@ -109,7 +109,9 @@ def load_training(config: Config, root: Path) -> tuple[Config, Scene]:
     if asked == "auto":
         asked = scene.background if scene.plain and scene.background else "none"
     known = asked if isinstance(asked, str) else name_of(asked) or asked
-    config = replace(config, data=replace(config.data, background=known, ahead=scene.ahead))
+    # of other scenes the rays begin where they begin, whatever this option says
+    ahead = scene.ahead if scene.unbounded and scene.ndc is None else config.data.ahead
+    config = replace(config, data=replace(config.data, background=known, ahead=ahead))
     if getattr(config.model, "unbounded", True) is None:
         config = replace(config, model=replace(config.model, unbounded=scene.unbounded))
     return config, scene
