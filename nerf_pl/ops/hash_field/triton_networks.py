@@ -22,9 +22,6 @@ NARROW = {FORWARD: (64, 8, 4), BACKWARD: (64, 8, 1)}
 """Where products accumulate in a tensor memory of 512 columns: on Blackwell GPUs in data centres. Larger blocks need
 more (docs/log.md)."""
 WITH_TENSOR_MEMORY = range(100, 120)  # Triton's numbers of architectures
-REGISTERS = {80: {"maxnreg": 255}}
-"""Options of the backward kernel by architecture. For the A100 the compiler gives it 32 registers and spills 13.8 KB of
-a thread, unless it is told that a thread may have all there are (docs/log.md)."""
 
 
 @triton.jit
@@ -104,7 +101,8 @@ def field_backward_kernel(
     g_v = tl.zeros((COLOUR, VIEW), tl.float32)
     g_c1 = tl.zeros((COLOUR, COLOUR), tl.float32)
     g_c2 = tl.zeros((COLOUR, 16), tl.float32)  # transposed
-    for start in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
+    # addresses that the compiler works out before the loop would take registers all through it
+    for start in tl.range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK, disable_licm=True):
         rows = start + tl.arange(0, BLOCK)
         live = rows < n
         sample = tl.load(order_ptr + rows, mask=live, other=0)
@@ -124,6 +122,14 @@ def field_backward_kernel(
         g = (d_rgb * rgb * (1 - rgb)).to(wide)  # (BLOCK, 16)
         g_c2 = tl.dot(tl.trans(h1.to(wide)), g, g_c2, input_precision="ieee")
         g = tl.where(h1 > 0, _dot(g, c2), 0.0).to(wide)
+        # h0, and below h, are computed again: kept until here they would not fit into the registers. Without the
+        # barrier the compiler would take what is loaded for what it has. The sum is in another order than above, or it
+        # would keep the product of geo
+        tl.debug_barrier()
+        sample = tl.load(order_ptr + rows, mask=live, other=0)
+        ray = tl.load(ray_ptr + sample, mask=live, other=0)
+        view = _rows(view_ptr, ray, live, VIEW, VIEW)
+        h0 = tl.maximum(_dot(view, tl.trans(v)) + _dot(geo, tl.trans(c0_half)), 0.0).to(half)
         g_c1 = tl.dot(tl.trans(g), h0.to(wide), g_c1, input_precision="ieee")
         g = tl.where(h0 > 0, _dot(g, c1), 0.0).to(wide)
         g_c0 = tl.dot(tl.trans(g), geo.to(wide), g_c0, input_precision="ieee")
@@ -131,6 +137,10 @@ def field_backward_kernel(
         # exp is its own derivative, and past MAX the density stays
         d_raw = tl.load(d_sigma_ptr + rows, mask=live, other=0.0) * tl.where(raw < MAX, tl.exp(raw), 0.0)
         g = (_dot(g, c0) + tl.where(first, d_raw[:, None], 0.0)).to(wide)  # (BLOCK, OUTPUTS)
+        tl.debug_barrier()  # as above
+        sample = tl.load(order_ptr + rows, mask=live, other=0)
+        x = _rows(x_ptr, sample, live, INPUTS, PADDED)
+        h = tl.maximum(_dot(x, tl.trans(d0_half)), 0.0).to(half)
         g_d1 = tl.dot(tl.trans(h.to(wide)), g, g_d1, input_precision="ieee")
         g = tl.where(h > 0, _dot(g, d1), 0.0).to(wide)
         g_d0 = tl.dot(tl.trans(g), x.to(wide), g_d0, input_precision="ieee")
@@ -209,6 +219,5 @@ def backward(features, view, ray_ids, params, layout, listed: Listed) -> tuple[T
     field_backward_kernel[(programs,)](
         features, view, ray_ids, params, listed.order, listed.d_sigma, listed.d_rgb, d_features, parts, listed.count, n,
         TOTAL=layout.total, BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
-        **REGISTERS.get(_architecture(), {}),
     )  # fmt: skip
     return d_features, parts.sum(0)
