@@ -28,6 +28,8 @@ class Stream(IntEnum):
     """The colour behind each pixel."""
     WITHIN = 7
     """Where in its pixel the first of several rays passes."""
+    AIR = 8
+    """Where the loss on air asks for the density."""
 
 
 def uniform(seed: int, step: Tensor, stream: Stream, shape: tuple[int, ...], *, backend: Backend) -> Tensor:

@@ -3,6 +3,7 @@
 Letters used everywhere: R rays, N samples in all, S samples per ray, C cameras.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -47,13 +48,15 @@ class Batch:
     """The rays of a training step, the colours of its P pixels, and the background of each pixel.
 
     A pixel is the mean of R / P rays, which follow each other. clear: up to which t there is nothing on the rays of
-    each pixel, as far as is known; 0 where nothing is. None if nothing is known of any.
+    each pixel, as far as is known; 0 where nothing is. None if nothing is known of any. air: see `scenes.air.Air`; None
+    if the cameras look at no common point.
     """
 
     rays: Rays
     rgb: Float[Tensor, "P 3"]
     background: Float[Tensor, "P 3"]
     clear: Float[Tensor, "P"] | None = None
+    air: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def test_options_as_version_0_1_0_stored_them():
     nerf, ngp = from_dict(of_0_1_0("nerf")), from_dict(of_0_1_0("ngp"))
     assert nerf.model == NeRFOptions(N_samples=7, grad_share=0.5)
     assert ngp.model == NGPOptions(
-        levels=3, random_background=False, grad_share=0.5, close_range=0.0, table_decay=0.0, emptiness=0.0
+        levels=3, random_background=False, grad_share=0.5, close_range=0.0, table_decay=0.0, emptiness=0.0, air=0.0
     )
     for method in METHODS:
         assert "'lvels'" in message(from_dict, of_0_1_0(method, lvels=3))

@@ -12,6 +12,7 @@ from nerf_pl.ops import Backend, Draw, Pictures, draw_pixels
 from nerf_pl.randomness import Stream, uniform
 from nerf_pl.sampling import LATTICE
 from nerf_pl.scenes import Scene
+from nerf_pl.scenes.air import air_of
 from nerf_pl.scenes.clearings import clearings
 from nerf_pl.training.colours import ColourFit
 from nerf_pl.types import Batch, Rays
@@ -72,6 +73,7 @@ class PixelBatches(nn.Module):
         self.register_buffer("allowed", allowed, persistent=False)
         clear = None if scene.ndc is not None else clearings(scene)  # a distance in the world means nothing there
         self.register_buffer("clear", clear, persistent=False)
+        self.air = air_of(scene)
         behind = torch.tensor(scene.background or (0.0, 0.0, 0.0))
         self.register_buffer("behind", behind, persistent=False)
         self.register_buffer("lattice", torch.tensor(LATTICE), persistent=False)
@@ -97,7 +99,7 @@ class PixelBatches(nn.Module):
         clear = None if self.clear is None else self._clear(self.clear, numbers, photos)
         near = self.near.index_select(0, photos.repeat_interleave(rays_per_pixel))
         rays = Rays(origins, directions, directions, near, self.far[:n])
-        return Batch(rays if self.ndc is None else ndc_rays(rays, self.ndc), rgb, background, clear)
+        return Batch(rays if self.ndc is None else ndc_rays(rays, self.ndc), rgb, background, clear, self.air)
 
     def _clear(self, clear: Float[Tensor, "C h w"], numbers: Int[Tensor, "P"], photos: Int[Tensor, "P"]) -> Tensor:
         """Up to which distance there is nothing in front of pixels, (P,)."""

@@ -6,6 +6,7 @@ name in `ops.hash_field.losses`. Its weight is the option of the same name.
 
 from dataclasses import replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.ops import Stride, Target
 from nerf_pl.types import Samples
 
-EMPTY_STEPS = 5000  # after which the emptiness loss has no weight left (docs/log.md)
+EMPTY_STEPS = 5000  # after which the losses on empty space have no weight left (docs/log.md)
 
 
 def distortion(target: Target, samples: Samples, stride: Stride, options: NGPOptions) -> Target:
@@ -40,6 +41,17 @@ def emptiness(target: Target, samples: Samples, stride: Stride, options: NGPOpti
 
 
 LOSSES = (distortion, smoothness, emptiness)
+
+
+def air(optical: Float[Tensor, "N"], step: Tensor, options: NGPOptions) -> Float[Tensor, ""]:
+    """Let there be no density in the air that cameras stand in. It is a loss of its own beside `LOSSES`, at points that
+    no ray of the step passes.
+
+    optical: the optical depth of the air, if all of it were as dense as at each point. Its logarithm counts, so that
+    what is dense by mistake is not fought harder than what is thin.
+    """
+    weight = known(options.air) * (1 - step / EMPTY_STEPS).clamp(min=0)
+    return weight[0] * torch.log1p(optical).mean()
 
 
 def noisy(samples: Samples, noise: Float[Tensor, "N"], options: NGPOptions) -> Samples:

@@ -1,7 +1,7 @@
 """The hash-grid method: a field over a box, and rays that skip empty cells."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from nerf_pl import ops
 from nerf_pl.cameras import AHEAD, ndc_points, ndc_scale
 from nerf_pl.errors import UserError
+from nerf_pl.methods.ngp import losses
 from nerf_pl.methods.ngp.field import HashField
 from nerf_pl.methods.ngp.hull import possible_cells, scene_box
-from nerf_pl.methods.ngp.losses import LOSSES, noisy
 from nerf_pl.methods.ngp.occupancy import OccupancyGrid
 from nerf_pl.methods.ngp.optimizer import GridAdam
 from nerf_pl.methods.ngp.options import NGPOptions, known
@@ -24,12 +24,15 @@ from nerf_pl.options import Config, OptimOptions
 from nerf_pl.randomness import Stream, normal, uniform
 from nerf_pl.rendering import over
 from nerf_pl.scenes import Scene, silhouettes, some_views, with_pixels
+from nerf_pl.scenes.air import NUMBERS
 from nerf_pl.types import Background, Batch, Pixels, Rays
 
 UPDATE_EVERY = 16  # steps between two updates of the occupancy grid
 ROOM = 2**16  # the least number of samples at a time in rendering
 STOP = 1e-3  # a ray ends in rendering if less than this share of its light is left; a hasty one sooner
 CPU_MASKS = 20  # a CPU fits the box to about this many views
+AIR_POINTS = 1024  # of a step
+PLAIN = Backend()  # plain PyTorch
 MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # widths of the networks that the kernels hold on chip
 
 
@@ -146,14 +149,24 @@ class NGP(nn.Module):
         mark = self.kept, found.cells, grid.seen, self.step
         shares = known(o.grad_share), known(o.close_range)
         target = Target(batch.rgb, batch.background, *mark, self.least, *shares, clear=batch.clear)
-        for add in LOSSES:
+        for add in losses.LOSSES:
             target = add(target, samples, self.stride, o)
         if o.density_noise:
             noise = normal(self.seed, self.step, Stream.NOISE, len(samples), backend=self.backend)
-            samples = noisy(samples, noise, o)
+            samples = losses.noisy(samples, noise, o)
         view = ops.spherical_harmonics(rays.viewdirs, self.kept, backend=self.backend)
         loss = ops.field_loss(found.unit, view, samples, self.field.weights, target, backend=self.backend)
-        return loss, loss.detach()
+        error = loss.detach()
+        if batch.air is not None and o.air:
+            loss = loss + self._air_loss(batch.air)
+        return loss, error
+
+    def _air_loss(self, air: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
+        """See `losses.air`. In plain PyTorch, for the kernels have no gradient of density alone; and points are few."""
+        points, length = air(uniform(self.seed, self.step, Stream.AIR, (AIR_POINTS, NUMBERS), backend=self.backend))
+        unit, shrunk = self.occupancy.unit(points)
+        sigma = ops.hash_density(unit, self.field.weights, backend=PLAIN)
+        return losses.air(sigma * (length / self.stride.side / shrunk), self.step, self.options)
 
     def make_optimizer(self, options: OptimOptions) -> torch.optim.Optimizer:
         """See `GridAdam`."""

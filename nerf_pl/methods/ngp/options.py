@@ -26,7 +26,7 @@ MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
 class NGPOptions:
     """If an option is None, its value follows from the device and the kind of scene. EARLIER: see `methods.stored`."""
 
-    EARLIER: ClassVar[dict[str, float]] = {"close_range": 0.0, "table_decay": 0.0, "emptiness": 0.0}
+    EARLIER: ClassVar[dict[str, float]] = {"close_range": 0.0, "table_decay": 0.0, "emptiness": 0.0, "air": 0.0}
 
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "8")] = None
     """Levels of the hash grid."""
@@ -68,6 +68,9 @@ class NGPOptions:
     emptiness: Annotated[float | None, at_least(0), Help(LOSSES, "0.3")] = None
     """Weight of the loss on light from in front of the sparse points that a photo sees (after Rematas et al. 2022). It
     falls to 0 over 5000 steps."""
+    air: Annotated[float | None, at_least(0), Help(LOSSES, "0.3")] = None
+    """Weight of the loss on density in the air that the cameras stand in, if they look at one point: half of the way
+    from between the cameras to there. It falls to 0 over 5000 steps. By default 0.1 on a CPU, 0 on a GPU."""
     smoothness: Annotated[float | None, at_least(0), Help(LOSSES, "1e-3")] = None
     """Weight of the loss that draws the eight entries around a point together."""
     table_decay: Annotated[float | None, at_least(0), Help(LOSSES, "0.1")] = None
@@ -127,12 +130,12 @@ PRESET = Config(
 GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
-    close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.2, table_decay=0.0, emptiness=0.1,
+    close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.2, table_decay=0.0, emptiness=0.1, air=0.0,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
-    close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0,
+    close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0, air=0.0,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
@@ -146,7 +149,14 @@ PHOTOS: dict[str, dict[str, float]] = {
 """Values that differ for photos: scenes without a box around them."""
 AROUND: dict[str, dict[str, float]] = {
     "cuda": {"distortion": 1e-3, "close_range": 1.0},
-    "cpu": {"distortion": 1e-3, "close_range": 0.5, "smoothness": 3e-3, "density_noise": 1.0, "samples": 2**14},
+    "cpu": {
+        "distortion": 1e-3,
+        "close_range": 0.5,
+        "smoothness": 3e-3,
+        "density_noise": 1.0,
+        "samples": 2**14,
+        "air": 0.1,
+    },
 }
 """Values that differ further for photos of a space without end. More distortion loss builds walls in front of plain
 surfaces before their place is known (docs/log.md)."""
