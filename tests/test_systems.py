@@ -161,6 +161,13 @@ def test_a_gpu_of_apple_that_is_not_there(machine, mps, asked, told):
         devices_of(config("ngp", accelerator="mps", num_gpus=asked))
 
 
+def test_a_deterministic_training_is_not_for_apples_gpu(machine):
+    machine(0, mps=True)
+    with pytest.raises(UserError, match="--deterministic"):
+        devices_of(config("ngp", accelerator="mps", num_gpus=1, deterministic=True))
+    assert devices_of(config("ngp", accelerator="cpu", num_gpus=1, deterministic=True)) == ("cpu", 1)
+
+
 def test_apples_gpu_runs_plain_pytorch_with_the_sizes_of_a_cpu():
     assert not choose(torch.device("mps")).uses_kernels
     assert choose(torch.device("mps")).dtype == torch.float32

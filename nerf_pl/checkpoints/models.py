@@ -118,14 +118,15 @@ def load_training(config: Config, root: Path) -> tuple[Config, Scene]:
 
 
 def as_begun(config: Config, last: Path) -> Config:
-    """The options of a run that goes on: if nothing else is asked, its rays begin where they did before."""
-    if config.data.ahead is not None:
-        return config
+    """The options of a run that goes on: if nothing else is asked, its rays begin where they did before. It stays
+    deterministic if it was."""
     try:
         stored = stored_config(read_checkpoint(last, lazily=True), last)
     except (UserError, KeyError):  # which `resume_run` tells
         return config
-    return replace(config, data=replace(config.data, ahead=stored.data.ahead))
+    ahead = stored.data.ahead if config.data.ahead is None else config.data.ahead
+    train = replace(config.train, deterministic=config.train.deterministic or stored.train.deterministic)
+    return replace(config, data=replace(config.data, ahead=ahead), train=train)
 
 
 def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
@@ -202,7 +203,8 @@ def _own_model(
         sizes = sizes_for(asked.model, config.model)
         data = replace(asked.data, background=config.data.background, ahead=config.data.ahead)
         config = replace(asked, data=data, model=replace(asked.model, **sizes))
-    model = method_of(config.method).make(config, device)
+    # pictures need no order of sums, so the kernels make them
+    model = method_of(config.method).make(replace(config, train=replace(config.train, deterministic=False)), device)
     if "portable" in checkpoint:
         try:
             for name, weight in checkpoint["portable"].items():

@@ -55,15 +55,16 @@ def _load(family: str, file: str) -> ModuleType:
     return importlib.import_module(f"nerf_pl.ops.{family}.{file}")
 
 
-def choose(device: torch.device, precision: str = "auto") -> Backend:
+def choose(device: torch.device, precision: str = "auto", deterministic: bool = False) -> Backend:
     """The backend of a run: kernels where there are CUDA and Triton, what Numba compiles on a CPU where it works, the
     twins elsewhere.
 
     The kernels of the hash grid and its march read and write half precision, so they run with bf16 alone; the fused
-    2020 network needs a large shared memory besides. precision: see `precision_of`.
+    2020 network needs a large shared memory besides. precision: see `precision_of`. deterministic: on a GPU the twins,
+    whose sums PyTorch can order; kernels add in an order that the GPU chooses.
     NERF_PL_OPS decides otherwise, see `forced`.
     """
-    asked = forced()
+    asked = "reference" if deterministic and device.type == "cuda" else forced()
     half = precision_of(precision, device) == "bf16"
     dtype = torch.bfloat16 if half else torch.float32
     if device.type == "cpu" and not asked and not _numba_fails():

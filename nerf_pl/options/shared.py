@@ -161,6 +161,9 @@ class TrainOptions:
     precision: Annotated[Literal["auto", "fp32", "tf32", "bf16"], Help(MACHINE, "fp32")] = "auto"
     """Arithmetic of the networks. On a GPU auto means bf16 matrix products with fp32 master weights, on a CPU fp32.
     On a GPU ngp runs kernels in half precision with auto and bf16, and plain PyTorch with fp32 and tf32."""
+    deterministic: Annotated[bool, FIXED_IN_A_RUN, Help(MACHINE)] = False
+    """Let a training on a GPU repeat itself bit for bit, resumed or not. It needs max_steps, and runs in plain PyTorch,
+    which is slower than the kernels. On a CPU a training repeats itself anyway."""
     seed: Annotated[
         int,
         Range(lambda value: 0 <= value < 2**63, "give 0 or more, less than 2^63"),
@@ -196,6 +199,8 @@ class TrainOptions:
     """Name of the run."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        for name in ("fit_colours", "refine_poses"):
+        for name in ("fit_colours", "refine_poses", "deterministic"):
             if getattr(self, name) and self.num_gpus > 1:
                 yield name, "leave it out, or train in one process: it is not for --num_gpus above 1"
+        if self.deterministic and self.seconds is not None:
+            yield "deterministic", "give --max_steps and no --seconds: by the clock, trainings differ in their steps"

@@ -19,6 +19,8 @@ def devices_of(config: Config) -> tuple[str, int]:
             raise UserError("--accelerator mps: PyTorch sees no GPU of Apple here; leave it out, or give cpu")
         if t.num_gpus > 1:
             raise UserError(f"--num_gpus {t.num_gpus}: a Mac has one GPU; leave it out")
+        if t.deterministic:
+            raise UserError("--deterministic: on the GPU of a Mac this is not known to work; add --accelerator cpu")
         return "mps", 1
     if t.accelerator == "cpu" or t.num_gpus == 0:
         require_processes(t.num_gpus)

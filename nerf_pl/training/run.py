@@ -30,11 +30,12 @@ from nerf_pl.errors import FinishedError, NothingToDo, UserError
 from nerf_pl.methods import method_of
 from nerf_pl.methods.method import kind_of
 from nerf_pl.ops import FAMILIES, choose
-from nerf_pl.options import Config, Resume, RunFolders, to_dict
+from nerf_pl.options import Config, Resume, RunFolders, TrainOptions, to_dict
 from nerf_pl.scenes import Scene, available_splits, with_pixels
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 from nerf_pl.training.colours import UNEVEN, unevenness
+from nerf_pl.training.deterministic import deterministic
 from nerf_pl.training.devices import devices_of
 from nerf_pl.training.limits import require_memory
 from nerf_pl.training.machines import adopt_slurm, machines, process, process_here, watched
@@ -82,14 +83,16 @@ def train(
         goes_on = folders.goes_on(resume)
         if process() == 0:
             _check_folder(folders, resume, overwrite)
-        try:
-            with _marked(folders, goes_on):
-                system, checkpoints = _made(config, root, folders, where, resume=goes_on)
-        except FinishedError as error:
-            if resume == "auto":
-                raise NothingToDo(str(error).partition(":")[0]) from error
-            raise
-        _train(system, checkpoints, folders, where, resume=goes_on, watcher=watcher)
+        config = as_begun(config, folders.last) if goes_on else config
+        with deterministic() if config.train.deterministic and where[0] == "gpu" else nullcontext():
+            try:
+                with _marked(folders, goes_on):
+                    system, checkpoints = _made(config, root, folders, where, resume=goes_on)
+            except FinishedError as error:
+                if resume == "auto":
+                    raise NothingToDo(str(error).partition(":")[0]) from error
+                raise
+            _train(system, checkpoints, folders, where, resume=goes_on, watcher=watcher)
     return folders.last
 
 
@@ -141,8 +144,8 @@ def _made(
     world = devices * machines()
     method, device = method_of(config.method), torch.device("cuda" if accelerator == "gpu" else accelerator)
     with doing(f"reading the pictures of {root}") if process() == 0 else nullcontext(), ThreadPoolExecutor(2) as pool:
-        ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train.precision)]
-        config, scene = load_training(as_begun(config, last) if resume else config, root)
+        ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train)]
+        config, scene = load_training(config, root)
         val = _validation(config, root)
         tested = load_cameras(config, root, "test")
         beside = missed(scene)
@@ -238,11 +241,11 @@ def _import_lightning() -> None:
         importlib.import_module(name)
 
 
-def _start_device(device: torch.device, precision: str) -> None:
+def _start_device(device: torch.device, options: TrainOptions) -> None:
     """On a GPU start CUDA and import the kernels."""
     if device.type == "cuda":
         torch.zeros(1, device=torch.device("cuda", process_here()))
-        backend = choose(device, precision)
+        backend = choose(device, options.precision, options.deterministic)
         for family in FAMILIES:
             backend.module(family)
 

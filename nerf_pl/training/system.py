@@ -379,4 +379,11 @@ class NeRFSystem(L.LightningModule):
         """What runs, in one line."""
         name = {"cpu": "CPU", "mps": "Apple's GPU"}.get(self.device.type) or torch.cuda.get_device_name(self.device)
         devices = f"{self.world} x {name}" if self.world > 1 else name
-        return f"{devices}, {self.model.describe()}"
+        return f"{devices}, {self.model.describe()}{self._repeats()}"
+
+    def _repeats(self) -> str:
+        if not self.config.train.deterministic:
+            return ""
+        if self.device.type == "cpu":
+            return "; deterministic, as all trainings on a CPU are"
+        return "; deterministic, so without the kernels, which are faster"

@@ -95,6 +95,15 @@ def test_the_choice_can_be_forced(monkeypatch):
         choose(GPU)
 
 
+def test_a_deterministic_gpu_runs_the_twins(monkeypatch):
+    for asked in ("", "kernel"):
+        monkeypatch.setenv("NERF_PL_OPS", asked)
+        assert choose(GPU, deterministic=True) == Backend(dtype=torch.bfloat16)
+    monkeypatch.delenv("NERF_PL_OPS")
+    monkeypatch.setattr(backend, "_numba_fails", lambda: "")
+    assert choose(CPU, deterministic=True) == choose(CPU) != Backend(), "a CPU repeats itself anyway"
+
+
 def test_precision(monkeypatch):
     assert [precision_of(name, GPU) for name in ("auto", "fp32", "tf32", "bf16")] == ["bf16", "fp32", "tf32", "bf16"]
     assert precision_of("auto", CPU) == "fp32"

@@ -176,5 +176,5 @@ def make(config: Config, device: torch.device, rank: int = 0) -> NeRF:
     assert isinstance(config.model, NeRFOptions)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        backend = ops.choose(device, config.train.precision)
+        backend = ops.choose(device, config.train.precision, config.train.deterministic)
         return NeRF(config.model, backend, config.train.seed + 1_000_003 * rank)

@@ -272,7 +272,7 @@ def make(config: Config, device: torch.device, rank: int = 0) -> NGP:
     """See `methods.method.Make`. Raises UserError for networks that the kernels cannot hold."""
     options = config.model
     assert isinstance(options, NGPOptions)
-    backend = ops.choose(device, config.train.precision)
+    backend = ops.choose(device, config.train.precision, config.train.deterministic)
     for name, most in MOST_HIDDEN.items():
         if backend.hash_field == "triton" and getattr(options, name) > most:
             told = f"--{name} {getattr(options, name)} is too wide for the GPU kernels"
