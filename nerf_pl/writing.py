@@ -57,7 +57,10 @@ def other_file(error: OSError, path: Path) -> str | None:
     if not isinstance(name, str | bytes | os.PathLike):
         return None
     file, place = (os.path.abspath(os.fsdecode(each)) for each in (name, path))
-    is_on_the_way = os.path.commonpath([file, place]) in (file, place)
+    try:
+        is_on_the_way = os.path.commonpath([file, place]) in (file, place)
+    except ValueError:  # they lie on two drives of Windows
+        is_on_the_way = False
     is_temporary = os.path.basename(file).startswith(".") and os.path.dirname(file) == os.path.dirname(place)
     return None if is_on_the_way or is_temporary else os.fsdecode(name)
 

@@ -28,6 +28,7 @@ PRINTED_BY = {
     "viewer": "view", "viewer/page.py": "render", "viewer/track.py": "render",
 }  # fmt: skip
 ELSEWHERE = {
+    ("sweep/scores.py", "--split"): "eval",
     ("cli/trained.py", "--path"): "render",
     ("cli/import_.py", "--dataset_name"): "train",  # of the next command
     ("cli/parse.py", "--spheric_poses"): "",  # a spelling that is understood

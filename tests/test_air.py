@@ -8,12 +8,15 @@ import pytest
 import torch
 from tiny import batches, config, make, with_model
 
+from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
 from nerf_pl.methods.ngp.losses import EMPTY_STEPS, air
 from nerf_pl.methods.ngp.options import AROUND, NGPOptions
 from nerf_pl.options import Config, SceneKind
 from nerf_pl.scenes import Request, Scene, load_scene
 from nerf_pl.scenes.air import NUMBERS, SHARE, Air, air_of
+from nerf_pl.scenes.normalize import AHEAD
+from nerf_pl.scenes.placing import begun
 
 ON, OFF = (NGPOptions(air=weight) for weight in (0.5, 0.0))
 
@@ -53,15 +56,40 @@ def test_points_lie_between_the_cameras_and_what_they_look_at(capture):
     assert bool((length > SHARE * 0.9 * ways.min()).all())
 
 
-def test_points_follow_from_the_numbers(capture):
-    numbers = torch.rand(16, NUMBERS)
-    first, again = (air_in(capture)(numbers)[0] for _ in range(2))
-    assert torch.equal(first, again)
-    numbers[:, 10] = 0  # at the places
-    near, _ = air_in(capture)(numbers)
-    assert bool(
-        ((near - torch.tensor(capture.target)).norm(dim=1) > (first - torch.tensor(capture.target)).norm(dim=1)).all()
-    )
+def seen(points: torch.Tensor, scene: Scene) -> torch.Tensor:
+    """Distances from the target."""
+    return (points - torch.tensor(scene.target)).norm(dim=1)
+
+
+def test_less_is_air_where_points_are_nearer(capture):
+    numbers = torch.rand(500, NUMBERS)
+    (usual, length), (less, shorter) = (air_in(begun(capture, share))(numbers) for share in (AHEAD, AHEAD / 4))
+    assert torch.allclose(shorter, length / 4)
+    assert float(seen(less, capture).min()) > float(seen(usual, capture).min())
+
+
+def test_cameras_that_look_elsewhere_do_not_count(capture):
+    c2w = capture.cameras.c2w.clone()
+    c2w[2, :, :3] = c2w[2, :, :3] @ torch.diag(torch.tensor([-1.0, 1.0, -1.0]))  # it looks back
+    turned = replace(capture, cameras=replace(capture.cameras, c2w=c2w))
+    found = air_in(turned)
+    assert 2 not in found.inward
+    assert not bool((found.neighbours() == 2).any())
+    points, _ = found(torch.rand(2000, NUMBERS))
+    ways = (c2w[:, :, 3] - torch.tensor(capture.target)).norm(dim=1)
+    assert bool((seen(points, capture) < 1.6 * ways.max()).all())
+
+
+def test_pixels_are_those_of_a_photo_and_not_of_its_canvas(capture):
+    """Of a photo that fills a corner of the canvas."""
+    small = torch.tensor([[8, 6]]).repeat(len(capture), 1)
+    numbers = torch.rand(300, NUMBERS, generator=torch.Generator().manual_seed(2))
+    numbers[:, 10], numbers[:, 5:7] = 0.999, 0.999
+    corner = torch.tensor([8.0, 6.0]) / torch.tensor(capture.cameras.size(0))
+    whole = numbers.clone()
+    whole[:, 5:7] = 0.999 * corner
+    cut = replace(capture, cameras=replace(capture.cameras, sizes=small))
+    assert torch.allclose(air_in(cut)(numbers)[0], air_in(capture)(whole)[0], atol=1e-5)
 
 
 def test_other_scenes_have_none(capture):
@@ -69,6 +97,16 @@ def test_other_scenes_have_none(capture):
     assert air_of(replace(capture, unbounded=False)) is None
     one = replace(capture, cameras=capture.cameras[:1], images=capture.images[:1], names=(), seen=None)
     assert air_of(one) is None
+    two = replace(capture, cameras=capture.cameras[:2], images=capture.images[:2], names=(), seen=None)
+    assert bool(air_in(two)(torch.rand(9, NUMBERS))[0].isfinite().all())
+
+
+def test_the_kernels_of_a_gpu_have_none(monkeypatch):
+    monkeypatch.setenv("NERF_PL_OPS", "kernel")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    options = with_model(config("ngp"), air=0.25)
+    with pytest.raises(UserError, match=r"--air 0\.25 is not for the GPU kernels"):
+        METHODS["ngp"].make(options, torch.device("cuda"))
 
 
 def test_the_loss_falls_to_nothing():

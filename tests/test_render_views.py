@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,17 +35,20 @@ def test_pictures_come_in_order_and_are_those_of_one_device(models, views):
 
 def test_each_device_renders_its_share_and_little_in_advance(models, views, monkeypatch):
     turns = {id(model): [] for model in models}
+    views = [replace(view, near=view.near + 1e-3 * i) for i, view in enumerate(10 * views)]
+    numbers = {view.near: i for i, view in enumerate(views)}
 
     def render(model, view, chunk):
-        turns[id(model)].append(views.index(view))
+        turns[id(model)].append(numbers[view.near])
         return render_view(model, view, chunk)
 
     monkeypatch.setattr("nerf_pl.rendering._render_there", render)
-    views[:] = [*views] * 10
     pictures = render_views(models, views)
     next(pictures)
     pictures.close()
-    assert sum(map(len, turns.values())) <= 1 + 2 * 3 + 1
+    for k, model in enumerate(models):
+        assert turns[id(model)]
+        assert turns[id(model)] == list(range(k, 7, 3))[: len(turns[id(model)])]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 

@@ -142,7 +142,8 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
         request = replace(request, objects=False)
     scene = load_scene(root, request, layout)
     scene = scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")
-    scene = bounded(begun(scene, d.ahead), d.near, d.far)
+    ahead = d.ahead if d.aabb is None else None  # a box says where rays begin
+    scene = bounded(begun(scene, ahead), d.near, d.far)
     require_sound(scene, root)
     return scene
 

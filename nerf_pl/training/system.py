@@ -282,7 +282,7 @@ class NeRFSystem(L.LightningModule):
         else:
             error, rays, skipped = torch.cat([total[None], counts.to(total.dtype)]).tolist()
             lost, self.skipped, self.rays = int(skipped) - self.skipped, int(skipped), int(rays)
-            if lost == n_steps:
+            if self._mean(lost) == n_steps:  # of all processes, which then end together
                 told = f"no gradient was finite in the last {n_steps} steps"
                 raise UserError(f"training diverged before step {self.step}: {told}; give a lower --lr")
         total.zero_()

@@ -53,8 +53,8 @@ def wish_of(view: View, mode: Mode = "colour") -> Wish:
 def view_of(scene: Scene, wish: Wish, size: Size) -> View:
     """The view of a scene that a wish asks for, with a picture of `size` pixels.
 
-    From where the cameras of the scene are, near and far are those of the scene. A camera that is nearer to the target
-    than all of them has a nearer near plane, and one that is farther off a farther far plane.
+    From where the cameras of the scene are, near and far are as in `Scene.view_of`. A camera that is nearer to the
+    target than all of them has a nearer near plane, and one that is farther off a farther far plane.
     """
     width, height = size
     focal = height / 2 / math.tan(wish.fov / 2)

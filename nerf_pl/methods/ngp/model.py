@@ -157,7 +157,7 @@ class NGP(nn.Module):
         view = ops.spherical_harmonics(rays.viewdirs, self.kept, backend=self.backend)
         loss = ops.field_loss(found.unit, view, samples, self.field.weights, target, backend=self.backend)
         error = loss.detach()
-        if batch.air is not None and o.air:
+        if batch.air is not None and o.air and int(self.step) < losses.EMPTY_STEPS:
             loss = loss + self._air_loss(batch.air)
         return loss, error
 
@@ -277,6 +277,8 @@ def make(config: Config, device: torch.device, rank: int = 0) -> NGP:
         if backend.hash_field == "triton" and getattr(options, name) > most:
             told = f"--{name} {getattr(options, name)} is too wide for the GPU kernels"
             raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
+    if options.air and backend.march == "triton":  # it is in plain PyTorch, and not made to be captured
+        raise UserError(f"--air {options.air:g} is not for the GPU kernels: leave it out, or give --precision fp32")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         return NGP(options, backend, config.train.seed + 1_000_003 * rank, config.train.seed)

@@ -70,7 +70,8 @@ class NGPOptions:
     falls to 0 over 5000 steps."""
     air: Annotated[float | None, at_least(0), Help(LOSSES, "0.3")] = None
     """Weight of the loss on density in the air that the cameras stand in, if they look at one point: half of the way
-    from between the cameras to there. It falls to 0 over 5000 steps. By default 0.1 on a CPU, 0 on a GPU."""
+    from between the cameras to there. It falls to 0 over 5000 steps. By default 0.1 for photos all around without CUDA.
+    It needs --ahead, so it does nothing with --near or --ahead 0."""
     smoothness: Annotated[float | None, at_least(0), Help(LOSSES, "1e-3")] = None
     """Weight of the loss that draws the eight entries around a point together."""
     table_decay: Annotated[float | None, at_least(0), Help(LOSSES, "0.1")] = None
