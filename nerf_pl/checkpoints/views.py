@@ -74,11 +74,13 @@ Made = TypeVar("Made", Cameras, Scene)
 
 
 def _fitting(kind: type[Made], values: Mapping[str, Any]) -> Made:
-    """A dataclass of these values. Raises TypeError if one is of another type than its field."""
+    """A dataclass of these values. Raises TypeError if one is of another type than its field, or in half precision, in
+    which no poses are stored."""
     hints = get_type_hints(kind)
     for name, value in values.items():
-        if not is_of(value, hints[name]):
-            raise TypeError(f"{name} is a {type(value).__name__}")
+        is_half = isinstance(value, Tensor) and value.is_floating_point() and value.dtype.itemsize < 4
+        if not is_of(value, hints[name]) or is_half:
+            raise TypeError(f"{name} is a {value.dtype if is_half else type(value).__name__}")
     return kind(**values)
 
 
