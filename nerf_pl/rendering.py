@@ -18,7 +18,7 @@ from nerf_pl.sampling import pixel_places
 from nerf_pl.types import Background, Pixels, Rays, Samples
 
 CONTRAST = 16 / 255  # between neighbours; above it a pixel is the mean of several rays
-AHEAD = 2  # pictures that each of several models renders before they are asked for
+IN_ADVANCE = 2  # pictures that each of several models renders before they are asked for
 CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
 
 
@@ -194,7 +194,7 @@ def render_views(models: Sequence[Renderer], views: Iterable[View], chunk: int =
         for i, view in enumerate(views):
             turn = i % len(models)
             begun.append(threads[turn].submit(_render_there, models[turn], view, chunk))
-            if len(begun) > AHEAD * len(models):
+            if len(begun) > IN_ADVANCE * len(models):
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()

@@ -11,6 +11,7 @@ from tiny import batches, config, make, with_model
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
 from nerf_pl.methods.ngp.losses import EMPTY_STEPS, air
+from nerf_pl.methods.ngp.model import NGP
 from nerf_pl.methods.ngp.options import AROUND, NGPOptions
 from nerf_pl.options import Config, SceneKind
 from nerf_pl.scenes import Request, Scene, load_scene
@@ -101,12 +102,17 @@ def test_other_scenes_have_none(capture):
     assert bool(air_in(two)(torch.rand(9, NUMBERS))[0].isfinite().all())
 
 
-def test_the_kernels_of_a_gpu_have_none(monkeypatch):
+def test_the_kernels_of_a_gpu_train_without_it_and_show_a_run_that_had_it(capture, monkeypatch):
+    options = with_model(config("ngp"), air=0.25, unbounded=True)
+    model: Any = make(options).train()
+    model.fit(capture)
+    drawn = batches(model, capture, 64)
+    monkeypatch.setattr(NGP, "can_be_captured", True)
+    with pytest.raises(UserError, match=r"--air 0\.25 is not for the GPU kernels: give --air 0, or --precision fp32"):
+        model.loss(drawn(model.step))
     monkeypatch.setenv("NERF_PL_OPS", "kernel")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
-    options = with_model(config("ngp"), air=0.25)
-    with pytest.raises(UserError, match=r"--air 0\.25 is not for the GPU kernels"):
-        METHODS["ngp"].make(options, torch.device("cuda"))
+    assert METHODS["ngp"].make(options, torch.device("cuda")).can_be_captured
 
 
 def test_the_loss_falls_to_nothing():

@@ -162,7 +162,14 @@ class NGP(nn.Module):
         return loss, error
 
     def _air_loss(self, air: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
-        """See `losses.air`. In plain PyTorch, for the kernels have no gradient of density alone; and points are few."""
+        """See `losses.air`. In plain PyTorch, for the kernels have no gradient of density alone; and points are few.
+
+        Raises UserError where kernels run: a CUDA graph could not record this. A run that was trained on a CPU can
+        still be shown there, which asks for no loss.
+        """
+        if self.can_be_captured:
+            told = f"--air {self.options.air:g} is not for the GPU kernels"
+            raise UserError(f"{told}: give --air 0, or --precision fp32 for plain PyTorch")
         points, length = air(uniform(self.seed, self.step, Stream.AIR, (AIR_POINTS, NUMBERS), backend=self.backend))
         unit, shrunk = self.occupancy.unit(points)
         sigma = ops.hash_density(unit, self.field.weights, backend=PLAIN)
@@ -277,8 +284,6 @@ def make(config: Config, device: torch.device, rank: int = 0) -> NGP:
         if backend.hash_field == "triton" and getattr(options, name) > most:
             told = f"--{name} {getattr(options, name)} is too wide for the GPU kernels"
             raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
-    if options.air and backend.march == "triton":  # it is in plain PyTorch, and not made to be captured
-        raise UserError(f"--air {options.air:g} is not for the GPU kernels: leave it out, or give --precision fp32")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         return NGP(options, backend, config.train.seed + 1_000_003 * rank, config.train.seed)
