@@ -16,7 +16,7 @@ from nerf_pl.scenes import Scene
 MOST_VIEWS, SIDE = 48, 256  # pixels of the longer side
 CPU_VIEWS, CPU_SIDE = 20, 96
 OPAQUE = 0.5  # the least opacity of a ray that ends at a surface
-AT_ONCE = 2**17  # points
+AT_ONCE = {"cpu": 2**17, "cuda": 2**21}  # points
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def pixels_of(
 def is_seen(sights: Sequence[Sight], points: Float[Tensor, "N 3"], tolerance: Float[Tensor, "N"]) -> Bool[Tensor, "N"]:
     """Whether any camera sees each point; see `seen_from`."""
     found = []
-    for part, reach in zip(points.split(AT_ONCE), tolerance.split(AT_ONCE), strict=True):
+    size = AT_ONCE[points.device.type]
+    for part, reach in zip(points.split(size), tolerance.split(size), strict=True):
         seen = torch.zeros(len(part), dtype=torch.bool, device=part.device)
         for each, _ in seen_from(sights, part, reach):
             seen |= each

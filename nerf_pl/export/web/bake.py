@@ -26,7 +26,7 @@ from nerf_pl.scenes import Scene
 RESOLUTION = {"cpu": 512, "cuda": 768}
 FINEST = 0.7  # pixels of the training views that a cell spans; finer ones show nothing more
 OF_FOG = 128  # cells where no ray ends at a surface
-RAYS = {"cpu": 2**16, "cuda": 2**23}  # that the grid is tuned with
+RAYS = {"cpu": 2**16, "cuda": 2**22}  # that the grid is tuned with
 MOST_POINTS = {"cpu": 2**24, "cuda": 2**27}  # of a grid before it is known which are seen
 BYTES_PER_POINT = 6.5  # of a page, about
 LEAST_RESOLUTION = 16

@@ -42,7 +42,8 @@ def looks(
     seen, directions = (torch.stack(part, 1) for part in zip(*seen_from(sights, points, tolerance), strict=True))
     seen |= ~seen.any(1, keepdim=True)
     if most < seen.shape[1]:
-        chance = torch.rand(seen.shape, generator=torch.Generator().manual_seed(0)).to(points.device)
+        generator = torch.Generator(points.device).manual_seed(0)
+        chance = torch.rand(seen.shape, generator=generator, device=points.device)
         drawn = chance.masked_fill(~seen, -1).topk(most, 1).indices
         seen, directions = seen.gather(1, drawn), directions.gather(1, drawn[..., None].expand(-1, -1, 3))
     rgb = torch.zeros_like(directions)

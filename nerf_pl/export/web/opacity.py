@@ -17,7 +17,8 @@ from nerf_pl.export.web.grid import Grid, points_at, spread
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 
-SAMPLES = {"cpu": 4, "cuda": 8}  # in each cell
+SAMPLES = {"cpu": 4, "cuda": 8}  # in each cell, if all are no more than
+MOST_SAMPLES = {"cpu": 2**25, "cuda": 2**26}
 AT_ONCE = {"cpu": 2**17, "cuda": 2**22}
 ROUNDS = 8  # of conjugate gradients
 RIDGE = 1e-3  # samples that say that a value is the mean of those around
@@ -47,11 +48,12 @@ def fitted(model: Model, grid: Grid) -> Grid:
     numbers = spread(grid.space, cells, 1)
     grid = Grid.of(grid.space, numbers, torch.zeros(len(numbers), 1, device=device))
     parts = []
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
+    each = max(min(SAMPLES[device.type], MOST_SAMPLES[device.type] // max(len(cells), 1)), 1)
     with evaluating(model):
-        turns = cells.repeat_interleave(SAMPLES[device.type]).split(AT_ONCE[device.type])
+        turns = cells.repeat_interleave(each).split(AT_ONCE[device.type])
         for some in progress(turns, len(turns), "asking between points"):
-            places = points_at(grid.space, some) + torch.rand(len(some), 3, generator=generator).to(device)
+            places = points_at(grid.space, some) + torch.rand(len(some), 3, generator=generator, device=device)
             rows, shares = grid.corners(places)
             parts.append(Part(rows.int(), shares, stored(grid.space.thickness(model, places))))
     values = _least_squares(parts, len(numbers)).clamp(0, 1)

@@ -19,7 +19,8 @@ from nerf_pl.scenes import Scene
 from nerf_pl.types import Rays
 
 LEAST_OPACITY = 0.04  # points with less are empty
-AT_ONCE = 2**18  # points
+AT_ONCE = {"cpu": 2**18, "cuda": 2**21}  # points whose views are looked up
+ASKED = {"cpu": 2**20, "cuda": 2**23}  # points whose density is asked at once
 
 
 def solid(model: Model, space: Space, most: int) -> Grid | None:
@@ -28,7 +29,7 @@ def solid(model: Model, space: Space, most: int) -> Grid | None:
     shape = blocks_of(space)
     total = shape[0] * shape[1] * shape[2]
     found, opacities, count = [], [], 0
-    per_turn = max(2**20 // BLOCK**3, 1)
+    per_turn = ASKED[device.type] // BLOCK**3
     with evaluating(model):
         turns = range(0, total, per_turn)
         for start in progress(turns, len(turns), "asking the density"):
@@ -71,7 +72,7 @@ def visible(grid: Grid, sights: Sequence[Sight], tolerance: float) -> Grid:
     """The points of a grid that sights see, up to so many cells behind what they show."""
     space = grid.space
     parts = []
-    for some in grid.numbers.split(AT_ONCE):
+    for some in grid.numbers.split(AT_ONCE[grid.numbers.device.type]):
         xyz = space.world(points_at(space, some).float())
         parts.append(is_seen(sights, xyz, tolerance * space.world_lengths(xyz)))
     seen = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool, device=grid.numbers.device)

@@ -19,9 +19,9 @@ from nerf_pl.types import Rays
 
 RATES = {"opacity": 0.01, "colours": 0.01, "features": 0.02, "table": 0.002}  # of Adam, at the start
 BATCH = {"cpu": 2**12, "cuda": 2**17}  # rays
-RAYS = {"cpu": 2**16, "cuda": 2**23}  # whose colours the model is asked for
+RAYS = {"cpu": 2**16, "cuda": 2**22}  # whose colours the model is asked for
 PASSES = {"cpu": 3, "cuda": 4}  # how often each of them is used
-SECONDS = 60.0  # that it takes at most, once the colours are known
+SECONDS = {"cpu": 60.0, "cuda": 45.0}  # that the steps take at most, and asking for colours too
 LEAST_RATE = 0.1  # at the end, as a share of the start
 
 
@@ -36,23 +36,24 @@ class Light:
 def tuned(model: Model, baked: Baked, rays: Rays, chunk: int) -> Baked:
     """The same grid, with values under which the rays show what the model shows along them.
 
-    rays: on the CPU; some may not be used. chunk: rays that the model renders at once. The steps end after SECONDS. The
+    rays: some may not be used. chunk: rays that the model renders at once. The steps end after SECONDS. The
     rates fall with the time or with the steps that are done, whichever is farther.
     """
     device = baked.grid.values.device
-    size, rays = BATCH[device.type], rays[: RAYS[device.type]]
+    size, rays = BATCH[device.type], rays[: RAYS[device.type]].to(device)
     wanted = _asked(model, rays, chunk, size)
+    rays = rays[: len(wanted.rgb)]
     free = _free(baked)
     groups = [{"params": [free[name].requires_grad_()]} for name in RATES]
     optimizer = torch.optim.Adam(groups)
     steps = PASSES[device.type] * max(len(rays) // size, 1)
-    generator = torch.Generator().manual_seed(0)
-    for share in progress(_until(time.monotonic() + SECONDS, steps), steps, "tuning the grid"):
+    generator = torch.Generator(device).manual_seed(0)
+    for share in progress(_until(time.monotonic() + SECONDS[device.type], steps), steps, "tuning the grid"):
         for group, rate in zip(optimizer.param_groups, RATES.values(), strict=True):
             group["lr"] = rate * LEAST_RATE**share
-        some = torch.randint(len(rays), (min(size, len(rays)),), generator=generator)
-        target = Light(wanted.rgb[some].to(device), wanted.opacity[some].to(device))
-        loss = difference(_read(baked, free), rays[some].to(device), target)
+        some = torch.randint(len(rays), (min(size, len(rays)),), generator=generator, device=device)
+        target = Light(wanted.rgb[some], wanted.opacity[some])
+        loss = difference(_read(baked, free), rays[some], target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -70,13 +71,15 @@ def _until(end: float, steps: int) -> Iterator[float]:
 
 
 def _asked(model: Model, rays: Rays, chunk: int, size: int) -> Light:
-    """What the model shows along rays, on the CPU."""
-    device, parts = model.step.device, []
+    """What the model shows along rays, or along the first ones if there are more than it can render in SECONDS."""
+    parts, end = [], time.monotonic() + SECONDS[rays.origins.device.type]
     starts = range(0, len(rays), size)
     with evaluating(model):
         for start in progress(starts, len(starts), "rendering"):
-            rgb, _, opacity = render_rays(model, rays[start : start + size].to(device), None, chunk)
-            parts.append((rgb.cpu(), opacity.cpu()))
+            rgb, _, opacity = render_rays(model, rays[start : start + size], None, chunk)
+            parts.append((rgb, opacity))
+            if time.monotonic() > end:
+                break
     rgb, opacity = (torch.cat(part) for part in zip(*parts, strict=True))
     return Light(rgb, opacity)
 
