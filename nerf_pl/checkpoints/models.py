@@ -117,18 +117,6 @@ def load_training(config: Config, root: Path) -> tuple[Config, Scene]:
     return config, scene
 
 
-def as_begun(config: Config, last: Path) -> Config:
-    """The options of a run that goes on: if nothing else is asked, its rays begin where they did before. It stays
-    deterministic if it was."""
-    try:
-        stored = stored_config(read_checkpoint(last, lazily=True), last)
-    except (UserError, KeyError):  # which `resume_run` tells
-        return config
-    ahead = stored.data.ahead if config.data.ahead is None else config.data.ahead
-    train = replace(config.train, deterministic=config.train.deterministic or stored.train.deterministic)
-    return replace(config, data=replace(config.data, ahead=ahead), train=train)
-
-
 def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
     """One split of the scene in `root`, loaded with the options of a run; see `scenes.load_scene`."""
     d, layout = config.data, _layout(config, root)

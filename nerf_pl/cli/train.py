@@ -74,7 +74,8 @@ class Train:
         from nerf_pl.viewer.live import Live
 
         if self.train.num_gpus > 1:
-            raise UserError(f"--view shows a training in one process: leave out --num_gpus {self.train.num_gpus}")
+            told = f"--num_gpus {self.train.num_gpus}: --view shows a training in one process"
+            raise UserError(f"{told}, give --num_gpus 1")
         with ExitStack() as stack:
             served = self.served.server("nerf train --view", f"nerf train {self.scene}")
             server, address = stack.enter_context(served)

@@ -6,12 +6,12 @@ arguments. Names keep the classic spelling. A method's own options are in its fo
 
 from nerf_pl.options.config import Config, ModelOptions, Resume, RunFolders, to_dict
 from nerf_pl.options.kind import SceneKind
-from nerf_pl.options.ranges import Options, differing, sizes_for
+from nerf_pl.options.ranges import Options, differing, fixed_in_a_run, sizes_for
 from nerf_pl.options.shared import EPOCHS, MOST_RAYS, DataOptions, OptimOptions, TrainOptions
 
 __all__ = [
     "EPOCHS", "MOST_RAYS",
     "Config", "DataOptions", "ModelOptions", "OptimOptions", "Options", "Resume", "RunFolders", "SceneKind",
     "TrainOptions",
-    "differing", "sizes_for", "to_dict",
+    "differing", "fixed_in_a_run", "sizes_for", "to_dict",
 ]  # fmt: skip

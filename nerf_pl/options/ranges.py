@@ -115,6 +115,11 @@ def marks(options: type[Options], kind: type[Mark]) -> list[tuple[str, Mark]]:
     return [(name, mark) for name, all_marks in annotated for mark in all_marks if isinstance(mark, kind)]
 
 
+def fixed_in_a_run(options: type[Options]) -> set[str]:
+    """The options that a run keeps when it goes on."""
+    return {name for name, _ in marks(options, Shapes)}
+
+
 def differing(
     stored: Options, asked: Options, *, resumed: bool = False, parts: bool = True
 ) -> dict[str, tuple[object, object]]:

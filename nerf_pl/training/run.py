@@ -20,6 +20,7 @@ import torch
 
 from nerf_pl.checkpoints import (
     as_begun,
+    clashes_told,
     load_cameras,
     load_split,
     load_training,
@@ -75,15 +76,11 @@ def train(
         runs/short/checkpoints/last.ckpt
     """
     adopt_slurm(os.environ)
-    config.check()
-    where = devices_of(config)
-    if (world := where[1] * machines()) > 1:
-        replace(config, train=replace(config.train, num_gpus=world)).check()
+    config, where = _begin(config, folders.last if folders.goes_on(resume) else None)
     with watched(lambda: _saved(folders)), _alone(folders):
         goes_on = folders.goes_on(resume)
         if process() == 0:
             _check_folder(folders, resume, overwrite)
-        config = as_begun(config, folders.last) if goes_on else config
         with deterministic() if config.train.deterministic and where[0] == "gpu" else nullcontext():
             try:
                 with _marked(folders, goes_on):
@@ -94,6 +91,19 @@ def train(
                 raise
             _train(system, checkpoints, folders, where, resume=goes_on, watcher=watcher)
     return folders.last
+
+
+def _begin(config: Config, last: Path | None) -> tuple[Config, tuple[str, int]]:
+    """The options, with those that a run had if it goes on from `last`, and the devices. Raises UserError."""
+    if last is not None:
+        config = as_begun(config, last)
+    with clashes_told(config, last) if last is not None else nullcontext():
+        config.check()
+        where = devices_of(config)
+    world = replace(config, train=replace(config.train, num_gpus=max(where[1] * machines(), config.train.num_gpus)))
+    with clashes_told(world, last) if last is not None else nullcontext():
+        world.check()
+    return config, where
 
 
 def _saved(folders: RunFolders) -> str:
