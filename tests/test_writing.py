@@ -6,13 +6,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import FLAGS, PROJECT, nerf, refused
+from tiny import CPU, FLAGS, PROJECT, equal, nerf, refused
 
 from nerf_pl import writing
+from nerf_pl.checkpoints import models, open_run, read_checkpoint, stamp_of, write_checkpoint
 from nerf_pl.errors import UserError
+from nerf_pl.methods import METHODS
 from nerf_pl.scenes.prepare import prepare
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, replacing, write_errors
 
@@ -220,3 +223,32 @@ def test_prepare_replaces_no_scene_of_others(file, told):
         Path("out/cameras.png").touch()  # which every prepared scene has
         with pytest.raises(UserError, match="photos has no photos"):
             prepare(Path("photos"), Path("out"), overwrite=True)
+
+
+@pytest.mark.parametrize("method", ["nerf", "ngp"])
+def test_all_devices_have_the_weights_of_one_file(trained, trained_ngp, monkeypatch, method):
+    """A training replaces its checkpoint while it is read: after one model is made, and once all is read."""
+    last = shutil.copy((trained if method == "nerf" else trained_ngp) / "checkpoints" / "last.ckpt", "last.ckpt")
+    weights = "model.fine.params" if method == "nerf" else "model.field.params"
+    reads, make = [], METHODS[method].make
+
+    def read(path: Path) -> dict:
+        reads.append(read_checkpoint(path))
+        return reads[-1]
+
+    def train_on(*given):
+        if len(reads) < 3:
+            content = read_checkpoint(last)
+            content["state_dict"][weights] += 1
+            write_checkpoint(content, Path(last))
+        return make(*given)
+
+    monkeypatch.setattr(models, "read_checkpoint", read)
+    monkeypatch.setitem(METHODS, method, replace(METHODS[method], make=train_on))
+    run = open_run(Path(last), CPU, others=[CPU, CPU])
+    assert len(reads) == 3
+    assert len(run.others) == 2
+    assert all(equal(other.state_dict(), run.model.state_dict()) for other in run.others)
+    assert equal(run.model.state_dict()[weights.removeprefix("model.")], read_checkpoint(last)["state_dict"][weights])
+    assert run.stamp == stamp_of(Path(last))
+    assert open_run(Path(last), CPU).others == ()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl.checkpoints.files import read_checkpoint, write_checkpoint
+from nerf_pl.checkpoints.files import read_checkpoint, stamp_of, write_checkpoint
 from nerf_pl.checkpoints.portable import SUFFIX, is_portable, read_portable, write_portable
 from nerf_pl.checkpoints.sound import wrong_weight
 from nerf_pl.checkpoints.views import frame_in, kept_views, require_frame, require_unseen, views_in
@@ -32,7 +32,8 @@ class Run:
     """A trained model, ready to render. root: the folder of its scene at training time; None if it is not known. frame:
     `Scene.frame` of the training views, the identity in place of None; None if it is not known. kept: the splits whose
     views the checkpoint keeps, with black pictures; none before version 0.2. told: what a portable scene tells of the
-    run that it was made from; empty for others.
+    run that it was made from; empty for others. others: the model once more on each further device that was asked for.
+    stamp: see `stamp_of`; of the file that all of this was read from, which a training may replace at any time.
 
         >>> run = open_run(Path("runs/first"), torch.device("cpu"))
         >>> xyz, dirs = torch.zeros(4, 3), torch.tensor([[0.0, 0.0, 1.0]]).expand(4, 3)
@@ -47,6 +48,8 @@ class Run:
     frame: Float[Tensor, "4 4"] | None = None
     kept: Mapping[str, Scene] = field(default_factory=dict)
     told: Mapping[str, object] = field(default_factory=dict)
+    others: tuple[Model, ...] = ()
+    stamp: str = ""
 
     def scene(self, split: str = "test", root: Path | None = None, pictures: bool = True) -> Scene:
         """A split of the scene, loaded with the options of the run. root: the folder of the scene, if it has moved.
@@ -56,7 +59,8 @@ class Run:
             scene = self.kept[split]
         else:
             scene = self._loaded(split, root or self.root, pictures)
-        self.model.ndc = scene.ndc  # which a checkpoint of version 0.1.0 does not store
+        for model in (self.model, *self.others):
+            model.ndc = scene.ndc  # which a checkpoint of version 0.1.0 does not store
         return scene
 
     def _loaded(self, split: str, root: Path | None, pictures: bool) -> Scene:
@@ -73,9 +77,9 @@ class Run:
         return scene
 
 
-def open_run(run: Path, device: torch.device, which: str = "last") -> Run:
+def open_run(run: Path, device: torch.device, which: str = "last", others: Sequence[torch.device] = ()) -> Run:
     """The run in a folder, the one that wrote a checkpoint, or a portable scene. which: its last or best weights.
-    Raises UserError.
+    others: see `Run`. Raises UserError.
 
         >>> run = open_run(Path("runs/first"), torch.device("cpu"))
         >>> run.config.method, len(run.scene("test"))
@@ -83,7 +87,7 @@ def open_run(run: Path, device: torch.device, which: str = "last") -> Run:
     """
     path = find_checkpoint(run, which)
     try:
-        return load_model(path, device)
+        return load_model(path, device, others=others)
     except DamagedError as error:
         if run.is_dir() and (run / "checkpoints" / "best.ckpt").is_file() and which != "best":
             raise UserError(f"{error}; or give --checkpoint best, for the best weights of the run") from error
@@ -153,24 +157,35 @@ def load_cameras(config: Config, root: Path, *splits: str) -> dict[str, Scene]:
     return found
 
 
-def load_model(path: Path, device: torch.device, config: Config | None = None) -> Run:
+def load_model(
+    path: Path, device: torch.device, config: Config | None = None, others: Sequence[torch.device] = ()
+) -> Run:
     """The model of a checkpoint, ours or another implementation's, or of a portable scene.
 
-    config: options to use instead of the stored ones; the sizes of the networks stay the stored ones. Raises UserError.
+    config: options to use instead of the stored ones; the sizes of the networks stay the stored ones. others: see
+    `Run`. Raises UserError.
     """
     with reading(path, ANOTHER):
-        return _loaded_model(path, device, config)
+        while True:
+            stamp = _stamp(path)
+            run = _loaded_model(path, device, config, others)
+            if _stamp(path) in (stamp, ""):  # else a training has replaced it, before it was read or after
+                return replace(run, stamp=stamp)
 
 
-def _loaded_model(path: Path, device: torch.device, config: Config | None) -> Run:
+def _stamp(path: Path) -> str:
+    return stamp_of(path) if path.is_file() else ""
+
+
+def _loaded_model(path: Path, device: torch.device, asked: Config | None, others: Sequence[torch.device]) -> Run:
     checkpoint = read_portable(path) if is_portable(path) else read_checkpoint(path)
-    if "config" in checkpoint:
-        model, config = _own_model(checkpoint, path, device, config)
-    else:
-        model, config = _foreign_model(checkpoint, path, device, config)
+    made = _own_model if "config" in checkpoint else _foreign_model
+    model, config = made(checkpoint, path, device, asked)
+    further = [made(checkpoint, path, other, asked)[0].to(other).eval() for other in others]
     ndc, scene = checkpoint.get("ndc"), checkpoint.get("scene") or ""
     try:
-        model.ndc = (float(ndc[0]), float(ndc[1])) if ndc else None
+        for each in (model, *further):
+            each.ndc = (float(ndc[0]), float(ndc[1])) if ndc else None
         scene = Path(scene)
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise UserError(
@@ -179,7 +194,8 @@ def _loaded_model(path: Path, device: torch.device, config: Config | None) -> Ru
     root, frame, kept = scene if checkpoint.get("scene") else None, frame_in(checkpoint, path), {}
     if "config" in checkpoint:
         kept = views_in(checkpoint, path)
-    return Run(model.to(device).eval(), config, root, frame, kept, checkpoint.get("facts") or {})
+    told = checkpoint.get("facts") or {}
+    return Run(model.to(device).eval(), config, root, frame, kept, told, tuple(further))
 
 
 def _own_model(

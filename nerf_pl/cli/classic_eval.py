@@ -95,12 +95,11 @@ class ClassicEval:
 
     def _film(self, run: "Run", depth: "DepthFiles | None") -> None:
         """A spiral, or a turn if the photos surround the scene."""
-        from nerf_pl.checkpoints import stamp_of
         from nerf_pl.films.film import Take, film, film_cameras, tell, views_of
         from nerf_pl.films.paths import framed
 
         scene = run.scene("train", None if "train" in run.kept else self.root_dir, pictures=False)
         name, cameras, fps = film_cameras(FilmOptions("360" if scene.unbounded else "spiral"), scene)
         cameras = framed(cameras, *self.img_wh)
-        take = Take(views_of(scene, cameras), fps, stamp_of(self.ckpt_path), keep_frames=True, depth_files=depth)
+        take = Take(views_of(scene, cameras), fps, run.stamp, keep_frames=True, depth_files=depth)
         tell(film(run.model, take, self.folder / self.scene_name, self.chunk), take, f"the {name}, ")

@@ -42,5 +42,5 @@ class Eval:
         # a method that samples all of the way between near and far has its last sample stand for all that is beyond
         floaters = not method_of(run.config.method).tight
         to = Output(out, metrics, self.split, depth, floaters, run.config.train.refine_poses)
-        evaluate(run.model, scene, to, run.config.train.chunk, facts, self.trained.others(run))
+        evaluate(run.model, scene, to, run.config.train.chunk, facts, run.others)
         console.print(f"scores {metrics}, pictures {out}, report {self.added.report}")

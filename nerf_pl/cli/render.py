@@ -23,7 +23,6 @@ class Render:
         return self.trained.added
 
     def run(self) -> None:
-        from nerf_pl.checkpoints import find_checkpoint, stamp_of
         from nerf_pl.films.film import film, film_scene, tell
 
         check_options(self.film)
@@ -31,11 +30,10 @@ class Render:
         if self.film.crop is not None and method_of(run.config.method).tight:
             told = "its last sample on a ray stands for all that is beyond, so the box would be closed behind"
             raise UserError(f"--crop cannot be used with a run of {run.config.method}: {told}; leave it out")
-        checkpoint = find_checkpoint(self.trained.folder, self.trained.checkpoint)
-        stamp = f"{stamp_of(checkpoint)} {run.model.rays_per_pixel}"
+        stamp = f"{run.stamp} {run.model.rays_per_pixel}"
         scene = self.trained.views(run, "test" if self.film.path == "test" else "train", pictures=False)
         scene = scene if scene.root else replace(scene, root=run.root)  # where a file of cameras may lie, too
         name, take = film_scene(self.film, scene, stamp)
         self.trained.require_room(run, *max(view.size for view in take.views))
-        out, others = self.trained.results / "renders" / name, self.trained.others(run)
-        tell(film(run.model, take, out, run.config.train.chunk, others), take)
+        out = self.trained.results / "renders" / name
+        tell(film(run.model, take, out, run.config.train.chunk, run.others), take)

@@ -16,7 +16,6 @@ MOST_GPUS = 64  # of one machine
 
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
-    from nerf_pl.methods.model import Model
     from nerf_pl.scenes import Scene
 
 
@@ -42,7 +41,9 @@ class Trained:
 
     def open(self, tell: bool = True, shares: bool = False) -> "Run":
         """The run, with the options for rendering that are given. tell: say where the results of a portable scene go.
-        shares: the command can use several GPUs, see `others`. Raises UserError if there is none."""
+        shares: the command can use several GPUs. Raises UserError if there is none."""
+        import torch
+
         from nerf_pl.checkpoints import open_run
         from nerf_pl.console import console, warn
 
@@ -50,14 +51,15 @@ class Trained:
         self._require_gpus(shares)
         if RunFolders.modern(self.folder).replaced.is_file():
             warn(f"{self.folder}: a training with --overwrite has saved nothing yet, so this is the run before it")
-        run = open_run(self.folder, device_of(self.num_gpus), self.checkpoint)
+        others = [torch.device("cuda", number) for number in range(1, self.num_gpus)]
+        run = open_run(self.folder, device_of(self.num_gpus), self.checkpoint, others)
         if self.is_portable:
             if self.checkpoint == "best" and run.told.get("checkpoint") != "best":
                 raise UserError(f"--checkpoint best: {self.folder} holds the last weights alone; leave the option out")
             if tell:
                 console.print(f"{self.folder} is a portable scene: results go to {self.results}")
-        if self.rays_per_pixel is not None:
-            run.model.rays_per_pixel = self.rays_per_pixel
+        for model in (run.model, *run.others):
+            model.rays_per_pixel = self.rays_per_pixel or model.rays_per_pixel
         train = run.config.train if self.chunk is None else replace(run.config.train, chunk=self.chunk)
         return replace(run, config=replace(run.config, train=train))
 
@@ -68,19 +70,6 @@ class Trained:
         scene = self._views(run, split, pictures)
         self.require_room(run, scene.cameras.width, scene.cameras.height)
         return scene
-
-    def others(self, run: "Run") -> "list[Model]":
-        """The model of the run on every further GPU that is asked for."""
-        import torch
-
-        from nerf_pl.checkpoints import open_run
-
-        found = []
-        for number in range(1, self.num_gpus):
-            model = open_run(self.folder, torch.device("cuda", number), self.checkpoint).model
-            model.rays_per_pixel, model.ndc = run.model.rays_per_pixel, run.model.ndc
-            found.append(model)
-        return found
 
     def _require_gpus(self, shares: bool) -> None:
         if self.num_gpus < 2:
