@@ -11,9 +11,9 @@ from ball_world import CENTRE, RADIUS, Ball, whole
 from nerf_pl.export.fusion import LEFT, depth_of, fused
 from nerf_pl.export.mesh import mesh_of
 from nerf_pl.export.region import box_in_file
-from nerf_pl.export.sights import look
 from nerf_pl.extras import EXTRAS
 from nerf_pl.scenes import load_scene
+from nerf_pl.sights import look
 
 for needed in (package for package, of in EXTRAS.items() if of == "mesh" and package != "xatlas"):
     pytest.importorskip(needed, reason='needs the extra mesh: pip install "nerf_pl[mesh]"')

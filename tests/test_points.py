@@ -19,11 +19,11 @@ from nerf_pl.export.exact import accuracy
 from nerf_pl.export.files import Geometry, in_file, write_points
 from nerf_pl.export.options import PointOptions
 from nerf_pl.export.points import agree, points_of, surfaces
-from nerf_pl.export.sights import Sight
 from nerf_pl.scenes import load_scene
 from nerf_pl.scenes.demo.look import SOLIDS
 from nerf_pl.scenes.demo.shapes import Ball as TrueBall
 from nerf_pl.scenes.points import read_points
+from nerf_pl.sights import Sight
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ LEVELS = (
     ("cameras", "extras", "media", "ops", "options"),
     ("randomness", "sampling", "metrics", "scenes"),
     ("rendering",),
-    ("alignment", "methods"),
+    ("alignment", "methods", "sights"),
     ("checkpoints",),
     ("training", "evaluation", "films", "export", "report"),
     ("bench", "doctor", "sweep", "viewer"),

@@ -40,7 +40,9 @@ class Eval:
         facts["pictures"] = kind_of_pictures(scene.root, run.config.data.dataset_name)
         depth = DepthFiles(out, self.depth_format == "bytes") if self.save_depth else None
         # a method that samples all of the way between near and far has its last sample stand for all that is beyond
-        floaters = not method_of(run.config.method).tight
-        to = Output(out, metrics, self.split, depth, floaters, run.config.train.refine_poses)
+        measured = scene.unbounded and not method_of(run.config.method).tight
+        root = None if "train" in run.kept else self.trained.scene
+        training = run.scene("train", root, pictures=False) if measured else None
+        to = Output(out, metrics, self.split, depth, training, run.config.train.refine_poses)
         evaluate(run.model, scene, to, run.config.train.chunk, facts, run.others)
         console.print(f"scores {metrics}, pictures {out}, report {self.added.report}")

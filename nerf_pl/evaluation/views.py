@@ -15,7 +15,7 @@ from nerf_pl import media, metrics
 from nerf_pl.alignment import align
 from nerf_pl.console import console, progress, warn
 from nerf_pl.errors import UserError
-from nerf_pl.evaluation.floaters import floater_shares, usual_depth
+from nerf_pl.evaluation.floaters import floater_shares
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import Image, render_view, render_views
 from nerf_pl.scenes import LOADERS, Scene, detect, frame_of, views_of_photos
@@ -33,9 +33,9 @@ class ViewScore:
     """PSNR in dB and SSIM of the picture of a view, against the picture of the scene.
 
     psnr_fitted: PSNR after an affine fit of the picture's colours, see `metrics.fitted`; views of one photo share the
-    fit. floaters: the share of light
-    from too near, see `floaters.floater_shares`. psnr_aligned: PSNR after the camera was moved to where the picture
-    fits that of the scene, see `alignment.align`. None if it was not measured.
+    fit. floaters: the share of light from where there is nothing, see `floaters.floater_shares`. psnr_aligned: PSNR
+    after the camera was moved to where the picture fits that of the scene, see `alignment.align`. None if it was not
+    measured.
     """
 
     name: str
@@ -52,14 +52,15 @@ SCORES = [field.name for field in fields(ViewScore) if field.name != "name"]
 @dataclass(frozen=True)
 class Output:
     """Where an evaluation writes, and what. folder: pictures and films. metrics: the file of scores. title: names the
-    films. floaters: measure them, too, if the scene has no box. aligned: measure PSNR with aligned cameras, too.
+    films. training: the views of the training, by which floaters are measured, too, if the scene has no box; their
+    pictures are not needed. aligned: measure PSNR with aligned cameras, too.
     """
 
     folder: Path
     metrics: Path
     title: str
     depth: media.DepthFiles | None = None
-    floaters: bool = False
+    training: Scene | None = None
     aligned: bool = False
 
 
@@ -94,7 +95,7 @@ def _evaluate(
     if small := [size for size in sorted(sizes) if min(size) < WINDOW]:
         told = f"views of {small[0][0]}x{small[0][1]} pixels"
         raise UserError(f"{scene.root}: {told} are too small for SSIM, whose window has 11x11")
-    views, frames, usual, spans = [], [], [], []
+    views, frames, spans = [], [], []
     shown: dict[int, Float[Tensor, "H W 3"]] = {}  # pictures of photos some views of which are still to come
     last = {members[-1]: members for members in views_of_photos(scene)}
     fitted: dict[int, float] = {}
@@ -110,12 +111,11 @@ def _evaluate(
         shown[i] = stored
         if members := last.get(i):
             fitted |= _fitted_psnr(scene, {member: shown.pop(member) for member in members})
-        usual.append(usual_depth(image))
         frames.append(out.folder / f"{i:03d}.png")
         console.print(f"{name:>12}  {_scores(*scores)}")
     views = [replace(view, psnr_fitted=fitted[i]) for i, view in enumerate(views)]
-    if out.floaters and scene.unbounded:
-        shares = floater_shares(model, scene, usual, chunk)
+    if out.training is not None and scene.unbounded:
+        shares = floater_shares(model, scene, out.training, chunk)
         views = [replace(view, floaters=share) for view, share in zip(views, shares, strict=True)]
     means = {name: _mean([getattr(view, name) for view in views]) for name in SCORES}
     told = {**{name: mean for name, mean in means.items() if mean is not None or name in ("psnr", "ssim")}, **facts}

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl.export.sights import Sight, seen_from
 from nerf_pl.methods.model import Model
 from nerf_pl.ops import composite
 from nerf_pl.rendering import evaluating
+from nerf_pl.sights import Sight, seen_from
 from nerf_pl.types import Samples
 
 BEST = 3  # cameras whose colours are averaged: those that face the surface most

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.export.region import Region
-from nerf_pl.export.sights import Sight, pixels_of
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
+from nerf_pl.sights import Sight, pixels_of
 
 LEFT = 2 / 3  # of the light that falls in: there the surface is. docs/log.md, 2026-11-27
 AHEAD, BEYOND = 0.12, 0.03  # of the longest side, before the mean depth of a ray and behind: the surface lies between
@@ -79,7 +79,7 @@ def fused(
     """
     total, weights = torch.zeros_like(band), torch.zeros_like(band)
     for sight in sights:
-        inside, pixel, xy = pixels_of(sight, points)
+        inside, pixel, xy = pixels_of(sight.camera, points)
         before = _depths(sight, xy, pixel, jump) - (points - sight.camera.c2w[0, :, 3]).norm(dim=1)
         seen = inside & (before > -band)
         # a view counts less the farther behind its surface: thin things have another side

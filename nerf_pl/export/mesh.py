@@ -15,7 +15,6 @@ from nerf_pl.export.files import Geometry
 from nerf_pl.export.fusion import fused, sharpened
 from nerf_pl.export.options import MeshOptions
 from nerf_pl.export.region import Region, densities, nothing_in, region_of
-from nerf_pl.export.sights import Sight, ends_of, is_seen, look
 from nerf_pl.export.surface import Lattice, dense_surface, find_surface, normals_of, used, without_small_parts
 from nerf_pl.export.texture import textured, unwrapped
 from nerf_pl.extras import extra
@@ -23,6 +22,7 @@ from nerf_pl.media import to_uint8
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 from nerf_pl.scenes import Scene
+from nerf_pl.sights import Sight, ends_of, is_seen, look
 
 RESOLUTION = {"cpu": 256, "cuda": 512}
 VIEWS, SIDE = {"cpu": 24, "cuda": 64}, {"cpu": 128, "cuda": 400}  # that are looked from; pixels of the longer side

@@ -14,11 +14,11 @@ from nerf_pl.errors import UserError
 from nerf_pl.export.files import Geometry
 from nerf_pl.export.options import PointOptions
 from nerf_pl.export.region import Region, nothing_in, region_of
-from nerf_pl.export.sights import CPU_VIEWS, Sight, ends_of, look, pixels_of, sight, small, spread
 from nerf_pl.media import to_uint8
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 from nerf_pl.scenes import Scene
+from nerf_pl.sights import CPU_VIEWS, Sight, ends_of, look, pixels_of, sight, small, spread
 
 MOST_VIEWS = 100
 SPARE = 1.25  # pixels for each point that is wanted, since some are outliers
@@ -125,7 +125,7 @@ def agree(sights: Sequence[Sight], points: Float[Tensor, "N 3"]) -> Bool[Tensor,
     against = torch.zeros(len(points), dtype=torch.int32, device=points.device)
     both = against.clone()
     for each in sights:
-        inside, pixels, _ = pixels_of(each, points)
+        inside, pixels, _ = pixels_of(each.camera, points)
         length = (points - each.camera.c2w[0, :, 3]).norm(dim=1)
         # of the pixels around, as wide as one may be wrong
         farthest = F.max_pool2d(each.distance[None, None], 3, 1, 1).flatten()[pixels]

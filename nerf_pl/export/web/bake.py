@@ -10,7 +10,6 @@ from torch import Tensor
 from nerf_pl.console import console, progress
 from nerf_pl.errors import UserError
 from nerf_pl.export.options import WebOptions
-from nerf_pl.export.sights import Sight, ends_of, look
 from nerf_pl.export.web.colours import EXAMPLES, Looks, fit_points, fit_table, looks
 from nerf_pl.export.web.grid import Grid, points_at
 from nerf_pl.export.web.opacity import fitted
@@ -22,6 +21,7 @@ from nerf_pl.export.web.tune import tuned
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 from nerf_pl.scenes import Scene
+from nerf_pl.sights import Sight, ends_of, look
 
 RESOLUTION = {"cpu": 512, "cuda": 768}
 FINEST = 0.7  # pixels of the training views that a cell spans; finer ones show nothing more

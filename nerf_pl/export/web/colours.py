@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nerf_pl.export.sights import Sight, seen_from
 from nerf_pl.export.web.grid import FEATURES
 from nerf_pl.methods.model import Model
 from nerf_pl.ops import Backend, spherical_harmonics
+from nerf_pl.sights import Sight, seen_from
 
 HARMONICS = 16  # bands 0 to 3; the first, which is constant, is left to the diffuse colour
 RIDGE = 0.02  # views of strength one that say that nothing depends on the direction

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from nerf_pl.cameras import ndc_rays, pixel_rays
 from nerf_pl.console import progress
-from nerf_pl.export.sights import Sight, is_seen
 from nerf_pl.export.web.grid import BLOCK, Grid, blocks_of, points_at
 from nerf_pl.export.web.opacity import stored
 from nerf_pl.export.web.space import Space
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 from nerf_pl.scenes import Scene
+from nerf_pl.sights import Sight, is_seen
 from nerf_pl.types import Rays
 
 LEAST_OPACITY = 0.04  # points with less are empty

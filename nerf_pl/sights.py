@@ -98,7 +98,7 @@ def seen_from(
     than the tolerance, a world length.
     """
     for each in sights:
-        inside, pixels, _ = pixels_of(each, points)
+        inside, pixels, _ = pixels_of(each.camera, points)
         farthest = F.max_pool2d(each.distance[None, None], 3, 1, 1).flatten()
         way = points - each.camera.c2w[0, :, 3]
         length = way.norm(dim=1)
@@ -106,12 +106,12 @@ def seen_from(
 
 
 def pixels_of(
-    one: Sight, points: Float[Tensor, "N 3"]
+    camera: Cameras, points: Float[Tensor, "N 3"]
 ) -> tuple[Bool[Tensor, "N"], Int[Tensor, "N"], Float[Tensor, "N 2"]]:
-    """Whether each point lies in the picture; the number of its pixel, row by row, or 0 if it does not; and its column
-    and row, the centre of the first pixel at 0.5."""
-    height, width = one.distance.shape
-    xy, depth = project(one.camera, 0, points)
+    """Whether each point lies in the picture of one camera; the number of its pixel, row by row, or 0 if it does not;
+    and its column and row, the centre of the first pixel at 0.5."""
+    width, height = camera.size(0)
+    xy, depth = project(camera, 0, points)
     column, row = (xy[:, 0].floor(), xy[:, 1].floor())
     inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return inside, torch.where(inside, row * width + column, 0).long(), xy
