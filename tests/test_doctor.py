@@ -9,9 +9,9 @@ import pytest
 import torch
 from tiny import nerf
 
-from nerf_pl.doctor import compare_kernels, findings, kernels
+from nerf_pl.doctor import compare_gradients, compare_kernels, findings, gradients, kernels
 from nerf_pl.doctor.findings import Finding
-from nerf_pl.ops import FAMILIES, Backend
+from nerf_pl.ops import FAMILIES, Backend, FieldLayout
 
 there = sys.modules["nerf_pl.doctor.findings"]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -75,6 +75,59 @@ def test_a_kernel_that_is_wrong_is_told(monkeypatch, capsys, kernel, told):
     assert "1 is wrong" in out
 
 
+def of_a_small_field(monkeypatch: pytest.MonkeyPatch) -> FieldLayout:
+    for name, value in (("RAYS", 5), ("PER_RAY", 27), ("WIDTHS", (32, 16))):
+        monkeypatch.setattr(gradients, name, value)
+    return FieldLayout(gradients.GRID.width, 64, 16, 16, 16)
+
+
+@needs_triton
+def test_gradients_of_kernels_agree_with_the_twin(monkeypatch):
+    if DEVICE != CUDA:
+        of_a_small_field(monkeypatch)
+    (found,) = compare_gradients(KERNELS, DEVICE)
+    assert found.is_good, found
+    assert DEVICE == CUDA or found.error < 1e-5
+
+
+@pytest.mark.parametrize("name", ["density_0", "view", "table"])
+def test_a_gradient_that_is_wrong_is_told(monkeypatch, name):
+    """Also of one small matrix, whose norm is little of that of all."""
+    layout = of_a_small_field(monkeypatch)
+    truth = gradients.gradients(Backend(), layout, torch.float64, CPU, 0.0)
+    own = tuple(each.float() for each in truth)
+    assert gradients.error_of(own, truth, layout) < 1e-6
+    parts = dict(zip(layout.shapes, own[1].split(layout.sizes), strict=True)) | {"table": own[0]}
+    part = parts[name]
+    part.mul_(0.5)
+    assert gradients.error_of(own, truth, layout) > 2 * gradients.LIMIT
+    part.fill_(float("nan"))
+    assert gradients.error_of(own, truth, layout) == float("inf")
+
+
+def test_a_gpu_without_room_for_the_wide_network_is_tested_with_the_other(monkeypatch):
+    class OutOfResources(Exception):  # noqa: N818 - its name in Triton
+        pass
+
+    of_a_small_field(monkeypatch)
+    found, right, room = [], gradients.gradients, [0]
+
+    def run(backend, layout, number, *given):
+        found.append((layout.colour_hidden, number))
+        if number == torch.float32 and layout.colour_hidden > room[0]:
+            raise OutOfResources("shared memory")
+        return right(backend, layout, number, *given)
+
+    monkeypatch.setattr(gradients, "gradients", run)
+    for width, failed in ((16, ""), (8, "OutOfResources: shared memory")):
+        found.clear()
+        room[0] = width
+        (compared,) = compare_gradients(Backend(), CPU)
+        assert compared.failed == failed
+        assert found[:2] == [(32, torch.float32), (16, torch.float32)]
+        assert compared.is_good == (not failed)
+
+
 def test_a_machine_without_faults(monkeypatch, capsys):
     monkeypatch.setattr(kernels, "CHECKS", {})
     monkeypatch.setattr("nerf_pl.doctor.findings", lambda device: iter([Finding("one", "two", "three")]))
@@ -82,6 +135,7 @@ def test_a_machine_without_faults(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "one          two\n" in out
     assert "-> three\n" in out
+    assert DEVICE == CUDA or "gradients    not compared: that takes a GPU" in out
     assert "nothing is wrong" in out
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from nerf_pl.cli.flags import device_of
@@ -81,12 +82,17 @@ def _self_test(device: "torch.device") -> Iterator["Finding"]:
         yield Finding("self-test", "none: plain PyTorch runs here, without kernels")
         return
     yield from _compared(backend, where, device)
+    if device.type != "cuda":
+        yield Finding("gradients", "not compared: that takes a GPU, where trainings get theirs from kernels")
 
 
 def _compared(backend: "Backend", where: str, device: "torch.device") -> Iterator["Finding"]:
-    from nerf_pl.doctor import Finding, compare_kernels
+    from nerf_pl.doctor import Finding, compare_gradients, compare_kernels
 
-    for each in compare_kernels(backend, device):
+    found = compare_kernels(backend, device)
+    if device.type == "cuda" and backend.hash_field != "reference":
+        found = chain(found, compare_gradients(backend, device))
+    for each in found:
         told = each.failed or f"largest difference {each.error:.0e}, allowed {each.limit:.0e}, {each.seconds:.1f} s"
         verdict = f"kernels {where} {'agree' if each.is_good else 'DISAGREE'} with their twins: {told}"
         advice = "" if each.is_good else "NERF_PL_OPS=reference computes without kernels; please report this output"
