@@ -16,7 +16,7 @@ from nerf_pl.ops.hash_field import (
     spherical_harmonics,
 )
 from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout, encoded_width
-from nerf_pl.ops.march import Budget, March, Stride, Way, advance, contract, march, pack_bits
+from nerf_pl.ops.march import Budget, Light, March, Stride, Way, advance, contract, march, pack_bits
 from nerf_pl.ops.mlp import FUSED_WIDTHS, frequency, nerf_mlp
 from nerf_pl.ops.pixels import Draw, Pictures, draw_pixels
 from nerf_pl.ops.rays import composite, random_bits, resample
@@ -31,6 +31,7 @@ __all__ = [
     "FieldLayout",
     "GridLayout",
     "HashWeights",
+    "Light",
     "MLPLayout",
     "March",
     "Pictures",

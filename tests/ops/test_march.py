@@ -8,14 +8,14 @@ import math
 import pytest
 import torch
 
-from nerf_pl.ops import Budget, Stride, contract, march
+from nerf_pl.ops import Budget, FieldLayout, GridLayout, HashWeights, Light, Stride, contract, hash_density, march
 from nerf_pl.ops.march.reference import clip
 from nerf_pl.types import Rays
 
 pytest.importorskip("triton")
 
 import inputs
-from inputs import BOTH, BOX, CUBE, DEVICE, FUSED, TWINS, integer, occupied, outward, through_the_box, uniform
+from inputs import BOTH, BOX, CUBE, DEVICE, FUSED, HALF, TWINS, integer, occupied, outward, through_the_box, uniform
 
 STRIDE = Stride(0.021, 32, 2.0)
 OPEN = Stride(0.1, 32, 4.0, linear=3.0)
@@ -105,6 +105,47 @@ def test_budget(kind):
         samples, *_ = march(rays, bits, BOX, jitter, stride, budget, backend=BOTH[kind])
     assert int(kept) == before
     assert int(samples.offsets[int(kept)]) > 0.9 * size
+
+
+def weights_of(grid: GridLayout) -> HashWeights:
+    """Of a field with much and little density."""
+    layout = FieldLayout(grid.width, 32, 16, 16, 16)
+    table, params = 4 * uniform(grid.total, grid.features, seed=7) - 2, uniform(layout.total, seed=8) - 0.5
+    return HashWeights(table, params, grid, layout, table.to(HALF))
+
+
+@pytest.mark.parametrize(("unbounded", "grid"), [(False, GridLayout(4, 2, 9, 4, 30)), (True, inputs.SMALL)])
+@pytest.mark.parametrize("fused", FUSED)
+def test_rays_end_where_their_light_does(fused, unbounded, grid):
+    n, bits, weights = 14, occupied(32, 0.5), weights_of(grid)
+    rays, box, stride = (outward(n), CUBE, OPEN) if unbounded else (through_the_box(n), BOX, STRIDE)
+    given = rays, bits, box, uniform(n, seed=5), stride
+    budget, sizes = Budget(10**4, integer(n), integer(n), bits), []
+    for least in (0.9, 0.75, 1e-30):
+        light = Light(weights, least)
+        found, truth = (march(*given, budget, light, backend=kind) for kind in (FUSED[fused], TWINS))
+        own, true = found.samples.offsets.diff(), truth.samples.offsets.diff()
+        assert (own - true).abs().sum() <= 2  # by rounding, a ray may end a sample sooner or later
+        sizes.append(int(truth.samples.offsets[-1]))
+        if torch.equal(own, true):
+            assert torch.allclose(found.unit[: len(truth.unit)], truth.unit, atol=1e-4)
+    assert 0 < sizes[0] < sizes[1] < sizes[2]
+    assert sizes[2] == int(march(*given, budget, backend=TWINS).samples.offsets[-1])
+
+
+def test_light_reaches_what_is_kept_and_nothing_else():
+    """The twin against the light of each ray, summed up one sample at a time."""
+    n, bits, weights = 12, occupied(32, 0.5), weights_of(inputs.SMALL)
+    given = through_the_box(n), bits, BOX, uniform(n, seed=5), STRIDE
+    kept = march(*given, light=Light(weights, 0.5), backend=TWINS).samples.offsets.diff().tolist()
+    samples, unit, _ = march(*given, backend=TWINS)
+    sigma = hash_density(unit, weights, backend=TWINS)
+    for ray in range(n):
+        light, expected = 1.0, 0
+        for i in range(int(samples.offsets[ray]), int(samples.offsets[ray + 1])):
+            expected += light > 0.5
+            light *= math.exp(-float(sigma[i] * samples.dt[i]))
+        assert kept[ray] == expected
 
 
 @pytest.mark.parametrize("detail", [2, 4])

@@ -19,7 +19,7 @@ from nerf_pl.methods.ngp.occupancy import OccupancyGrid
 from nerf_pl.methods.ngp.optimizer import GridAdam
 from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.methods.ngp.portable import field_of, shown_of, take_field, take_shown
-from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Target
+from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Light, Target
 from nerf_pl.options import Config, OptimOptions
 from nerf_pl.randomness import Stream, normal, uniform
 from nerf_pl.rendering import over
@@ -144,7 +144,9 @@ class NGP(nn.Module):
         grid, rays, o = self.occupancy, batch.rays, self.options
         jitter = uniform(self.seed, self.step, Stream.JITTER, (len(rays),), backend=self.backend)
         budget = Budget(self.samples, self.active, self.kept, grid.visible, grid.detail)
-        found = grid.march(rays, self.stride, jitter, budget)
+        least = known(o.early_stop)
+        light = Light(self.field.weights, least) if least else None
+        found = grid.march(rays, self.stride, jitter, budget, light)
         samples = found.samples
         mark = self.kept, found.cells, grid.seen, self.step
         shares = known(o.grad_share), known(o.close_range)

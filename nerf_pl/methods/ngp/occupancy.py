@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nerf_pl.methods.ngp.hull import points_of
 from nerf_pl.methods.ngp.visibility import Shown, bits_at, cell_numbers, flags_of, moved, what_shows
-from nerf_pl.ops import Backend, Budget, March, Stride, contract, march, pack_bits
+from nerf_pl.ops import Backend, Budget, Light, March, Stride, contract, march, pack_bits
 from nerf_pl.types import Rays
 
 THRESHOLD = 0.01  # least share of the light that an occupied cell takes in one step of the march
@@ -94,9 +94,11 @@ class OccupancyGrid(nn.Module):
         sides = self.aabb[1] - self.aabb[0]
         return torch.ones_like(sides) if self.unbounded else sides / sides.max()
 
-    def march(self, rays: Rays, stride: Stride, jitter: Float[Tensor, "R"], budget: Budget) -> March:
+    def march(
+        self, rays: Rays, stride: Stride, jitter: Float[Tensor, "R"], budget: Budget, light: Light | None
+    ) -> March:
         """Samples of a training step in occupied cells; see `ops.march`."""
-        return march(rays, self.bits, self.aabb, jitter, stride, budget, backend=self.backend)
+        return march(rays, self.bits, self.aabb, jitter, stride, budget, light, backend=self.backend)
 
     # ---- what evaluation shows ---------------------------------------------------------------------------------------
 

@@ -26,7 +26,9 @@ MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
 class NGPOptions:
     """If an option is None, its value follows from the device and the kind of scene. EARLIER: see `methods.stored`."""
 
-    EARLIER: ClassVar[dict[str, float]] = {"close_range": 0.0, "table_decay": 0.0, "emptiness": 0.0, "air": 0.0}
+    EARLIER: ClassVar[dict[str, float]] = {
+        "close_range": 0.0, "table_decay": 0.0, "emptiness": 0.0, "air": 0.0, "early_stop": 0.0,
+    }  # fmt: skip
 
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "8")] = None
     """Levels of the hash grid."""
@@ -87,6 +89,9 @@ class NGPOptions:
     that, one ray passes through the middle of each pixel."""
     random_background: Annotated[bool, Help(LOSSES)] = True
     """Train in front of random colours, so that the field must learn which space is empty."""
+    early_stop: Annotated[float | None, between(0, 0.5), Help(SAMPLING, "0")] = None
+    """A ray of a training step ends where no more than this share of its light is left, by default 1e-4. 0 sends all
+    rays on to their ends."""
     grad_share: Annotated[float | None, SHARE, Help(SAMPLING, "0.5")] = None
     """Largest share of the samples that a backward pass visits, drawn by the size of their gradients. 1 visits all."""
 
@@ -132,11 +137,13 @@ GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
     close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.2, table_decay=0.0, emptiness=0.1, air=0.0,
+    early_stop=1e-4,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
     close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0, air=0.0,
+    early_stop=1e-4,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {

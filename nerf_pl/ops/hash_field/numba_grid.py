@@ -19,7 +19,7 @@ BLOCK = 64  # points
 
 
 @compiled
-def _place(x, resolution):
+def place(x, resolution):
     """The cell along an axis, and how far into it x lies. What is not a number lies at 0."""
     x = min(x, ONE) if x > ZERO else ZERO
     scaled = x * resolution
@@ -37,7 +37,7 @@ def _vertices(xyz, level, cells, within, entries, weights):
     resolution, first, size, dense = level[0], level[1], level[2], level[3]
     for i in range(len(xyz)):
         for axis in range(3):
-            cells[axis, i], within[axis, i] = _place(xyz[i, axis], np.float32(resolution))
+            cells[axis, i], within[axis, i] = place(xyz[i, axis], np.float32(resolution))
     side, mask = resolution + 1, size - 1
     for i in range(len(xyz)):
         x, y, z = np.int64(cells[0, i]), np.int64(cells[1, i]), np.int64(cells[2, i])
@@ -104,7 +104,7 @@ def _encode_backward(xyz, table, levels, d_features, smoothness, d_table, channe
 def encode(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
     """Features (N, layout.width) of points (N, 3) in the unit cube."""
     out = xyz.new_empty(xyz.shape[0], layout.width)
-    given = xyz.detach().contiguous().numpy(), table.detach().numpy(), _levels(layout), out.numpy()
+    given = xyz.detach().contiguous().numpy(), table.detach().numpy(), level_table(layout), out.numpy()
     channels = (0,) * layout.features
     in_parts(lambda begin, end: _encode(*given, channels, begin, end), xyz.shape[0])
     return out
@@ -113,7 +113,7 @@ def encode(xyz: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
 def encode_backward(xyz: Tensor, table: Tensor, layout: GridLayout, d_features: Tensor, smoothness: float) -> Tensor:
     """The gradient of the table, from that of the features (N, layout.width) and of the loss `losses.smoothness`."""
     d_table = torch.zeros_like(table)
-    given = xyz.contiguous().numpy(), table.detach().numpy(), _levels(layout), d_features.contiguous().numpy()
+    given = xyz.contiguous().numpy(), table.detach().numpy(), level_table(layout), d_features.contiguous().numpy()
     pull, channels = np.float32(smoothness / max(xyz.shape[0], 1)), (0,) * layout.features
     # a thread has levels of its own, so no two of them add to one entry
     in_parts(lambda a, b: _encode_backward(*given, pull, d_table.numpy(), channels, a, b), layout.levels, least=1)
@@ -121,5 +121,5 @@ def encode_backward(xyz: Tensor, table: Tensor, layout: GridLayout, d_features: 
 
 
 @functools.cache
-def _levels(layout: GridLayout) -> np.ndarray:
+def level_table(layout: GridLayout) -> np.ndarray:
     return layout.table(torch.device("cpu")).long().numpy()

@@ -53,7 +53,7 @@ def spherical_harmonics(dirs: Tensor, count: Tensor | None = None) -> Tensor:
 def hash_field(
     unit: Tensor, view: Tensor, ray_ids: Tensor, weights: HashWeights, count: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    features = triton_grid.encode(unit.contiguous(), read(weights), weights.grid, count)
+    features = triton_grid.encode(unit.contiguous(), weights.read(), weights.grid, count)
     view = view.to(features.dtype)
     sigma, rgb = triton_networks.forward(features, view, ray_ids, weights.params, weights.networks, count)
     assert rgb is not None
@@ -61,7 +61,7 @@ def hash_field(
 
 
 def hash_density(unit: Tensor, weights: HashWeights) -> Tensor:
-    features = triton_grid.encode(unit.contiguous(), read(weights), weights.grid, None)
+    features = triton_grid.encode(unit.contiguous(), weights.read(), weights.grid, None)
     return triton_networks.forward(features, None, None, weights.params, weights.networks, None)[0]
 
 
@@ -71,17 +71,10 @@ def field_loss(unit: Tensor, view: Tensor, samples: Samples, weights: HashWeight
     )  # fmt: skip
 
 
-def read(weights: HashWeights) -> Tensor:
-    """The entries that the kernels read."""
-    if weights.values is None:
-        raise ValueError("the kernels read HashWeights.values, a copy of the table in float16: it is None")
-    return weights.values
-
-
 class _FieldLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, params, rgb_target, unit, view, samples, weights, target):
-        count, grid, networks, values = samples.offsets[-1:], weights.grid, weights.networks, read(weights)
+        count, grid, networks, values = samples.offsets[-1:], weights.grid, weights.networks, weights.read()
         features = triton_grid.encode(unit, values, grid, count)
         view = view.to(features.dtype)
         sigma, rgb = triton_networks.forward(features, view, samples.ray_ids, params, networks, count)

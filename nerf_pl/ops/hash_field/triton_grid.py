@@ -104,7 +104,7 @@ def _copies(layout: GridLayout) -> list[int]:
 
 
 @functools.cache
-def _levels(layout: GridLayout, device: torch.device) -> Tensor:
+def level_table(layout: GridLayout, device: torch.device) -> Tensor:
     """(levels, 6) int32: `GridLayout.table`, then how much further the copies lie than the entries, and their number.
     The copies of all levels that have some follow the table."""
     table, end, rows = layout.table(torch.device("cpu")), layout.total, []
@@ -120,7 +120,7 @@ def encode(xyz: Tensor, values: Tensor, layout: GridLayout, count: Tensor | None
     out = torch.empty(n, layout.width, dtype=values.dtype, device=xyz.device)
     if n:
         encode_kernel[(min(triton.cdiv(n, block), PROGRAMS), layout.levels)](
-            xyz, values, _levels(layout, xyz.device), out, xyz if count is None else count, n, layout.width,
+            xyz, values, level_table(layout, xyz.device), out, xyz if count is None else count, n, layout.width,
             FEATURES=layout.features, COUNTED=count is not None, BLOCK=block, num_warps=warps,
         )  # fmt: skip
     return out
@@ -140,7 +140,7 @@ def encode_backward(
     d_table = torch.zeros(layout.total + extra, layout.features, device=xyz.device)
     if n:
         encode_backward_kernel[(min(triton.cdiv(n, block), PROGRAMS), layout.levels)](
-            xyz, order, grad, values, _levels(layout, xyz.device), d_table, count, n, layout.width, smoothness,
+            xyz, order, grad, values, level_table(layout, xyz.device), d_table, count, n, layout.width, smoothness,
             SMOOTH=smoothness > 0, FEATURES=layout.features, BLOCK=block, num_warps=warps,
         )  # fmt: skip
     at = layout.total

@@ -25,7 +25,7 @@ WITH_TENSOR_MEMORY = range(100, 120)  # Triton's numbers of architectures
 
 
 @triton.jit
-def _matrix(params_ptr, OUT: tl.constexpr, IN: tl.constexpr, OUT_P: tl.constexpr, IN_P: tl.constexpr):
+def matrix(params_ptr, OUT: tl.constexpr, IN: tl.constexpr, OUT_P: tl.constexpr, IN_P: tl.constexpr):
     """A weight matrix (OUT, IN), filled up with zeros."""
     row, column = tl.arange(0, OUT_P)[:, None], tl.arange(0, IN_P)[None, :]
     return tl.load(params_ptr + row * IN + column, mask=(row < OUT) & (column < IN), other=0.0)
@@ -52,13 +52,13 @@ def field_kernel(
     half = x_ptr.dtype.element_ty
     if COUNTED:
         n = tl.minimum(tl.load(count_ptr).to(tl.int32), n)
-    d0 = _matrix(params_ptr, HIDDEN, INPUTS, HIDDEN, PADDED).to(half)
-    d1 = _matrix(params_ptr + AT_D1, OUTPUTS, HIDDEN, OUTPUTS, HIDDEN).to(half)
+    d0 = matrix(params_ptr, HIDDEN, INPUTS, HIDDEN, PADDED).to(half)
+    d1 = matrix(params_ptr + AT_D1, OUTPUTS, HIDDEN, OUTPUTS, HIDDEN).to(half)
     if WITH_COLOUR:
-        c0 = _matrix(params_ptr + AT_C0, COLOUR, OUTPUTS, COLOUR, OUTPUTS).to(half)
-        v = _matrix(params_ptr + AT_V, COLOUR, VIEW, COLOUR, VIEW).to(half)
-        c1 = _matrix(params_ptr + AT_C1, COLOUR, COLOUR, COLOUR, COLOUR).to(half)
-        c2 = _matrix(params_ptr + AT_C2, 3, COLOUR, 16, COLOUR).to(half)
+        c0 = matrix(params_ptr + AT_C0, COLOUR, OUTPUTS, COLOUR, OUTPUTS).to(half)
+        v = matrix(params_ptr + AT_V, COLOUR, VIEW, COLOUR, VIEW).to(half)
+        c1 = matrix(params_ptr + AT_C1, COLOUR, COLOUR, COLOUR, COLOUR).to(half)
+        c2 = matrix(params_ptr + AT_C2, 3, COLOUR, 16, COLOUR).to(half)
     for start in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         rows = start + tl.arange(0, BLOCK)
         live = rows < n
@@ -87,12 +87,12 @@ def field_backward_kernel(
     half = x_ptr.dtype.element_ty
     wide = dx_ptr.dtype.element_ty
     n = tl.minimum(tl.load(count_ptr).to(tl.int32), n)
-    d0 = _matrix(params_ptr, HIDDEN, INPUTS, HIDDEN, PADDED)
-    d1 = _matrix(params_ptr + AT_D1, OUTPUTS, HIDDEN, OUTPUTS, HIDDEN)
-    c0 = _matrix(params_ptr + AT_C0, COLOUR, OUTPUTS, COLOUR, OUTPUTS)
-    v = _matrix(params_ptr + AT_V, COLOUR, VIEW, COLOUR, VIEW).to(half)
-    c1 = _matrix(params_ptr + AT_C1, COLOUR, COLOUR, COLOUR, COLOUR)
-    c2 = _matrix(params_ptr + AT_C2, 3, COLOUR, 16, COLOUR)
+    d0 = matrix(params_ptr, HIDDEN, INPUTS, HIDDEN, PADDED)
+    d1 = matrix(params_ptr + AT_D1, OUTPUTS, HIDDEN, OUTPUTS, HIDDEN)
+    c0 = matrix(params_ptr + AT_C0, COLOUR, OUTPUTS, COLOUR, OUTPUTS)
+    v = matrix(params_ptr + AT_V, COLOUR, VIEW, COLOUR, VIEW).to(half)
+    c1 = matrix(params_ptr + AT_C1, COLOUR, COLOUR, COLOUR, COLOUR)
+    c2 = matrix(params_ptr + AT_C2, 3, COLOUR, 16, COLOUR)
     d0_half, d1_half, c0_half, c1_half, c2_half = d0.to(half), d1.to(half), c0.to(half), c1.to(half), c2.to(half)
     d0, d1, c0, c1, c2 = d0.to(wide), d1.to(wide), c0.to(wide), c1.to(wide), c2.to(wide)
     g_d0 = tl.zeros((HIDDEN, PADDED), tl.float32)
@@ -173,12 +173,18 @@ def _architecture() -> int | str | None:
 
 def _programs(device: torch.device, n: int, block: int, each: int) -> int:
     """As many programs as run at a time: more would load the weights more often."""
-    return max(min(each * _multiprocessors(device), triton.cdiv(n, block)), 1)
+    return max(min(each * multiprocessors(device), triton.cdiv(n, block)), 1)
 
 
 @functools.cache
-def _multiprocessors(device: torch.device) -> int:
+def multiprocessors(device: torch.device) -> int:
+    """How many a GPU has; 1 if kernels are interpreted."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def density_sizes(layout: FieldLayout) -> dict[str, int]:
+    """What a kernel must know of the network in front of the colours."""
+    return {"INPUTS": layout.inputs, "HIDDEN": layout.hidden, "MAX": MAX_RAW, "AT_D1": layout.offsets["density_1"]}
 
 
 def _sizes(layout: FieldLayout) -> dict[str, int]:

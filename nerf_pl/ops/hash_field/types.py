@@ -25,6 +25,12 @@ class HashWeights:
     networks: FieldLayout
     values: Float[Tensor, "E F"] | None = None
 
+    def read(self) -> Tensor:
+        """The entries that kernels read. Raises ValueError without."""
+        if self.values is None:
+            raise ValueError("the kernels read HashWeights.values, a copy of the table in float16: it is None")
+        return self.values
+
 
 @dataclass(frozen=True)
 class Target:

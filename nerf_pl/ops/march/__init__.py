@@ -6,10 +6,10 @@ from torch import Tensor
 
 from nerf_pl.ops.backend import Backend
 from nerf_pl.ops.march.space import contract, pack_bits
-from nerf_pl.ops.march.types import Budget, March, Stride, Way
+from nerf_pl.ops.march.types import Budget, Light, March, Stride, Way
 from nerf_pl.types import Rays
 
-__all__ = ["Budget", "March", "Stride", "Way", "advance", "contract", "march", "pack_bits"]
+__all__ = ["Budget", "Light", "March", "Stride", "Way", "advance", "contract", "march", "pack_bits"]
 
 
 def march(
@@ -19,6 +19,7 @@ def march(
     jitter: Float[Tensor, "R"],
     stride: Stride,
     budget: Budget | None = None,
+    light: Light | None = None,
     *,
     backend: Backend,
 ) -> March:
@@ -29,9 +30,9 @@ def march(
     Where the box is all there is, near and far are those of the part of the ray inside. bits: one for each cell of the
     grid, see `pack_bits`. jitter: in [0, 1).
     With a budget no more than its size of samples come, and rays past it have none. Kernels then return arrays as long
-    as the budget, of which the first offsets[-1] are samples.
+    as the budget, of which the first offsets[-1] are samples. With light, no ray goes on where none of it is left.
     """
-    return backend.module("march").march(rays, bits, aabb, jitter, stride, budget)
+    return backend.module("march").march(rays, bits, aabb, jitter, stride, budget, light)
 
 
 def advance(

@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nerf_pl.ops.hash_field.numba_grid import level_table
+from nerf_pl.ops.hash_field.reference import MAX_RAW
+from nerf_pl.ops.march.numba_light import density_at
 from nerf_pl.ops.march.reference import EXPLORERS, fit
-from nerf_pl.ops.march.types import Budget, March, Stride
+from nerf_pl.ops.march.types import Budget, Light, March, Stride
 from nerf_pl.ops.numba_jit import compiled, in_parts
 from nerf_pl.types import Rays, Samples
 
@@ -101,6 +104,28 @@ def _walk(
 
 
 @compiled
+def _walk_lit(
+    origins, directions, starts, steps, words, explored, every, aabb, step, linear, scale, cells, size, rooms, hits,
+    counts, field, thick, begin, end,
+):  # fmt: skip
+    """Note the steps of rays begin to end that lie in occupied cells and in front of the optical depth `thick`; see
+    `_walk`. field: see `density_at`."""
+    features, hidden = np.empty(field[3].shape[0], F), np.empty(field[3].shape[1], F)
+    for ray in range(begin, end):
+        bits, k, count, depth = (explored if ray % every == 0 else words), 0, 0, ZERO
+        while k < steps[ray] and depth < thick:
+            _, x, y, z, longer = _point(origins, directions, ray, starts[ray], k, step, linear, aabb, scale)
+            a, b, c = _corner(x * cells[0], size), _corner(y * cells[1], size), _corner(z * cells[2], size)
+            cell = a + size * (b + size * c)
+            if bits[cell >> 5] >> (cell & 31) & 1:
+                hits[rooms[ray] + count] = k
+                count += 1
+                depth += density_at(x, y, z, field, features, hidden) * (step * scale * longer)
+            k += 1
+        counts[ray] = count
+
+
+@compiled
 def _write(
     origins, directions, starts, aabb, step, linear, scale, cells, size, detail, rooms, hits, offsets, t, dt, ray_ids,
     unit, numbers, begin, end,
@@ -149,6 +174,20 @@ class _Walk:
         way = *self.rays, self.starts, self.next, self.steps, *grid, *last
         in_parts(lambda begin, end: _walk(*way, begin, end), self.n, RAYS)
 
+    def walk_lit(self, words: Tensor, explored: Tensor, every: int, light: Light) -> None:
+        """See `_walk_lit`."""
+        weights = light.weights
+        layers = weights.networks.parts(weights.params.detach())
+        first, second = layers["density_0"].T.contiguous().numpy(), layers["density_1"][0].contiguous().numpy()
+        channels = (0,) * weights.grid.features
+        field = weights.table.detach().numpy(), level_table(weights.grid), channels, first, second, F(MAX_RAW)
+        self.rooms = np.cumsum(self.steps) - self.steps
+        self.hits = np.empty(int(self.steps.sum()), np.int32)
+        grid = words.numpy(), explored.numpy(), every, self.aabb, self.step, self.linear, self.scale, self.cells
+        last = self.size, self.rooms, self.hits, self.counts, field, F(-math.log(light.least))
+        way = *self.rays, self.starts, self.steps, *grid, *last
+        in_parts(lambda begin, end: _walk_lit(*way, begin, end), self.n, RAYS)
+
     def samples(self, offsets: Tensor, detail: int = 1) -> March:
         """The samples of the last steps. Ray r takes offsets[r + 1] - offsets[r] of those that were noted."""
         n = int(offsets[-1])
@@ -162,11 +201,21 @@ class _Walk:
 
 
 def march(
-    rays: Rays, bits: Tensor, aabb: Tensor, jitter: Tensor, stride: Stride, budget: Budget | None = None
+    rays: Rays,
+    bits: Tensor,
+    aabb: Tensor,
+    jitter: Tensor,
+    stride: Stride,
+    budget: Budget | None = None,
+    light: Light | None = None,
 ) -> March:
     active = len(rays) if budget is None else min(int(budget.active), len(rays))
     way = _Walk(rays, aabb, jitter, stride, active)
-    way.walk(bits if budget is None else budget.visible, bits, EXPLORERS)
+    words = bits if budget is None else budget.visible
+    if light is None:
+        way.walk(words, bits, EXPLORERS)
+    else:
+        way.walk_lit(words, bits, EXPLORERS, light)
     offsets = torch.zeros(len(rays) + 1, dtype=torch.int64)
     offsets[1 : active + 1] = torch.from_numpy(np.cumsum(way.counts))
     offsets[active + 1 :] = offsets[active]

@@ -4,16 +4,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nerf_pl.ops.hash_field.reference import hash_density
 from nerf_pl.ops.march.space import contract
-from nerf_pl.ops.march.types import Budget, March, Stride, straightened
-from nerf_pl.ops.rays.reference import composite
+from nerf_pl.ops.march.types import Budget, Light, March, Stride, straightened
+from nerf_pl.ops.rays.reference import composite, transmittance
 from nerf_pl.types import Rays, Samples
 
 EXPLORERS = 32  # one ray in so many also marches through cells that no light has reached of late
 
 
 def march(
-    rays: Rays, bits: Tensor, aabb: Tensor, jitter: Tensor, stride: Stride, budget: Budget | None = None
+    rays: Rays,
+    bits: Tensor,
+    aabb: Tensor,
+    jitter: Tensor,
+    stride: Stride,
+    budget: Budget | None = None,
+    light: Light | None = None,
 ) -> March:
     active = len(rays) if budget is None else min(int(budget.active), len(rays))
     rows, t, inside = _steps(rays[:active], aabb, jitter, stride)
@@ -30,6 +37,10 @@ def march(
     ray_ids = rows[hits[0]]
     unit, dt = _in_cube(rays, ray_ids, t, aabb, stride)
     offsets = F.pad(torch.bincount(ray_ids, minlength=len(rays)).cumsum(0), (1, 0))
+    if light is not None:
+        lit = reached(unit, Samples(t, dt, ray_ids, offsets), light)
+        t, dt, unit, cells, ray_ids = t[lit], dt[lit], unit[lit], cells[lit], ray_ids[lit]
+        offsets = F.pad(torch.bincount(ray_ids, minlength=len(rays)).cumsum(0), (1, 0))
     if budget is None:
         return March(Samples(t, dt, ray_ids, offsets), unit, cells)
     room = fit(offsets, active, budget)
@@ -72,6 +83,15 @@ def _in_cube(rays: Rays, ray_ids: Tensor, t: Tensor, aabb: Tensor, stride: Strid
         return (xyz - aabb[0]) / stride.side, dt
     unit, shrunk = contract(xyz, aabb)
     return unit, dt * (t / stride.linear).clamp(min=1) / shrunk
+
+
+@torch.no_grad()
+def reached(unit: Tensor, samples: Samples, light: Light) -> Tensor:
+    """Which samples (N,) light reaches."""
+    if not len(samples):
+        return torch.ones_like(samples.ray_ids, dtype=torch.bool)
+    sigma = hash_density(unit.to(light.weights.table.dtype), light.weights)
+    return transmittance((sigma * samples.dt).double(), samples) > light.least
 
 
 def fit(offsets: Tensor, active: int, budget: Budget) -> int:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from nerf_pl.ops.march.reference import EXPLORERS
 from nerf_pl.ops.march.triton_advance import Advance
+from nerf_pl.ops.march.triton_light import count
 from nerf_pl.ops.march.triton_steps import LANES, PROGRAMS, box_of, ray_of, steps_of
-from nerf_pl.ops.march.types import Budget, March, Stride
+from nerf_pl.ops.march.types import Budget, Light, March, Stride
 from nerf_pl.types import Rays, Samples
 
 __all__ = ["Advance", "march"]
@@ -36,33 +37,35 @@ def march_kernel(
             origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, linear, jitter, OPEN
         )
         position = tl.load(offsets_ptr + ray).to(tl.int32) if WRITE else 0
-        end = tl.load(offsets_ptr + ray + 1).to(tl.int32) if WRITE else 1
-        if position < end:
-            for k in range(0, n_steps, LANES):
-                lane = k + tl.arange(0, LANES)
-                t, dt, x, y, z, cell, part = steps_of(
-                    lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN,
-                    DETAIL,
-                )  # fmt: skip
-                live = lane < n_steps
-                if BATCH:
-                    word = tl.load(visible_ptr + (cell >> 5), mask=live & (ray % EXPLORERS != 0), other=0)
-                    word |= tl.load(bits_ptr + (cell >> 5), mask=live & (ray % EXPLORERS == 0), other=0)
-                else:
-                    word = tl.load(bits_ptr + (cell >> 5), mask=live, other=0)
-                hit = tl.where(live, (word >> (cell & 31)) & 1, 0)
-                n_hit = tl.sum(hit, 0)
-                if WRITE:  # noqa: SIM102, since only this is known when compiling
-                    if n_hit > 0:
-                        at = position + tl.cumsum(hit, 0) - 1
-                        tl.store(t_ptr + at, t, mask=hit == 1)
-                        tl.store(dt_ptr + at, dt, mask=hit == 1)
-                        tl.store(ray_ids_ptr + at, tl.zeros((LANES,), tl.int32) + ray, mask=hit == 1)
-                        tl.store(unit_ptr + at * 3, x, mask=hit == 1)
-                        tl.store(unit_ptr + at * 3 + 1, y, mask=hit == 1)
-                        tl.store(unit_ptr + at * 3 + 2, z, mask=hit == 1)
-                        tl.store(cells_ptr + at, part, mask=hit == 1)
-                position += n_hit
+        end = tl.load(offsets_ptr + ray + 1).to(tl.int32) if WRITE else 2**31 - 1
+        k = 0
+        while (k < n_steps) & (position < end):
+            lane = k + tl.arange(0, LANES)
+            t, dt, x, y, z, cell, part = steps_of(
+                lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN,
+                DETAIL,
+            )  # fmt: skip
+            live = lane < n_steps
+            if BATCH:
+                word = tl.load(visible_ptr + (cell >> 5), mask=live & (ray % EXPLORERS != 0), other=0)
+                word |= tl.load(bits_ptr + (cell >> 5), mask=live & (ray % EXPLORERS == 0), other=0)
+            else:
+                word = tl.load(bits_ptr + (cell >> 5), mask=live, other=0)
+            hit = tl.where(live, (word >> (cell & 31)) & 1, 0)
+            n_hit = tl.sum(hit, 0)
+            if WRITE:  # noqa: SIM102, since only this is known when compiling
+                if n_hit > 0:
+                    at = position + tl.cumsum(hit, 0) - 1
+                    hit = tl.where(at < end, hit, 0)  # the ray may end before its last step
+                    tl.store(t_ptr + at, t, mask=hit == 1)
+                    tl.store(dt_ptr + at, dt, mask=hit == 1)
+                    tl.store(ray_ids_ptr + at, tl.zeros((LANES,), tl.int32) + ray, mask=hit == 1)
+                    tl.store(unit_ptr + at * 3, x, mask=hit == 1)
+                    tl.store(unit_ptr + at * 3 + 1, y, mask=hit == 1)
+                    tl.store(unit_ptr + at * 3 + 2, z, mask=hit == 1)
+                    tl.store(cells_ptr + at, part, mask=hit == 1)
+            position += n_hit
+            k += LANES
         if not WRITE:
             tl.store(counts_ptr + ray, position)
 
@@ -96,7 +99,13 @@ def scan_kernel(counts_ptr, offsets_ptr, active_ptr, kept_ptr, n_rays, budget, S
 
 
 def march(
-    rays: Rays, bits: Tensor, aabb: Tensor, jitter: Tensor, stride: Stride, budget: Budget | None = None
+    rays: Rays,
+    bits: Tensor,
+    aabb: Tensor,
+    jitter: Tensor,
+    stride: Stride,
+    budget: Budget | None = None,
+    light: Light | None = None,
 ) -> March:
     near = rays.near
     n, device = near.shape[0], near.device
@@ -112,9 +121,12 @@ def march(
     }  # fmt: skip
     programs = min(n, PROGRAMS)
     if n:
-        march_kernel[(programs,)](
-            *given, number, counts, offsets, near, near, counts, near, counts, *sizes, WRITE=False, **options,
-        )  # fmt: skip
+        if light is None:
+            march_kernel[(programs,)](
+                *given, number, counts, offsets, near, near, counts, near, counts, *sizes, WRITE=False, **options,
+            )  # fmt: skip
+        else:
+            count((*given, number), light, counts, sizes[:3], {k: options[k] for k in ("SIZE", "OPEN", "EXPLORERS")})
         most = 2**31 - 1 if budget is None else budget.size
         scan_kernel[(1,)](
             counts, offsets, active, kept, n, most, SCAN=SCAN, ADAPT=budget is not None, num_warps=16,

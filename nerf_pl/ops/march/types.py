@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nerf_pl.ops.hash_field.types import HashWeights
 from nerf_pl.types import Samples
 
 
@@ -45,6 +46,18 @@ class Budget:
     kept: Int[Tensor, "1"]
     visible: Int[Tensor, "W"]
     detail: int = 1
+
+
+@dataclass(frozen=True)
+class Light:
+    """Where the rays of a training batch end: at the first sample that less than the share `least` of their light
+    reaches, as the field behind `weights` has it.
+
+    What lies farther shows in no pixel, and has next to no gradient.
+    """
+
+    weights: HashWeights
+    least: float
 
 
 class March(NamedTuple):
