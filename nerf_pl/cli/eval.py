@@ -44,5 +44,5 @@ class Eval:
         root = None if "train" in run.kept else self.trained.scene
         training = run.scene("train", root, pictures=False) if measured else None
         to = Output(out, metrics, self.split, depth, training, run.config.train.refine_poses)
-        evaluate(run.model, scene, to, run.config.train.chunk, facts, run.others)
+        evaluate(run.model, scene, to, run.config.train.chunk, facts, self.trained.others(run))
         console.print(f"scores {metrics}, pictures {out}, report {self.added.report}")
