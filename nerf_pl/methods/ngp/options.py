@@ -136,7 +136,7 @@ PRESET = Config(
 GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
-    close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.2, table_decay=0.0, emptiness=0.1, air=0.0,
+    close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.3, table_decay=0.0, emptiness=0.1, air=0.0,
     early_stop=1e-4,
 )  # fmt: skip
 CPU = NGPOptions(

@@ -24,10 +24,11 @@ SCAN = 8192  # rays that the scan takes at once
 @triton.jit
 def march_kernel(
     origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, bits_ptr, visible_ptr, aabb_ptr, active_ptr,
-    counts_ptr, offsets_ptr, t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, cells_ptr, step, linear, scale, n_rays,
+    counts_ptr, firsts_ptr, offsets_ptr, t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, cells_ptr, step, linear, scale, n_rays,
     SIZE: tl.constexpr, OPEN: tl.constexpr, BATCH: tl.constexpr, DETAIL: tl.constexpr, EXPLORERS: tl.constexpr,
     WRITE: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
+    """Count the samples of each ray, and tell in which block of steps its first one lies; or WRITE them."""
     if BATCH:
         n_rays = tl.minimum(tl.load(active_ptr), n_rays)
     lx, ly, lz, sx, sy, sz = box_of(aabb_ptr, SIZE)
@@ -38,7 +39,9 @@ def march_kernel(
         )
         position = tl.load(offsets_ptr + ray).to(tl.int32) if WRITE else 0
         end = tl.load(offsets_ptr + ray + 1).to(tl.int32) if WRITE else 2**31 - 1
-        k = 0
+        k, first = 0, -1
+        if WRITE:
+            k = tl.load(firsts_ptr + ray)
         while (k < n_steps) & (position < end):
             lane = k + tl.arange(0, LANES)
             t, dt, x, y, z, cell, part = steps_of(
@@ -64,10 +67,13 @@ def march_kernel(
                     tl.store(unit_ptr + at * 3 + 1, y, mask=hit == 1)
                     tl.store(unit_ptr + at * 3 + 2, z, mask=hit == 1)
                     tl.store(cells_ptr + at, part, mask=hit == 1)
+            if not WRITE:
+                first = tl.where((first < 0) & (n_hit > 0), k, first)
             position += n_hit
             k += LANES
         if not WRITE:
             tl.store(counts_ptr + ray, position)
+            tl.store(firsts_ptr + ray, tl.maximum(first, 0))
 
 
 @triton.jit
@@ -109,7 +115,7 @@ def march(
 ) -> March:
     near = rays.near
     n, device = near.shape[0], near.device
-    counts = torch.empty(n, dtype=torch.int32, device=device)
+    counts, firsts = (torch.empty(n, dtype=torch.int32, device=device) for _ in range(2))
     offsets = torch.zeros(n + 1, dtype=torch.int32, device=device)
     visible, active, kept = (counts,) * 3 if budget is None else (budget.visible, budget.active, budget.kept)
     given = rays.origins.contiguous(), rays.directions.contiguous(), near, rays.far, jitter, bits, visible, aabb
@@ -121,12 +127,12 @@ def march(
     }  # fmt: skip
     programs = min(n, PROGRAMS)
     if n:
-        if light is None:
-            march_kernel[(programs,)](
-                *given, number, counts, offsets, near, near, counts, near, counts, *sizes, WRITE=False, **options,
-            )  # fmt: skip
-        else:
-            count((*given, number), light, counts, sizes[:3], {k: options[k] for k in ("SIZE", "OPEN", "EXPLORERS")})
+        march_kernel[(programs,)](
+            *given, number, counts, firsts, offsets, near, near, counts, near, counts, *sizes, WRITE=False, **options,
+        )  # fmt: skip
+        if light is not None:
+            same = {name: options[name] for name in ("SIZE", "OPEN", "EXPLORERS")}
+            count((*given, number), light, counts, firsts, sizes[:3], same)
         most = 2**31 - 1 if budget is None else budget.size
         scan_kernel[(1,)](
             counts, offsets, active, kept, n, most, SCAN=SCAN, ADAPT=budget is not None, num_warps=16,
@@ -137,6 +143,6 @@ def march(
     cells = torch.empty_like(ray_ids)
     if n and room:
         march_kernel[(programs,)](
-            *given, number, counts, offsets, t, dt, ray_ids, unit, cells, *sizes, WRITE=True, **options,
+            *given, number, counts, firsts, offsets, t, dt, ray_ids, unit, cells, *sizes, WRITE=True, **options,
         )  # fmt: skip
     return March(Samples(t, dt, ray_ids, offsets), unit, cells)

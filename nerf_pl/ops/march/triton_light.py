@@ -1,7 +1,8 @@
-"""Counting the samples of rays that end where their light does: the first walk of the march asks the field as it goes.
+"""Counting the samples of rays that end where their light does: a walk that asks the field as it goes.
 
-One warp takes one ray, 32 steps at a time, and asks for the densities of those in occupied cells. Nothing but the
-counts leaves the chip.
+One warp takes one ray, 16 steps at a time, and asks for the densities of those in occupied cells. Nothing but the
+counts leaves the chip. The field takes many registers, so few warps run at a time: `march_kernel` has found the rays
+that meet no cell, and where the others meet their first one.
 """
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from nerf_pl.ops.hash_field.triton_grid import level_table
 from nerf_pl.ops.hash_field.triton_networks import density_sizes, matrix, multiprocessors
-from nerf_pl.ops.march.triton_steps import LANES, box_of, ray_of, steps_of
+from nerf_pl.ops.march.triton_steps import box_of, ray_of, steps_of
 from nerf_pl.ops.march.types import Light
 
 EACH = 16  # programs of one warp on a multiprocessor
+STEPS = 16  # at a time, of which few are in occupied cells; 32 would take twice the registers
 
 
 @triton.jit
@@ -57,12 +59,12 @@ def _features(
 @triton.jit
 def count_kernel(
     origins_ptr, directions_ptr, near_ptr, far_ptr, jitter_ptr, bits_ptr, visible_ptr, aabb_ptr, active_ptr,
-    values_ptr, levels_ptr, params_ptr, counts_ptr, step, linear, scale, most, n_rays,
+    values_ptr, levels_ptr, params_ptr, counts_ptr, firsts_ptr, step, linear, scale, most, n_rays,
     SIZE: tl.constexpr, OPEN: tl.constexpr, EXPLORERS: tl.constexpr, LEVELS: tl.constexpr, ROOM: tl.constexpr,
     FEATURES: tl.constexpr, INPUTS: tl.constexpr, HIDDEN: tl.constexpr, MAX: tl.constexpr, AT_D1: tl.constexpr,
     LANES: tl.constexpr,
 ):  # fmt: skip
-    """How many samples of each ray lie in front of the optical depth `most`."""
+    """Of the samples of each ray, leave those that lie in front of the optical depth `most`."""
     half = values_ptr.dtype.element_ty
     n_rays = tl.minimum(tl.load(active_ptr), n_rays)
     lx, ly, lz, sx, sy, sz = box_of(aabb_ptr, SIZE)
@@ -73,8 +75,10 @@ def count_kernel(
         ox, oy, oz, dx, dy, dz, near, n_steps = ray_of(
             origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, linear, jitter, OPEN
         )
-        k, count, before = 0, 0, 0.0
-        while (k < n_steps) & (before < most):
+        k, count, before = tl.load(firsts_ptr + ray), 0, 0.0
+        left = tl.load(counts_ptr + ray)
+        most_count = left
+        while (k < n_steps) & (left > 0) & (before < most):
             lane = k + tl.arange(0, LANES)
             _, dt, x, y, z, cell, _ = steps_of(
                 lane, near, step, linear, jitter, ox, oy, oz, dx, dy, dz, lx, ly, lz, sx, sy, sz, scale, SIZE, OPEN, 1
@@ -83,7 +87,9 @@ def count_kernel(
             word = tl.load(visible_ptr + (cell >> 5), mask=live & (ray % EXPLORERS != 0), other=0)
             word |= tl.load(bits_ptr + (cell >> 5), mask=live & (ray % EXPLORERS == 0), other=0)
             hit = live & (((word >> (cell & 31)) & 1) == 1)
-            if tl.sum(hit.to(tl.int32), 0) > 0:
+            n_hit = tl.sum(hit.to(tl.int32), 0)
+            left -= n_hit
+            if n_hit > 0:
                 encoded = _features(values_ptr, levels_ptr, x, y, z, hit, LEVELS, ROOM, FEATURES, LANES).to(half)
                 h = tl.maximum(tl.dot(encoded, first, input_precision="ieee"), 0.0).to(half)
                 raw = tl.sum(h.to(tl.float32) * second, 1)
@@ -92,17 +98,19 @@ def count_kernel(
                 count += tl.sum((hit & (in_front < most)).to(tl.int32), 0)
                 before += tl.sum(depth, 0)
             k += LANES
-        tl.store(counts_ptr + ray, count)
+        tl.store(counts_ptr + ray, tl.minimum(count, most_count))  # rounding must not add any
 
 
-def count(way: tuple[Tensor, ...], light: Light, counts: Tensor, sizes: tuple, options: dict[str, int]) -> None:
-    """Fill `counts`. way: what `march_kernel` takes, up to the number of active rays; sizes, options: likewise."""
+def count(
+    way: tuple[Tensor, ...], light: Light, counts: Tensor, firsts: Tensor, sizes: tuple, options: dict[str, int]
+) -> None:
+    """Lower `counts`. way: what `march_kernel` takes, up to the number of active rays; sizes, options: likewise."""
     weights, n, device = light.weights, counts.shape[0], counts.device
     grid, values = weights.grid, weights.read()
     room = max(triton.next_power_of_2(grid.levels), 16 // grid.features)
     most = -float(torch.tensor(light.least).log())
     count_kernel[(min(n, EACH * multiprocessors(device)),)](
-        *way, values, level_table(grid, device), weights.params, counts, *sizes, most, n, **options,
-        LEVELS=grid.levels, ROOM=room, FEATURES=grid.features, LANES=LANES, num_warps=1,
+        *way, values, level_table(grid, device), weights.params, counts, firsts, *sizes, most, n, **options,
+        LEVELS=grid.levels, ROOM=room, FEATURES=grid.features, LANES=STEPS, num_warps=1,
         **density_sizes(weights.networks),
     )  # fmt: skip
