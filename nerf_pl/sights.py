@@ -122,8 +122,11 @@ def is_seen(sights: Sequence[Sight], points: Float[Tensor, "N 3"], tolerance: Fl
     found = []
     size = AT_ONCE[points.device.type]
     for part, reach in zip(points.split(size), tolerance.split(size), strict=True):
+        left = torch.arange(len(part), device=part.device)  # those that no camera before sees
         seen = torch.zeros(len(part), dtype=torch.bool, device=part.device)
-        for each, _ in seen_from(sights, part, reach):
-            seen |= each
+        for each in sights:
+            for sees, _ in seen_from([each], part[left], reach[left]):
+                seen[left[sees]] = True
+                left = left[~sees]
         found.append(seen)
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.bool)

@@ -2,17 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from test_mesh import Ball
 from tiny import nerf, refused
 
 from nerf_pl.export.options import WebOptions
-from nerf_pl.export.web import bake, opacity, tune
+from nerf_pl.export.web import bake, coding, opacity, tune
 from nerf_pl.export.web.bake import web_page
-from nerf_pl.export.web.grid import Grid, numbers_of
+from nerf_pl.export.web.faint import foretold
+from nerf_pl.export.web.grid import CHANNELS, FEATURES, Grid, numbers_of
 from nerf_pl.export.web.march import picture
-from nerf_pl.export.web.pack import pack, quantised, unpack
+from nerf_pl.export.web.pack import LEVELS, UNSAFE, Baked, as_text, before, pack, quantised, unpack
 from nerf_pl.export.web.space import Space
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene, load_scene
@@ -44,6 +46,48 @@ def test_the_grid_comes_back_from_its_bytes_and_shows_the_ball(scene, monkeypatc
     torch.testing.assert_close(grid.values, quantised(baked.grid.values), atol=1e-6, rtol=0)
     view = scene.view(0)
     assert psnr(picture(replace(baked, grid=grid), view), render_view(Ball(), view).rgb) > 25
+
+
+@pytest.mark.parametrize("count", [0, 1, 2 * coding.LANE // CHANNELS])
+def test_values_come_back_from_their_code(count):
+    rng = np.random.default_rng(0)
+    steps = rng.integers(-4, 5, (count, CHANNELS)).cumsum(0)
+    levels = np.clip(30 + steps, 0, np.array(LEVELS) - 1).astype(np.uint8)
+    rows = np.arange(count, dtype=np.int32)[:, None] - np.array([1, 7, 50], np.int32)
+    rows[(rows < 0) | (rng.random(rows.shape) < 0.2)] = count
+    coded = coding.encoded(levels, rows)
+    np.testing.assert_array_equal(coding.decoded(coded, rows, CHANNELS), levels)
+    assert 2 * len(coded.words) <= 0.6 * levels.size + 4
+
+
+def test_a_page_holds_bytes_as_text_that_a_browser_leaves_as_it_is():
+    content = bytes(range(256)) * 7 + b"abc"
+    text = as_text(content)
+    assert not {chr(code) for code in UNSAFE} & set(text)
+    bits = "".join(f"{ord(each) % 128:07b}" for each in text)[: 8 * len(content)]
+    assert int(bits, 2).to_bytes(len(content), "big") == content
+    assert len(text.encode()) < 1.18 * len(content)
+
+
+def test_points_that_do_not_show_have_what_the_packing_foretells():
+    """And take next to no bytes. The others stay as they are."""
+    space = Space("box", (0.0, 0.0, 0.0), 1.0, (11, 11, 11))
+    points = torch.cartesian_prod(*(torch.arange(12),) * 3)
+    numbers = numbers_of(space, points).sort().values
+    generator = torch.Generator().manual_seed(0)
+    grid = Grid.of(space, numbers, quantised(torch.rand(len(numbers), CHANNELS, generator=generator)))
+    baked = Baked(grid, (0.0, 1.0), torch.zeros(FEATURES, 15, 3))
+    shown = torch.arange(len(numbers)) % 9 == 0
+    found = foretold(baked, shown).grid.values
+    torch.testing.assert_close(found[shown], grid.values[shown], atol=1e-6, rtol=0)
+    rows = before(space, numbers)
+    steps = torch.tensor(LEVELS) - 1
+    for row in (~shown).nonzero()[::50, 0].tolist():
+        around = found[[each for each in rows[row] if each < len(numbers)]] * steps
+        torch.testing.assert_close(
+            (found[row] * steps)[1:], (around.mean(0) + 0.5 + 1e-4).floor()[1:], atol=1e-3, rtol=0
+        )
+    assert len(pack(replace(grid, values=found))) < 0.5 * len(pack(grid))
 
 
 @pytest.mark.parametrize("method", ["trained", "trained_ngp"])

@@ -127,7 +127,7 @@ class Export:
         made = web_page(run.model, scene, self.web, run.config.train.chunk, trained.results.resolve().name)
         write_page(path, made.html)
         points = f"{len(made.baked.grid.numbers)} points, {made.resolution} cells along the longest side"
-        console.print(f"page {path} ({len(made.html) / 1e6:.1f} MB, {points}): open it in a browser")
+        console.print(f"page {path} ({path.stat().st_size / 1e6:.1f} MB, {points}): open it in a browser")
 
 
 def scores_of(metrics: Path, trained: Trained) -> dict[str, object]:

@@ -4,35 +4,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nerf_pl.console import console, progress
 from nerf_pl.errors import UserError
 from nerf_pl.export.options import WebOptions
 from nerf_pl.export.web.colours import EXAMPLES, Looks, fit_points, fit_table, looks
-from nerf_pl.export.web.grid import Grid, points_at
+from nerf_pl.export.web.faint import foretold, shares_of
+from nerf_pl.export.web.grid import CHANNELS, Grid, points_at
 from nerf_pl.export.web.opacity import fitted
 from nerf_pl.export.web.pack import Baked, normalised
 from nerf_pl.export.web.page import page_of
 from nerf_pl.export.web.points import random_rays, solid, visible
 from nerf_pl.export.web.space import Space
-from nerf_pl.export.web.tune import tuned
+from nerf_pl.export.web.tune import Ways, all_ways, tuned
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import evaluating
 from nerf_pl.scenes import Scene
 from nerf_pl.sights import Sight, ends_of, look
+from nerf_pl.types import Rays
 
 RESOLUTION = {"cpu": 512, "cuda": 768}
 FINEST = 0.7  # pixels of the training views that a cell spans; finer ones show nothing more
 OF_FOG = 128  # cells where no ray ends at a surface
-RAYS = {"cpu": 2**16, "cuda": 2**22}  # that the grid is tuned with
+RAYS = {"cpu": 2**19, "cuda": 2**22}  # that say which points show; some of them tune the grid
 MOST_POINTS = {"cpu": 2**24, "cuda": 2**27}  # of a grid before it is known which are seen
-BYTES_PER_POINT = 6.5  # of a page, about
+BYTES_PER_POINT, IF_SHOWN = 1.5, 4.0  # of a page, about; IF_SHOWN more if it is not faint
 LEAST_RESOLUTION = 16
 BEHIND = 3.0  # cells: how far behind what a view shows a point may lie and still count as seen
 VIEWS = 100  # training views, spread over all of them, from which the scene is looked at
-LOOKS = {"cpu": 24, "cuda": 64}  # of them that say the colours of a point
+LOOKS = {"cpu": 48, "cuda": 64}  # of them that say the colours of a point
+FEWER_LOOKS = {"cpu": 12, "cuda": 32}  # the same, of a point with a smaller share than STRONG in the light of any ray
+STRONG, FAINT = 0.03, 2e-3  # a point with less than FAINT is not asked for colours
 AT_ONCE = {"cpu": 2**14, "cuda": 2**16}  # points whose colours are fitted
 
 
@@ -58,22 +62,54 @@ def web_page(model: Model, scene: Scene, options: WebOptions, chunk: int, title:
     resolution = options.resolution or min(RESOLUTION[device], finest(scene, sights, whole))
     while True:
         console.print(f"baking a grid of {resolution} cells along its longest side")
-        grid = solid(model, whole.divided(resolution), MOST_POINTS[device])
-        grid = None if grid is None else visible(grid, sights, BEHIND)
-        if grid is not None and len(grid.numbers) and BYTES_PER_POINT * len(grid.numbers) <= 2 * limit:
-            grid = fitted(model, grid)
-        size = 2 * limit if grid is None else BYTES_PER_POINT * len(grid.numbers)
-        if grid is not None and not len(grid.numbers):
-            raise UserError("the training views show nothing solid: the field is empty, train longer")
-        if grid is not None and size <= limit:
-            baked = tuned(model, coloured(model, sights, grid), rays, chunk)
+        bare = bare_grid(model, sights, whole.divided(resolution), rays, limit)
+        size = 2 * limit if bare is None else bare.size
+        if bare is not None and size <= limit:
+            baked = foretold(coloured(model, sights, bare), bare.shown)
+            baked = foretold(tuned(model, baked, bare.ways, chunk), bare.shown)
             html = page_of(baked, scene, title)
-            size = len(html)
+            size = len(html.encode())
             if size <= limit:
                 return WebPage(html, baked, resolution)
         if resolution == LEAST_RESOLUTION:
             raise UserError(f"--megabytes {options.megabytes:g} is too little for this scene: give more")
-        resolution = max(int(resolution * min(0.98 * (limit / size) ** 0.45, 0.95)), LEAST_RESOLUTION)
+        resolution = max(int(resolution * min(0.98 * (limit / size) ** 0.4, 0.95)), LEAST_RESOLUTION)
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A grid of opacities, the ways of rays through it, and the largest share of each point in the light of any."""
+
+    grid: Grid
+    ways: list[Ways]
+    shares: Float[Tensor, "P"]
+
+    @property
+    def shown(self) -> Bool[Tensor, "P"]:
+        return self.shares.gt(FAINT)
+
+    @property
+    def size(self) -> float:
+        """Bytes of its page, about."""
+        return BYTES_PER_POINT * len(self.shares) + IF_SHOWN * int(self.shown.sum())
+
+
+def bare_grid(model: Model, sights: Sequence[Sight], space: Space, rays: Rays, limit: float) -> Bare | None:
+    """The grid of what the sights show of a model. None if its page would have more bytes than the limit for sure.
+
+    Raises UserError if there is nothing.
+    """
+    grid = solid(model, space, MOST_POINTS[model.step.device.type])
+    if grid is None:
+        return None
+    grid = visible(grid, sights, BEHIND)
+    if BYTES_PER_POINT * len(grid.numbers) > limit:
+        return None
+    grid = fitted(model, grid) if len(grid.numbers) else grid
+    if not len(grid.numbers):
+        raise UserError("the training views show nothing solid: the field is empty, train longer")
+    ways = all_ways(grid, rays)
+    return Bare(grid, ways, shares_of(grid, ways))
 
 
 def finest(scene: Scene, sights: Sequence[Sight], whole: Space) -> int:
@@ -89,8 +125,9 @@ def finest(scene: Scene, sights: Sequence[Sight], whole: Space) -> int:
     return max(round(256 / (FINEST * float(found.median()))), LEAST_RESOLUTION) if len(found) else OF_FOG
 
 
-def coloured(model: Model, sights: Sequence[Sight], grid: Grid) -> Baked:
-    """A grid of points with the colours that the sights show there."""
+def coloured(model: Model, sights: Sequence[Sight], bare: Bare) -> Baked:
+    """A grid of points with the colours that the sights show there. Faint points have the mean colour."""
+    grid, shown, strong = bare.grid, bare.shown, bare.shares > STRONG
     device = grid.numbers.device
 
     def seen(numbers: Tensor, most: int) -> Looks:
@@ -99,12 +136,14 @@ def coloured(model: Model, sights: Sequence[Sight], grid: Grid) -> Baked:
 
     with evaluating(model):
         table = fit_table(seen(grid.numbers[_met(grid, ends_of(sights))], len(sights)))
-        parts = grid.numbers.split(AT_ONCE[device.type])
-        own = [
-            fit_points(seen(part, LOOKS[device.type]), table)
-            for part in progress(parts, len(parts), "asking for colours")
-        ]
-    return normalised(replace(grid, values=torch.cat([grid.values[:, :1], torch.cat(own)], 1)), table)
+        turns = [(rows, LOOKS) for rows in strong.nonzero()[:, 0].split(AT_ONCE[device.type])]
+        turns += [(rows, FEWER_LOOKS) for rows in (shown & ~strong).nonzero()[:, 0].split(AT_ONCE[device.type])]
+        values = grid.values.new_zeros(len(grid.numbers), CHANNELS)
+        values[:, :1] = grid.values
+        for rows, most in progress(turns, len(turns), "asking for colours"):
+            values[rows, 1:] = fit_points(seen(grid.numbers[rows], most[device.type]), table)
+    values[~shown, 1:] = values[shown, 1:].mean(0) if bool(shown.any()) else 0.5
+    return normalised(replace(grid, values=values), table)
 
 
 def _met(grid: Grid, ends: Float[Tensor, "N 3"]) -> Int[Tensor, "E"]:

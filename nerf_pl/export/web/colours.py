@@ -20,9 +20,9 @@ from nerf_pl.ops import Backend, spherical_harmonics
 from nerf_pl.sights import Sight, seen_from
 
 HARMONICS = 16  # bands 0 to 3; the first, which is constant, is left to the diffuse colour
-RIDGE = 0.02  # views of strength one that say that nothing depends on the direction
+RIDGE = 0.002  # views of strength one that say that nothing depends on the direction
 ROUNDS = 6  # of the fit of the table
-EXAMPLES = 2**14  # points that the table is fitted to
+EXAMPLES = 2**13  # points that the table is fitted to
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from nerf_pl.export.web.space import Space
 
 BLOCK = 4  # lattice points along each side of a block
 FARTHEST = 31  # blocks: larger distances are not told apart
-FEATURES = 4  # of view dependence, at each point
+FEATURES = 8  # of view dependence, at each point
 CHANNELS = 1 + 3 + FEATURES
 
 

@@ -1,6 +1,6 @@
 // One pixel of the scene: march its ray through the baked grid. Python has the same in march.py.
 uniform usampler3D blocks;              // for each block: where its points lie in the atlas, and Grid.far
-uniform sampler3D colours, features;    // the atlas; all but alpha, an opacity, is multiplied by alpha
+uniform sampler3D colours, features, more;  // the atlas; all but alpha, an opacity, is multiplied by alpha
 uniform vec3 low, counts;               // of the lattice; see space.py
 uniform float cell;
 uniform vec3 middle;                    // of all of space
@@ -41,7 +41,7 @@ float ahead(vec3 x, float blocksAway) { // how far the ray may go on
 #endif
 }
 
-vec3 seenAlong(vec3 d, vec4 strength) { // sum_k f_k G_k(d); colours.py has the formula
+vec3 seenAlong(vec3 d, float[FEATURES] strength) { // sum_k f_k G_k(d); colours.py has the formula
   float x = d.x, y = d.y, z = d.z, xx = x * x, yy = y * y, zz = z * z;
   float Y[HARMONICS] = float[](
     -0.48860251 * y, 0.48860251 * z, -0.48860251 * x,
@@ -78,7 +78,7 @@ void main() {
 #endif
   float left = 1.0;
   vec3 sum = vec3(0.0);
-  vec4 strength = vec4(0.0);
+  vec4 strength = vec4(0.0), others = vec4(0.0);
   ivec3 most = textureSize(blocks, 0) - 1;
   vec3 side = vec3(textureSize(colours, 0));
   for (int i = 0; i < 4096 && t < end && left > DIM; i++) {
@@ -93,12 +93,16 @@ void main() {
         float alpha = 1.0 - exp(-stride * thickness), share = left * alpha / here.a;
         sum += share * here.rgb;
         strength += share * texture(features, at);
+        others += share * texture(more, at);
         left *= 1.0 - alpha;
       }
     }
     t += ahead(x, float(found.a));
   }
   float all = 1.0 - left;
-  vec3 rgb = base.x * all + base.y * sum + seenAlong(seen, 2.0 * strength - all);
+  strength = 2.0 * strength - all;
+  others = 2.0 * others - all;
+  float f[FEATURES] = float[](strength.x, strength.y, strength.z, strength.w, others.x, others.y, others.z, others.w);
+  vec3 rgb = base.x * all + base.y * sum + seenAlong(seen, f);
   colour = vec4(clamp(rgb + left * background, 0.0, 1.0), 1.0);
 }

@@ -1,5 +1,5 @@
 "use strict";
-// The page: unpacks the grid, gives it to the shader, and moves the camera. Nothing is loaded from elsewhere.
+// The page: gives the grid to the shader, and moves the camera. Nothing is loaded from elsewhere.
 
 const KINDS = ["BOX", "NDC", "ALL"];
 const PASSES = [[0, 0], [-0.25, -0.25], [0.25, 0.25], [-0.25, 0.25], [0.25, -0.25]];  // rays of a pixel at rest
@@ -16,65 +16,6 @@ function tell(text) {
   told.hidden = !text;
 }
 
-// ---- the grid -------------------------------------------------------------------------------------------------------
-
-async function unpacked() {
-  const text = atob(document.getElementById("grid").textContent);
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-// The textures of pack.py's bytes. `blocks` has the place of each block's points in the atlas, and Grid.far. The atlas
-// has, for each block that is not empty, its points and the first ones of the blocks that follow.
-function laidOut(bytes) {
-  const [nx, ny, nz] = scene.blocks, B = scene.block, volume = B ** 3, side = B + 1;
-  const far = bytes.subarray(0, nx * ny * nz), masks = bytes.subarray(far.length, far.length + scene.full * volume / 8);
-  const planes = Array.from({ length: 8 }, (_, c) => {
-    const start = far.length + masks.length + c * scene.points;
-    const plane = bytes.subarray(start, start + scene.points);
-    for (let i = 1; i < plane.length; i++) plane[i] += plane[i - 1];  // each value is stored as a difference
-    return plane;
-  });
-  const slots = new Int32Array(far.length).fill(-1);
-  for (let i = 0, n = 0; i < far.length; i++) if (far[i] === 0) slots[i] = n++;
-  const words = [new Uint32Array(scene.full * volume), new Uint32Array(scene.full * volume)];  // colours, features
-  const [alpha, r, g, b, p, q, u, v] = planes;
-  for (let i = 0, row = 0; i < scene.full * volume; i++) {
-    if (!(masks[i >> 3] >> (i & 7) & 1)) continue;
-    const share = alpha[row] / 255, times = (value) => value * share + 0.5 | 0;
-    words[0][i] = times(r[row]) | times(g[row]) << 8 | times(b[row]) << 16 | alpha[row] << 24;
-    words[1][i] = times(p[row]) | times(q[row]) << 8 | times(u[row]) << 16 | times(v[row]) << 24;
-    row++;
-  }
-  const n = Math.max(Math.ceil(Math.cbrt(scene.full)), 1), wide = n * side;
-  const points = [];  // of a block: which of the eight blocks has it, where it is there, and where it goes
-  for (let c = 0; c < side; c++) for (let b = 0; b < side; b++) for (let a = 0; a < side; a++)
-    points.push((a === B) + 2 * (b === B) + 4 * (c === B), a % B + B * (b % B + B * (c % B)), a + wide * (b + wide * c));
-  const blocks = new Uint8Array(4 * far.length), owners = new Int32Array(8);
-  const atlas = [new Uint32Array(wide ** 3), new Uint32Array(wide ** 3)];
-  for (let z = 0, i = 0; z < nz; z++) for (let y = 0; y < ny; y++) for (let x = 0; x < nx; x++, i++) {
-    const slot = slots[i], place = [slot % n, Math.floor(slot / n) % n, Math.floor(slot / (n * n))];
-    blocks[4 * i + 3] = far[i];
-    if (slot < 0) continue;
-    blocks.set(place, 4 * i);
-    for (let k = 0; k < 8; k++) {
-      const inside = x + (k & 1) < nx && y + (k >> 1 & 1) < ny && z + (k >> 2) < nz;
-      owners[k] = inside ? slots[i + (k & 1) + nx * ((k >> 1 & 1) + ny * (k >> 2))] : -1;
-    }
-    const corner = side * (place[0] + wide * (place[1] + wide * place[2]));
-    for (let k = 0; k < points.length; k += 3) {
-      const owner = owners[points[k]];
-      if (owner < 0) continue;
-      const from = owner * volume + points[k + 1], to = corner + points[k + 2];
-      atlas[0][to] = words[0][from];
-      atlas[1][to] = words[1][from];
-    }
-  }
-  return { blocks, sizes: [nx, ny, nz], wide, atlas: atlas.map((words) => new Uint8Array(words.buffer)) };
-}
-
 // ---- drawing --------------------------------------------------------------------------------------------------------
 
 class Painter {
@@ -85,7 +26,8 @@ class Painter {
     if (Math.max(grid.wide, ...grid.sizes) > least) throw new Error(`textures of ${grid.wide} are too large here`);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     this.volume(0, gl.RGBA8UI, grid.sizes, gl.RGBA_INTEGER, grid.blocks, gl.NEAREST);
-    grid.atlas.forEach((bytes, i) => this.volume(1 + i, gl.RGBA8, Array(3).fill(grid.wide), gl.RGBA, bytes, gl.LINEAR));
+    const wide = Array(3).fill(grid.wide);
+    grid.atlas.forEach((bytes, i) => this.volume(1 + i, gl.RGBA8, wide, gl.RGBA, bytes, gl.LINEAR));
     const words = { KIND: KINDS.indexOf(scene.kind), BOX: 0, NDC: 1, ALL: 2, BLOCK: `${scene.block}.0`,
                     FEATURES: scene.table.length, HARMONICS: scene.table[0].length };
     const head = Object.entries(words).map(([name, value]) => `#define ${name} ${value}\n`).join("");
@@ -97,7 +39,7 @@ class Painter {
     this.fine = this.target();
     gl.useProgram(this.march);
     const set = (name, kind, ...values) => gl[`uniform${kind}`](gl.getUniformLocation(this.march, name), ...values);
-    ["blocks", "colours", "features"].forEach((name, i) => set(name, "1i", i));
+    ["blocks", "colours", "features", "more"].forEach((name, i) => set(name, "1i", i));
     for (const name of ["low", "counts", "middle", "background"]) set(name, "3fv", scene[name]);
     for (const name of ["cell", "halfSide", "stride"]) set(name, "1f", scene[name]);
     for (const name of ["ndc", "base", "opacity"]) set(name, "2fv", scene[name]);
@@ -147,7 +89,7 @@ class Painter {
     const gl = this.gl;
     if (target.size[0] === size[0] && target.size[1] === size[1]) return;
     target.size = size;
-    gl.activeTexture(gl.TEXTURE3);
+    gl.activeTexture(gl.TEXTURE4);
     gl.bindTexture(gl.TEXTURE_2D, target.texture);
     const [format, kind] = this.bytes ? [gl.RGBA8, gl.UNSIGNED_BYTE] : [gl.RGBA16F, gl.HALF_FLOAT];
     gl.texImage2D(gl.TEXTURE_2D, 0, format, ...size, 0, gl.RGBA, kind, null);
@@ -187,9 +129,9 @@ class Painter {
     gl.bindFramebuffer(gl.FRAMEBUFFER, target && target.frame);
     gl.viewport(0, 0, ...size);
     gl.useProgram(this.copy);
-    gl.activeTexture(gl.TEXTURE3);
+    gl.activeTexture(gl.TEXTURE4);
     gl.bindTexture(gl.TEXTURE_2D, source.texture);
-    gl.uniform1i(gl.getUniformLocation(this.copy, "picture"), 3);
+    gl.uniform1i(gl.getUniformLocation(this.copy, "picture"), 4);
     gl.uniform2fv(gl.getUniformLocation(this.copy, "size"), size);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }

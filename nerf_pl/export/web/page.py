@@ -1,6 +1,5 @@
 """The page: one file with the grid, the shader that marches it, and the camera."""
 
-import base64
 import json
 import math
 from collections.abc import Mapping
@@ -12,10 +11,11 @@ import torch
 
 from nerf_pl.cameras import View
 from nerf_pl.export.files import up_of
-from nerf_pl.export.web.grid import BLOCK
+from nerf_pl.export.web import coding
+from nerf_pl.export.web.grid import BLOCK, CHANNELS
 from nerf_pl.export.web.march import STEP
 from nerf_pl.export.web.opacity import LEAST, MOST
-from nerf_pl.export.web.pack import Baked, pack
+from nerf_pl.export.web.pack import LEVELS, Baked, as_text, pack
 from nerf_pl.scenes import Scene
 from nerf_pl.writing import atomic_write, replacing
 
@@ -24,14 +24,15 @@ AHEAD_OF_PHOTOS = 3.0  # the point that is turned about, of photos from one side
 
 def page_of(baked: Baked, scene: Scene, title: str) -> str:
     """The HTML of a page that shows a baked grid, from where the cameras of a scene are."""
-    parts = {name: _text(name) for name in ("page.html", "page.js", "march.glsl")}
+    parts = {name: _text(name) for name in ("page.html", "unpack.js", "page.js", "march.glsl")}
     background = [round(255 * part) for part in scene.background or (0, 0, 0)]
     return Template(parts["page.html"]).substitute(
         title=_escaped(title),
         background=f"rgb({', '.join(map(str, background))})",
         scene=json.dumps(description(baked, scene)).replace("<", "\\u003c"),
-        grid=base64.b64encode(pack(baked.grid)).decode(),
+        grid=as_text(pack(baked.grid)),
         march=parts["march.glsl"],
+        unpack=parts["unpack.js"],
         script=parts["page.js"],
     )
 
@@ -46,6 +47,11 @@ def description(baked: Baked, scene: Scene) -> dict[str, object]:
         "halfSide": float(middle[1, 0] - middle[0, 0]) / 2, "ndc": space.ndc or (1.0, 1.0), "block": BLOCK,
         "blocks": list(grid.far.shape[::-1]), "full": int((grid.far == 0).sum()), "points": len(grid.numbers),
         "base": baked.base, "opacity": (LEAST, MOST - LEAST), "table": _rounded(baked.table),
+        "coding": {
+            "bits": coding.BITS, "lowest": coding.LOWEST, "lane": coding.LANE, "spreads": coding.SPREADS,
+            "alphas": coding.ALPHAS, "signed": coding.SIGNED, "active": coding.ACTIVE, "channels": CHANNELS,
+            "levels": LEVELS,
+        },
         "stride": STEP, "near": scene.near, "far": scene.far,
         "background": scene.background or (0.0, 0.0, 0.0), **_camera(scene),
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """Tuning of a baked grid, until its rays show what the model's rays show."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nerf_pl.console import progress
 from nerf_pl.export.web.colours import shown
+from nerf_pl.export.web.grid import Grid
 from nerf_pl.export.web.march import STEP, samples_of
 from nerf_pl.export.web.opacity import thickness
 from nerf_pl.export.web.pack import Baked
@@ -18,9 +19,11 @@ from nerf_pl.rendering import evaluating, render_rays
 from nerf_pl.types import Rays
 
 RATES = {"opacity": 0.01, "colours": 0.01, "features": 0.02, "table": 0.002}  # of Adam, at the start
-BATCH = {"cpu": 2**12, "cuda": 2**17}  # rays
-RAYS = {"cpu": 2**16, "cuda": 2**22}  # whose colours the model is asked for
-PASSES = {"cpu": 3, "cuda": 4}  # how often each of them is used
+BATCH = {"cpu": 2**16, "cuda": 2**17}  # rays of a step
+MARCHED = {"cpu": 2**17, "cuda": 2**20}  # rays that go through a grid at once
+AT_ONCE = {"cpu": 2**12, "cuda": 2**17}  # rays that the model is asked for before the clock is read
+RAYS = {"cpu": 2**19, "cuda": 2**22}  # whose colours the model is asked for
+PASSES = {"cpu": 4, "cuda": 4}  # how often each of them is used
 SECONDS = {"cpu": 60.0, "cuda": 45.0}  # that the steps take at most, and asking for colours too
 LEAST_RATE = 0.1  # at the end, as a share of the start
 
@@ -33,76 +36,117 @@ class Light:
     opacity: Float[Tensor, "R"]
 
 
-def tuned(model: Model, baked: Baked, rays: Rays, chunk: int) -> Baked:
+@dataclass(frozen=True)
+class Ways:
+    """Rays, and the samples along them where there is something: ids (N,) of their rays, in ascending order, places
+    counted in cells, and weights, the shares of the ray's light that are lost there."""
+
+    rays: Rays
+    ids: Int[Tensor, "N"]
+    places: Float[Tensor, "N 3"]
+    weights: Float[Tensor, "N"]
+
+    def part(self, start: int, end: int) -> "Ways":
+        """Those of some of the rays."""
+        ends = torch.tensor([start, end], device=self.ids.device)
+        own = slice(*torch.searchsorted(self.ids, ends).tolist())
+        return Ways(self.rays[start:end], self.ids[own] - start, self.places[own], self.weights[own])
+
+
+def ways_of(grid: Grid, rays: Rays) -> Ways:
+    """The samples of rays through a grid, which lie where they are whatever the colours and opacities."""
+    ids, places, weights = samples_of(grid, rays)
+    order = ids.argsort(stable=True)
+    return Ways(rays, ids[order], places[order], weights[order])
+
+
+def all_ways(grid: Grid, rays: Rays) -> list[Ways]:
+    """The samples of many rays, those of a step together. rays: on any device."""
+    device, found = grid.numbers.device, []
+    parts = range(0, len(rays), MARCHED[device.type])
+    for start in progress(parts, len(parts), "looking for what shows"):
+        ways = ways_of(grid, rays[start : start + MARCHED[device.type]].to(device))
+        size = BATCH[device.type]
+        found += [ways.part(i, min(i + size, len(ways.rays))) for i in range(0, len(ways.rays), size)]
+    return found
+
+
+def tuned(model: Model, baked: Baked, ways: Sequence[Ways], chunk: int) -> Baked:
     """The same grid, with values under which the rays show what the model shows along them.
 
-    rays: some may not be used. chunk: rays that the model renders at once. The steps end after SECONDS. The
-    rates fall with the time or with the steps that are done, whichever is farther.
+    ways: of all rays; some may not be used. chunk: rays that the model renders at once. Asking the model ends after
+    SECONDS, and so do the steps. The rates fall with the time or with the steps that are done, whichever is farther.
     """
     device = baked.grid.values.device
-    size, rays = BATCH[device.type], rays[: RAYS[device.type]].to(device)
-    wanted = _asked(model, rays, chunk, size)
-    rays = rays[: len(wanted.rgb)]
+    known = list(_asked(model, ways, chunk))
     free = _free(baked)
     groups = [{"params": [free[name].requires_grad_()]} for name in RATES]
     optimizer = torch.optim.Adam(groups)
-    steps = PASSES[device.type] * max(len(rays) // size, 1)
-    generator = torch.Generator(device).manual_seed(0)
-    for share in progress(_until(time.monotonic() + SECONDS[device.type], steps), steps, "tuning the grid"):
+    steps = PASSES[device.type] * len(known)
+    for step, share in progress(_until(time.monotonic() + SECONDS[device.type], steps), steps, "tuning the grid"):
         for group, rate in zip(optimizer.param_groups, RATES.values(), strict=True):
             group["lr"] = rate * LEAST_RATE**share
-        some = torch.randint(len(rays), (min(size, len(rays)),), generator=generator, device=device)
-        target = Light(wanted.rgb[some], wanted.opacity[some])
-        loss = difference(_read(baked, free), rays[some], target)
+        some, wanted = known[step % len(known)]
+        loss = difference(_read(baked, free), some, wanted)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return _read(baked, {name: value.detach() for name, value in free.items()})
 
 
-def _until(end: float, steps: int) -> Iterator[float]:
-    """For each step, which share of the whole is over; no more steps after a time of the clock."""
+def _until(end: float, steps: int) -> Iterator[tuple[int, float]]:
+    """The number of each step, and which share of the whole is over; no more steps after a time of the clock."""
     start = time.monotonic()
     for step in range(steps):
         share = max(step / steps, (time.monotonic() - start) / (end - start))
         if share >= 1:
             return
-        yield share
+        yield step, share
 
 
-def _asked(model: Model, rays: Rays, chunk: int, size: int) -> Light:
+def _asked(model: Model, ways: Sequence[Ways], chunk: int) -> Iterator[tuple[Ways, Light]]:
     """What the model shows along rays, or along the first ones if there are more than it can render in SECONDS."""
-    parts, end = [], time.monotonic() + SECONDS[rays.origins.device.type]
-    starts = range(0, len(rays), size)
+    device = model.step.device.type
+    end, left = time.monotonic() + SECONDS[device], RAYS[device]
     with evaluating(model):
-        for start in progress(starts, len(starts), "rendering"):
-            rgb, _, opacity = render_rays(model, rays[start : start + size], None, chunk)
-            parts.append((rgb, opacity))
-            if time.monotonic() > end:
-                break
-    rgb, opacity = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Light(rgb, opacity)
+        for some in progress(ways, len(ways), "rendering"):
+            parts, size = [], min(len(some.rays), left)
+            for start in range(0, size, AT_ONCE[device]):
+                rgb, _, opacity = render_rays(model, some.rays[start : min(start + AT_ONCE[device], size)], None, chunk)
+                parts.append((rgb, opacity))
+                if time.monotonic() > end:
+                    break
+            if not parts:
+                return
+            rgb, opacity = (torch.cat(part) for part in zip(*parts, strict=True))
+            left -= len(rgb)
+            yield some.part(0, len(rgb)), Light(rgb, opacity)
+            if len(rgb) < len(some.rays) or time.monotonic() > end:
+                return
 
 
-def difference(baked: Baked, rays: Rays, wanted: Light) -> Float[Tensor, ""]:
+def difference(baked: Baked, ways: Ways, wanted: Light) -> Float[Tensor, ""]:
     """The mean squared difference between what rays show of a grid and what they should show. Differentiable in the
     grid's values and in the table."""
-    found = through(baked, rays)
+    found = along(baked, ways)
     return (found.rgb - wanted.rgb).pow(2).mean() + (found.opacity - wanted.opacity).pow(2).mean() / 3
 
 
 def through(baked: Baked, rays: Rays) -> Light:
     """What rays show of a grid. Differentiable in its values and in the table."""
-    ids, places, _ = samples_of(baked.grid, rays)
-    order = ids.argsort(stable=True)
-    ids, places = ids[order], places[order]
-    found = baked.grid.at(places)
+    return along(baked, ways_of(baked.grid, rays))
+
+
+def along(baked: Baked, ways: Ways) -> Light:
+    """What rays show of a grid. Differentiable in its values and in the table."""
+    ids, count, viewdirs = ways.ids, len(ways.rays), ways.rays.viewdirs
+    found = baked.grid.at(ways.places)
     weights = weights_of(STEP * thickness(found[:, 0]), ids)
-    total = found.new_zeros(len(rays), found.shape[1] - 1).index_add(0, ids, weights[:, None] * found[:, 1:])
-    opacity = found.new_zeros(len(rays)).index_add(0, ids, weights)
+    total = found.new_zeros(count, found.shape[1] - 1).index_add(0, ids, weights[:, None] * found[:, 1:])
+    opacity = found.new_zeros(count).index_add(0, ids, weights)
     rgb = baked.base[0] * opacity[:, None] + baked.base[1] * total[:, :3]
     strength = 2 * total[:, 3:] - opacity[:, None]
-    return Light(rgb + (strength[:, :, None] * shown(baked.table, rays.viewdirs)).sum(1), opacity)
+    return Light(rgb + (strength[:, :, None] * shown(baked.table, viewdirs)).sum(1), opacity)
 
 
 def weights_of(thicknesses: Float[Tensor, "N"], ids: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
