@@ -4,8 +4,9 @@ Each value is foretold: by the mean of the values at the points before it along 
 is coded with ranges of a number (rANS, Duda 2013), by how often it occurs among residuals that are alike: those of the
 same channel, with neighbours that differ as much, and with similar residuals of the channels before it.
 
-Symbols are in the order of the points, all channels of one after the other. Each run of LANE of them is coded apart: 16
-bits each, the high and the low half of a state, and what the state takes in.
+Symbols are in the order of the points. Those of a point are its first channel, whether it is plain (1) or not (0), and
+if it is not, its other channels. A plain point is as foretold in these. Each run of LANE symbols is coded apart: 16 bits
+each, the high and the low half of a state, and what the state takes in.
 """
 
 from dataclasses import dataclass
@@ -39,22 +40,23 @@ def encoded(levels: Levels, before: NDArray[np.int32]) -> Coded:
     """Values (P, channels) below 86, in the order of the points; before (P, 3): the rows of the points before each of
     them along x, y and z, P for none."""
     keys = _keys(levels, before)
-    counts = np.bincount(keys.reshape(-1), minlength=contexts(levels.shape[1]) * SYMBOLS).reshape(-1, SYMBOLS)
+    counts = np.bincount(keys, minlength=contexts(levels.shape[1]) * SYMBOLS).reshape(-1, SYMBOLS)
     frequencies = _shares(counts)
-    return Coded(frequencies.astype(np.uint16), _words(keys.reshape(-1), frequencies))
+    return Coded(frequencies.astype(np.uint16), _words(keys, frequencies))
 
 
 def contexts(channels: int) -> int:
-    return channels * ALIKE[0] * ALIKE[1]
+    """How many contexts there are. The last are those of whether points are plain."""
+    return (channels + 1) * ALIKE[0] * ALIKE[1]
 
 
 def _keys(levels: Levels, before: NDArray[np.int32]) -> NDArray[np.uint32]:
-    """The context of each value times SYMBOLS, plus its residual, modulo SYMBOLS."""
+    """The context of each symbol times SYMBOLS, plus the symbol, which is a residual modulo SYMBOLS."""
     count, channels = levels.shape
     known = [before[:, axis] < count for axis in range(3)]
     number = np.sum(known, 0, dtype=np.int16)
     spreads, signed, active = _buckets(SPREADS), _buckets(SIGNED, -SYMBOLS), _buckets(ACTIVE)
-    keys = np.empty((count, channels), np.uint32)
+    keys = np.empty((count, channels + 1), np.uint32)  # the second column says what is plain
     residuals: list[NDArray[np.int16]] = []
     sizes = np.zeros(count, np.int16)
     for c in range(channels):
@@ -80,8 +82,13 @@ def _keys(levels: Levels, before: NDArray[np.int32]) -> NDArray[np.uint32]:
             second = active[sizes]
         residuals.append(residual)
         context = (c * ALIKE[0] + spread.astype(np.uint32)) * ALIKE[1] + second
-        keys[:, c] = context * SYMBOLS + symbol.astype(np.uint8)
-    return keys
+        keys[:, c + (c > 0)] = context * SYMBOLS + symbol.astype(np.uint8)
+    plain = np.all([residual == 0 for residual in residuals[1:]], 0)
+    likely = np.sum([np.append(plain, False).take(before[:, axis]) for axis in range(3)], 0, dtype=np.uint32)
+    keys[:, 1] = ((channels * ALIKE[0] + likely) * ALIKE[1] + number.astype(np.uint32)) * SYMBOLS + plain
+    coded = np.ones(keys.shape, bool)
+    coded[plain, 2:] = False
+    return keys[coded]
 
 
 def _buckets(ends: tuple[int, ...], lowest: int = 0) -> NDArray[np.uint32]:
@@ -152,8 +159,10 @@ def decoded(coded: Coded, before: NDArray[np.int32], channels: int) -> Levels:
     """The inverse of `encoded`."""
     decoder, count = Decoder(coded), len(before)
     levels = np.zeros((count + 1, channels), np.int64)
+    plain = [False] * count
     for row, rows in enumerate(before.tolist()):
         known = [levels[other] for other in rows if other < count]
+        likely = sum(plain[other] for other in rows if other < count)
         residuals: list[int] = []
         for c in range(channels):
             around = [int(values[c]) for values in known]
@@ -169,7 +178,11 @@ def decoded(coded: Coded, before: NDArray[np.int32], channels: int) -> Levels:
                 second = _bucket((abs(residuals[1]) + abs(residuals[2])) // 2, ACTIVE)
             elif c > 4:
                 second = _bucket(sum(map(abs, residuals[4:])), ACTIVE)
-            symbol = decoder.next((c * ALIKE[0] + spread) * ALIKE[1] + second)
+            if c == 1:
+                plain[row] = decoder.next((channels * ALIKE[0] + likely) * ALIKE[1] + number) == 1
+            symbol, add = 0, 0 if plain[row] else add
+            if not plain[row]:
+                symbol = decoder.next((c * ALIKE[0] + spread) * ALIKE[1] + second)
             levels[row, c] = (foretold + add + symbol) % SYMBOLS
             residuals.append(int(levels[row, c]) - foretold)
     return levels[:-1].astype(np.uint8)

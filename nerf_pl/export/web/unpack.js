@@ -76,17 +76,29 @@ function rowsOf(masks, slots, [nx, ny, nz], volume) {
   return { of, before };
 }
 
-// For each symbol that occurs in a context, as often as it does among 2^bits: the symbols, shares and starts.
+// The symbols that occur in each context, ascending. firsts: where those of each context begin in the others. starts:
+// of the numbers below 2^bits that say each symbol; they end at the next one's. near: of every 2^COARSE-th number, by how
+// many symbols its own is after the first.
+const COARSE = 5;
 function tablesOf(frequencies, bits) {
-  const symbols = new Uint8Array((frequencies.length / 256) << bits), starts = new Uint16Array(frequencies.length);
-  for (let context = 0; context < frequencies.length / 256; context++)
-    for (let s = 0, sum = 0; s < 256; s++) {
+  const count = frequencies.length / 256, wide = 1 << bits - COARSE, firsts = new Int32Array(count);
+  const size = frequencies.reduce((sum, share) => sum + (share > 0), 0) + count;
+  const symbols = new Uint8Array(size), starts = new Uint16Array(size), near = new Uint8Array(count * wide);
+  for (let context = 0, to = 0; context < count; context++) {
+    firsts[context] = to;
+    let sum = 0;
+    for (let s = 0; s < 256; s++) {
       const share = frequencies[256 * context + s];
-      starts[256 * context + s] = sum;
-      if (share) symbols.fill(s, (context << bits) + sum, (context << bits) + sum + share);
+      if (!share) continue;
+      const from = Math.ceil(sum / (1 << COARSE)), end = Math.ceil((sum + share) / (1 << COARSE));
+      near.fill(to - firsts[context], context * wide + from, context * wide + end);
+      symbols[to] = s;
+      starts[to++] = sum;
       sum += share;
     }
-  return { symbols, starts };
+    starts[to++] = sum;
+  }
+  return { firsts, symbols, starts, near, wide };
 }
 
 function buckets(ends, lowest, size) {  // of each number from `lowest` on: how many ends are below
@@ -96,45 +108,52 @@ function buckets(ends, lowest, size) {  // of each number from `lowest` on: how 
 // The levels of all points, all channels of one after the other; see coding.py.
 function decoded(before, frequencies, words) {
   const { bits, lowest, lane, spreads, alphas, signed, active, channels } = scene.coding;
-  const count = scene.points, levels = new Uint8Array((count + 1) * channels), mask = (1 << bits) - 1;
-  const { symbols, starts } = tablesOf(frequencies, bits);
+  const count = scene.points, levels = new Uint8Array((count + 1) * channels), plain = new Uint8Array(count + 1);
+  const { firsts, symbols, starts, near, wide } = tablesOf(frequencies, bits), mask = (1 << bits) - 1;
   const spreadOf = buckets(spreads, 0, 256), alphaOf = buckets(alphas, 0, 256);
   const signedOf = buckets(signed, -256, 512), activeOf = buckets(active, 0, 256 * channels);
   const means = new Uint8Array(4 * 1024);  // of so many values with such a sum
   for (let n = 1; n < 4; n++) for (let sum = 0; sum < 1024; sum++) means[1024 * n + sum] = (2 * sum + n) / (2 * n) | 0;
-  const firsts = spreads.length + 3, seconds = signed.length + 1, none = count * channels, last = new Uint8Array(channels);
+  const seconds = signed.length + 1, each = (spreads.length + 3) * seconds;
   let state = 0, left = 0, word = 0;
-  for (let row = 0, at = 0; row < count; row++) {
+  function next(context) {
+    if (left === 0) {
+      state = words[word] << 16 | words[word + 1];
+      word += 2;
+      left = lane;
+    }
+    left--;
+    const place = state & mask;
+    let at = firsts[context] + near[context * wide + (place >> COARSE)], start = starts[at], end = starts[at + 1];
+    while (end <= place) { at++; start = end; end = starts[at + 1]; }
+    state = Math.imul(end - start, state >> bits) + place - start;
+    if (state < lowest) state = state << 16 | words[word++];
+    return symbols[at];
+  }
+  for (let row = 0; row < count; row++) {
     const a = before[3 * row], b = before[3 * row + 1], c = before[3 * row + 2];
     const noA = a === count ? 255 : 0, noB = b === count ? 255 : 0, noC = c === count ? 255 : 0;
-    const number = 3 - (noA + noB + noC) / 255;
-    let residualBefore = 0, sizes = 0;  // the residual before, and the sum of sizes of some
-    for (let k = 0; k < channels; k++, at++) {
-      const p = levels[a * channels + k], q = levels[b * channels + k], r = levels[c * channels + k];
-      const most = p > q ? (p > r ? p : r) : q > r ? q : r;
-      const p1 = p | noA, q1 = q | noB, r1 = r | noC;
-      const least = p1 < q1 ? (p1 < r1 ? p1 : r1) : q1 < r1 ? q1 : r1;
-      const foretold = number ? means[1024 * number + p + q + r] : last[k];
-      const first = number > 1 ? spreadOf[most - least] : spreads.length + 2 - number;
-      const second = k > 3 ? activeOf[sizes] : k > 1 ? signedOf[residualBefore + 256] : k ? alphaOf[levels[at - 1]] : 0;
-      const context = (k * firsts + first) * seconds + second;
-      if (left === 0) {
-        state = words[word] << 16 | words[word + 1];
-        word += 2;
-        left = lane;
+    const number = (noA === 0) + (noB === 0) + (noC === 0), mean = 1024 * number, few = spreads.length + 2 - number;
+    const here = row * channels, last = (row > 0 ? row - 1 : count) * channels;
+    const pa = a * channels, pb = b * channels, pc = c * channels;
+    let residual = 0, sizes = 0;  // of the channel before, and a sum of sizes of residuals
+    for (let k = 0; k < channels; k++) {
+      const p = levels[pa + k], q = levels[pb + k], r = levels[pc + k];
+      const foretold = number ? means[mean + p + q + r] : levels[last + k];
+      if (k === 1 && next(channels * each + (plain[a] + plain[b] + plain[c]) * seconds + number)) plain[row] = 1;
+      if (k > 0 && plain[row]) {
+        levels[here + k] = foretold;
+        continue;
       }
-      left--;
-      const place = state & mask, symbol = symbols[(context << bits) + place], key = 256 * context + symbol;
-      state = Math.imul(frequencies[key], state >> bits) + place - starts[key];
-      if (state < lowest) state = state << 16 | words[word++];
-      const level = (k === 2 || k === 3 ? foretold + residualBefore + symbol : foretold + symbol) & 255;
-      const residual = level - foretold, size = residual < 0 ? -residual : residual;
-      levels[at] = last[k] = level;
-      residualBefore = residual;
-      if (k === 1 || k === 2) sizes += size;
-      else if (k === 3) sizes >>= 1;
-      else if (k === 4) sizes = size;
-      else if (k > 4) sizes += size;
+      const spread = Math.max(p, q, r) - Math.min(p | noA, q | noB, r | noC);
+      const first = number > 1 ? spreadOf[spread] : few;
+      const second = k > 3 ? activeOf[sizes] : k > 1 ? signedOf[residual + 256] : k ? alphaOf[levels[here]] : 0;
+      const symbol = next(k * each + first * seconds + second);
+      const level = (k === 2 || k === 3 ? foretold + residual + symbol : foretold + symbol) & 255;
+      levels[here + k] = level;
+      residual = level - foretold;
+      if (k === 3) sizes >>= 1;
+      else if (k > 0) sizes = (k === 4 ? 0 : sizes) + Math.abs(residual);
     }
   }
   return levels;
