@@ -129,4 +129,5 @@ def _is_mistake(error: Exception) -> bool:
         return False
     *_, (frame, _) = walk_tb(error.__traceback__)
     file = frame.f_code.co_filename
-    return file.startswith(OWN) or any(f"{os.sep}{name}{os.sep}" in file for name in CHECKS)
+    checked = any(f"{os.sep}{name}{os.sep}" in file or file.startswith(f"<@{name}(") for name in CHECKS)
+    return file.startswith(OWN) or checked

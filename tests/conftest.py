@@ -12,7 +12,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # and where others use the 
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(str(getattr(find_spec("nerf_pl"), "origin", ""))).parent  # beside the tests, or installed from a wheel
@@ -30,10 +29,9 @@ KERNEL_MODULES = {
 # the lock file has beartype; where it is missing the other tests are still worth running, and the header says so
 SHAPES_CHECKED = find_spec("beartype") is not None
 if SHAPES_CHECKED:
-    # the numeric tower lets an int stand for a float, as every type checker does
-    manager = install_import_hook("nerf_pl", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
-    is_ours = manager.hook.should_instrument
-    manager.hook.should_instrument = lambda name: is_ours(name) and name not in KERNEL_MODULES
+    from shapes import check_shapes
+
+    check_shapes("nerf_pl", without=KERNEL_MODULES)
 
 
 def _take_any_module_for_a_model() -> None:
