@@ -1,6 +1,7 @@
 """The viewer with viser itself: the server, the command, and a browser if there is one. Skipped where viser is not
 installed."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 from browser import BROWSER, WORDS
 from test_viewer_page import psnr
-from tiny import CPU, GRID, flags, start
+from tiny import CPU, GRID, flags, nerf, start
 
 from nerf_pl import media
 from nerf_pl.checkpoints import open_run
+from nerf_pl.console import console
 from nerf_pl.rendering import render_view
 from nerf_pl.viewer.loop import Loop
 from nerf_pl.viewer.page import Page
@@ -48,22 +50,37 @@ def test_the_server_answers_until_ctrl_c(trained_ngp, tmp_path, port):
         process.kill()
 
 
-def test_a_training_is_shown_until_ctrl_c(scene_dir, tmp_path, port):
+def test_a_training_is_shown_until_ctrl_c(scene_dir, tmp_path, port, capsys, monkeypatch):
+    """In this process, which Ctrl-C reaches once all is written and the page has answered."""
+    monkeypatch.chdir(tmp_path)
+    stays, answers = threading.Event(), []
+
+    def told(text: str) -> None:
+        whole(text)
+        if "the viewer stays" in text:
+            stays.set()
+
+    def visit() -> None:
+        try:
+            assert stays.wait(120)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=30) as answer:
+                answers.append((answer.read().lower(), list(tmp_path.glob("runs/*/report.html"))))
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = console.print
+    monkeypatch.setattr(console, "print", told)
+    visitor = threading.Thread(target=visit)
+    visitor.start()
     words = ("--max_steps", 20, "--batch_size", 64, "--num_gpus", 0, "--view", "--port", port, *flags(GRID))
-    process = start(tmp_path, "train", scene_dir, *words)
-    try:
-        assert process.stdout is not None
-        assert f"the viewer is at http://127.0.0.1:{port}" in process.stdout.readline()
-        while "the viewer stays" not in (line := process.stdout.readline()):
-            assert line, process.communicate()
-        assert list(tmp_path.glob("runs/*/report.html"))  # all is written while it stays
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=30) as answer:
-            assert b"<html" in answer.read().lower()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        assert (process.returncode, out) == (0, ""), err
-    finally:
-        process.kill()
+    nerf("train", scene_dir, *words)  # ends as if it had not been stopped
+    visitor.join(60)
+    ((page, reports),) = answers
+    assert b"<html" in page
+    assert reports
+    out, err = capsys.readouterr()
+    assert f"the viewer is at http://127.0.0.1:{port}: open it" in out
+    assert err == ""
 
 
 class Viewer:
