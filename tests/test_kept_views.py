@@ -144,8 +144,10 @@ def refused_last(capsys: pytest.CaptureFixture, *words: object) -> str:
         3, {"train": 3}, {"train": {}}, {"train": {"cameras": {}}}, "near", "K", "c2w", "unknown",
     ],
 )  # fmt: skip
-def test_damaged_views(tmp_path, capsys, values):
-    run = kept_run(tmp_path / "scene", "blender")
+def test_damaged_views(scene_dir, capsys, values):
+    run, options = Path("run"), config("ngp")
+    views = load_cameras(options, scene_dir, "train", "test")
+    save_model(run / "checkpoints" / "last.ckpt", make(options), options, str(scene_dir), views)
     damaged = content(run)
     train = damaged["views"]["train"]
     if isinstance(values, str):
