@@ -11,7 +11,7 @@ pytest.importorskip("triton")
 from inputs import BOTH, BOX, DEVICE, TWINS, occupied, through_the_box
 
 CUBE = torch.tensor([[-1.0] * 3, [1.0] * 3], device=DEVICE)
-SIDE, SIZE, RAYS = 2.0, 32, 8
+SIDE, SIZE, RAYS = 2.0, 32, 12
 SPACES = {"box": (BOX, Stride(0.03, SIZE, SIDE)), "open": (CUBE, Stride(0.06, SIZE, SIDE, linear=2.0))}
 
 
