@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import CPU
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras
+from nerf_pl.checkpoints import open_run
+from nerf_pl.cli.eval import Eval
+from nerf_pl.cli.trained import Trained
 from nerf_pl.evaluation import Output, evaluate, floaters
 from nerf_pl.evaluation.floaters import agreed, floater_shares, free_ways
 from nerf_pl.films.paths import look_at
@@ -174,3 +178,13 @@ def test_views_that_cannot_be_scored(tmp_path, capsys):
     assert "left out of the mean PSNR, as nothing in them counts: b" in err
     assert "left out of the mean PSNR, as they equal their photographs: c" in err
     assert f"PSNR {first['psnr']:6.2f} dB" in out.splitlines()[-1]
+
+
+def test_the_command_measures_by_the_cameras_of_the_training(trained_ngp, monkeypatch, capsys):
+    """Which the run keeps. Without them all else is scored."""
+    run, command = open_run(trained_ngp, CPU), Eval(Trained(trained_ngp))
+    found = command._training(run)
+    assert found is not None
+    assert torch.equal(found.cameras.c2w, run.scene("train").cameras.c2w)
+    assert command._training(replace(run, kept={}, root=None)) is None
+    assert "floaters are not measured: the run does not know its scene" in capsys.readouterr().err

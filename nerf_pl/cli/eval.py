@@ -1,11 +1,16 @@
 """nerf eval"""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nerf_pl.cli.flags import Flags, Plain
 from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained
+from nerf_pl.errors import UserError
+
+if TYPE_CHECKING:
+    from nerf_pl.checkpoints import Run
+    from nerf_pl.scenes import Scene
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,18 @@ class Eval:
         depth = DepthFiles(out, self.depth_format == "bytes") if self.save_depth else None
         # a method that samples all of the way between near and far has its last sample stand for all that is beyond
         measured = scene.unbounded and not method_of(run.config.method).tight
-        root = None if "train" in run.kept else self.trained.scene
-        training = run.scene("train", root, pictures=False) if measured else None
+        training = self._training(run) if measured else None
         to = Output(out, metrics, self.split, depth, training, run.config.train.refine_poses)
         evaluate(run.model, scene, to, run.config.train.chunk, facts, self.trained.others(run))
         console.print(f"scores {metrics}, pictures {out}, report {self.added.report}")
+
+    def _training(self, run: "Run") -> "Scene | None":
+        """The cameras that the run was trained on, by which floaters are measured. None, with one line, if nothing says
+        where they were."""
+        from nerf_pl.console import warn
+
+        try:
+            return run.scene("train", None if "train" in run.kept else self.trained.scene, pictures=False)
+        except UserError as error:
+            warn(f"floaters are not measured: {error}")
+            return None
