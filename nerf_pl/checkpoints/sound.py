@@ -11,12 +11,13 @@ from nerf_pl.errors import UserError
 
 MOST = 1e9  # of a weight; trained ones are far smaller, and products of larger ones are not finite
 MOST_NESTED = 32  # levels of dictionaries and lists in a checkpoint
+HOLDS = (Tensor, Mapping, list, tuple)  # what may be or hold a tensor
 
 
 def require_plain(content: Mapping[str, Any], path: Path) -> None:
     """Raises UserError if a tensor in a checkpoint is none that a training writes: quantised, sparse, without data, or
     one that repeats its data to claim a size."""
-    for name, tensor in _tensors(content, "", 0, path):
+    for name, tensor in _tensors(content, path):
         kind = _odd_kind(tensor)
         if kind:
             raise UserError(f"{path} is damaged, {name} is {kind}: give a checkpoint that a training wrote")
@@ -33,17 +34,19 @@ def _odd_kind(tensor: Tensor) -> str:
     return f"of {claimed:.3g} bytes, and has {held}" if claimed > held else ""
 
 
-def _tensors(value: Any, name: str, level: int, path: Path) -> Iterator[tuple[str, Tensor]]:
-    if level > MOST_NESTED:
-        raise UserError(f"{path} is damaged, it nests too deep: give a checkpoint that a training wrote")
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _tensors(inner, f"{name}.{key}".removeprefix("."), level + 1, path)
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            yield from _tensors(inner, f"{name}.{index}", level + 1, path)
+def _tensors(content: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Tensor]]:
+    """All tensors in a checkpoint, in its order, each with its name."""
+    left: list[tuple[str, Any, int]] = [("", content, 0)]
+    while left:
+        name, value, level = left.pop()
+        if level > MOST_NESTED:
+            raise UserError(f"{path} is damaged, it nests too deep: give a checkpoint that a training wrote")
+        if isinstance(value, Tensor):
+            yield name, value
+            continue
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        inner = [(f"{name}.{key}".removeprefix("."), each, level + 1) for key, each in items if isinstance(each, HOLDS)]
+        left += reversed(inner)
 
 
 def wrong_weight(weight: Tensor) -> str:
