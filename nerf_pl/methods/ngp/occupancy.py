@@ -95,7 +95,7 @@ class OccupancyGrid(nn.Module):
         return torch.ones_like(sides) if self.unbounded else sides / sides.max()
 
     def march(
-        self, rays: Rays, stride: Stride, jitter: Float[Tensor, "R"], budget: Budget, light: Light | None
+        self, rays: Rays, stride: Stride, jitter: Float[Tensor, "R"], budget: Budget, light: Light | None = None
     ) -> March:
         """Samples of a training step in occupied cells; see `ops.march`."""
         return march(rays, self.bits, self.aabb, jitter, stride, budget, light, backend=self.backend)
