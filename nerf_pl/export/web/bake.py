@@ -28,7 +28,7 @@ from nerf_pl.types import Rays
 RESOLUTION = {"cpu": 512, "cuda": 768}
 FINEST = 0.7  # pixels of the training views that a cell spans; finer ones show nothing more
 OF_FOG = 128  # cells where no ray ends at a surface
-RAYS = {"cpu": 2**19, "cuda": 2**22}  # that say which points show; some of them tune the grid
+RAYS = {"cpu": 2**19, "cuda": 2**21}  # that say which points show; some of them tune the grid
 MOST_POINTS = {"cpu": 2**24, "cuda": 2**27}  # of a grid before it is known which are seen
 BYTES_PER_POINT, IF_SHOWN = 1.5, 4.0  # of a page, about; IF_SHOWN more if it is not faint
 LEAST_RESOLUTION = 16

@@ -5,8 +5,8 @@ is coded with ranges of a number (rANS, Duda 2013), by how often it occurs among
 same channel, with neighbours that differ as much, and with similar residuals of the channels before it.
 
 Symbols are in the order of the points. Those of a point are its first channel, whether it is plain (1) or not (0), and
-if it is not, its other channels. A plain point is as foretold in these. Each run of LANE symbols is coded apart: 16
-bits each, the high and the low half of a state, and what the state takes in.
+if it is not, its other channels. A plain point is as foretold in these. Each run of LANE symbols is coded apart, in
+words of 16 bits: the high and the low half of a state, and what the state takes in.
 """
 
 from dataclasses import dataclass

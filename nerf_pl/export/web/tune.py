@@ -1,5 +1,6 @@
 """Tuning of a baked grid, until its rays show what the model's rays show."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +20,14 @@ from nerf_pl.rendering import evaluating, render_rays
 from nerf_pl.types import Rays
 
 RATES = {"opacity": 0.01, "colours": 0.01, "features": 0.02, "table": 0.002}  # of Adam, at the start
-BATCH = {"cpu": 2**16, "cuda": 2**17}  # rays of a step
-MARCHED = {"cpu": 2**17, "cuda": 2**20}  # rays that go through a grid at once
+BATCH = {"cpu": 2**12, "cuda": 2**13}  # rays of a step at least; as many more as meet each point once, about
+MARCHED = {"cpu": 2**16, "cuda": 2**19}  # rays that go through a grid at once
 AT_ONCE = {"cpu": 2**12, "cuda": 2**17}  # rays that the model is asked for before the clock is read
-RAYS = {"cpu": 2**19, "cuda": 2**22}  # whose colours the model is asked for
-PASSES = {"cpu": 4, "cuda": 4}  # how often each of them is used
-SECONDS = {"cpu": 60.0, "cuda": 45.0}  # that the steps take at most, and asking for colours too
+RAYS = {"cpu": 2**19, "cuda": 2**21}  # whose colours the model is asked for
+PASSES = {"cpu": 2, "cuda": 6}  # how often each of them is used
+SECONDS = {"cpu": 60.0, "cuda": 45.0}  # that the steps take at most; so do asking for colours and marching
 LEAST_RATE = 0.1  # at the end, as a share of the start
+ROUGH = 0.04  # a root mean square error of colours; where it is smaller, so are the rates
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,24 @@ def ways_of(grid: Grid, rays: Rays) -> Ways:
 
 
 def all_ways(grid: Grid, rays: Rays) -> list[Ways]:
-    """The samples of many rays, those of a step together. rays: on any device."""
-    device, found = grid.numbers.device, []
+    """The samples of many rays, or of the first ones if all would take more than SECONDS, those of a step together.
+    rays: on any device."""
+    device, found, size = grid.numbers.device, [], 0
+    end = time.monotonic() + SECONDS[device.type]
     parts = range(0, len(rays), MARCHED[device.type])
     for start in progress(parts, len(parts), "looking for what shows"):
         ways = ways_of(grid, rays[start : start + MARCHED[device.type]].to(device))
-        size = BATCH[device.type]
+        size = size or _batch(len(grid.numbers), ways)
         found += [ways.part(i, min(i + size, len(ways.rays))) for i in range(0, len(ways.rays), size)]
+        if time.monotonic() > end:
+            break
     return found
+
+
+def _batch(points: int, ways: Ways) -> int:
+    """Of how many rays the samples are next to about as many points as there are. Fewer make steps of noise."""
+    rays = points * len(ways.rays) / (8 * max(len(ways.ids), 1))
+    return max(BATCH[ways.ids.device.type], min(2 ** round(math.log2(max(rays, 1))), len(ways.rays)))
 
 
 def tuned(model: Model, baked: Baked, ways: Sequence[Ways], chunk: int) -> Baked:
@@ -76,22 +88,28 @@ def tuned(model: Model, baked: Baked, ways: Sequence[Ways], chunk: int) -> Baked
 
     ways: of all rays; some may not be used. chunk: rays that the model renders at once. Asking the model ends after
     SECONDS, and so do the steps. The rates fall with the time or with the steps that are done, whichever is farther.
+    The last rays only say whether the grid became better. If it did not, it stays as it was.
     """
     device = baked.grid.values.device
     known = list(_asked(model, ways, chunk))
+    check = known.pop() if len(known) > 1 else known[0]
+    with torch.no_grad():
+        before = float(difference(baked, *check))
+    pace = min(math.sqrt(before) / ROUGH, 1)
     free = _free(baked)
     groups = [{"params": [free[name].requires_grad_()]} for name in RATES]
     optimizer = torch.optim.Adam(groups)
     steps = PASSES[device.type] * len(known)
     for step, share in progress(_until(time.monotonic() + SECONDS[device.type], steps), steps, "tuning the grid"):
         for group, rate in zip(optimizer.param_groups, RATES.values(), strict=True):
-            group["lr"] = rate * LEAST_RATE**share
+            group["lr"] = pace * rate * LEAST_RATE**share
         some, wanted = known[step % len(known)]
         loss = difference(_read(baked, free), some, wanted)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return _read(baked, {name: value.detach() for name, value in free.items()})
+    found = _read(baked, {name: value.detach() for name, value in free.items()})
+    return found if float(difference(found, *check)) < before else baked
 
 
 def _until(end: float, steps: int) -> Iterator[tuple[int, float]]:
