@@ -108,7 +108,10 @@ def test_the_kernels_of_a_gpu_train_without_it_and_show_a_run_that_had_it(captur
     model.fit(capture)
     drawn = batches(model, capture, 64)
     monkeypatch.setattr(NGP, "can_be_captured", True)
-    with pytest.raises(UserError, match=r"--air 0\.25 is not for the GPU kernels: give --air 0, or --precision fp32"):
+    with pytest.raises(
+        UserError,
+        match=r"--air 0\.25, with which a CPU trains, is not for the GPU kernels: give --air 0, or --precision fp32",
+    ):
         model.loss(drawn(model.step))
     monkeypatch.setenv("NERF_PL_OPS", "kernel")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))

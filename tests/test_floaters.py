@@ -118,6 +118,15 @@ def test_the_score_is_the_share_of_light_wherever_rays_begin(opacity, ahead):
     assert shares[0] == shares[2] == shares[3] == 0
 
 
+def test_what_a_mask_leaves_out_does_not_count():
+    fog = World(before(TEST, 1))
+    around = TEST.view(1).rays()
+    hidden = first(around, before(TEST, 1, radius=0.3)).isfinite().view(48, 48)
+    masks = torch.ones(len(TEST), 48, 48, dtype=torch.bool)
+    masks[1] = ~hidden
+    assert floater_shares(fog, replace(TEST, masks=masks), TRAINING, 1000)[1] == pytest.approx(0, abs=1e-6)
+
+
 def test_walls_before_many_cameras_excuse_no_view():
     """Also those of the training that say what is free."""
     walls = [before(TRAINING, i, 0.3) for i in range(0, CAMERAS, 2)]

@@ -44,7 +44,6 @@ def _errors(backend: Backend, device: torch.device) -> Iterator[float]:
                     raise
                 continue
             yield error_of(own, gradients(TWINS, layout, torch.float64, device, smoothness), layout)
-            break
 
 
 def error_of(own: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor], layout: FieldLayout) -> float:

@@ -10,10 +10,12 @@ from torch import Tensor
 from nerf_pl.ops import (
     AdamStep,
     Backend,
+    Budget,
     Draw,
     FieldLayout,
     GridLayout,
     HashWeights,
+    Light,
     Pictures,
     Stride,
     adam,
@@ -87,13 +89,16 @@ def _mlp(backend: Backend, device: torch.device) -> list[Tensor]:
 
 
 def _hash_field(backend: Backend, device: torch.device) -> list[Tensor]:
+    return [hash_density(_uniform(N, 3, seed=3, device=device), _weights(device), backend=backend)]
+
+
+def _weights(device: torch.device) -> HashWeights:
     grid = GridLayout(levels=3, features=4, log2_size=9, base=4, finest=30)
     networks = FieldLayout(grid.width, 32, 16, 16, 32)
     table = _uniform(grid.total, 4, seed=1, device=device) - 0.5
     params = (_uniform(sum(networks.sizes), seed=2, device=device) - 0.5) * 0.5
     half = torch.float16 if device.type == "cuda" else torch.float32  # the interpreter's products
-    weights = HashWeights(table, params, grid, networks, table.to(half))
-    return [hash_density(_uniform(N, 3, seed=3, device=device), weights, backend=backend)]
+    return HashWeights(table, params, grid, networks, table.to(half))
 
 
 def _march(backend: Backend, device: torch.device) -> list[Tensor]:
@@ -105,8 +110,13 @@ def _march(backend: Backend, device: torch.device) -> list[Tensor]:
     origins = torch.stack([torch.full((n,), -3.0), torch.linspace(-0.9, 0.87, n), torch.full((n,), 0.01)], 1).to(device)
     near, far = torch.full((n,), 0.3, device=device), torch.full((n,), 6.0, device=device)
     rays, jitter = Rays(origins, directions, directions, near, far), torch.full((n,), 0.37, device=device)
-    found = march(rays, pack_bits(full), box, jitter, Stride(0.06, size, 2.0), backend=backend)
-    return [found.samples.t, found.samples.dt, found.samples.offsets, found.unit, found.cells]
+    given = rays, pack_bits(full), box, jitter, Stride(0.06, size, 2.0)
+    found = march(*given, backend=backend)
+    all_samples = [found.samples.t, found.samples.dt, found.samples.offsets, found.unit, found.cells]
+    active = torch.full((1,), n, dtype=torch.int32, device=device)
+    budget = Budget(2**12, active, active.clone(), pack_bits(full))
+    lit = march(*given, budget, Light(_weights(device), 0.9), backend=backend).samples.offsets
+    return [*all_samples, lit]
 
 
 def _pixels(backend: Backend, device: torch.device) -> list[Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nerf_pl.cameras import View
@@ -46,7 +46,7 @@ def floater_shares(model: Renderer, scene: Scene, training: Scene, chunk: int) -
     agree, or to the first sparse point that its photo is known to see. A floater is no such surface: the cameras behind
     it see it, and few others look there. So the share does not depend on where rays begin, but it misses what most
     cameras see, for that is a surface to them. Parts where nothing is known do not count; a view that has
-    little else has nan.
+    little else has nan. Pixels that a mask leaves out do not count.
 
     scene: the views that are judged. training: the views that say what is free; pictures are not needed. chunk: rays at
     a time.
@@ -58,7 +58,7 @@ def floater_shares(model: Renderer, scene: Scene, training: Scene, chunk: int) -
     for i in range(len(scene)):
         view = small(scene.view(i), LOOKED_AT).to(model.step.device)
         points = None if scene.seen is None else scene.seen[i].to(surfaces.points)
-        shares.append(_share(model, view, free_ways(view, surfaces, points), chunk))
+        shares.append(_share(model, view, free_ways(view, surfaces, points), scene.mask(i), chunk))
     return shares
 
 
@@ -124,10 +124,15 @@ def _ways(view: View, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
     return (points - view.camera.c2w[0, :, 3]).norm(dim=1)
 
 
-def _share(model: Renderer, view: View, free: Float[Tensor, "h w"], chunk: int) -> float:
-    """The mean opacity of what is nearer than the free ways."""
+def _share(
+    model: Renderer, view: View, free: Float[Tensor, "h w"], mask: Bool[Tensor, "H W"] | None, chunk: int
+) -> float:
+    """The mean opacity of what is nearer than the free ways, in the pixels of a mask."""
     width, height = view.size
     ways = F.interpolate(free[None, None], (height, width), mode="nearest").flatten()
+    if mask is not None:
+        counted = F.interpolate(mask[None, None].to(ways), (height, width), mode="nearest").flatten()
+        ways = torch.where(counted > 0, ways, torch.inf)
     is_known = ways.isfinite().nonzero()[:, 0]
     if len(is_known) < LEAST * len(ways):
         return math.nan

@@ -144,9 +144,7 @@ class NGP(nn.Module):
         grid, rays, o = self.occupancy, batch.rays, self.options
         jitter = uniform(self.seed, self.step, Stream.JITTER, (len(rays),), backend=self.backend)
         budget = Budget(self.samples, self.active, self.kept, grid.visible, grid.detail)
-        least = known(o.early_stop)
-        light = Light(self.field.weights, least) if least else None
-        found = grid.march(rays, self.stride, jitter, budget, light)
+        found = grid.march(rays, self.stride, jitter, budget, self._light())
         samples = found.samples
         mark = self.kept, found.cells, grid.seen, self.step
         shares = known(o.grad_share), known(o.close_range)
@@ -163,6 +161,12 @@ class NGP(nn.Module):
             loss = loss + self._air_loss(batch.air)
         return loss, error
 
+    def _light(self) -> Light | None:
+        """What ends the rays of a step early. Plain PyTorch would have to ask for the densities of all samples first,
+        which takes longer than it saves."""
+        least = known(self.options.early_stop)
+        return Light(self.field.weights, least) if least and self.backend.march != "reference" else None
+
     def _air_loss(self, air: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
         """See `losses.air`. In plain PyTorch, for the kernels have no gradient of density alone; and points are few.
 
@@ -170,7 +174,7 @@ class NGP(nn.Module):
         still be shown there, which asks for no loss.
         """
         if self.can_be_captured:
-            told = f"--air {self.options.air:g} is not for the GPU kernels"
+            told = f"--air {self.options.air:g}, with which a CPU trains, is not for the GPU kernels"
             raise UserError(f"{told}: give --air 0, or --precision fp32 for plain PyTorch")
         points, length = air(uniform(self.seed, self.step, Stream.AIR, (AIR_POINTS, NUMBERS), backend=self.backend))
         unit, shrunk = self.occupancy.unit(points)

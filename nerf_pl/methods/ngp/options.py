@@ -89,9 +89,9 @@ class NGPOptions:
     that, one ray passes through the middle of each pixel."""
     random_background: Annotated[bool, Help(LOSSES)] = True
     """Train in front of random colours, so that the field must learn which space is empty."""
-    early_stop: Annotated[float | None, between(0, 0.5), Help(SAMPLING, "0")] = None
-    """A ray of a training step ends where no more than this share of its light is left, by default 1e-4. 0 sends all
-    rays on to their ends."""
+    early_stop: Annotated[float | None, between(0, 0.01), Help(SAMPLING, "0")] = None
+    """A ray of a training step ends where no more than this share of its light is left, by default 1e-4. More than 1e-3
+    loses quality. 0 sends all rays on to their ends, as plain PyTorch does in any case."""
     grad_share: Annotated[float | None, SHARE, Help(SAMPLING, "0.5")] = None
     """Largest share of the samples that a backward pass visits, drawn by the size of their gradients. 1 visits all."""
 

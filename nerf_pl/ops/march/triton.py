@@ -1,7 +1,8 @@
 """The kernels that march rays through an occupancy grid.
 
 One warp takes one ray, 32 steps at a time. Rays are walked twice, first to count, then to write, so that samples lie
-packed in the order of their rays whatever the order in which the GPU works.
+packed in the order of their rays whatever the order in which the GPU works. Where rays end with their light, a walk in
+between lowers the counts; see `triton_light`.
 """
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from nerf_pl.ops.march.reference import EXPLORERS
 from nerf_pl.ops.march.triton_advance import Advance
-from nerf_pl.ops.march.triton_light import count
+from nerf_pl.ops.march.triton_light import lower_counts
 from nerf_pl.ops.march.triton_steps import LANES, PROGRAMS, box_of, ray_of, steps_of
 from nerf_pl.ops.march.types import Budget, Light, March, Stride
 from nerf_pl.types import Rays, Samples
@@ -132,7 +133,7 @@ def march(
         )  # fmt: skip
         if light is not None:
             same = {name: options[name] for name in ("SIZE", "OPEN", "EXPLORERS")}
-            count((*given, number), light, counts, firsts, sizes[:3], same)
+            lower_counts((*given, number), light, counts, firsts, sizes[:3], same)
         most = 2**31 - 1 if budget is None else budget.size
         scan_kernel[(1,)](
             counts, offsets, active, kept, n, most, SCAN=SCAN, ADAPT=budget is not None, num_warps=16,

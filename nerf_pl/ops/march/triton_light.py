@@ -76,8 +76,8 @@ def count_kernel(
             origins_ptr, directions_ptr, near_ptr, far_ptr, aabb_ptr, ray, step, linear, jitter, OPEN
         )
         k, count, before = tl.load(firsts_ptr + ray), 0, 0.0
-        left = tl.load(counts_ptr + ray)
-        most_count = left
+        met = tl.load(counts_ptr + ray)  # samples, of which some are left
+        left = met
         while (k < n_steps) & (left > 0) & (before < most):
             lane = k + tl.arange(0, LANES)
             _, dt, x, y, z, cell, _ = steps_of(
@@ -98,10 +98,10 @@ def count_kernel(
                 count += tl.sum((hit & (in_front < most)).to(tl.int32), 0)
                 before += tl.sum(depth, 0)
             k += LANES
-        tl.store(counts_ptr + ray, tl.minimum(count, most_count))  # rounding must not add any
+        tl.store(counts_ptr + ray, tl.minimum(count, met))  # rounding must not add any
 
 
-def count(
+def lower_counts(
     way: tuple[Tensor, ...], light: Light, counts: Tensor, firsts: Tensor, sizes: tuple, options: dict[str, int]
 ) -> None:
     """Lower `counts`. way: what `march_kernel` takes, up to the number of active rays; sizes, options: likewise."""

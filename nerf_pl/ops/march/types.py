@@ -50,10 +50,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Light:
-    """Where the rays of a training batch end: at the first sample that less than the share `least` of their light
+    """Where the rays of a training batch end: at the first sample that no more than the share `least` of their light
     reaches, as the field behind `weights` has it.
 
-    What lies farther shows in no pixel, and has next to no gradient.
+    With a small share, what lies farther shows in no pixel, and has next to no gradient.
     """
 
     weights: HashWeights
