@@ -71,6 +71,7 @@ def web_page(model: Model, scene: Scene, options: WebOptions, chunk: int, title:
             size = len(html.encode())
             if size <= limit:
                 return WebPage(html, baked, resolution)
+        bare = None  # its memory, before the next one takes as much
         if resolution == LEAST_RESOLUTION:
             raise UserError(f"--megabytes {options.megabytes:g} is too little for this scene: give more")
         resolution = max(int(resolution * min(0.98 * (limit / size) ** 0.4, 0.95)), LEAST_RESOLUTION)

@@ -25,6 +25,7 @@ MARCHED = {"cpu": 2**16, "cuda": 2**19}  # rays that go through a grid at once
 AT_ONCE = {"cpu": 2**12, "cuda": 2**17}  # rays that the model is asked for before the clock is read
 RAYS = {"cpu": 2**19, "cuda": 2**21}  # whose colours the model is asked for
 PASSES = {"cpu": 2, "cuda": 6}  # how often each of them is used
+MOST = {"cpu": 2**25, "cuda": 2**27}  # samples that are kept, of 24 bytes each; of fog a ray has hundreds
 SECONDS = {"cpu": 60.0, "cuda": 45.0}  # that the steps take at most; so do asking for colours and marching
 LEAST_RATE = 0.1  # at the end, as a share of the start
 ROUGH = 0.04  # a root mean square error of colours; where it is smaller, so are the rates
@@ -63,16 +64,17 @@ def ways_of(grid: Grid, rays: Rays) -> Ways:
 
 
 def all_ways(grid: Grid, rays: Rays) -> list[Ways]:
-    """The samples of many rays, or of the first ones if all would take more than SECONDS, those of a step together.
-    rays: on any device."""
-    device, found, size = grid.numbers.device, [], 0
+    """The samples of many rays, those of a step together; or of the first ones, if all would take more than SECONDS
+    or be more than MOST. rays: on any device."""
+    device, found, size, kept = grid.numbers.device, [], 0, 0
     end = time.monotonic() + SECONDS[device.type]
     parts = range(0, len(rays), MARCHED[device.type])
     for start in progress(parts, len(parts), "looking for what shows"):
         ways = ways_of(grid, rays[start : start + MARCHED[device.type]].to(device))
         size = size or _batch(len(grid.numbers), ways)
         found += [ways.part(i, min(i + size, len(ways.rays))) for i in range(0, len(ways.rays), size)]
-        if time.monotonic() > end:
+        kept += len(ways.ids)
+        if time.monotonic() > end or kept > MOST[device.type]:
             break
     return found
 
