@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import CPU, nerf, refused
 
+import nerf_pl.checkpoints
 from nerf_pl.checkpoints import open_run
 from nerf_pl.cli.trained import Trained
 from nerf_pl.rendering import render_view, render_views
@@ -68,16 +69,16 @@ def test_commands_share_the_work(trained_ngp, tmp_path, monkeypatch):
     (run / "metrics.json").unlink()
     used = []
 
-    def others(self, run):
-        used.append(self.num_gpus)
-        return [open_run(self.folder, CPU).model]
+    def opened(folder, device, which="last", others=()):
+        used.append(others)
+        return open_run(folder, CPU, which, [CPU for _ in others])
 
-    monkeypatch.setattr(Trained, "others", others)
+    monkeypatch.setattr(nerf_pl.checkpoints, "open_run", opened)
     monkeypatch.setattr(Trained, "_require_gpus", lambda *_: None)
     nerf("eval", run, "--num_gpus", 2)
     assert (run / "metrics.json").read_text() == alone
     nerf("render", run, "--num_gpus", 2, "--frames", 3, "--img_wh", 8, 8)
-    assert used == [2, 2]
+    assert used == 2 * [[torch.device("cuda", 1)]]
 
 
 def test_more_gpus_than_there_are(trained_ngp, capsys):

@@ -48,7 +48,7 @@ class Eval:
         measured = scene.unbounded and not method_of(run.config.method).tight
         training = self._training(run) if measured else None
         to = Output(out, metrics, self.split, depth, training, run.config.train.refine_poses)
-        evaluate(run.model, scene, to, run.config.train.chunk, facts, self.trained.others(run))
+        evaluate(run.model, scene, to, run.config.train.chunk, facts, run.others)
         console.print(f"scores {metrics}, pictures {out}, report {self.added.report}")
 
     def _training(self, run: "Run") -> "Scene | None":

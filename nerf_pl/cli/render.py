@@ -36,4 +36,4 @@ class Render:
         name, take = film_scene(self.film, scene, stamp)
         self.trained.require_room(run, *max(view.size for view in take.views))
         out = self.trained.results / "renders" / name
-        tell(film(run.model, take, out, run.config.train.chunk, self.trained.others(run)), take)
+        tell(film(run.model, take, out, run.config.train.chunk, run.others), take)

@@ -16,7 +16,6 @@ MOST_GPUS = 64  # of one machine
 
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
-    from nerf_pl.methods.model import Model
     from nerf_pl.scenes import Scene
 
 
@@ -42,7 +41,7 @@ class Trained:
 
     def open(self, tell: bool = True, shares: bool = False) -> "Run":
         """The run, with the options for rendering that are given. tell: say where the results of a portable scene go.
-        shares: the command can use several GPUs, see `others`. Raises UserError if there is none."""
+        shares: the command can use several GPUs, see `Run.others`. Raises UserError if there is none."""
         import torch
 
         from nerf_pl.checkpoints import open_run
@@ -53,8 +52,7 @@ class Trained:
         if RunFolders.modern(self.folder).replaced.is_file():
             warn(f"{self.folder}: a training with --overwrite has saved nothing yet, so this is the run before it")
         # all read one file: a training may replace it meanwhile
-        there = min(self.num_gpus, torch.cuda.device_count()) if self.num_gpus > 1 else 0
-        others = [torch.device("cuda", number) for number in range(1, there)]
+        others = [torch.device("cuda", number) for number in range(1, self.num_gpus)]
         run = open_run(self.folder, device_of(self.num_gpus), self.checkpoint, others)
         if self.is_portable:
             if self.checkpoint == "best" and run.told.get("checkpoint") != "best":
@@ -73,10 +71,6 @@ class Trained:
         scene = self._views(run, split, pictures)
         self.require_room(run, scene.cameras.width, scene.cameras.height)
         return scene
-
-    def others(self, run: "Run") -> "list[Model]":
-        """The model of the run on every further GPU that is asked for."""
-        return list(run.others)
 
     def _require_gpus(self, shares: bool) -> None:
         if self.num_gpus < 2:

@@ -30,8 +30,8 @@ def march(
     Where the box is all there is, near and far are those of the part of the ray inside. bits: one for each cell of the
     grid, see `pack_bits`. jitter: in [0, 1).
     With a budget no more than its size of samples come, and rays past it have none. Kernels then return arrays as long
-    as the budget, of which the first offsets[-1] are samples. With light, which takes
-    a budget, no ray goes on where none of it is left. Raises ValueError for light without a budget.
+    as the budget, of which the first offsets[-1] are samples. With light, rays end where it does; see `Light`. Raises
+    ValueError for light without a budget.
     """
     if light is not None and budget is None:
         raise ValueError("light ends the rays of a training batch: give its budget, too")

@@ -81,6 +81,13 @@ def _corner(x, size):
 
 
 @compiled
+def _is_occupied(bits, x, y, z, size):
+    """Whether the cell at a place, in cells, is occupied."""
+    cell = _corner(x, size) + size * (_corner(y, size) + size * _corner(z, size))
+    return bits[cell >> 5] >> (cell & 31) & 1 == 1
+
+
+@compiled
 def _walk(
     origins, directions, starts, next_steps, steps, words, explored, every, aabb, step, linear, scale, cells, size,
     most, rooms, hits, counts, begin, end,
@@ -94,9 +101,7 @@ def _walk(
         bits, k, count = (explored if ray % every == 0 else words), next_steps[ray], 0
         while k < steps[ray] and count < most:
             _, x, y, z, _ = _point(origins, directions, ray, starts[ray], k, step, linear, aabb, scale)
-            a, b, c = _corner(x * cells[0], size), _corner(y * cells[1], size), _corner(z * cells[2], size)
-            cell = a + size * (b + size * c)
-            if bits[cell >> 5] >> (cell & 31) & 1:
+            if _is_occupied(bits, x * cells[0], y * cells[1], z * cells[2], size):
                 hits[rooms[ray] + count] = k
                 count += 1
             k += 1
@@ -115,9 +120,7 @@ def _walk_lit(
         bits, k, count, depth = (explored if ray % every == 0 else words), 0, 0, ZERO
         while k < steps[ray] and depth < thick:
             _, x, y, z, longer = _point(origins, directions, ray, starts[ray], k, step, linear, aabb, scale)
-            a, b, c = _corner(x * cells[0], size), _corner(y * cells[1], size), _corner(z * cells[2], size)
-            cell = a + size * (b + size * c)
-            if bits[cell >> 5] >> (cell & 31) & 1:
+            if _is_occupied(bits, x * cells[0], y * cells[1], z * cells[2], size):
                 hits[rooms[ray] + count] = k
                 count += 1
                 depth += density_at(x, y, z, field, features, hidden) * (step * scale * longer)

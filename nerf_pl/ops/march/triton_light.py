@@ -5,7 +5,8 @@ counts leaves the chip. The field takes many registers, so few warps run at a ti
 that meet no cell, and where the others meet their first one.
 """
 
-import torch
+import math
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -108,7 +109,7 @@ def lower_counts(
     weights, n, device = light.weights, counts.shape[0], counts.device
     grid, values = weights.grid, weights.read()
     room = max(triton.next_power_of_2(grid.levels), 16 // grid.features)
-    most = -float(torch.tensor(light.least).log())
+    most = -math.log(light.least)
     count_kernel[(min(n, EACH * multiprocessors(device)),)](
         *way, values, level_table(grid, device), weights.params, counts, firsts, *sizes, most, n, **options,
         LEVELS=grid.levels, ROOM=room, FEATURES=grid.features, LANES=STEPS, num_warps=1,
