@@ -1,0 +1,257 @@
+"""Choose settings: train many variants on many scenes, several at once on each GPU, and print one table.
+
+    python benchmarks/settings.py JOBS.json RESULTS.jsonl --workers 4
+
+JOBS.json is a list of trainings. Each has a `scene` (a folder, or a file of `pack`), a `name` for its column, and either
+`steps` or `seconds`. It may have `options` (of the method), `optim`, `train`, a `seed`, `hold` and `few`; and
+`constants`, values for attributes of modules, as {"nerf_pl.methods.ngp.optimizer.EPS": 1e-8}.
+
+Views are held out of the training split alone, so that the test views stay unseen until everything is chosen: every
+8th of them, from the one with the number `hold` on. `few` trains on every third of the rest.
+"""
+
+import argparse
+import importlib
+import io
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nerf_pl import media, metrics
+from nerf_pl.methods import METHODS
+from nerf_pl.methods.method import kind_of
+from nerf_pl.rendering import render_view
+from nerf_pl.scenes import Request, Scene, load_scene, some_views
+from nerf_pl.training.batches import PixelBatches
+from nerf_pl.training.gradients import Gradients, take_steps
+from nerf_pl.training.schedule import lr_factor
+from nerf_pl.training.system import LATE, LATE_STEPS
+
+EVERY = 8  # of the views are held out
+HOLD = 3  # the first of them
+FEW = 3  # of the views that are left, one is trained on, if there are to be few
+CHUNK = 200  # steps between two looks at the clock
+PAUSE = 50  # training steps whose errors make up the last PSNR of the training
+
+
+def pack(scene: Scene, path: Path, quality: int = 95) -> None:
+    """Write a scene into one small file, its pictures as JPEG."""
+    from PIL import Image
+
+    pictures = []
+    for image in scene.images[..., :3]:
+        buffer = io.BytesIO()
+        Image.fromarray(image.numpy()).save(buffer, "jpeg", quality=quality, subsampling=0)
+        pictures.append(buffer.getvalue())
+    torch.save({"scene": replace(scene, images=scene.images[:0].clone()), "pictures": pictures}, path)
+
+
+def unpack(path: Path) -> Scene:
+    """The inverse of `pack`. The file must be of one's own making: unpickling runs what is in it."""
+    import numpy as np
+    from PIL import Image
+
+    held = torch.load(path, weights_only=False)
+    images = [torch.from_numpy(np.array(Image.open(io.BytesIO(data)))) for data in held["pictures"]]
+    return replace(held["scene"], images=torch.stack(images))
+
+
+def split(scene: Scene, job: Mapping[str, Any]) -> tuple[Scene, Scene]:
+    """The views to train on, and those to judge by."""
+    if "test" in job:
+        return scene, load_scene(job["test"], Request("test"))
+    first, n = job.get("hold", HOLD), len(scene)
+    held = [i for i in range(n) if i % EVERY == first]
+    left = [i for i in range(n) if i % EVERY != first]
+    left = left[::FEW] if job.get("few") else left
+    return some_views(scene, torch.tensor(left)), some_views(scene, torch.tensor(held))
+
+
+def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str, Any]:
+    """Train once. Returns the scores."""
+    train, held = split(scene, job)
+    method = METHODS[job.get("method", "ngp")]
+    seconds, steps = job.get("seconds"), job.get("steps")
+    config = replace(
+        method.preset,
+        model=replace(method.preset.model, **job.get("options", {})),
+        optim=replace(method.preset.optim, **job.get("optim", {})),
+        train=replace(
+            method.preset.train, seconds=seconds, max_steps=steps, seed=job.get("seed", 0), **job.get("train", {})
+        ),
+    )
+    config = method.complete(config, device.type, kind_of(train))
+    torch.manual_seed(job.get("seed", 0))
+    model = method.make(config, device).to(device)
+    model.train()
+    t = config.train
+    batches = PixelBatches(
+        train, t.batch_size, model.seed, backend=model.backend, precrop_steps=model.precrop_steps,
+        random_background=model.random_background, limit=model.batch_limit, fit_colours=bool(t.fit_colours),
+    ).to(device)  # fmt: skip
+    model.fit(train)
+    optimizer = model.make_optimizer(config.optim)
+    gradients = Gradients(model, batches)
+    model.before_step(0)
+    model.prepare_optimizer(optimizer)
+    gradients.capture()
+    long = max(steps or 0, (seconds or 0) * 2500) > LATE_STEPS
+    late = model.rays_per_pixel
+    if late > 1 and long:
+        gradients.capture(late)
+    start, done, at = time.perf_counter(), 0.0, 0
+
+    def begin(step: int) -> int:
+        for group in optimizer.param_groups:
+            group["lr"] = config.optim.lr * lr_factor(config.optim, done * t.num_epochs, t.num_epochs)
+        return late if done >= LATE and step >= LATE_STEPS and late > 1 else 1
+
+    while done < 1:
+        n = CHUNK if steps is None else min(CHUNK, steps - at)
+        if steps is not None:  # the rate of each step, as in a training by steps
+            for step in range(at, at + n):
+                done = step / steps
+                take_steps(gradients, optimizer, range(step, step + 1), begin=begin)
+        else:
+            take_steps(gradients, optimizer, range(at, at + n), begin=begin)
+        at += n
+        error = float(gradients.error) / n
+        gradients.error.zero_()
+        done = at / steps if steps is not None else (time.perf_counter() - start) / seconds
+    spent = time.perf_counter() - start
+    counts = model.counts(optimizer)
+    scores = score(model, held, job.get("pictures"))
+    return {
+        **scores,
+        "train": -10 * math.log10(max(error, 1e-12)),
+        "steps": at,
+        "ms": 1e3 * spent / at,
+        "rays": None if counts is None else int(counts[0]),
+        "memory": torch.cuda.max_memory_allocated() // 2**20 if device.type == "cuda" else None,
+    }
+
+
+def score(model: Any, held: Scene, pictures: str | None = None) -> dict[str, Any]:
+    """PSNR of the views, as they are and after a fit of their colours, and the least of them. pictures: a folder for
+    what was rendered."""
+    values = []
+    for i in range(len(held)):
+        rgb = torch.from_numpy(media.to_uint8(render_view(model, held.view(i), 2**20).cpu().rgb)).float() / 255
+        target, mask = held.image(i), held.mask(i)
+        if pictures:
+            Path(pictures).mkdir(parents=True, exist_ok=True)
+            media.write_png(Path(pictures) / f"{i:03d}.png", torch.cat([rgb, target], 1))
+        fitted = metrics.fitted_together([rgb], [target], [mask])[0]
+        values.append((float(metrics.psnr(rgb, target, mask)), float(metrics.psnr(fitted, target, mask))))
+    psnr, fitted = (sum(v) / len(v) for v in zip(*values, strict=True))
+    return {"psnr": psnr, "worst": min(v[0] for v in values), "fitted": fitted}
+
+
+@contextmanager
+def constants(values: Mapping[str, Any]) -> Iterator[None]:
+    """Attributes of modules have these values meanwhile."""
+    usual = {}
+    for name, value in values.items():
+        module, _, attribute = name.rpartition(".")
+        usual[name] = getattr(importlib.import_module(module), attribute)
+        setattr(importlib.import_module(module), attribute, value)
+    try:
+        yield
+    finally:
+        for name, value in usual.items():
+            module, _, attribute = name.rpartition(".")
+            setattr(importlib.import_module(module), attribute, value)
+
+
+def worker(index: int, gpus: int, tasks: Any, results: Path, until: float) -> None:
+    if gpus:
+        torch.cuda.set_device(index % gpus)
+    device = torch.device("cuda", index % gpus) if gpus else torch.device("cpu")
+    torch.set_num_threads(2)
+    scenes: dict[str, Scene] = {}
+    while (job := tasks.get()) is not None:
+        if time.time() > until:
+            continue
+        path = job["scene"]
+        if path not in scenes:
+            scenes |= {path: unpack(Path(path)) if path.endswith(".pt") else load_scene(path)}
+        try:
+            with constants(job.get("constants", {})):
+                told = {"job": job, **run(job, scenes[path], device)}
+        except Exception as error:  # the other trainings go on
+            told = {"job": job, "failed": f"{type(error).__name__}: {error}"[:500]}
+        with results.open("a") as file:
+            file.write(json.dumps(told) + "\n")
+        print(
+            column(job),
+            row(job),
+            {k: round(v, 2) for k, v in told.items() if isinstance(v, float)},
+            told.get("failed", ""),
+            flush=True,
+        )
+
+
+def column(job: Mapping[str, Any]) -> str:
+    return Path(job["scene"]).stem + (", few" if job.get("few") else "")
+
+
+def row(job: Mapping[str, Any]) -> str:
+    return str(job["name"])
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """PSNR of the held-out views (train); a row for each name, a column for each scene, and the mean."""
+    cells: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    columns: list[str] = []
+    for result in results:
+        if "failed" not in result:
+            cells.setdefault(row(result["job"]), {}).setdefault(column(result["job"]), []).append(result)
+            columns += [] if column(result["job"]) in columns else [column(result["job"])]
+    columns.sort()
+    lines = ["| | " + " | ".join(columns) + " | mean |", "|---" * (len(columns) + 2) + "|"]
+    for name, found in cells.items():
+        mean = {
+            key: [sum(r[key] for r in found[c]) / len(found[c]) for c in columns if c in found]
+            for key in ("psnr", "train")
+        }
+        shown = [
+            f"{sum(r['psnr'] for r in found[c]) / len(found[c]):.2f} ({sum(r['train'] for r in found[c]) / len(found[c]):.1f})"
+            if c in found else "" for c in columns
+        ]  # fmt: skip
+        whole = f"{sum(mean['psnr']) / len(columns):.2f}" if len(mean["psnr"]) == len(columns) else ""
+        lines.append(f"| {name} | " + " | ".join(shown) + f" | {whole} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--workers", type=int, default=4, help="trainings at once on each GPU")
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds after which no training begins")
+    asked = parser.parse_args()
+    jobs, gpus = json.loads(asked.jobs.read_text()), torch.cuda.device_count()
+    context = multiprocessing.get_context("spawn")
+    tasks: Any = context.Queue()
+    workers = asked.workers * max(gpus, 1)
+    for job in [*jobs, *[None] * workers]:
+        tasks.put(job)
+    until = time.time() + asked.limit
+    started = [context.Process(target=worker, args=(i, gpus, tasks, asked.results, until)) for i in range(workers)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    print(table([json.loads(line) for line in asked.results.read_text().splitlines()]))
+
+
+if __name__ == "__main__":
+    main()
