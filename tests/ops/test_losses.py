@@ -18,14 +18,16 @@ from inputs import DEVICE, FUSED, TWINS, integer, uniform
 FILES = {"kernel": "triton_loss", "compiled": "numba_loss"}
 
 
-@pytest.mark.parametrize(("close_range", "emptiness"), [(0.0, 0.0), (0.8, 0.0), (0.0, 0.5), (0.8, 0.5)])
+@pytest.mark.parametrize(
+    ("close_range", "emptiness", "charbonnier"), [(0.0, 0.0, 0.0), (0.8, 0.0, 0.2), (0.0, 0.5, 0.0), (0.8, 0.5, 0.05)]
+)
 @pytest.mark.parametrize("distortion", [0.0, 3.0])
 @pytest.mark.parametrize("fused", FUSED)
 @pytest.mark.parametrize(
     ("counts", "per_pixel"),
     [([0], 1), ([1], 1), ([0, 1, 31, 32, 33, 0, 100, 5], 1), ([0, 7, 33, 0, 40, 1, 40, 5, 9], 3)],
 )
-def test_the_kernel_and_its_twin(counts, per_pixel, fused, distortion, close_range, emptiness):
+def test_the_kernel_and_its_twin(counts, per_pixel, fused, distortion, close_range, emptiness, charbonnier):
     n, n_rays = sum(counts), len(counts)
     offsets = torch.tensor([0, *counts], device=DEVICE).cumsum(0)
     ray_ids = torch.repeat_interleave(torch.arange(n_rays, device=DEVICE), offsets.diff())
@@ -40,7 +42,7 @@ def test_the_kernel_and_its_twin(counts, per_pixel, fused, distortion, close_ran
         given = sigma.detach().to(number).requires_grad_(), rgb.detach().to(number).requires_grad_()
         seen, least = torch.zeros(40, dtype=torch.int32, device=DEVICE), torch.zeros(1, device=DEVICE)
         target = Target(rgb_target.to(number), background.to(number), kept, cells, seen, step, least)
-        target = replace(target, close_range=close_range)
+        target = replace(target, close_range=close_range, charbonnier=charbonnier)
         if emptiness:
             clear = uniform(len(background), seed=8).to(number)
             target = replace(target, clear=clear, emptiness=torch.full((1,), emptiness, device=DEVICE))
@@ -69,6 +71,27 @@ def test_the_kernel_and_its_twin(counts, per_pixel, fused, distortion, close_ran
             assert (seen == 7).sum() == len(reached)
     for own, truth in zip(*results, strict=True):
         assert torch.allclose(own, truth, atol=1e-6 if not distortion else 1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("c", [0.05, 0.2])
+def test_charbonnier(c):
+    """The value stays the squared error; a small error has its gradient, and that of a large one ends at c."""
+    n, number = 3, torch.float64
+    offsets, ray_ids = torch.arange(n + 1, device=DEVICE), torch.arange(n, device=DEVICE)
+    opaque = torch.full((n,), 1e9, device=DEVICE, dtype=number)
+    samples = Samples(torch.ones_like(opaque), torch.ones_like(opaque), ray_ids, offsets)
+    error = torch.tensor([[1e-4, 0.05, 0.2], [0.9, -0.9, 0.0], [-0.05, 0.3, -1e-4]], device=DEVICE, dtype=number)
+    wanted = torch.full((n, 3), 0.05, device=DEVICE, dtype=number)
+    rgb = (wanted + error).requires_grad_()
+    cells, seen = torch.zeros(n, dtype=torch.int32, device=DEVICE), torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    target = Target(wanted, wanted, integer(n), cells, seen, integer(7), torch.zeros(1, device=DEVICE), charbonnier=c)
+    loss = reference.pixel_loss(opaque, rgb, samples, target)
+    assert float(loss.detach()) == pytest.approx(float((error**2).mean()))
+    (gradient,) = torch.autograd.grad(loss, rgb)
+    slope = gradient * error.numel() / 2
+    assert torch.allclose(slope, error / (1 + (error / c) ** 2).sqrt())
+    assert float(slope[0, 0]) == pytest.approx(1e-4, rel=1e-4)
+    assert float(slope.abs().max()) == pytest.approx(c, rel=0.03)
 
 
 def test_distortion():

@@ -28,6 +28,7 @@ class NGPOptions:
 
     EARLIER: ClassVar[dict[str, float]] = {
         "close_range": 0.0, "table_decay": 0.0, "emptiness": 0.0, "air": 0.0, "early_stop": 0.0,
+        "charbonnier": 0.0,
     }  # fmt: skip
 
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "8")] = None
@@ -62,6 +63,9 @@ class NGPOptions:
     """Continue beyond the scene's box, in ever larger cells. By default if the scene does."""
     extended: Annotated[bool | None, Help(PLACE)] = None
     """In cells that no training view saw, show the content of the nearest cell that one did. By default for photos."""
+    charbonnier: Annotated[float | None, at_least(0), Help(LOSSES, "0.1")] = None
+    """Error of a colour, of 1, from which on it counts by its size and not by its square (Charbonnier et al. 1994), so
+    that what photos do not agree on weighs less. 0 counts all squares. By default 0.1 for photos."""
     distortion: Annotated[float | None, at_least(0), Help(LOSSES, "0.01")] = None
     """Weight of the distortion loss, which concentrates a ray's weights and removes floaters (Barron et al. 2022)."""
     close_range: Annotated[float | None, at_least(0), Help(LOSSES, "0.5")] = None
@@ -137,18 +141,18 @@ GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
     close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.3, table_decay=0.0, emptiness=0.1, air=0.0,
-    early_stop=1e-4,
+    early_stop=1e-4, charbonnier=0.0,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
     close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0, air=0.0,
-    early_stop=1e-4,
+    early_stop=1e-4, charbonnier=0.0,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
         "finest_resolution": 2048, "march_steps": 1024, "horizon": 4096, "distortion": 1e-2, "smoothness": 1e-4,
-        "density_noise": 0.5, "rays_per_pixel": 1, "seen_detail": 1,
+        "density_noise": 0.5, "rays_per_pixel": 1, "seen_detail": 1, "charbonnier": 0.1,
     },
     "cpu": {
         "finest_resolution": 512, "march_steps": 256, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5,

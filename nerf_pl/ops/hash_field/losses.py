@@ -16,13 +16,29 @@ from nerf_pl.types import Pixels, Samples
 LEAST_OPACITY = 1e-6  # what colours are divided by, at least
 
 
+def gradient_of(term: Tensor) -> Tensor:
+    """0, with the gradient of the term."""
+    return term - term.detach()
+
+
 def photometric(pixels: Pixels, samples: Samples, target: Target) -> Float[Tensor, ""]:
-    """Mean squared error of the pixels whose rays count, in front of the background."""
+    """Mean squared error of the pixels whose rays count, in front of the background.
+
+    With c = `target.charbonnier` its gradient is that of the mean over all errors e of
+
+        2 c^2 (sqrt(1 + (e / c)^2) - 1)                                          Charbonnier et al. 1994, scaled
+
+    which is e^2 for small errors and grows with |e| for large ones.
+    """
     k = target.rays_per_pixel(samples)
     n = target.rays_kept(samples) // k
     rgb, opacity = mean_of_rays(pixels.rgb.view(-1, k, 3), pixels.opacity.view(-1, k))
     rgb = rgb + (1 - opacity)[:, None] * target.background
-    return torch.mean((rgb[:n] - target.rgb[:n]) ** 2)
+    error, c = rgb[:n] - target.rgb[:n], target.charbonnier
+    squared = torch.mean(error**2)
+    if not c:
+        return squared
+    return squared.detach() + gradient_of(2 * c**2 * torch.mean((1 + (error / c) ** 2).sqrt()))
 
 
 def distortion(weights: Float[Tensor, "N"], samples: Samples, target: Target) -> Float[Tensor, ""]:

@@ -158,7 +158,7 @@ def field_loss(unit: Tensor, view: Tensor, samples: Samples, weights: HashWeight
     loss = pixel_loss(sigma, rgb, samples, target)
     if target.smoothness:
         entries = vertices(unit, weights.grid)[0]
-        loss = loss + gradient_of(losses.smoothness(entries, weights.table, target.smoothness))
+        loss = loss + losses.gradient_of(losses.smoothness(entries, weights.table, target.smoothness))
     return loss
 
 
@@ -173,9 +173,9 @@ def pixel_loss(sigma: Tensor, rgb: Tensor, samples: Samples, target: Target) -> 
         target.seen[target.cells[front > SEEN].long()] = target.step.to(target.seen.dtype)
     loss = losses.photometric(pixels, samples, target)
     if target.place is not None:
-        loss = loss + gradient_of(losses.distortion(pixels.weights, samples, target))
+        loss = loss + losses.gradient_of(losses.distortion(pixels.weights, samples, target))
     if target.clear is not None:
-        loss = loss + gradient_of(losses.emptiness(pixels.weights, samples, target))
+        loss = loss + losses.gradient_of(losses.emptiness(pixels.weights, samples, target))
     return loss
 
 
@@ -205,11 +205,6 @@ def adapt(target: Target, count: Tensor, n: int) -> None:
 def _scaled_gradient(values: Tensor, factor: Tensor) -> Tensor:
     """The values, whose gradient is multiplied by the factor."""
     return values * factor + (values * (1 - factor)).detach()
-
-
-def gradient_of(term: Tensor) -> Tensor:
-    """0, with the gradient of the term."""
-    return term - term.detach()
 
 
 class _Visited(torch.autograd.Function):

@@ -136,12 +136,19 @@ def _ray_gradients(error, opacity, colour, mean, encoded, slope, behind, LEAST: 
 
 
 @triton.jit
+def _held(error, most):
+    """Half of the gradient of one error: for large ones it ends at `most`."""
+    ratio = error / most
+    return error / tl.sqrt(1 + ratio * ratio)
+
+
+@triton.jit
 def loss_kernel(
     sigma_ptr, rgb_ptr, t_ptr, dt_ptr, offsets_ptr, target_ptr, background_ptr, kept_ptr, cells_ptr, seen_ptr, step_ptr,
     least_ptr, place_ptr, clear_ptr, emptiness_ptr, errors_ptr, d_target_ptr, order_ptr, number_ptr, d_sigma_ptr,
-    d_rgb_ptr, distortion, width, close_range, ALL: tl.constexpr, DISTORTION: tl.constexpr, CLEAR: tl.constexpr,
-    CLOSE: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr, LEAST: tl.constexpr, TARGET: tl.constexpr,
-    BLOCK: tl.constexpr,
+    d_rgb_ptr, distortion, width, close_range, charbonnier, ALL: tl.constexpr, DISTORTION: tl.constexpr,
+    CLEAR: tl.constexpr, CLOSE: tl.constexpr, CHARBONNIER: tl.constexpr, PER_PIXEL: tl.constexpr, SEEN: tl.constexpr,
+    LEAST: tl.constexpr, TARGET: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One pixel at a time: the mean of its rays in linear light, the squared error, and the gradient of its mean. With
     q_i the gradient of w_i:  d sigma_i = dt_i (T_{i+1} q_i - sum_{j>i} w_j q_j)  and  d rgb_i = w_i g.
@@ -151,6 +158,7 @@ def loss_kernel(
     the distance `clear` of the pixel.
 
     CLOSE: gradients of samples nearer than close_range grow with the square of t.
+    CHARBONNIER: the gradient is that of `losses.photometric` with its square root; the value stays the squared error.
     TARGET: the gradient of the pixels' target is written, too.
     ALL: every sample that has a gradient is listed; else see `reference.listed`.
     """
@@ -189,6 +197,9 @@ def loss_kernel(
         e_green = green + (1 - opacity) * b_green - tl.load(target_ptr + pixel * 3 + 1)
         e_blue = blue + (1 - opacity) * b_blue - tl.load(target_ptr + pixel * 3 + 2)
         total += e_red * e_red + e_green * e_green + e_blue * e_blue
+        if CHARBONNIER:
+            e_red, e_green = _held(e_red, charbonnier), _held(e_green, charbonnier)
+            e_blue = _held(e_blue, charbonnier)
         e_red, e_green, e_blue = e_red * scale, e_green * scale, e_blue * scale
         if TARGET:
             tl.store(d_target_ptr + pixel * 3, -e_red * PER_PIXEL)
@@ -245,9 +256,9 @@ def pixel_loss(
         target.cells, target.seen, target.step, target.least, samples.t if target.place is None else target.place,
         errors if target.clear is None else target.clear, errors if target.emptiness is None else target.emptiness,
         errors, errors if d_target is None else d_target, *listed, target.distortion, target.width, target.close_range,
-        ALL=lists_all, DISTORTION=target.place is not None, CLEAR=target.clear is not None,
-        CLOSE=target.close_range > 0, TARGET=d_target is not None, PER_PIXEL=per_pixel, SEEN=SEEN, LEAST=LEAST_OPACITY,
-        BLOCK=32, num_warps=1,
+        target.charbonnier, ALL=lists_all, DISTORTION=target.place is not None, CLEAR=target.clear is not None,
+        CLOSE=target.close_range > 0, CHARBONNIER=target.charbonnier > 0, TARGET=d_target is not None,
+        PER_PIXEL=per_pixel, SEEN=SEEN, LEAST=LEAST_OPACITY, BLOCK=32, num_warps=1,
     )  # fmt: skip
     wanted = max(target.share * n, 1.0)
     sum_kernel[(1,)](

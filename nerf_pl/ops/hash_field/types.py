@@ -43,6 +43,8 @@ class Target:
     share: the largest part of the samples that the backward pass visits; 1 visits all. least: a sample with a gradient
     of this size or more is surely visited. It is adapted in place, so that as many are visited as `share` says.
     close_range: gradients of samples nearer to the camera than this are multiplied by (t / close_range)^2; 0: of none.
+    charbonnier: error of a colour from which on it counts by its size, not by its square, see `losses.photometric`;
+    0: all errors count by their squares.
     distortion, smoothness: weights of the losses of these names. For distortion, place says where on its ray each
     sample lies, and width how long a step is there; both in sides of the unit cube.
     clear: up to which t there is nothing on the rays of each pixel. emptiness: weight of the loss of this name, on the
@@ -58,6 +60,7 @@ class Target:
     least: Float[Tensor, "1"]
     share: float = 1.0
     close_range: float = 0.0
+    charbonnier: float = 0.0
     place: Float[Tensor, "N"] | None = None
     width: float = 0.0
     distortion: float = 0.0
