@@ -1,5 +1,6 @@
 """What a run that goes on takes from its checkpoint, what from the command line, and what an interrupt leaves."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,14 @@ import pytest
 import torch
 from tiny import NGP_FLAGS, config, content, make, nerf, refused
 
+from nerf_pl.checkpoints import as_begun, load_training, write_checkpoint
 from nerf_pl.errors import Interrupted
 from nerf_pl.options import RunFolders
 from nerf_pl.scenes import load_scene
 from nerf_pl.training import run as training
 from nerf_pl.training import system
-from nerf_pl.training.callbacks import Interrupt
+from nerf_pl.training.callbacks import Checkpoints, Interrupt
+from nerf_pl.training.resume import resume_run
 from nerf_pl.training.run import train
 from nerf_pl.training.system import NeRFSystem
 
@@ -120,6 +123,7 @@ def test_an_old_run_stays_whole_until_the_new_one_has_a_checkpoint(run, scene_di
     [
         ("state_dict", {}), ("state_dict", 3), ("global_step", None), ("global_step", -5), ("train_seconds", "long"),
         ("train_seconds", float("nan")), ("best_psnr", None), ("optimizer_states", []), ("optimizer_states", [{}]),
+        ("begun_on", 7),
     ],
 )  # fmt: skip
 def test_a_damaged_checkpoint_is_not_resumed(run, scene_dir, capsys, monkeypatch, tmp_path, key, value):
@@ -171,6 +175,47 @@ def test_a_resumed_run_says_what_is_new(grid, scene_dir, capsys):
     nerf("train", scene_dir, *GO_ON, "--max_steps", 22, "--lr", 0.001, "--distortion", 0.5)
     out = capsys.readouterr().out
     assert "goes on with other options than before: --distortion 0.5 (was 0.0), --lr 0.001 (was 0.01)\n" in out
+
+
+OF_A_GPU = "goes on with the sizes of a GPU, on which it was begun, and not of the CPU"
+
+
+@pytest.mark.parametrize(
+    ("begun", "words", "told"),
+    [
+        ("cuda", (), f"{OF_A_GPU}: --samples 8192, as runs begun here have, makes a step cheaper\n"),
+        ("cuda", ("--samples", 8192), f"{OF_A_GPU}\n"),
+        ("cpu", (), ""),
+    ],
+)  # fmt: skip
+def test_a_run_that_was_begun_on_another_device_says_whose_sizes_it_has(
+    grid, scene_dir, capsys, monkeypatch, begun, words, told
+):
+    stored, settings = content(grid), json.loads((grid / "settings.json").read_text())
+    assert stored["begun_on"] == "cpu"
+    for each in (stored["config"], settings):
+        each["model"] |= {"march_steps": 768, "rays_per_pixel": 4, "samples": 2**18}
+    write_checkpoint(stored | {"begun_on": begun}, grid / "checkpoints" / "last.ckpt")
+    (grid / "settings.json").write_text(json.dumps(settings))
+    saved = {}
+    monkeypatch.setattr(training, "_fit", lambda trainer, system, logs: system.on_save_checkpoint(saved))
+    nerf("train", scene_dir, *GO_ON, "--max_steps", 22, *words)
+    out = capsys.readouterr().out
+    assert saved["begun_on"] == begun  # as a run that goes on a second time must know
+    assert told in out
+    assert ("sizes of" in out) == bool(told)
+
+
+def test_a_run_that_was_begun_on_a_cpu_says_so_on_a_gpu(grid, scene_dir):
+    last = grid / "checkpoints" / "last.ckpt"
+    options, scene = load_training(as_begun(config("ngp", max_steps=22, fit_colours=None), last), scene_dir)
+    ours = NeRFSystem(options, make(options), scene)
+    ours.begun_on = "cuda"
+    told = resume_run(ours, Checkpoints(last.parent), last)[0]
+    assert told.startswith(
+        "goes on with the sizes of the CPU, on which it was begun, and not of a GPU: --samples 262144"
+    )
+    assert told.endswith(" lets a step do more")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A training that goes on: what it must share with the one before, and what it may change."""
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,11 @@ from nerf_pl.checkpoints import (
     stored_config,
 )
 from nerf_pl.errors import DamagedError, FinishedError, UserError, reading, reason
-from nerf_pl.options import Config, Options, TrainOptions, differing
+from nerf_pl.methods import method_of
+from nerf_pl.methods.method import kind_of
+from nerf_pl.options import Config, Options, TrainOptions, differing, fixed_in_a_run
+from nerf_pl.options.purposes import MACHINE, Help
+from nerf_pl.options.ranges import marks
 from nerf_pl.training.callbacks import Checkpoints
 from nerf_pl.training.schedule import lr_factor
 from nerf_pl.training.sound import require_sound_training
@@ -22,10 +26,12 @@ from nerf_pl.training.system import NeRFSystem
 
 LENGTHS = {"max_steps": "steps", "seconds": "s", "num_epochs": "epochs"}  # options that set the length, the first first
 SAID_ELSEWHERE = {*LENGTHS, "exp_name", "ckpt_path", "prefixes_to_ignore"}  # or without effect on a run that goes on
+DEVICES = {"cuda": "a GPU", "cpu": "the CPU", "mps": "Apple's GPU"}  # as a line calls them
 
 
 def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list[str]:
-    """Continue from `last`. Returns lines that say what differs from the training before.
+    """Continue from `last`, on the type of device that `system.begun_on` says, which is then that of the run. Returns
+    lines that say what differs from the training before.
 
     Raises UserError if the checkpoint does not fit the options or the scene, or if its training is finished.
     """
@@ -36,7 +42,7 @@ def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: {_remedy(last)}")
     with reading(last, _remedy(last), "cannot be resumed, it is damaged"):
-        stored, config = stored_config(content, last), system.config
+        stored, config, device = stored_config(content, last), system.config, system.begun_on
         _compare(stored, config, last)
         require_frame(frame_in(content, last), system.scene, config, f"{last} was trained on")
         require_same_views(content, system.scene, last)
@@ -44,7 +50,8 @@ def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list
     if system.finished:
         told = f"{last} is finished, after {system.step} steps and {system.train_seconds:.3g} s"
         raise FinishedError(f"{told}: to extend it, give --max_steps or --seconds with more than that, for all of it")
-    return [*_other_scene(content, system), *_other_options(stored, config), *_other_length(stored, system)]
+    told = [*_other_scene(content, system), *_other_device(stored, system, device)]
+    return [*told, *_other_options(stored, config), *_other_length(stored, system)]
 
 
 def _take_over(system: NeRFSystem, checkpoints: Checkpoints, content: dict[str, Any]) -> None:
@@ -67,6 +74,27 @@ def _other_scene(content: dict[str, Any], system: NeRFSystem) -> Iterator[str]:
     before = content.get("scene")
     if before and before != system.scene_root:
         yield f"goes on with the scene in {system.scene_root}, before it was in {before!s:.200}"
+
+
+def _other_device(stored: Config, system: NeRFSystem, here: str) -> Iterator[str]:
+    """A run keeps the sizes of the type of device on which it was begun. What shapes no weights can be given anew."""
+    begun, method = system.begun_on, method_of(stored.method)
+    if begun not in DEVICES or here not in DEVICES:
+        return
+    left_open, kind = replace(system.config, model=method.preset.model), kind_of(system.scene)
+    ours, theirs = (method.complete(left_open, device, kind).model for device in (here, begun))
+    each_of = (stored.model, system.config.model, ours, theirs)
+    values = {f.name: [getattr(each, f.name) for each in each_of] for f in fields(ours)}
+    kept = {name for name, (before, now, our, their) in values.items() if before == now != our != their}
+    if not kept:
+        return
+    told = f"goes on with the sizes of {DEVICES[begun]}, on which it was begun, and not of {DEVICES[here]}"
+    shown = [name for name, each in marks(type(ours), Help) if each.purpose == MACHINE]
+    if costs := [name for name in shown if name in kept - fixed_in_a_run(type(ours))]:
+        given = " ".join(f"--{name} {_shown(values[name][2])}" for name in costs)
+        is_less = values[costs[0]][2] < values[costs[0]][1]
+        told += f": {given}, as runs begun here have, {'makes a step cheaper' if is_less else 'lets a step do more'}"
+    yield told
 
 
 def _compare(stored: Config, asked: Config, last: Path) -> None:

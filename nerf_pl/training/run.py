@@ -174,6 +174,7 @@ def _made(
 
     system = NeRFSystem(config, method.make(config, device, rank), scene, val, world)
     system.kept |= tested
+    system.begun_on = device.type
     checkpoints = Checkpoints(folders.checkpoints, minutes=config.train.save_minutes)
     goes_on = resume_run(system, checkpoints, last) if resume else []
     if not resume and config.train.ckpt_path:

@@ -22,8 +22,9 @@ def require_sound_training(content: Mapping[str, Any], optimizer: torch.optim.Op
     """Raises ValueError, which says what cannot be, for the checkpoint of a training that cannot go on. optimizer: a
     new one of the weights."""
     _require(_is_count(content["global_step"]), "global_step", content["global_step"])
-    scene = content.get("scene")
-    _require(scene is None or isinstance(scene, str), "scene", scene)
+    for name in ("scene", "begun_on"):
+        value = content.get(name)
+        _require(value is None or isinstance(value, str), name, value)
     for name in TIMES:
         value = content.get(name, 0.0)
         _require(_is_number(value) and 0 <= value < math.inf, name, value)

@@ -51,6 +51,7 @@ class NeRFSystem(L.LightningModule):
         self.automatic_optimization = False
         self.config, self.model, self.scene, self.val_scene, self.world = config, model, scene, val_scene, world
         self.scene_root = str(scene.root.resolve()) if scene.root else ""
+        self.begun_on = ""  # the type of device on which the run was begun; "" if that is not known
         self.kept = {"train": scene}  # splits whose views a checkpoint keeps, without their pictures
         self.steps_per_epoch = max(scene.n_pixels // (config.train.batch_size * world), 1)
         self.max_steps, self.num_epochs = config.train.max_steps, config.train.num_epochs or EPOCHS
@@ -356,6 +357,7 @@ class NeRFSystem(L.LightningModule):
         checkpoint["global_step"] = self.step
         checkpoint["train_seconds"] = self.train_seconds
         checkpoint["step_seconds"] = self.step_seconds
+        checkpoint["begun_on"] = self.begun_on
         if self.config.train.refine_poses:
             checkpoint["refined"] = {"turns": self.pose_turns, "c2w": self.batches.c2w.cpu()}
 
@@ -368,7 +370,7 @@ class NeRFSystem(L.LightningModule):
         self.model.ndc = self.scene.ndc
         self._optimizer_state = checkpoint["optimizer_states"][0]
         self.step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
-        self.step_seconds = checkpoint.get("step_seconds", 0.0)
+        self.step_seconds, self.begun_on = checkpoint.get("step_seconds", 0.0), checkpoint.get("begun_on") or ""
         if (refined := checkpoint.get("refined")) is not None:
             if refined["c2w"].shape != self.batches.c2w.shape:
                 raise ValueError(f"refined.c2w has the shape {tuple(refined['c2w'].shape)}")
