@@ -2,9 +2,10 @@
 
     python benchmarks/settings.py JOBS.json RESULTS.jsonl --workers 4
 
-JOBS.json is a list of trainings. Each has a `scene` (a folder, or a file of `pack`), a `name` for its column, and either
-`steps` or `seconds`. It may have `options` (of the method), `optim`, `train`, a `seed`, `hold` and `few`; and
-`constants`, values for attributes of modules, as {"nerf_pl.methods.ngp.optimizer.EPS": 1e-8}.
+JOBS.json is a list of trainings. Each has a `scene` (a folder, or a file of `pack`), a `name` for its row, and either
+`steps` or `seconds`. It may have `options` (of the method), `optim`, `train`, a `seed`, `hold` and `few`; `test`,
+which judges by the test views; and `constants`, values for attributes of modules, as
+{"nerf_pl.methods.ngp.optimizer.EPS": 1e-8}.
 
 Views are held out of the training split alone, so that the test views stay unseen until everything is chosen: every
 8th of them, from the one with the number `hold` on. `few` trains on every third of the rest.
@@ -64,10 +65,17 @@ def unpack(path: Path) -> Scene:
     return replace(held["scene"], images=torch.stack(images))
 
 
+def loaded(path: str, part: str = "train") -> Scene:
+    """A split of a scene. That of NAME.pt with the test views is NAME_test.pt."""
+    if not path.endswith(".pt"):
+        return load_scene(path, Request(part))
+    return unpack(Path(path if part == "train" else path.replace(".pt", "_test.pt")))
+
+
 def split(scene: Scene, job: Mapping[str, Any]) -> tuple[Scene, Scene]:
     """The views to train on, and those to judge by."""
-    if "test" in job:
-        return scene, load_scene(job["test"], Request("test"))
+    if job.get("test"):
+        return scene, loaded(job["scene"], "test")
     first, n = job.get("hold", HOLD), len(scene)
     held = [i for i in range(n) if i % EVERY == first]
     left = [i for i in range(n) if i % EVERY != first]
@@ -182,7 +190,7 @@ def worker(index: int, gpus: int, tasks: Any, results: Path, until: float) -> No
             continue
         path = job["scene"]
         if path not in scenes:
-            scenes |= {path: unpack(Path(path)) if path.endswith(".pt") else load_scene(path)}
+            scenes[path] = loaded(path)
         try:
             with constants(job.get("constants", {})):
                 told = {"job": job, **run(job, scenes[path], device)}
