@@ -1,11 +1,13 @@
 """Trainings that repeat themselves bit for bit on a GPU, as far as a machine without one can tell."""
 
 import contextlib
+import json
 import os
 import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from nerf_pl.checkpoints.files import write_checkpoint
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
 from nerf_pl.ops import Backend
-from nerf_pl.options import RunFolders, TrainOptions
+from nerf_pl.options import RunFolders, TrainOptions, to_dict
 from nerf_pl.options.purposes import Help
 from nerf_pl.options.ranges import marks
 from nerf_pl.scenes import load_scene
@@ -120,6 +122,25 @@ def test_a_run_stays_deterministic_when_it_goes_on(trained, scene_dir, tmp_path,
         patch.setattr(ops, "choose", lambda *given: asked.append(given) or Backend())
         assert load_model(run / "checkpoints" / "last.ckpt", torch.device("cpu")).config.train.deterministic
     assert [given[2] for given in asked] == [False]
+
+
+@pytest.mark.parametrize("program", ["nerf", "train.py"])
+def test_a_deterministic_run_cannot_become_another(tmp_path, monkeypatch, program):
+    monkeypatch.chdir(tmp_path)
+    named = ["--exp_name", "a", "--resume"]
+    words = ["train", "x", *named] if program == "nerf" else ["--root_dir", "x", *named]
+    folders = RunFolders.modern(Path("runs/a")) if program == "nerf" else RunFolders.classic("a")
+    folders.settings.parent.mkdir(parents=True)
+    for is_on in (True, False):
+        folders.settings.write_text(json.dumps(to_dict(config(deterministic=is_on))))
+        command: Any = cli.parse(words, program)
+        assert command.train.deterministic == is_on
+        given = [*words, "--no_deterministic"]
+        if is_on:
+            with pytest.raises(UserError, match=r"--no_deterministic: .*last\.ckpt was trained with --deterministic; "):
+                cli.parse(given, program)
+        else:
+            cli.parse(given, program)
 
 
 def test_a_run_that_was_not_deterministic_cannot_become_it(trained, scene_dir, tmp_path):

@@ -160,6 +160,9 @@ def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
         parts = {name: value for name, value in parts.items() if hasattr(command, name)}
         default = dataclasses.replace(command, resume=False, overwrite=False, **parts)
         command = _parse(type(command), program, argv, default)
+        if stored.train.deterministic and not command.train.deterministic:  # later this looks as if it was not typed
+            told = f"--no_deterministic: {command.folders.last} was trained with --deterministic"
+            raise UserError(f"{told}; leave the option out, or start another run with another --exp_name")
     # If the length of the training is typed, other lengths have no default: the default seconds do not end 5000 steps.
     if any(_typed(argv, name) is not None for name in LENGTHS):
         unset = {name: None for name in ("max_steps", "seconds") if _typed(argv, name) is None}
