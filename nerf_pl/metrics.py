@@ -6,6 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+FLOATERS_BY = "surfaces"
+"""Names the measure of `evaluation.floaters`, beside the scores. Another measure needs another name: what was scored
+before then is no longer compared with it."""
+
 
 def psnr(
     pred: Float[Tensor, "*shape 3"], target: Float[Tensor, "*shape 3"], mask: Bool[Tensor, "*shape"] | None = None

@@ -7,6 +7,7 @@ import pytest
 from report_files import Page, requires_nothing_else, write_json, write_run
 from tiny import nerf, refused
 
+from nerf_pl.metrics import FLOATERS_BY
 from nerf_pl.report import write_comparison
 from nerf_pl.report.comparison import MOST_RUNS, MOST_VIEWS
 
@@ -23,8 +24,8 @@ def rows(shown: Page, table: int) -> dict[str, list[str]]:
 
 
 def test_scores_and_settings_side_by_side(tmp_path):
-    a = write_run(tmp_path / "a", [20.0, 24.0], psnr_fitted=25.0, floaters=0.25)
-    b = write_run(tmp_path / "b", [21.0, 22.0], floaters=0.5)
+    a = write_run(tmp_path / "a", [20.0, 24.0], psnr_fitted=25.0, floaters=0.25, floaters_by=FLOATERS_BY)
+    b = write_run(tmp_path / "b", [21.0, 22.0], floaters=0.5, floaters_by=FLOATERS_BY)
     for run, seconds in ((a, 5.0), (b, 9.0)):
         settings = {"scene": "x/toys", "method": "ngp", "train": {"seconds": seconds, "seed": 0, "exp_name": run.name}}
         write_json(run / "settings.json", settings)
@@ -37,6 +38,16 @@ def test_scores_and_settings_side_by_side(tmp_path):
     assert scores["SSIM"] == ["0.9000", "0.9000"]
     assert rows(shown, 1) == {"seconds": ["5.0", "9.0"]}
     assert "does not compare" not in shown.told
+
+
+@pytest.mark.parametrize("other", [{}, {"floaters_by": "distance"}, {"floaters_by": 7}])
+def test_floaters_of_another_measure_are_not_compared(tmp_path, other):
+    a = write_run(tmp_path / "a", [20.0], floaters=0.25, floaters_by=FLOATERS_BY)
+    b = write_run(tmp_path / "b", [21.0], floaters=0.01, **other)
+    shown = comparison(a, b)
+    assert rows(shown, 0)["floaters"] == ["25.0%", "–"]
+    assert "Floaters were measured in another way, and are left out: b." in shown.told
+    assert "floaters" not in rows(comparison(b), 0)
 
 
 def test_the_same_views_of_each_run(tmp_path):

@@ -17,6 +17,7 @@ from nerf_pl.cli.trained import Trained
 from nerf_pl.evaluation import Output, evaluate, floaters
 from nerf_pl.evaluation.floaters import agreed, floater_shares, free_ways
 from nerf_pl.films.paths import look_at
+from nerf_pl.metrics import FLOATERS_BY
 from nerf_pl.scenes import Scene
 from nerf_pl.sights import look
 from nerf_pl.types import Pixels, Rays
@@ -182,6 +183,7 @@ def test_views_that_cannot_be_scored(tmp_path, capsys):
     first, second, third = found["views"]
     assert (second["psnr"], third["psnr"]) == (None, None)
     assert found["psnr"] == first["psnr"]
+    assert found["floaters_by"] == FLOATERS_BY
     assert found["floaters"] == pytest.approx(covered(scene, 0, fog) / 4, abs=0.01)  # half the light, in one of two
     out, err = capsys.readouterr()
     assert "left out of the mean PSNR, as nothing in them counts: b" in err

@@ -78,6 +78,7 @@ def evaluate(
     Files: NNN.png, NNN_depth.png, NNN_target.png, with masks NNN_mask.png, TITLE.gif, TITLE.mp4, and the metrics. The
     metrics have the means as psnr, ssim, psnr_fitted, floaters and psnr_aligned, then the scores of each view, see
     `ViewScore`, and the depths at both ends of the colours of its NNN_depth.png, in the unit of the scene's own file.
+    floaters_by names their measure.
     facts: further entries of the metrics. others: the model on further devices, which share the work. Returns the
     metrics. Raises UserError if another process writes there.
     """
@@ -118,7 +119,8 @@ def _evaluate(
         shares = floater_shares(model, scene, out.training, chunk)
         views = [replace(view, floaters=share) for view, share in zip(views, shares, strict=True)]
     means = {name: _mean([getattr(view, name) for view in views]) for name in SCORES}
-    told = {**{name: mean for name, mean in means.items() if mean is not None or name in ("psnr", "ssim")}, **facts}
+    told = {name: mean for name, mean in means.items() if mean is not None or name in ("psnr", "ssim")}
+    told |= ({"floaters_by": metrics.FLOATERS_BY} if "floaters" in told else {}) | dict(facts)
     for told_of, why in ((math.isnan, "nothing in them counts"), (math.isinf, "they equal their photographs")):
         if left_out := [view.name for view in views if told_of(view.psnr)]:
             warn(f"left out of the mean PSNR, as {why}: {list_some(left_out)}")

@@ -84,6 +84,8 @@ def _glance(records: Sequence[Record], names: Sequence[str], shown: Sequence[Sco
         notices.append("The runs are of different scenes, so their scores do not compare.")
     if shown and len({tuple(view.name for view in s.views) for s in shown}) > 1:
         notices.append("The runs were scored on different views, so their means do not quite compare.")
+    if lost := [name for name, s in zip(names, scores, strict=True) if s is not None and s.lost_floaters]:
+        notices.append(f"Floaters were measured in another way, and are left out: {escape(', '.join(lost))}.")
     if old := [name for name, s in zip(names, scores, strict=True) if s is not None and s.is_old]:
         notices.append(f"Trained on since they were scored: {escape(', '.join(old))}.")
     told_of = "".join(f'<p class="notice">{notice}</p>' for notice in notices)

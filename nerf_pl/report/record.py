@@ -14,6 +14,7 @@ from nerf_pl.checkpoints.portable import SUFFIX, read_portable
 from nerf_pl.checkpoints.views import views_in
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError, content_of
+from nerf_pl.metrics import FLOATERS_BY
 from nerf_pl.options import RunFolders
 from nerf_pl.report.curves import Curve, read_curves
 from nerf_pl.report.history import FILE, Entry, read_history
@@ -52,13 +53,15 @@ class ViewRow:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a split. pictures: one of KINDS. is_old: whether the weights have changed since."""
+    """The scores of a split. pictures: one of KINDS. is_old: whether the weights have changed since.
+    lost_floaters: whether its floaters are of another measure than that of today, and left out."""
 
     split: str
     means: Mapping[str, float | None]
     views: Sequence[ViewRow]
     pictures: str
     is_old: bool
+    lost_floaters: bool
 
 
 @dataclass(frozen=True)
@@ -205,17 +208,22 @@ def _scores(folder: Path, split: str, settings: Mapping[str, object], history: S
     pictures = folder / "renders" / split
     pictures = pictures if pictures.is_dir() else folder
     rows = rows if isinstance(rows, list) else []
-    views = [_row(pictures, i, row) for i, row in enumerate(rows) if isinstance(row, dict)]
-    means = {name: _number(values.get(name)) for name in METRICS}
-    return Scores(split, means, views, _kind(values, settings), _is_older(path, history))
+    lost = values.get("floaters") is not None and values.get("floaters_by") != FLOATERS_BY
+    known = [name for name in METRICS if not (lost and name == "floaters")]
+    views = [_row(pictures, i, row, known) for i, row in enumerate(rows) if isinstance(row, dict)]
+    means = _metrics(values, known)
+    return Scores(split, means, views, _kind(values, settings), _is_older(path, history), lost)
 
 
-def _row(pictures: Path, i: int, values: Mapping[str, object]) -> ViewRow:
-    scores = {name: _number(values.get(name)) for name in METRICS}
+def _metrics(values: Mapping[str, object], known: Sequence[str]) -> dict[str, float | None]:
+    return {name: _number(values.get(name)) if name in known else None for name in METRICS}
+
+
+def _row(pictures: Path, i: int, values: Mapping[str, object], known: Sequence[str]) -> ViewRow:
     ends = values.get("depth")
     near, far = map(_number, ends) if isinstance(ends, list) and len(ends) == 2 else (None, None)
     depth = (near, far) if near is not None and far is not None and near < far else None
-    return ViewRow(str(values.get("name", f"{i:03d}")), scores, pictures / f"{i:03d}.png", depth)
+    return ViewRow(str(values.get("name", f"{i:03d}")), _metrics(values, known), pictures / f"{i:03d}.png", depth)
 
 
 def _kind(values: Mapping[str, object], settings: Mapping[str, object]) -> str:
