@@ -9,7 +9,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nerf_pl.ops import Budget, FieldLayout, GridLayout, HashWeights, Light, Stride, contract, hash_density, march
+from nerf_pl.ops import (
+    Backend,
+    Budget,
+    FieldLayout,
+    GridLayout,
+    HashWeights,
+    Light,
+    Stride,
+    contract,
+    hash_density,
+    march,
+)
 from nerf_pl.ops.march.reference import clip
 from nerf_pl.types import Rays
 
@@ -140,6 +151,33 @@ def test_rays_end_where_their_light_does(fused, unbounded, grid):
         sizes.append(int(truth.samples.offsets[-1]))
     assert 0 < sizes[0] < sizes[1]
     assert sizes[1] == int(march(*given, budget(), backend=TWINS).samples.offsets[-1])
+
+
+@pytest.mark.parametrize("lost", ["table", "entries", "density_0", "density_1"])
+@pytest.mark.parametrize("fused", FUSED)
+def test_a_density_that_is_no_number_ends_no_ray(fused, lost):
+    """What has diverged is to show in the loss. If few entries are lost, rays meet densities that are known, too."""
+    n, bits, weights = 12, occupied(32, 0.6), weights_of(GridLayout(1, 8, 9, 4, 4))
+    if lost == "table":
+        weights.table.fill_(math.nan)
+    elif lost == "entries":
+        weights.table[::25] = math.nan
+    else:
+        weights.networks.parts(weights.params)[lost].view(-1)[3::7] = math.nan
+    weights = replace(weights, values=weights.table.to(HALF))
+    given = through_the_box(n), bits, BOX, uniform(n, seed=5), replace(STRIDE, step=10 * STRIDE.step)
+
+    def counts(light: Light | None, backend: Backend) -> torch.Tensor:
+        budget = Budget(10**4, integer(n), integer(0), bits)
+        return march(*given, budget, light, backend=backend).samples.offsets.diff().long().cpu()
+
+    light, whole = Light(weights, 0.9), counts(None, TWINS)
+    found, truth = counts(light, FUSED[fused]), counts(light, TWINS)
+    assert (found == truth).sum() >= n - 1  # by rounding, a ray may end a sample sooner or later
+    if lost == "entries":
+        assert n < truth.sum() < whole.sum()
+    else:
+        assert torch.equal(truth, whole)
 
 
 def test_light_reaches_what_is_kept_and_nothing_else():

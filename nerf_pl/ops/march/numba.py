@@ -123,7 +123,8 @@ def _walk_lit(
             if _is_occupied(bits, x * cells[0], y * cells[1], z * cells[2], size):
                 hits[rooms[ray] + count] = k
                 count += 1
-                depth += density_at(x, y, z, field, features, hidden) * (step * scale * longer)
+                tau = density_at(x, y, z, field, features, hidden) * (step * scale * longer)
+                depth += ZERO if math.isnan(tau) else tau
             k += 1
         counts[ray] = count
 

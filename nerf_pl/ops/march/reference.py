@@ -91,7 +91,8 @@ def reached(unit: Tensor, samples: Samples, light: Light) -> Tensor:
     if not len(samples):
         return torch.ones_like(samples.ray_ids, dtype=torch.bool)
     sigma = hash_density(unit.to(light.weights.table.dtype), light.weights)
-    return transmittance(sigma * samples.dt, samples) > light.least
+    tau = (sigma * samples.dt).nan_to_num(nan=0.0)
+    return transmittance(tau, samples) > light.least
 
 
 def fit(offsets: Tensor, active: int, budget: Budget) -> int:

@@ -92,9 +92,10 @@ def count_kernel(
             left -= n_hit
             if n_hit > 0:
                 encoded = _features(values_ptr, levels_ptr, x, y, z, hit, LEVELS, ROOM, FEATURES, LANES).to(half)
-                h = tl.maximum(tl.dot(encoded, first, input_precision="ieee"), 0.0).to(half)
+                h = tl.dot(encoded, first, input_precision="ieee")
+                h = tl.where(h < 0, 0.0, h).to(half)  # nan stays, which tl.maximum takes for the lesser one
                 raw = tl.sum(h.to(tl.float32) * second, 1)
-                depth = tl.where(hit, tl.exp(tl.minimum(raw, MAX)) * dt, 0.0)
+                depth = tl.where(hit & (raw == raw), tl.exp(tl.minimum(raw, MAX)) * dt, 0.0)
                 in_front = before + tl.cumsum(depth, 0) - depth
                 count += tl.sum((hit & (in_front < most)).to(tl.int32), 0)
                 before += tl.sum(depth, 0)

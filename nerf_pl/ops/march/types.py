@@ -53,7 +53,8 @@ class Light:
     """Where the rays of a training batch end: at the first sample that no more than the share `least` of their light
     reaches, as the field behind `weights` has it.
 
-    With a small share, what lies farther shows in no pixel, and has next to no gradient.
+    With a small share, what lies farther shows in no pixel, and has next to no gradient. A density that is no
+    number takes no light, so that a field that has diverged ends no ray and shows in the loss.
     """
 
     weights: HashWeights
