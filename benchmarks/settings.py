@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -29,18 +30,20 @@ import torch
 from nerf_pl import media, metrics
 from nerf_pl.methods import METHODS
 from nerf_pl.methods.method import kind_of
+from nerf_pl.methods.model import Model
+from nerf_pl.options import EPOCHS, Config
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Request, Scene, load_scene, some_views
 from nerf_pl.training.batches import PixelBatches
 from nerf_pl.training.gradients import Gradients, take_steps
 from nerf_pl.training.schedule import lr_factor
-from nerf_pl.training.system import LATE, LATE_STEPS
+from nerf_pl.training.system import LATE, LATE_STEPS, LEAST_STEP_SECONDS
 
 EVERY = 8  # of the views are held out
 HOLD = 3  # the first of them
 FEW = 3  # of the views that are left, one is trained on, if there are to be few
 CHUNK = 200  # steps between two looks at the clock
-PAUSE = 50  # training steps whose errors make up the last PSNR of the training
+SECONDS = 60.0  # of a training for which nothing is said
 
 
 def pack(scene: Scene, path: Path, quality: int = 95) -> None:
@@ -86,59 +89,27 @@ def split(scene: Scene, job: Mapping[str, Any]) -> tuple[Scene, Scene]:
 def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str, Any]:
     """Train once. Returns the scores."""
     train, held = split(scene, job)
-    method = METHODS[job.get("method", "ngp")]
-    seconds, steps = job.get("seconds"), job.get("steps")
-    config = replace(
-        method.preset,
-        model=replace(method.preset.model, **job.get("options", {})),
-        optim=replace(method.preset.optim, **job.get("optim", {})),
-        train=replace(
-            method.preset.train, seconds=seconds, max_steps=steps, seed=job.get("seed", 0), **job.get("train", {})
-        ),
-    )
-    config = method.complete(config, device.type, kind_of(train))
-    torch.manual_seed(job.get("seed", 0))
-    model = method.make(config, device).to(device)
-    model.train()
-    t = config.train
-    batches = PixelBatches(
-        train, t.batch_size, model.seed, backend=model.backend, precrop_steps=model.precrop_steps,
-        random_background=model.random_background, limit=model.batch_limit, fit_colours=bool(t.fit_colours),
-    ).to(device)  # fmt: skip
-    model.fit(train)
-    optimizer = model.make_optimizer(config.optim)
-    gradients = Gradients(model, batches)
-    model.before_step(0)
-    model.prepare_optimizer(optimizer)
-    gradients.capture()
-    long = max(steps or 0, (seconds or 0) * 2500) > LATE_STEPS
-    late = model.rays_per_pixel
-    if late > 1 and long:
-        gradients.capture(late)
-    start, done, at = time.perf_counter(), 0.0, 0
+    config = complete(job, train, device)
+    epochs, seconds, steps = config.train.num_epochs or EPOCHS, job.get("seconds"), job.get("steps")
+    is_long = max(steps or 0, (seconds or 0) / LEAST_STEP_SECONDS) > LATE_STEPS
+    model, gradients, optimizer = prepared(config, train, device, is_long)
+    start, done, at, error = time.perf_counter(), 0.0, 0, math.nan
 
     def begin(step: int) -> int:
+        share = step / steps if steps else done
         for group in optimizer.param_groups:
-            group["lr"] = config.optim.lr * lr_factor(config.optim, done * t.num_epochs, t.num_epochs)
-        return late if done >= LATE and step >= LATE_STEPS and late > 1 else 1
+            group["lr"] = config.optim.lr * lr_factor(config.optim, share * epochs, epochs)
+        return model.rays_per_pixel if share >= LATE and step >= LATE_STEPS else 1
 
     while done < 1:
-        n = CHUNK if steps is None else min(CHUNK, steps - at)
-        if steps is not None:  # the rate of each step, as in a training by steps
-            for step in range(at, at + n):
-                done = step / steps
-                take_steps(gradients, optimizer, range(step, step + 1), begin=begin)
-        else:
-            take_steps(gradients, optimizer, range(at, at + n), begin=begin)
-        at += n
-        error = float(gradients.error) / n
+        n = min(CHUNK, steps - at) if steps else CHUNK
+        take_steps(gradients, optimizer, range(at, at + n), begin=begin)
+        at, error = at + n, float(gradients.error) / n  # waits for the device, so the clock is right
         gradients.error.zero_()
-        done = at / steps if steps is not None else (time.perf_counter() - start) / seconds
-    spent = time.perf_counter() - start
-    counts = model.counts(optimizer)
-    scores = score(model, held, job.get("pictures"))
+        done = at / steps if steps else (time.perf_counter() - start) / (seconds or SECONDS)
+    spent, counts = time.perf_counter() - start, model.counts(optimizer)
     return {
-        **scores,
+        **score(model, held, job.get("pictures")),
         "train": -10 * math.log10(max(error, 1e-12)),
         "steps": at,
         "ms": 1e3 * spent / at,
@@ -147,7 +118,43 @@ def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str,
     }
 
 
-def score(model: Any, held: Scene, pictures: str | None = None) -> dict[str, Any]:
+def complete(job: Mapping[str, Any], train: Scene, device: torch.device) -> Config:
+    """The options of a training."""
+    method = METHODS[job.get("method", "ngp")]
+    preset, seed = method.preset, job.get("seed", 0)
+    length = {"seconds": job.get("seconds"), "max_steps": job.get("steps"), "seed": seed}
+    config = replace(
+        preset,
+        model=replace(preset.model, **job.get("options", {})),
+        optim=replace(preset.optim, **job.get("optim", {})),
+        train=replace(preset.train, **length, **job.get("train", {})),
+    )
+    return method.complete(config, device.type, kind_of(train))
+
+
+def prepared(
+    config: Config, train: Scene, device: torch.device, is_long: bool
+) -> tuple[Model, Gradients, torch.optim.Optimizer]:
+    """All that a training needs before its clock starts. is_long: pixels of several rays will come."""
+    torch.manual_seed(config.train.seed)
+    model = METHODS[config.method].make(config, device).to(device)
+    model.train()
+    batches = PixelBatches(
+        train, config.train.batch_size, model.seed, backend=model.backend, precrop_steps=model.precrop_steps,
+        random_background=model.random_background, limit=model.batch_limit,
+        fit_colours=bool(config.train.fit_colours),
+    ).to(device)  # fmt: skip
+    model.fit(train)
+    optimizer, gradients = model.make_optimizer(config.optim), Gradients(model, batches)
+    model.before_step(0)
+    model.prepare_optimizer(optimizer)
+    gradients.capture()
+    if model.rays_per_pixel > 1 and is_long and device.type == "cuda":
+        gradients.capture(model.rays_per_pixel)
+    return model, gradients, optimizer
+
+
+def score(model: Model, held: Scene, pictures: str | None = None) -> dict[str, Any]:
     """PSNR of the views, as they are and after a fit of their colours, and the least of them. pictures: a folder for
     what was rendered."""
     values = []
@@ -180,6 +187,7 @@ def constants(values: Mapping[str, Any]) -> Iterator[None]:
 
 
 def worker(index: int, gpus: int, tasks: Any, results: Path, until: float) -> None:
+    """Train what is in the queue, until None comes or the time is up."""
     if gpus:
         torch.cuda.set_device(index % gpus)
     device = torch.device("cuda", index % gpus) if gpus else torch.device("cpu")
@@ -198,44 +206,34 @@ def worker(index: int, gpus: int, tasks: Any, results: Path, until: float) -> No
             told = {"job": job, "failed": f"{type(error).__name__}: {error}"[:500]}
         with results.open("a") as file:
             file.write(json.dumps(told) + "\n")
-        print(
-            column(job),
-            row(job),
-            {k: round(v, 2) for k, v in told.items() if isinstance(v, float)},
-            told.get("failed", ""),
-            flush=True,
-        )
+        scores = {key: round(value, 2) for key, value in told.items() if isinstance(value, float)}
+        print(column(job), row(job), scores, told.get("failed", ""), flush=True)
 
 
 def column(job: Mapping[str, Any]) -> str:
+    """The column of a training in the table."""
     return Path(job["scene"]).stem + (", few" if job.get("few") else "")
 
 
 def row(job: Mapping[str, Any]) -> str:
+    """Its row."""
     return str(job["name"])
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """PSNR of the held-out views (train); a row for each name, a column for each scene, and the mean."""
-    cells: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    columns: list[str] = []
+    """PSNR of the held-out views, and of the training in brackets: a row for each name, a column for each scene. Seeds
+    are averaged. The mean is given where a row has all scenes."""
+    found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for result in results:
         if "failed" not in result:
-            cells.setdefault(row(result["job"]), {}).setdefault(column(result["job"]), []).append(result)
-            columns += [] if column(result["job"]) in columns else [column(result["job"])]
-    columns.sort()
-    lines = ["| | " + " | ".join(columns) + " | mean |", "|---" * (len(columns) + 2) + "|"]
-    for name, found in cells.items():
-        mean = {
-            key: [sum(r[key] for r in found[c]) / len(found[c]) for c in columns if c in found]
-            for key in ("psnr", "train")
-        }
-        shown = [
-            f"{sum(r['psnr'] for r in found[c]) / len(found[c]):.2f} ({sum(r['train'] for r in found[c]) / len(found[c]):.1f})"
-            if c in found else "" for c in columns
-        ]  # fmt: skip
-        whole = f"{sum(mean['psnr']) / len(columns):.2f}" if len(mean["psnr"]) == len(columns) else ""
-        lines.append(f"| {name} | " + " | ".join(shown) + f" | {whole} |")
+            found.setdefault(row(result["job"]), {}).setdefault(column(result["job"]), []).append(result)
+    columns = sorted({name for cells in found.values() for name in cells})
+    lines = ["| | " + " | ".join([*columns, "mean"]) + " |", "|---" * (len(columns) + 2) + "|"]
+    for name, cells in found.items():
+        psnr, train = ({c: fmean(r[key] for r in runs) for c, runs in cells.items()} for key in ("psnr", "train"))
+        shown = [f"{psnr[c]:.2f} ({train[c]:.1f})" if c in cells else "" for c in columns]
+        mean = f"{fmean(psnr.values()):.2f}" if len(cells) == len(columns) else ""
+        lines.append("| " + " | ".join([name, *shown, mean]) + " |")
     return "\n".join(lines)
 
 

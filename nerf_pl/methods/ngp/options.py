@@ -39,7 +39,7 @@ class NGPOptions:
     """Binary logarithm of the entries of a level."""
     base_resolution: Annotated[int, between(1, 2**16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "32")] = 16
     """Cells along the longest side of the scene's box, on the coarsest level."""
-    finest_resolution: Annotated[int | None, between(1, 2**16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "1024")] = None
+    finest_resolution: Annotated[int | None, between(1, 2**16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "2048")] = None
     """Cells along the longest side of the scene's box, on the finest level."""
     hidden: Annotated[int, POWER_OF_TWO, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "32")] = 64
     """Width of the density network: a power of two, 16 or more."""
@@ -138,7 +138,7 @@ PRESET = Config(
 """The defaults of the modern command."""
 
 GPU = NGPOptions(
-    levels=8, features=4, log2_size=20, finest_resolution=512, cells=128, march_steps=768, horizon=512,
+    levels=8, features=4, log2_size=20, finest_resolution=1024, cells=128, march_steps=1024, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
     close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.3, table_decay=0.0, emptiness=0.1, air=0.0,
     early_stop=1e-4, charbonnier=0.0,
@@ -151,7 +151,7 @@ CPU = NGPOptions(
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
-        "finest_resolution": 2048, "march_steps": 1024, "horizon": 4096, "distortion": 1e-2, "smoothness": 1e-4,
+        "finest_resolution": 2048, "horizon": 4096, "distortion": 1e-2, "smoothness": 1e-4,
         "density_noise": 0.5, "rays_per_pixel": 1, "seen_detail": 1, "charbonnier": 0.1,
     },
     "cpu": {
