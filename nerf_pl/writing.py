@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def locked(path: Path, remedy: str = "wait for it, or end it", patience: float =
     file = path.with_name(f".{path.name}.lock")
     new = [folder for folder in file.parents if not folder.exists()]  # the deepest first
     end = time.monotonic() + patience
-    if (file.exists() or file.is_symlink()) and not file.is_file():
+    if _is_in_the_way(file):
         raise UserError(f"{file} is in the way, it says who writes {_shown(path)} and is no file: remove it")
     with write_errors(path):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +157,14 @@ def _shown(path: Path) -> Path:
     """As the user may have typed it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) and path != here else path
+
+
+def _is_in_the_way(file: Path) -> bool:
+    """Whether there is something else than a file. It is looked at once: who holds the lock may remove it meanwhile."""
+    try:
+        return not stat.S_ISREG(file.stat().st_mode)
+    except OSError:
+        return file.is_symlink()
 
 
 def _lock(file: Path) -> int | None:

@@ -71,6 +71,23 @@ def test_a_lock_that_is_taken(tmp_path):
         pass
 
 
+def test_a_lock_that_ends_while_it_is_looked_at(monkeypatch):
+    """Its holder removes the file between two looks. That is no folder, pipe or link in the way."""
+    Path(".run.lock").touch()
+    usual = Path.stat
+
+    def look(path: Path, **how: bool) -> os.stat_result:
+        found = usual(path, **how)
+        if path.name == ".run.lock":
+            path.unlink(missing_ok=True)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", look)
+        with locked(Path("run")):
+            assert Path(".run.lock").is_file()
+
+
 @pytest.mark.parametrize(
     "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path.name)], ids=["folder", "pipe", "loop"]
 )
