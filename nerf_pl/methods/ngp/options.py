@@ -156,6 +156,7 @@ PHOTOS: dict[str, dict[str, float]] = {
     },
     "cpu": {
         "finest_resolution": 512, "march_steps": 256, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5,
+        "charbonnier": 0.1,
     },
 }  # fmt: skip
 """Values that differ for photos: scenes without a box around them."""
