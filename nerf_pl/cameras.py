@@ -179,8 +179,8 @@ def ndc_scale(xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"], ndc: tuple[
 
 @dataclass(frozen=True)
 class Crop:
-    """A box in the coordinates of a scene's file. box: its lowest and its highest corner. to_file: the similarity that
-    takes points of the world there."""
+    """A box along the axes of a scene's file. box: its lowest and its highest corner, from any origin. to_file: the
+    similarity that takes points of the world there."""
 
     box: Float[Tensor, "2 3"]
     to_file: Float[Tensor, "4 4"]

@@ -13,14 +13,15 @@ from llff_files import around, facing, moved, picture, similarity
 from PIL import Image
 from tiny import CPU, NGP_FLAGS, config, make, nerf, refused
 
-from nerf_pl.cameras import Cameras, Crop, View, ndc_points
+from nerf_pl.cameras import Cameras, Crop, View, corners_of, ndc_points
 from nerf_pl.checkpoints import open_run
+from nerf_pl.export.region import region_of
 from nerf_pl.films.files import read_keyframes
 from nerf_pl.films.keyframes import keyframes_in_file
 from nerf_pl.films.paths import look_at
 from nerf_pl.rendering import render_view
 from nerf_pl.scenes import Scene, frame_of, load_scene
-from nerf_pl.scenes.crop import cropped
+from nerf_pl.scenes.crop import crop_of, cropped
 
 
 def write_json(root: Path, name: str, c2w: torch.Tensor, **facts: object) -> None:
@@ -212,6 +213,24 @@ def test_training_in_a_box_of_the_file(tmp_path, monkeypatch):
     assert boxed.masks[:, 8, 12].all()  # the middle of each picture
     assert not boxed.masks[:, 0, 0].any()
     nerf("train", tmp_path / "around", *NGP_FLAGS, "--max_steps", 2, "--num_gpus", 0, "--aabb", *low, *high)
+
+
+def test_boxes_in_the_coordinates_of_a_map(tmp_path):
+    """Millions of metres from the origin single precision is half a metre coarse."""
+    box, away = [-1.0, -1.5, -0.5, 1.0, 0.5, 1.5], torch.tensor([4e5, 5e6, 300.0]).double()
+    far = [value + shift for value, shift in zip(box, away.tolist() * 2, strict=True)]
+    write_json(tmp_path / "near", "transforms.json", around(), fl_x=30.0, w=24, h=16)
+    there = torch.cat([around()[:, :, :3], (around()[:, :, 3] + away)[:, :, None]], -1)
+    write_json(tmp_path / "far", "transforms.json", there, fl_x=30.0, w=24, h=16)
+    near_by, far_off = load_scene(tmp_path / "near"), load_scene(tmp_path / "far")
+    boxed, same = cropped(near_by, box), cropped(far_off, far)
+    torch.testing.assert_close(same.aabb, boxed.aabb, atol=1e-5, rtol=0)
+    assert (same.masks != boxed.masks).float().mean() < 0.001
+    crops = [replace(scene.view(0), crop=crop_of(scene, b)).rays() for scene, b in ((near_by, box), (far_off, far))]
+    torch.testing.assert_close(crops[1].far - crops[1].near, crops[0].far - crops[0].near, atol=1e-3, rtol=0)
+    regions = [region_of(scene, b) for scene, b in ((near_by, box), (far_off, far))]
+    corners = [region.world(corners_of(region.box)) for region in regions]
+    torch.testing.assert_close(corners[1], corners[0], atol=1e-5, rtol=0)
 
 
 def test_boxes_that_cannot_be_trained_in(tmp_path, capsys, monkeypatch):

@@ -25,6 +25,7 @@ from nerf_pl.films.paths import look_at, turntable
 from nerf_pl.media import write_films
 from nerf_pl.methods.nerf.model import NeRF
 from nerf_pl.scenes import Scene
+from nerf_pl.scenes.normalize import normalize_poses
 from nerf_pl.types import Pixels, Rays
 
 K = torch.tensor([[20.0, 0, 8], [0, 20, 6], [0, 0, 1]])
@@ -256,6 +257,32 @@ def test_cameras_that_look_the_same_way_get_a_spiral_too():
     name, cameras, _ = film_cameras(ASKED, replace(scene, target=(0.0, 0.0, 0.0)))
     assert name == "spiral"
     assert cameras.c2w[:, 1, 2].max() < -0.8  # still looking along y
+
+
+@pytest.mark.parametrize("to_and_fro", [True, False])
+def test_a_drone_that_looks_straight_down(to_and_fro):
+    """Its cameras look at no common point and, flown to and fro, have no common up."""
+    across, along = torch.meshgrid(torch.arange(6.0) / 3, torch.arange(5.0) / 3, indexing="ij")
+    c2w = torch.eye(3, 4).repeat(30, 1, 1)
+    c2w[:, :, 3] = torch.stack([across, along, torch.zeros(6, 5)], -1).view(-1, 3)
+    if to_and_fro:
+        c2w[1::2, :, :2] *= -1
+    scene = scene_of(ring(6.28, 30), unbounded=True)
+    scene = replace(scene, cameras=replace(scene.cameras, c2w=normalize_poses(c2w)[0]))
+    down = scene.cameras.c2w[0, :, 2]
+    for path in ("auto", "360", "spiral"):
+        name, cameras, _ = film_cameras(replace(ASKED, path=path), scene)
+        assert name == ("spiral" if path == "auto" else path)
+        assert (cameras.c2w[:, :, 2] @ down).min() > 0.8
+        assert torch.cdist(cameras.c2w[:, :, 3], scene.cameras.c2w[:, :, 3]).amin(1).max() < 0.5
+
+
+def test_a_walk_that_looks_about_has_no_spiral():
+    c2w = look_at(torch.stack([torch.linspace(0, 9, 24), torch.zeros(24), torch.zeros(24)], -1), (4.0, 30.0, 0.0))
+    c2w[::3, :, [0, 2]] *= -1  # every third one looks back
+    scene = scene_of(ring(6.28), unbounded=True)
+    with pytest.raises(UserError, match="--path spiral: the cameras look in all directions"):
+        film_cameras(replace(ASKED, path="spiral"), replace(scene, cameras=replace(scene.cameras, c2w=c2w)))
 
 
 @pytest.fixture

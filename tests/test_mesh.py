@@ -90,19 +90,25 @@ def frame() -> torch.Tensor:
     return found
 
 
+@pytest.mark.parametrize("shift", [0.0, 4e6])
 @pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb"])
-def test_every_format_in_the_coordinates_of_the_file(scene, tmp_path, suffix):
-    moved = replace(scene, frame=frame())
+def test_every_format_in_the_coordinates_of_the_file(scene, tmp_path, suffix, shift):
+    """Also where these are those of a map, metres from far away, which single precision does not tell apart."""
+    to_world = frame()
+    to_world[:3, 3] -= to_world[:3, :3] @ torch.tensor([shift, shift, 0.0]).double()
+    moved = replace(scene, frame=to_world)
     mesh = in_file(mesh_of(Ball(), moved, whole(resolution=12), 1024).geometry, moved)
-    centre = (torch.linalg.inv(frame()) @ torch.cat([CENTRE.double(), torch.ones(1)]))[:3].numpy()
+    centre = (torch.linalg.inv(to_world) @ torch.cat([CENTRE.double(), torch.ones(1)]))[:3].numpy()
     out = tmp_path / f"ball{suffix}"
     write_geometry(out, mesh, up_axis(moved))
     read = trimesh.load(out, process=False)
     turn = np.eye(4)
     if suffix == ".glb":
         ((node, _),) = [read.graph[name] for name in read.graph.nodes_geometry]
-        assert np.allclose(node, upright(up_axis(moved)))
-        turn, read = node, next(iter(read.geometry.values()))
+        turn, read = upright(up_axis(moved)), next(iter(read.geometry.values()))
+        assert np.allclose(node[:3, :3], turn[:3, :3])
+        assert shift or np.allclose(node, turn)
+        read.vertices = np.asarray(read.vertices) + turn[:3, :3].T @ node[:3, 3]
     assert np.isclose(np.linalg.det(turn), 1)
     assert len(read.faces) == len(mesh.faces)
     away = np.linalg.norm(read.vertices - centre, axis=1)

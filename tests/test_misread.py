@@ -15,7 +15,7 @@ from PIL import Image
 
 from nerf_pl.errors import UserError
 from nerf_pl.films.paths import look_at
-from nerf_pl.scenes import Request, load_scene
+from nerf_pl.scenes import Request, Scene, frame_of, load_scene
 from nerf_pl.scenes.normalize import misread
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -168,6 +168,39 @@ def test_bounds_that_cannot_be_meant_are_said(tmp_path, capsys, bounds, part, vi
     np.save(tmp_path / "poses_bounds.npy", rows)
     load_scene(tmp_path, Request(test_every=0), "llff")
     assert part in capsys.readouterr().err
+
+
+def with_bounds(root: Path, *, factor: float = 1.0, first: float | None = None) -> Scene:
+    """Photos from one side. first: the near bound of the first row."""
+    write_scene(root, facing(8))
+    rows = np.load(root / "poses_bounds.npy")
+    rows[:, 15:] *= factor
+    rows[0, 15] = first or rows[0, 15]
+    np.save(root / "poses_bounds.npy", rows)
+    return load_scene(root, Request(test_every=0), "llff")
+
+
+@pytest.mark.parametrize("factor", [1e-6, 0.01, 100.0, 1e6])
+def test_bounds_in_another_unit_leave_photos_from_one_side_as_they_are(tmp_path, capsys, factor):
+    """Nearly so: what the cameras look at says how far the scene is."""
+    usual, other = (with_bounds(tmp_path / name, factor=f) for name, f in (("usual", 1.0), ("other", factor)))
+    assert "but what the cameras look at is" in capsys.readouterr().err
+    assert 0.5 < frame_of(other)[0, :3].norm() / frame_of(usual)[0, :3].norm() < 2
+    assert other.aabb.abs().max() < 2 * usual.aabb.abs().max()
+
+
+def test_one_bound_that_is_wrong_changes_nothing(tmp_path):
+    usual, other = (with_bounds(tmp_path / name, first=b) for name, b in (("usual", None), ("other", 1e-9)))
+    torch.testing.assert_close(other.cameras.c2w, usual.cameras.c2w, rtol=0.01, atol=1e-3)
+
+
+def test_bounds_of_cameras_that_hardly_move(tmp_path, capsys):
+    c2w = facing(8)
+    c2w[:, :, 3] = c2w[:1, :, 3] + 0.01 * (c2w[:, :, 3] - c2w[:1, :, 3])
+    c2w[:, :, :3] = c2w[:1, :, :3]
+    write_scene(tmp_path, c2w)
+    load_scene(tmp_path, Request(test_every=0), "llff")
+    assert "What is nearer than the bound is not shown" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e6])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nerf_pl.films.paths import look_at
-from nerf_pl.scenes.normalize import NEAR, near_of, normalize_poses
+from nerf_pl.scenes.normalize import LEAST_NEAR, NEAR, near_of, normalize_poses
 
 
 def turn(seed: int) -> torch.Tensor:
@@ -102,3 +102,17 @@ def test_rays_begin_on_the_way_to_what_cameras_look_at():
     outward[:, :, [0, 2]] *= -1
     assert near_of(normalize_poses(outward)[0]) == NEAR
     assert near_of(poses[:1]) == NEAR
+
+
+@pytest.mark.parametrize(("steps", "near"), [(10, NEAR), (100, None), (1000, LEAST_NEAR)])
+def test_rays_of_a_walk_begin_no_farther_off_than_its_steps(steps, near):
+    """However long it is. Where the walker stood, and photos that were cut into views, do not count."""
+    along = torch.arange(steps, dtype=torch.float64)
+    ahead = torch.stack([torch.zeros(steps), -torch.ones(steps), torch.zeros(steps)], -1).double()
+    up = torch.tensor([0.0, 0.0, 1.0]).double().expand(steps, 3)
+    centres = torch.stack([torch.zeros(steps), along, torch.zeros(steps)], -1)
+    walk = torch.stack([torch.linalg.cross(up, ahead), up, ahead, centres], -1)
+    poses, frame = normalize_poses(torch.cat([walk, walk[:4].repeat(3, 1, 1)]))
+    expected = near or 1.5 * float(frame[0, :3].norm())
+    assert near_of(poses) == pytest.approx(expected, rel=1e-6)
+    assert near_of(poses[:1].repeat(8, 1, 1)) == NEAR

@@ -57,16 +57,20 @@ def up_axis(scene: Scene) -> str:
 
 def write_geometry(path: Path, geometry: Geometry, up: str) -> None:
     """Write a .ply, .obj or .glb. up: see `up_axis`. A glTF file has y up by definition, so the node of a .glb, and not
-    its vertices, turns `up` to y. A texture goes into the .glb or, of an .obj, beside it into a .mtl and a .png of its
-    name. Raises UserError if a file cannot be written."""
+    its vertices, turns `up` to y. Far from the origin it also moves them there: see `_is_coarse`. A texture goes into
+    the .glb or, of an .obj, beside it into a .mtl and a .png of its name. Raises UserError if a file cannot be
+    written."""
     trimesh = extra("trimesh", str(path))
     suffix, name = path.suffix.lower(), "_".join(path.stem.split())  # a .mtl has no way to write blanks in names
-    shape = trimesh.Trimesh(geometry.vertices, geometry.faces, vertex_normals=geometry.normals, process=False)
+    middle = geometry.vertices.mean(0) if suffix == ".glb" and _is_coarse(geometry.vertices) else np.zeros(3)
+    places = geometry.vertices - middle
+    shape = trimesh.Trimesh(places, geometry.faces, vertex_normals=geometry.normals, process=False)
     shape.visual = _looks(geometry, name, shiny=suffix == ".glb")
     files = {}
     if suffix == ".glb":
-        scene = trimesh.Scene()
-        scene.add_geometry(shape, node_name="mesh", geom_name="mesh", transform=upright(up))
+        scene, place = trimesh.Scene(), upright(up)
+        place[:3, 3] = place[:3, :3] @ middle
+        scene.add_geometry(shape, node_name="mesh", geom_name="mesh", transform=place)
         content = scene.export(file_type="glb", include_normals=True)
     elif suffix == ".obj":
         export = extra("trimesh.exchange.obj", str(path)).export_obj
@@ -74,7 +78,7 @@ def write_geometry(path: Path, geometry: Geometry, up: str) -> None:
             shape, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl", header=f"{up} is up"
         )
     else:
-        content = shape.export(file_type="ply", vertex_normal=True)
+        content = _ply(geometry, up)
     contents = {path: content, **{path.with_name(file): value for file, value in files.items()}}
     with replacing(*contents), ExitStack() as stack:  # all of them or none
         for file, value in contents.items():
@@ -99,25 +103,36 @@ def _looks(geometry: Geometry, name: str, shiny: bool) -> Any:
 
 
 def write_points(path: Path, cloud: Geometry, up: str) -> None:
-    """Write the vertices as a binary .ply with normals and colours. up: see `up_axis`. Places are in double precision
-    if single precision would lose more than a millionth of the cloud's size, as far from the origin. Raises UserError
-    if the file cannot be written."""
-    low, high = cloud.vertices.min(0), cloud.vertices.max(0)
-    coarse = np.abs(cloud.vertices).max() * 2**-24 > 1e-6 * (high - low).max() > 0
-    columns = [(name, "<f8" if coarse else "<f4") for name in "xyz"]
-    columns += [(name, "<f4") for name in ("nx", "ny", "nz")] + [(name, "u1") for name in ("red", "green", "blue")]
-    rows = np.empty(len(cloud.vertices), np.dtype(columns))
-    parts = (*cloud.vertices.T, *cloud.normals.T, *cloud.colours.T)
-    for (name, _), part in zip(columns, parts, strict=True):
-        rows[name] = part
-    kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
-    lines = ["ply", "format binary_little_endian 1.0", f"comment {up} is up", f"element vertex {len(rows)}"]
-    lines += [*(f"property {kinds[kind]} {name}" for name, kind in columns), "end_header", ""]
+    """Write the vertices as a binary .ply with normals and colours. up: see `up_axis`. Raises UserError if the file
+    cannot be written."""
     with replacing(path), atomic_write(path) as temporary, temporary.open("wb") as file:
-        file.write("\n".join(lines).encode())
-        file.write(rows.tobytes())
+        file.write(_ply(cloud, up))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _ply(geometry: Geometry, up: str) -> bytes:
+    """A binary PLY file. Places are in double precision where single precision is too coarse."""
+    columns = [(name, "<f8" if _is_coarse(geometry.vertices) else "<f4") for name in "xyz"]
+    columns += [(name, "<f4") for name in ("nx", "ny", "nz")] + [(name, "u1") for name in ("red", "green", "blue")]
+    rows = np.empty(len(geometry.vertices), np.dtype(columns))
+    parts = (*geometry.vertices.T, *geometry.normals.T, *geometry.colours.T)
+    for (name, _), part in zip(columns, parts, strict=True):
+        rows[name] = part
+    faces = np.empty(len(geometry.faces), np.dtype([("corners", "u1"), ("numbers", "<i4", (3,))]))
+    faces["corners"], faces["numbers"] = 3, geometry.faces
+    kinds = {"<f8": "double", "<f4": "float", "u1": "uchar"}
+    lines = ["ply", "format binary_little_endian 1.0", f"comment {up} is up", f"element vertex {len(rows)}"]
+    lines += [f"property {kinds[kind]} {name}" for name, kind in columns]
+    if len(faces):
+        lines += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+    return "\n".join([*lines, "end_header", ""]).encode() + rows.tobytes() + faces.tobytes()
+
+
+def _is_coarse(vertices: Float[np.ndarray, "V 3"]) -> bool:
+    """Whether single precision would lose more than a millionth of the size, as in the coordinates of a map."""
+    extent = float((vertices.max(0) - vertices.min(0)).max())
+    return bool(np.abs(vertices).max() * 2**-24 > 1e-6 * extent > 0)
 
 
 def upright(up: str) -> Float[np.ndarray, "4 4"]:

@@ -66,7 +66,10 @@ class Region:
 def region_of(scene: Scene, crop: Sequence[float] | None = None) -> Region:
     """The box of a scene or, of one without end, its middle; crop: a box in the coordinates of the scene's file."""
     if crop is not None:
-        return Region(torch.tensor(crop).view(2, 3), frame_of(scene).float(), scene.ndc)
+        corners, to_world = torch.tensor(crop, dtype=torch.float64).view(2, 3), frame_of(scene).clone()
+        middle = corners.mean(0)  # becomes the origin: see `crop_of`
+        to_world[:3, 3] += to_world[:3, :3] @ middle
+        return Region((corners - middle).float(), to_world.float(), scene.ndc)
     if scene.ndc is None:
         return Region(scene.aabb.float(), torch.eye(4))
     box = scene.aabb.float().clone()

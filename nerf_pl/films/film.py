@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from nerf_pl import media
 from nerf_pl.cameras import Cameras, View
@@ -100,14 +102,15 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
     if kind == "test":
         return kind, views, fps
     if kind == "360":
+        target = _turned_about(scene)
         if o.radius is None and o.elevation is None and not scene.orbit and not _in_one_spot(views):
-            return kind, paths.turn_along(frames, views, scene.target), fps
-        radius, elevation, up = (*scene.orbit, paths.UP) if scene.orbit else paths.fit_turn(views.c2w, scene.target)
+            return kind, paths.turn_along(frames, views, target), fps
+        radius, elevation, up = (*scene.orbit, paths.UP) if scene.orbit else paths.fit_turn(views.c2w, target)
         radius = radius if o.radius is None else o.radius
         elevation = elevation if o.elevation is None else o.elevation
         if radius < SPOT:
             raise UserError("--path 360: the cameras stand in the middle of the turn; give --radius, or interpolate")
-        return kind, paths.turntable(frames, views, radius, elevation, scene.target, up), fps
+        return kind, paths.turntable(frames, views, radius, elevation, target, up), fps
     if kind == "spiral":
         return kind, _spiral(frames, views, scene), fps
     if kind == "interpolate":
@@ -143,7 +146,7 @@ def _fitting(scene: Scene) -> str:
         return "360"
     if paths.look_inward(c2w, target) and paths.widest_gap(c2w, target) < MOST_GAP:
         return "360"
-    return "spiral" if c2w[:, :, 2].mean(0).norm() > ONE_WAY else "interpolate"
+    return "spiral" if _looks_one_way(c2w) else "interpolate"
 
 
 def _in_one_spot(cameras: Cameras) -> bool:
@@ -152,21 +155,42 @@ def _in_one_spot(cameras: Cameras) -> bool:
     return float((centres - centres[0]).norm(dim=1).max()) < SPOT
 
 
+def _looks_one_way(c2w: Float[Tensor, "C 3 4"]) -> bool:
+    return bool(c2w[:, :, 2].mean(0).norm() > ONE_WAY)
+
+
+def _turned_about(scene: Scene) -> paths.Point:
+    """What a turn is about: the target or, if cameras that look one way do not have it ahead, as those of a drone that
+    looks straight down, a point ahead of their middle."""
+    c2w = scene.cameras.c2w
+    if scene.orbit or scene.ndc is not None or paths.look_inward(c2w, scene.target) or not _looks_one_way(c2w):
+        return scene.target
+    pose = paths.mean_pose(c2w)
+    x, y, z = (pose[:, 3] - _ahead(scene, pose) * pose[:, 2]).tolist()
+    return x, y, z
+
+
+def _ahead(scene: Scene, pose: Float[Tensor, "3 4"]) -> float:
+    """How far ahead of the mean pose of a scene's cameras that is what they look at: the target or, if they look at no
+    common point, a guess."""
+    extent = (scene.cameras.c2w[:, :, 3].double() - pose[:, 3]).norm(dim=-1).quantile(0.9)
+    ahead = (pose[:, 3] - torch.tensor(scene.target, dtype=torch.float64)) @ pose[:, 2]
+    return float(ahead if ahead >= 0.1 * extent else 2 * extent.clamp(min=1e-3))
+
+
 def _spiral(n: int, views: Cameras, scene: Scene) -> Cameras:
     if scene.ndc is not None:  # the loader turned its views to look along -z
         return paths.spiral(n, views)
     if _in_one_spot(views):
         raise UserError("--path spiral: the cameras are all in one spot; give interpolate")
+    c2w, wrong = views.c2w, "--path spiral: the cameras look in all directions; give 360 or interpolate"
+    if not (_looks_one_way(c2w) or paths.look_inward(c2w, scene.target)):
+        raise UserError(wrong)
     try:
-        pose = paths.mean_pose(views.c2w)
+        pose = paths.mean_pose(c2w)
     except ValueError as error:
-        raise UserError("--path spiral: the cameras look in all directions; give 360 or interpolate") from error
-    away = pose[:, 3] - torch.tensor(scene.target, dtype=torch.float64)
-    extent = (views.c2w[:, :, 3].double() - pose[:, 3]).norm(dim=-1).quantile(0.9)
-    ahead = away @ pose[:, 2]
-    if ahead < 0.1 * extent:  # the views look at no common point
-        ahead = 2 * extent.clamp(min=1e-3)
-    return paths.spiral(n, views, pose, float(ahead))
+        raise UserError(wrong) from error
+    return paths.spiral(n, views, pose, _ahead(scene, pose))
 
 
 def film(model: Renderer, take: Take, out: Path, chunk: int, others: Sequence[Renderer] = ()) -> list[Film]:

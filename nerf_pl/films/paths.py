@@ -122,12 +122,18 @@ def _widest_gap(azimuths: Float[Tensor, "C"]) -> tuple[float, float]:
 
 
 def mean_pose(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3 4"]:
-    """A camera with the mean position, viewing direction and up direction of others, in float64.
+    """A camera with the mean position, viewing direction and up direction of others, in float64. If these are turned to
+    and fro about their axes, as those of a drone that looks straight down, up is the way that most of them have, or its
+    opposite.
 
     Raises ValueError if the cameras look in all directions, so that the mean direction vanishes.
     """
-    _, up, back, centre = c2w.double().mean(0).unbind(-1)
+    c2w = c2w.double()
+    _, up, back, centre = c2w.mean(0).unbind(-1)
     right = torch.linalg.cross(up, back)
+    if right.norm() < 0.05:
+        up = torch.linalg.eigh(c2w[:, :, 1].T @ c2w[:, :, 1])[1][:, -1]
+        right = torch.linalg.cross(up * torch.sign(up @ c2w[0, :, 1]), back)
     if back.norm() < 0.2 or right.norm() < 0.05:
         raise ValueError("the cameras look in all directions")
     back, right = back / back.norm(), right / right.norm()

@@ -14,8 +14,12 @@ from nerf_pl.scenes.scene import Scene, frame_of
 
 
 def crop_of(scene: Scene, box: Sequence[float]) -> Crop:
-    """A box, x y z of its lowest and of its highest corner, as rays of the scene's world meet it."""
-    return Crop(torch.tensor(box).view(2, 3), torch.linalg.inv(frame_of(scene)).float())
+    """A box, x y z of its lowest and of its highest corner, as rays of the scene's world meet it. Its middle becomes
+    the origin: where a file has the coordinates of a map, single precision would be off by half a metre."""
+    corners = torch.tensor(box, dtype=torch.float64).view(2, 3)
+    to_middle = torch.linalg.inv(frame_of(scene))
+    to_middle[:3, 3] -= corners.mean(0)
+    return Crop((corners - corners.mean(0)).float(), to_middle.float())
 
 
 def cropped(scene: Scene, box: Sequence[float], pictures: bool = True, is_needed: bool = True) -> Scene:
@@ -27,8 +31,9 @@ def cropped(scene: Scene, box: Sequence[float], pictures: bool = True, is_needed
     told = f"--aabb {' '.join(f'{value:g}' for value in box)}"
     if scene.ndc is not None:
         raise UserError(f"{told}: {scene.root} has photos from one side, whose space has no box; leave the option out")
-    frame = frame_of(scene).float()
-    corners = corners_of(torch.tensor(box).view(2, 3)) @ frame[:3, :3].T + frame[:3, 3]
+    frame = frame_of(scene)
+    corners = corners_of(torch.tensor(box, dtype=torch.float64).view(2, 3)) @ frame[:3, :3].T + frame[:3, 3]
+    corners = corners.float()
     aabb = torch.stack([corners.amin(0), corners.amax(0)])
     nearest, far = reach(scene.cameras.c2w[:, :, 3], aabb)
     near = max(nearest, min(scene.near, LEAST_NEAR))  # cameras may stand close to the box, or in it

@@ -17,6 +17,7 @@ from nerf_pl.cameras import Cameras, image_rays, ndc_rays
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.arrays import read_array
+from nerf_pl.scenes.bounds import LEAST_TOLD, nearest_bound
 from nerf_pl.scenes.cuts import whole
 from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.lenses import wrong_focal
@@ -44,8 +45,6 @@ from nerf_pl.types import Rays
 POSES = "poses_bounds.npy"
 FILES = f"{POSES} and images"
 NEAREST = 1 / 0.75  # the nearest bound of all views, once scaled: a little beyond the near plane z = -1 of NDC
-OUTLIER = 20  # a near bound that is less than others, or than the way between cameras, by this factor is doubtful
-LEAST_TOLD = 0.1  # share of the way to what cameras look at; bounds that are nearer are rather wrong than meant
 FORWARD = 0.05  # cosine of the angle to the mean viewing direction, of the most oblique ray that NDC is still good for
 
 
@@ -88,7 +87,7 @@ def load_llff(root: Path, request: Request) -> Scene:
     is missing, damaged or contradictory.
     """
     c2w, hwf, bounds = _read_poses(root / POSES)
-    _doubt(root / POSES, c2w, hwf, bounds)
+    _doubt(root / POSES, c2w, hwf)
     files, size = _find_pictures(root, hwf[0], request.img_wh, request.downscale)
     _compare_with_rows(root, files, len(c2w), request.pictures)
     chosen = _members(root, c2w, request.split, request.test_every)
@@ -96,7 +95,7 @@ def load_llff(root: Path, request: Request) -> Scene:
     around = request.spheric
     if around is None and (around := not _looks_one_way(cameras)):
         warn(f"{root / POSES}: the views look in several directions, so they are taken to surround the scene")
-    place = _surrounding(cameras, bounds, request) if around else _forward_facing(root, cameras, bounds, request.scale)
+    place = (_surrounding if around else _forward_facing)(root, cameras, bounds, request)
     headers, all_files = read_headers(files), files
     found = orient(root / POSES, headers, [partial(_same_aspect, hwf=row) for row in hwf], partial(_misfit, files, hwf))
     native = one_size(files, found.sizes)
@@ -183,8 +182,8 @@ def _read_poses(
     return c2w, pose[:, :, 4], bounds
 
 
-def _doubt(path: Path, c2w: Float[Tensor, "C 3 4"], hwf: Float[Tensor, "C 3"], bounds: Float[Tensor, "C 2"]) -> None:
-    """Say what is most likely wrong. Raises UserError for focal lengths that cannot be."""
+def _doubt(path: Path, c2w: Float[Tensor, "C 3 4"], hwf: Float[Tensor, "C 3"]) -> None:
+    """Say what is most likely wrong with poses. Raises UserError for focal lengths that cannot be."""
     for row, (height, width, focal) in enumerate(hwf.tolist()):
         if wrong_focal(focal, max(width, height)):
             told = f"a focal length of {focal:g} pixels, for a picture of {width:g}x{height:g}"
@@ -195,15 +194,6 @@ def _doubt(path: Path, c2w: Float[Tensor, "C 3 4"], hwf: Float[Tensor, "C 3"], b
     if convention := misread(c2w):
         told = f"the cameras look at no common point, but would if the poses were {convention}; if they are that,"
         warn(f"{path}: {told} convert them: camera to world, with the axes down, right, back")
-    nearest, usual = bounds[:, 0].min().item(), bounds[:, 0].median().item()
-    apart = (c2w[:, :, 3] - c2w[:, :, 3].mean(0)).norm(dim=-1).median().item()
-    row = int(bounds[:, 0].argmin())
-    if nearest * OUTLIER < usual:
-        told = f"row {row} has the near bound {nearest:.3g}, and half of all have more than {usual:.3g}"
-        warn(f"{path}: {told}; the scene's scale follows from it, so correct it if it is wrong")
-    elif nearest * OUTLIER < apart:
-        told = f"the nearest bound is {nearest:.3g} (row {row}), but the cameras are some {apart:.3g} apart"
-        warn(f"{path}: {told}; are both in the same unit? The scene's scale follows from the bound")
 
 
 def _find_pictures(root: Path, hwf: Float[Tensor, "3"], img_wh: Size | None, downscale: int) -> tuple[list[Path], Size]:
@@ -300,7 +290,7 @@ def _intrinsics(hwf: Float[Tensor, "C 3"], size: Size) -> Float[Tensor, "C 3 3"]
     return K
 
 
-def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], request: Request) -> Place:
+def _surrounding(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"], request: Request) -> Place:
     """The origin is in the middle of what the cameras surround.
 
     Programs that make poses_bounds.npy disagree on what the bounds mean, and a single wrong point may decide them. So
@@ -308,6 +298,7 @@ def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], request: Reques
     share `ahead` yields to the bounds of half of the photos, unless these are so small that they can hardly be meant.
     tight: near is the nearest bound and far the farthest one, but not beyond 8 near, as in the classic implementation.
     """
+    nearest_bound(root / POSES, cameras.c2w, bounds, facing=False)
     c2w, frame = normalize_poses(cameras.c2w, request.scale)
     bounds = bounds * frame[0, :3].norm()
     nearest = bounds[:, 0].min().item()
@@ -321,17 +312,18 @@ def _surrounding(cameras: Cameras, bounds: Float[Tensor, "C 2"], request: Reques
     return Place(replace(cameras, c2w=c2w), near, far, box, frame, ahead=ahead, closest=closest_of(c2w))
 
 
-def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"], asked: float | None) -> Place:
-    """The origin is the mean camera; near, far and the box are those of rays in NDC. asked: a scale; it is refused."""
-    if asked is not None:
-        told = f"--scale {asked:g}: {root} has photos from one side, whose nearest bound sets the scale"
+def _forward_facing(root: Path, cameras: Cameras, bounds: Float[Tensor, "C 2"], request: Request) -> Place:
+    """The origin is the mean camera; near, far and the box are those of rays in NDC. Raises UserError for a scale."""
+    if request.scale is not None:
+        told = f"--scale {request.scale:g}: {root} has photos from one side, whose nearest bound sets the scale"
         raise UserError(f"{told}; leave the option out")
-    scale = NEAREST / bounds.min().item()
+    nearest = nearest_bound(root / POSES, cameras.c2w, bounds, facing=True)
+    scale = NEAREST / nearest
     c2w, frame = _recentred(cameras.c2w, scale)
     cameras = replace(cameras, c2w=c2w)
     width, height = (2 * cameras.K[:, axis, axis].mean().item() for axis in (0, 1))
     ndc = width / cameras.width, height / cameras.height
-    target = (0.0, 0.0, -scale * _middle_depth(bounds))
+    target = (0.0, 0.0, -scale * _middle_depth(nearest, max(nearest, bounds.max().item())))
     return Place(cameras, 0.0, 1.0, _ndc_box(root, cameras, ndc), frame, ndc, target)
 
 
@@ -370,7 +362,7 @@ def _corner_rays(cameras: Cameras, index: int) -> Rays:
     return image_rays(corners, index, 0.0, 1.0)
 
 
-def _middle_depth(bounds: Float[Tensor, "C 2"]) -> float:
+def _middle_depth(nearest: float, farthest: float) -> float:
     """Where a film's camera turns about: three quarters of the way from nearest to farthest, in disparity, both with a
     margin, as the code of NeRF 2020 chooses it."""
-    return 1 / (0.25 / (0.9 * bounds.min().item()) + 0.75 / (5 * bounds.max().item()))
+    return 1 / (0.25 / (0.9 * nearest) + 0.75 / (5 * farthest))

@@ -14,6 +14,8 @@ STRAY = 50.0  # times as far from the middle of the cameras as half of them are
 LOOKING_AT = math.cos(math.radians(30))
 NEAREST = 0.05  # quantile of the cameras' distances from what they look at
 OF_NEAREST = 1 / 3  # share of that distance in which nothing stands in front of any camera, wherever it looks
+SPACED = 1.5  # times as far as neighbours are apart; of the measured walk this is NEAR
+SPOT = 1e-6  # cameras that are no farther apart stand in one place
 AHEAD = 0.4  # share of the way from each camera to what all look at, in which nothing stands (docs/log.md)
 YIELDS = 0.9  # of the share of its way from which on a camera sees sparse points: surfaces lie a little nearer
 
@@ -82,12 +84,22 @@ def looks_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
 
 
 def near_of(c2w: Float[Tensor, "C 3 4"]) -> float:
-    """Where rays of cameras in the frame of `normalize_poses` begin, if nothing else is known: at NEAR or, if they look
-    at a common point, at OF_NEAREST of the way there from the nearest of them. Whatever else stands there is fog."""
+    """Where rays of cameras in the frame of `normalize_poses` begin, if nothing else is known: at OF_NEAREST of the way
+    to the common point that they look at, from the nearest of them. Whatever else stands there is fog. Cameras that
+    look at none have it at NEAR or, along a way that is long against the steps of the one who walked it, at SPACED
+    steps: neighbours see the same things, so these are not much nearer than neighbours are to each other."""
     focus = camera_focus(c2w)
-    if not looks_at(c2w, focus):
-        return NEAR
-    return max(NEAR, OF_NEAREST * usual_nearest(c2w, focus))
+    if looks_at(c2w, focus):
+        return max(NEAR, OF_NEAREST * usual_nearest(c2w, focus))
+    return min(NEAR, max(SPACED * _spacing(c2w), LEAST_NEAR))
+
+
+def _spacing(c2w: Float[Tensor, "C 3 4"]) -> float:
+    """How far cameras are from the nearest one in another place, in the middle; infinite if all are in one place."""
+    centres = c2w[:, :, 3].double()
+    apart = [torch.cdist(part, centres) for part in centres.split(1024)]
+    nearest = torch.cat([each.masked_fill(each < SPOT, math.inf).amin(1) for each in apart])
+    return float(nearest.median())
 
 
 def usual_nearest(c2w: Float[Tensor, "C 3 4"], focus: Float[Tensor, "3"]) -> float:
