@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +109,21 @@ def test_it_is_recognised_and_said(tmp_path, capsys, layout, colour):
     assert not clear.unbounded
     assert (plain.near, plain.far) == (clear.near, clear.far)
     assert torch.equal(plain.aabb, clear.aabb)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_photos_of_one_colour_alone_are_said(tmp_path, capsys, layout):
+    """As black frames of a film. What is in front of a plain background, or wholly behind it, is another thing."""
+    rng = np.random.default_rng(0)
+    photos = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(10)]
+    photos[3], photos[4] = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), (200, 90, 30))
+    LAYOUTS[layout](tmp_path / "photos", photos)
+    LAYOUTS[layout](tmp_path / "things", things(COLOURS["grey"]))
+    for name in ("photos", "things"):
+        load_scene(tmp_path / name, Request())
+    told = capsys.readouterr().err
+    assert told.count("pictures have one colour alone") == 1
+    assert re.search(r"photos: 2 of \d+ pictures have one colour alone \(", told)
 
 
 @pytest.mark.parametrize("colour", COLOURS.values())

@@ -123,6 +123,25 @@ def test_cameras_that_look_away_are_said(scene_file, capsys):
     assert "camera to world with y down and z ahead" in told
 
 
+def test_poses_that_stand_for_none_are_said(tmp_path, capsys):
+    """Some programs write the same matrix for all pictures that they could not place. Cameras that stand still are not
+    doubted."""
+    n = 9
+    poses = photo_world.write(tmp_path, photo_world.K, [{}] * n).tolist()
+    values = photo_world.read(tmp_path)
+
+    def said(numbers: list[int]) -> bool:
+        for frame, number in zip(values["frames"], numbers, strict=True):
+            frame["transform_matrix"] = poses[number]
+        photo_world.edit(tmp_path, values)
+        load(tmp_path / "transforms.json")
+        return "3 of 9 pictures have one and the same pose" in capsys.readouterr().err
+
+    assert said([0, 0, 0, *range(3, n)])
+    for others in ([*range(n)], [0] * n, [0, 0, *range(2, n)], [i // 3 for i in range(n)]):
+        assert not said(others)
+
+
 def test_pictures_that_no_list_names_are_for_tests(tmp_path, capsys):
     """Never those that are trained on."""
     photo_world.write(tmp_path, photo_world.K, [{}] * N)

@@ -74,6 +74,15 @@ def test_the_rays_are_those_of_the_same_scene_in_the_blender_layout(tmp_path, pl
     assert ours.near == pytest.approx(0.5 * min(depths) * scale.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("place", "photos"), [("distorted/sparse/0", "input"), ("colmap_sparse/0", "images"), ("colmap_text", "images")]
+)
+def test_models_where_scripts_of_other_programs_leave_them(tmp_path, place, photos):
+    write_scene(tmp_path, place, folder=photos, text=place == "colmap_text")
+    assert detect(tmp_path) == "colmap"
+    assert len(load(tmp_path)) == N
+
+
 def test_a_model_without_points_has_a_near_bound_too(tmp_path):
     write_scene(tmp_path, xyz=np.zeros((0, 3)))
     assert load(tmp_path).near == pytest.approx(near_of(load(tmp_path).cameras.c2w), rel=0.02)

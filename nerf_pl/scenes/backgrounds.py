@@ -50,6 +50,8 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
     if asked == "auto" and request.pictures and scene.ndc is None:
         found = plain_colour(scene)
     if found is None:
+        if request.pictures and not scene.photos:  # of a photo that was cut, a view may show the sky alone
+            _tell_blank(scene)
         if request.endless or (request.endless is None and _shows_surroundings(scene, request)):
             return without_end(scene, "the pictures show more than an object (--no_unbounded: in a box)")
         return scene
@@ -255,6 +257,20 @@ def _require_something(scene: Scene, why: str, split: str) -> None:
         return
     remedy = "save them without alpha" if scene.images.shape[-1] == 4 else "restore them"
     raise UserError(f"{scene.root}: all {len(scene)} pictures {why}, so there is nothing to learn: {remedy}")
+
+
+def _tell_blank(scene: Scene) -> None:
+    """Say which photos have one colour alone, as frames of a film that is damaged, or faded in."""
+    blank = []
+    for i, picture in _pictures(scene):
+        for part in (picture[::8, ::8], picture):  # the former is quick
+            if int((part.amax((0, 1)) - part.amin((0, 1))).max()) > EXACT:
+                break
+        else:
+            blank.append(scene.names[i] if scene.names else i)
+    if blank:
+        told = f"{len(blank)} of {len(scene)} pictures have one colour alone ({list_some(blank)})"
+        warn(f"{scene.root}: {told}: if they should show something, restore or remove them")
 
 
 def _shows(picture: UInt8[Tensor, "H W ch"], colour: UInt8[Tensor, "3"]) -> bool:

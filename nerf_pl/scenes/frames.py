@@ -16,7 +16,7 @@ from nerf_pl.scenes.finder import find_named, of_other_kind, told_path
 from nerf_pl.scenes.keys import spelled, tell_keys
 from nerf_pl.scenes.lenses import FOCALS, is_panorama, over
 from nerf_pl.scenes.masks import masks_folder
-from nerf_pl.scenes.normalize import misread, strays
+from nerf_pl.scenes.normalize import in_one_pose, misread, strays
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
 
@@ -58,6 +58,10 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
     if far := strays(torch.from_numpy(np.stack([frame.c2w for frame in frames]))):
         names = list_some([str(frames[i].values["file_path"]) for i in far])
         warn(f"{path}: {len(far)} of {len(frames)} cameras are far from all others ({names}): are their poses right?")
+    if same := in_one_pose(torch.from_numpy(np.stack([frame.c2w for frame in frames]))):
+        names = list_some([str(frames[i].values["file_path"]) for i in same])
+        told = f"{len(same)} of {len(frames)} pictures have one and the same pose ({names})"
+        warn(f"{path}: {told}: if it stands for those that could not be placed, remove them")
     one_way = [frame.c2w for frame in frames if not is_panorama(frame.where, frame.values)]
     if one_way and (convention := misread(torch.from_numpy(np.stack(one_way)))):
         told = f"the cameras look at no common point, but would if transform_matrix were {convention}; if it is that,"

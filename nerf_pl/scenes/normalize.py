@@ -129,6 +129,14 @@ def strays(c2w: Float[Tensor, "C 3 4"]) -> list[int]:
     return (distances > STRAY * usual).nonzero()[:, 0].tolist() if len(c2w) > 2 and usual > 0 else []
 
 
+def in_one_pose(c2w: Float[Tensor, "C 3 4"]) -> list[int]:
+    """The cameras, three or more, that have one and the same pose while all others differ: most likely it stands for
+    none. Cameras that do not move take several photos in each pose, or all in one."""
+    _, group, counts = c2w.reshape(-1, 12).unique(dim=0, return_inverse=True, return_counts=True)
+    alike = (group == counts.argmax()).nonzero()[:, 0].tolist()
+    return alike if len(alike) > 2 and len(counts) > 2 and len(alike) + len(counts) - 1 == len(c2w) else []
+
+
 def misread(c2w: Float[Tensor, "C 3 4"]) -> str:
     """What the poses would have to be for the cameras to look at one point, if they do not as they are: matrices of
     another convention. An empty text if that is no better. Cameras that look outward may seem so, too."""
