@@ -1,5 +1,9 @@
-"""Text that came from elsewhere, such as names of files and values in them, as a terminal may show it."""
+"""Text that came from elsewhere, such as names of files and values in them, as a terminal may show it; and numbers."""
 
+import math
+from collections.abc import Iterable, Sequence
+
+NOTHING = 1e-6  # of the size of a scene: a smaller coordinate is what rounding left
 LONGEST = 299  # characters of a message
 LONG_WORD, LEFT = 90, (24, 60)  # characters of a word that is shortened, and of its beginning and end that stay
 
@@ -12,6 +16,24 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+
+
+def coordinates(values: Iterable[float], size: float) -> list[str]:
+    """Coordinates that can be typed back, in four digits or, where these do not tell what is a thousandth of `size`
+    apart, as in those of a map, in more."""
+    return [_coordinate(value, size) for value in values]
+
+
+def box_text(box: Sequence[float]) -> str:
+    """A box, x y z of its lowest and of its highest corner, as options take it, to 1 in 100,000 of its longest side."""
+    longest = max(high - low for low, high in zip(box[:3], box[3:], strict=True))
+    return " ".join(coordinates(box, 0.01 * longest))
+
+
+def _coordinate(value: float, size: float) -> str:
+    if not abs(value) > NOTHING * size:
+        return "0"
+    return f"{value:.{4 + max(math.ceil(math.log10(abs(value) / size)), 0)}g}"
 
 
 def _escaped(character: str) -> str:

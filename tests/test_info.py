@@ -2,11 +2,14 @@
 
 import json
 
+import photo_world
 import pytest
+import torch
 from tiny import nerf, refused
 
 from nerf_pl.films.files import read_keyframes
-from nerf_pl.scenes import Request, load_scene
+from nerf_pl.scenes import Request, frame_of, load_scene
+from nerf_pl.text import box_text
 
 
 def told(capsys, *words: object) -> dict[str, str]:
@@ -84,3 +87,31 @@ def test_a_file_in_place_of_a_folder(tmp_path, capsys, name, told):
     (tmp_path / name).write_text("<document><chunk></chunk></document>" if name.endswith("xml") else "")
     said = refused(capsys, "info", tmp_path / name)
     assert f"{name} is not a folder: {told.replace('SCENE', str(tmp_path))}" in said
+
+
+def test_places_on_a_map_can_be_typed_back(tmp_path, capsys):
+    """Four digits of a place millions of metres from the origin would be tens of metres off."""
+    away = torch.tensor([448262.0, 5411932.0, 350.0]).double()
+    c2w = photo_world.write(tmp_path, photo_world.K, [{}] * 6)
+    c2w[:, :, 3] += away
+    values = photo_world.read(tmp_path)
+    for frame, pose in zip(values["frames"], c2w.tolist(), strict=True):
+        frame["transform_matrix"] = pose
+    photo_world.edit(tmp_path, values)
+    found = told(capsys, tmp_path)
+    (tmp_path / "path.json").write_text('{%s, "keyframes": [%s]}' % tuple(found["keyframe"].split(", ", 1)))  # noqa: UP031
+    scene = load_scene(tmp_path, Request("train"))
+    first = read_keyframes(tmp_path / "path.json", scene.cameras, frame_of(scene)).cameras
+    apart = (first.c2w[0, :, 3] - scene.cameras.c2w[:, :, 3]).norm(dim=1)
+    assert apart.min() < 0.002
+    rows = found["frame"].removeprefix("file to world: ").split("; ")
+    frame = torch.tensor([[float(word) for word in row.split()] for row in rows], dtype=torch.float64)
+    there = torch.cat([c2w[0, :, 3], torch.ones(1)])
+    typed = frame[:, :3] @ there[:3] + frame[:, 3]
+    torch.testing.assert_close(typed, frame_of(scene)[:3] @ there, atol=1e-3, rtol=0)
+    assert "448264" in found["looking"]
+
+
+def test_boxes_as_options_take_them():
+    assert box_text([-1, -0.5, 0, 1, 2.25, 1e-9]) == "-1 -0.5 0 1 2.25 0"
+    assert box_text([448262.125, 5411932, -3, 448263.25, 5411940.5, 4]) == "448262.125 5411932 -3 448263.25 5411940.5 4"

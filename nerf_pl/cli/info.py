@@ -11,6 +11,7 @@ from nerf_pl.cli.trained import Trained
 from nerf_pl.errors import UserError
 from nerf_pl.options import DataOptions
 from nerf_pl.options.ranges import check_options
+from nerf_pl.text import coordinates
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = (".ckpt", ".tar", ".pt", ".pth")
 NOTHING = 1e-5  # a smaller number is what rounding left
+SPOT = 1e-9  # a smaller scene has no size
 
 
 @dataclass(frozen=True)
@@ -98,31 +100,35 @@ def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
     turn, back = frame[:3, :3] / scale, torch.linalg.inv(frame)
     c2w = torch.cat([scene.cameras.c2w.double() for scene in scenes.values()])
     at = c2w[:, :, 3] @ back[:3, :3].T + back[:3, 3]
-    yield "cameras", f"from {_point(at.amin(0))} to {_point(at.amax(0))}, in the scene's own file"
     focus = camera_focus(c2w.float()).double() @ back[:3, :3].T + back[:3, 3]
     away = (at - focus).norm(dim=1)
-    told = f"around {_point(focus)}, {_number(away.min())} to {_number(away.max())} away"
+    size = max(float(away.max()), SPOT)
+    yield "cameras", f"from {_point(at.amin(0), size)} to {_point(at.amax(0), size)}, in the scene's own file"
+    told = f"around {_point(focus, size)}, {_number(away.min())} to {_number(away.max())} away"
     yield "looking", told
     up = (c2w[:, :, 1].mean(0) @ turn).div(c2w[:, :, 1].mean(0).norm().clamp(min=1e-9))
-    yield "up", f"{_point(up)}, the mean of the cameras"
+    yield "up", f"{_point(up, 1.0)}, the mean of the cameras"
     if first.ndc is not None:
         yield "extent", "photos from one side: normalised device coordinates, without a box"
     else:
         corners = torch.cartesian_prod(*first.aabb.double().T) @ back[:3, :3].T + back[:3, 3]
         what = "the middle is" if first.unbounded else "all lies"
-        yield "extent", f"{what} from {_point(corners.amin(0))} to {_point(corners.amax(0))}"
+        yield "extent", f"{what} from {_point(corners.amin(0), size)} to {_point(corners.amax(0), size)}"
         near = torch.cat([scene.near_at(scene.cameras.c2w) for scene in scenes.values()]) / scale
         told = _number(near.min())
         if first.ahead:
             told = f"{_number(first.ahead)} of the way to what the cameras look at, {told} to {_number(near.max())},"
         yield "rays", f"from {told} to {_number(first.far / scale)} from a camera, in units of the file"
-    yield "frame", "file to world: " + "; ".join(" ".join(_number(x) for x in row) for row in frame[:3].tolist())
-    position, target = ("[" + ", ".join(map(_number, p.tolist())) + "]" for p in (at[0], focus))
+    # numbers that take points of the file to within a thousandth of a unit of the world
+    fine = scale * min(size / max(float(at.abs().max()), SPOT), 1)
+    rows = [[*coordinates(row[:3], fine), *coordinates(row[3:], 1.0)] for row in frame[:3].tolist()]
+    yield "frame", "file to world: " + "; ".join(map(" ".join, rows))
+    position, target = ("[" + ", ".join(coordinates(p.tolist(), size)) + "]" for p in (at[0], focus))
     yield "keyframe", f'"coordinates": "file", {{"time": 0, "position": {position}, "look_at": {target}}}'
 
 
-def _point(xyz: "torch.Tensor") -> str:
-    return "(" + ", ".join(_number(x) for x in xyz.tolist()) + ")"
+def _point(xyz: "torch.Tensor", size: float) -> str:
+    return "(" + ", ".join(coordinates(xyz.tolist(), size)) + ")"
 
 
 def _number(value: "float | torch.Tensor") -> str:

@@ -36,6 +36,7 @@ class Mesh:
         from nerf_pl.export.region import box_in_file
         from nerf_pl.extras import EXTRAS, extra
         from nerf_pl.scenes.demo import is_demo
+        from nerf_pl.text import box_text
 
         check_options(self.mesh)
         for package in (name for name, of in EXTRAS.items() if of == "mesh"):
@@ -44,7 +45,7 @@ class Mesh:
         run = self.trained.open()
         scene = self.trained.views(run, "train", pictures=False)
         if self.mesh.crop is None and (scene.unbounded or scene.ndc is not None):
-            middle = f"its middle, {' '.join(f'{v:.3g}' for v in box_in_file(scene))} in the coordinates of its file"
+            middle = f"its middle, {box_text(box_in_file(scene))} in the coordinates of its file"
             part = middle if scene.unbounded else "what is not far behind the nearest things"
             console.print(f"the scene goes on to the horizon: this meshes {part}; --crop chooses another part")
         try:

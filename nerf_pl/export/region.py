@@ -10,6 +10,7 @@ from torch import Tensor
 from nerf_pl.cameras import AHEAD, corners_of, ndc_points, ndc_scale, ndc_to_world
 from nerf_pl.methods.model import Model
 from nerf_pl.scenes import Scene, frame_of
+from nerf_pl.text import box_text
 
 NDC_DEPTH = 0.9  # of the box of photos from one side, in normalised device coordinates: 20 times as far as its front
 MARGIN = 0.05  # of a side, around what the views see
@@ -89,7 +90,7 @@ def box_in_file(scene: Scene, xyz: Float[Tensor, "N 3"] | None = None) -> tuple[
 def nothing_in(crop: Sequence[float] | None, ends: int) -> str:
     """What to say if the views show nothing in a region. ends: how many of their rays end somewhere."""
     if crop is not None and ends:
-        return f"--crop {' '.join(f'{v:g}' for v in crop)}: the training views show nothing in this box"
+        return f"--crop {box_text(crop)}: the training views show nothing in this box"
     if ends:
         return "the training views show nothing in the scene's box: give --crop with a box that holds something"
     return "the training views show nothing solid: the field is empty, train longer"

@@ -235,7 +235,7 @@ def _pose(entry: Values, key: str, where: str) -> Float[np.ndarray, "3 4"]:
     if max(map(abs, (*position, *target, *up))) > FARTHEST:
         raise UserError(f"{where}: position, look_at or up is beyond {FARTHEST:g}; give smaller numbers")
     try:
-        return look_at(torch.tensor([position]).double(), target, up)[0].numpy()
+        return look_at(torch.tensor([position], dtype=torch.float64), target, up)[0].numpy()
     except ValueError as error:
         raise UserError(f"{where}: {error}; move it, or give another up") from error
 

@@ -21,6 +21,7 @@ from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene
 from nerf_pl.scenes.shots import looking, names_of, read_cuts, read_shots, require_masks, stored_pictures
 from nerf_pl.scenes.splits import SPLITS
+from nerf_pl.text import coordinates
 
 FILES = "transforms_train.json and so on"
 OTHER_SPLITS = re.compile(r"transforms_(valid\w*|eval\w*|dev|holdout|training|tests|testing)")
@@ -114,7 +115,7 @@ def _place(root: Path, frames: list[Frame], request: Request, transparent: bool)
         warn(f"{root}: the cameras look at no common point, so the scene is taken to have no end")
         return found
     by = float(found.frame[0, 0])
-    target = ", ".join(f"{round(x, 3) / by + 0.0:.3g}" for x in (-found.frame[:3, 3]).tolist())
+    target = ", ".join(coordinates([round(x, 3) / by for x in (-found.frame[:3, 3]).tolist()], DISTANCE / by))
     told = f"the cameras look at ({target}) from a distance of {DISTANCE / by:.3g}"
     warn(f"{root}: {told}, so the scene is moved to the origin and scaled by {by:.3g}; --scale 1 leaves it as it is")
     return found

@@ -45,8 +45,8 @@ from nerf_pl.scenes.values import FARTHEST, rigid
 from nerf_pl.scenes.wide import Shot, fisheye, panorama
 
 FILES = "sparse/0 and images"
-# the empty one is the scene's folder itself, where other programs write; those that follow are of scripts of 3D Gaussian
-# splatting and of Instant-NGP
+# the empty one is the scene's folder itself, where other programs write; those after it are of scripts of Gaussian
+# splatting and Instant-NGP
 MODEL_PLACES = ("sparse", "colmap/sparse", "", "distorted/sparse", "colmap_sparse", "colmap_text")
 
 

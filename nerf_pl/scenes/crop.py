@@ -11,6 +11,7 @@ from nerf_pl.cameras import Crop, corners_of
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.normalize import LEAST_NEAR, reach
 from nerf_pl.scenes.scene import Scene, frame_of
+from nerf_pl.text import box_text
 
 
 def crop_of(scene: Scene, box: Sequence[float]) -> Crop:
@@ -28,7 +29,7 @@ def cropped(scene: Scene, box: Sequence[float], pictures: bool = True, is_needed
     Pixels whose rays miss the given box do not count; without pictures that is not looked for. Raises UserError for
     photos from one side, or if the views are needed and none sees the box.
     """
-    told = f"--aabb {' '.join(f'{value:g}' for value in box)}"
+    told = f"--aabb {box_text(box)}"
     if scene.ndc is not None:
         raise UserError(f"{told}: {scene.root} has photos from one side, whose space has no box; leave the option out")
     frame = frame_of(scene)

@@ -14,6 +14,7 @@ from nerf_pl.scenes.normalize import FAR as HORIZON
 from nerf_pl.scenes.normalize import LEAST_NEAR, camera_focus, looks_at, moved, normalize_poses, reach
 from nerf_pl.scenes.normalize import NEAR as CLOSE
 from nerf_pl.scenes.scene import Scene, frame_of, some_views
+from nerf_pl.text import coordinates
 
 # of the scenes of the 2020 paper, in their unit of length
 NEAR, FAR = 2.0, 6.0
@@ -165,9 +166,10 @@ def missed(scene: Scene) -> str:
 
 def _corners(scene: Scene) -> str:
     """The box of a scene, in the coordinates of its file."""
-    back = torch.linalg.inv(frame_of(scene)).float()
-    corners = (scene.aabb @ back[:3, :3].T + back[:3, 3]).sort(dim=0).values
-    return " to ".join("(" + ", ".join(f"{value:.3g}" for value in corner) + ")" for corner in corners.tolist())
+    back = torch.linalg.inv(frame_of(scene))
+    corners = (scene.aabb.double() @ back[:3, :3].T + back[:3, 3]).sort(dim=0).values
+    size = float((corners[1] - corners[0]).max())
+    return " to ".join("(" + ", ".join(coordinates(corner, size)) + ")" for corner in corners.tolist())
 
 
 def _middle(scene: Scene, index: int) -> Int[Tensor, "1"]:

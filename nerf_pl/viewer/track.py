@@ -19,6 +19,7 @@ from nerf_pl.films.keyframes import Keyframes, keyframes_in_file
 from nerf_pl.films.options import FPS
 from nerf_pl.films.paths import framed
 from nerf_pl.scenes import Scene, frame_of
+from nerf_pl.text import box_text
 from nerf_pl.writing import atomic_write
 
 SECONDS = 2.0  # from a keyframe to the next, until the user chooses
@@ -124,7 +125,7 @@ def file_for(folder: Path, name: str) -> Path:
 def command(run: Path, file: Path, crop: Sequence[float] | None = None) -> str:
     """What to type to film these keyframes."""
     words = ["nerf render", _quoted(run), "--path", _quoted(file)]
-    return " ".join(words + (["--crop", *(f"{value:g}" for value in crop)] if crop else []))
+    return " ".join(words + (["--crop", box_text(crop)] if crop else []))
 
 
 def _quoted(path: Path) -> str:
