@@ -53,6 +53,20 @@ def test_photos_get_the_world_of_other_layouts(root, capsys):
     assert (scene.near, scene.far) == pytest.approx((same.near, same.far), rel=1e-4)
 
 
+def test_a_surface_that_fills_the_borders_is_no_background(root):
+    """As that of a table, which has a grain."""
+    grain = np.random.default_rng(0).integers(-8, 9, (36, 48, 1))
+
+    def on_a_table(picture: np.ndarray) -> np.ndarray:
+        table = np.repeat(170 + grain, 3, 2).astype(np.uint8)
+        table[9:-9, 9:-9] = picture[9:-9, 9:-9]
+        table[18:] = picture[18:]
+        return table
+
+    repaint(root, on_a_table)
+    assert load_scene(root, Request(), "blender").unbounded
+
+
 @pytest.mark.parametrize("asked", [{"scale": 1.0}, {"tight": True}, {"endless": False}, {"objects": False}])
 def test_who_asks_for_a_box_has_it(root, asked):
     scene = load_scene(root, Request(**asked), "blender")

@@ -20,6 +20,7 @@ SHARE = 0.8  # of the borders of all pictures together that a plain background f
 # what an object leaves of them that touches the border: of those of all pictures, of each, and of each of four sides
 HALF, PART, EACH_SIDE = 0.5, 0.15, 0.1
 EXACT, EXACTLY = 3, 0.9  # of 255: so much of a plain background that little is left of differs by no more; skies shade
+EVEN = 0.6  # a surface in a photo has less, 0.2 to 0.3 in captures of things on a table
 HINT = 0.3  # share of all borders from which on a plain colour is worth a word
 COUNTED = 0.5  # share of all borders that masks must leave for these to say anything
 FRAME = 0.95  # share of a rectangle; what fills more of the same one in all pictures is a photo in a frame
@@ -65,15 +66,18 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
 
 
 def _shows_surroundings(scene: Scene, request: Request) -> bool:
-    """Whether opaque pictures have, all around, what is no plain background. A method that samples all of the way
-    between near and far (`tight`) needs bounds that hold it all."""
+    """Whether opaque pictures have, all around, what is no plain background: things of many colours, or a surface such
+    as that of a table, whose colour shades. A method that samples all of the way between near and far (`tight`) needs
+    bounds that hold it all."""
     if not (request.pictures and request.objects) or request.tight or scene.endless is None:
         return False
     borders = list(_borders(scene))
     counted = torch.cat([border for border, _ in borders])
     if len(counted) < COUNTED * sum(n for _, n in borders):
         return False
-    return float(_near(counted, _usual(counted)).float().mean()) < HINT
+    colour = _usual(counted)
+    near, even = (float(_near(counted, colour, limit).float().mean()) for limit in (NOISE, EXACT))
+    return near < HINT or even < EVEN * near
 
 
 def _plain(scene: Scene, colour: Colour, why: str, objects: bool) -> Scene:
