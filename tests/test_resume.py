@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import NGP_FLAGS, config, content, make, nerf, refused
+from tiny import NGP_FLAGS, config, content, make, nerf, refused, with_model
 
 from nerf_pl.checkpoints import as_begun, load_training, write_checkpoint
 from nerf_pl.errors import Interrupted
@@ -180,21 +180,28 @@ def test_a_resumed_run_says_what_is_new(grid, scene_dir, capsys):
 OF_A_GPU = "goes on with the sizes of a GPU, on which it was begun, and not of the CPU"
 
 
+BEGUN_THERE = {"march_steps": 768, "rays_per_pixel": 4, "samples": 2**18}
+
+
 @pytest.mark.parametrize(
-    ("begun", "words", "told"),
+    ("begun", "sizes", "words", "told"),
     [
-        ("cuda", (), f"{OF_A_GPU}: --samples 8192, as runs begun here have, makes a step cheaper\n"),
-        ("cuda", ("--samples", 8192), f"{OF_A_GPU}\n"),
-        ("cpu", (), ""),
+        ("cuda", {}, (), f"{OF_A_GPU}: --samples 8192, as runs begun here have, makes a step cheaper\n"),
+        ("cuda", {}, ("--samples", 8192), f"{OF_A_GPU}\n"),
+        ("cuda", {"march_steps": 2048}, (), f"{OF_A_GPU}\n"),  # 8192 samples are too few for a pixel then
+        ("cuda", {"march_steps": 1024, "rays_per_pixel": 8}, (), f"{OF_A_GPU}\n"),
+        ("cuda", {"samples": 2**14}, (), f"{OF_A_GPU}\n"),  # typed: a GPU has 2**18
+        ("cuda", {"samples": 2**14, "rays_per_pixel": 2}, (), ""),  # all that differs was typed
+        ("cpu", {}, (), ""),
     ],
-)  # fmt: skip
+)
 def test_a_run_that_was_begun_on_another_device_says_whose_sizes_it_has(
-    grid, scene_dir, capsys, monkeypatch, begun, words, told
+    grid, scene_dir, capsys, monkeypatch, begun, sizes, words, told
 ):
     stored, settings = content(grid), json.loads((grid / "settings.json").read_text())
     assert stored["begun_on"] == "cpu"
     for each in (stored["config"], settings):
-        each["model"] |= {"march_steps": 768, "rays_per_pixel": 4, "samples": 2**18}
+        each["model"] |= BEGUN_THERE | sizes
     write_checkpoint(stored | {"begun_on": begun}, grid / "checkpoints" / "last.ckpt")
     (grid / "settings.json").write_text(json.dumps(settings))
     saved = {}
@@ -207,8 +214,11 @@ def test_a_run_that_was_begun_on_another_device_says_whose_sizes_it_has(
 
 
 def test_a_run_that_was_begun_on_a_cpu_says_so_on_a_gpu(grid, scene_dir):
-    last = grid / "checkpoints" / "last.ckpt"
-    options, scene = load_training(as_begun(config("ngp", max_steps=22, fit_colours=None), last), scene_dir)
+    stored, last = content(grid), grid / "checkpoints" / "last.ckpt"
+    stored["config"]["model"]["samples"] = 2**13
+    write_checkpoint(stored, last)
+    options = as_begun(with_model(config("ngp", max_steps=22, fit_colours=None), samples=None), last)
+    options, scene = load_training(options, scene_dir)
     ours = NeRFSystem(options, make(options), scene)
     ours.begun_on = "cuda"
     told = resume_run(ours, Checkpoints(last.parent), last)[0]

@@ -77,24 +77,35 @@ def _other_scene(content: dict[str, Any], system: NeRFSystem) -> Iterator[str]:
 
 
 def _other_device(stored: Config, system: NeRFSystem, here: str) -> Iterator[str]:
-    """A run keeps the sizes of the type of device on which it was begun. What shapes no weights can be given anew."""
-    begun, method = system.begun_on, method_of(stored.method)
+    """A run keeps the sizes of the type of device on which it was begun. What shapes no weights can be given anew, if
+    it works with the other options. What is no size of that device was typed, or is of another version."""
+    begun, now, method = system.begun_on, system.config, method_of(stored.method)
     if begun not in DEVICES or here not in DEVICES:
         return
-    left_open, kind = replace(system.config, model=method.preset.model), kind_of(system.scene)
-    ours, theirs = (method.complete(left_open, device, kind).model for device in (here, begun))
-    each_of = (stored.model, system.config.model, ours, theirs)
+    made = ((here, now), (begun, stored))
+    kind, left_open = kind_of(system.scene), method.preset.model
+    ours, theirs = (method.complete(replace(of, model=left_open), device, kind).model for device, of in made)
+    each_of = (stored.model, now.model, theirs, ours)
     values = {f.name: [getattr(each, f.name) for each in each_of] for f in fields(ours)}
-    kept = {name for name, (before, now, our, their) in values.items() if before == now != our != their}
+    kept = {name for name, (before, after, their, our) in values.items() if before == after == their != our}
     if not kept:
         return
     told = f"goes on with the sizes of {DEVICES[begun]}, on which it was begun, and not of {DEVICES[here]}"
     shown = [name for name, each in marks(type(ours), Help) if each.purpose == MACHINE]
-    if costs := [name for name in shown if name in kept - fixed_in_a_run(type(ours))]:
-        given = " ".join(f"--{name} {_shown(values[name][2])}" for name in costs)
-        is_less = values[costs[0]][2] < values[costs[0]][1]
+    costs = {name: getattr(ours, name) for name in shown if name in kept - fixed_in_a_run(type(ours))}
+    if costs and _works(replace(now, model=replace(now.model, **costs))):
+        given = " ".join(f"--{name} {_shown(value)}" for name, value in costs.items())
+        is_less = all(value < getattr(now.model, name) for name, value in costs.items())
         told += f": {given}, as runs begun here have, {'makes a step cheaper' if is_less else 'lets a step do more'}"
     yield told
+
+
+def _works(config: Config) -> bool:
+    try:
+        config.check()
+    except UserError:
+        return False
+    return True
 
 
 def _compare(stored: Config, asked: Config, last: Path) -> None:
