@@ -2,13 +2,22 @@
 
     python benchmarks/settings.py JOBS.json RESULTS.jsonl --workers 4
 
-JOBS.json is a list of trainings. Each has a `scene` (a folder, or a file of `pack`), a `name` for its row, and either
-`steps` or `seconds`. It may have `options` (of the method), `optim`, `train`, a `seed`, `hold` and `few`; `test`,
-which judges by the test views; and `constants`, values for attributes of modules, as
-{"nerf_pl.methods.ngp.optimizer.EPS": 1e-8}.
+JOBS.json is a list of trainings, one for each row and scene of the table:
+
+    [{"scene": "data/fox", "name": "usual", "steps": 24000},
+     {"scene": "data/fox", "name": "c 0.03", "steps": 24000, "options": {"charbonnier": 0.03}}]
+
+scene: a folder, or a file that `pack` made. name: of its row. steps or seconds: its length; several trainings at once
+share a GPU, so give seconds with `--workers 1` alone. options, optim, train: options of `nerf train`, those of the
+method first; colours are fitted if train has fit_colours. method: ngp by default. seed: trainings that differ in
+nothing else are averaged. constants: values for attributes of modules, as
+{"nerf_pl.methods.ngp.optimizer.EPS": 1e-8}. pictures: a folder for what is rendered.
 
 Views are held out of the training split alone, so that the test views stay unseen until everything is chosen: every
-8th of them, from the one with the number `hold` on. `few` trains on every third of the rest.
+8th of them, from the one with the number `hold` on. few: trains on every third of the rest. test: judges by the test
+views instead, and trains on all others.
+
+RESULTS.jsonl gets a line for each training as it ends. On a CPU --workers is the number of trainings in all.
 """
 
 import argparse
@@ -17,6 +26,7 @@ import io
 import json
 import math
 import multiprocessing
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,8 +52,20 @@ from nerf_pl.training.system import LATE, LATE_STEPS, LEAST_STEP_SECONDS
 EVERY = 8  # of the views are held out
 HOLD = 3  # the first of them
 FEW = 3  # of the views that are left, one is trained on, if there are to be few
+KEYS = {
+    "scene", "name", "steps", "seconds", "options", "optim", "train", "method", "seed", "constants", "pictures", "hold",
+    "few", "test",
+}  # fmt: skip
 CHUNK = 200  # steps between two looks at the clock
-SECONDS = 60.0  # of a training for which nothing is said
+
+
+def fault(job: Mapping[str, Any]) -> str | None:
+    """What is wrong with a training, if something is."""
+    if unknown := sorted(set(job) - KEYS):
+        return f"a training has {unknown[0]!r}, which is not known: {', '.join(sorted(KEYS))} are"
+    if "scene" not in job or "name" not in job or ("steps" in job) == ("seconds" in job):
+        return f"give a scene, a name, and either steps or seconds: {json.dumps(job):.100}"
+    return None
 
 
 def pack(scene: Scene, path: Path, quality: int = 95) -> None:
@@ -72,7 +94,8 @@ def loaded(path: str, part: str = "train") -> Scene:
     """A split of a scene. That of NAME.pt with the test views is NAME_test.pt."""
     if not path.endswith(".pt"):
         return load_scene(path, Request(part))
-    return unpack(Path(path if part == "train" else path.replace(".pt", "_test.pt")))
+    file = Path(path)
+    return unpack(file if part == "train" else file.with_name(f"{file.stem}_test.pt"))
 
 
 def split(scene: Scene, job: Mapping[str, Any]) -> tuple[Scene, Scene]:
@@ -88,10 +111,12 @@ def split(scene: Scene, job: Mapping[str, Any]) -> tuple[Scene, Scene]:
 
 def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str, Any]:
     """Train once. Returns the scores."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     train, held = split(scene, job)
     config = complete(job, train, device)
-    epochs, seconds, steps = config.train.num_epochs or EPOCHS, job.get("seconds"), job.get("steps")
-    is_long = max(steps or 0, (seconds or 0) / LEAST_STEP_SECONDS) > LATE_STEPS
+    epochs, seconds, steps = config.train.num_epochs or EPOCHS, job.get("seconds", math.inf), job.get("steps")
+    is_long = (steps or seconds / LEAST_STEP_SECONDS) > LATE_STEPS
     model, gradients, optimizer = prepared(config, train, device, is_long)
     start, done, at, error = time.perf_counter(), 0.0, 0, math.nan
 
@@ -106,7 +131,7 @@ def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str,
         take_steps(gradients, optimizer, range(at, at + n), begin=begin)
         at, error = at + n, float(gradients.error) / n  # waits for the device, so the clock is right
         gradients.error.zero_()
-        done = at / steps if steps else (time.perf_counter() - start) / (seconds or SECONDS)
+        done = at / steps if steps else (time.perf_counter() - start) / seconds
     spent, counts = time.perf_counter() - start, model.counts(optimizer)
     return {
         **score(model, held, job.get("pictures")),
@@ -197,9 +222,9 @@ def worker(index: int, gpus: int, tasks: Any, results: Path, until: float) -> No
         if time.time() > until:
             continue
         path = job["scene"]
-        if path not in scenes:
-            scenes[path] = loaded(path)
         try:
+            if path not in scenes:
+                scenes[path] = loaded(path)
             with constants(job.get("constants", {})):
                 told = {"job": job, **run(job, scenes[path], device)}
         except Exception as error:  # the other trainings go on
@@ -244,6 +269,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4, help="trainings at once on each GPU")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds after which no training begins")
     asked = parser.parse_args()
+    if asked.results.exists():
+        parser.error(f"{asked.results} is there already: remove it, or give another name")
+    if wrong := next(filter(None, map(fault, json.loads(asked.jobs.read_text()))), None):
+        parser.error(f"{asked.jobs}: {wrong}")
     jobs, gpus = json.loads(asked.jobs.read_text()), torch.cuda.device_count()
     context = multiprocessing.get_context("spawn")
     tasks: Any = context.Queue()
@@ -256,7 +285,10 @@ def main() -> None:
         process.start()
     for process in started:
         process.join()
-    print(table([json.loads(line) for line in asked.results.read_text().splitlines()]))
+    found = [json.loads(line) for line in asked.results.read_text().splitlines()] if asked.results.exists() else []
+    print(table(found))
+    if len(found) < len(jobs) or any("failed" in each for each in found):
+        sys.exit(f"of {len(jobs)} trainings {sum('failed' not in each for each in found)} have a score")
 
 
 if __name__ == "__main__":

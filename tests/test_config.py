@@ -220,6 +220,22 @@ def test_points_allow_more_distortion_loss(device):
     assert complete(having("ngp", distortion=0.5), device, kind).model.distortion == 0.5
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_large_errors_count_less_for_photos(device):
+    for kind in (SceneKind(unbounded=True), SceneKind(unbounded=True, photos=20), SceneKind(ndc=True)):
+        assert complete(NGP, device, kind).model.charbonnier == 0.1
+    assert complete(NGP, device).model.charbonnier == 0
+    assert complete(having("ngp", charbonnier=0.5), device, SceneKind(ndc=True)).model.charbonnier == 0.5
+    for value in (-1.0, 1e-20, 2.0):
+        assert f"--charbonnier {value:g}" in message(having("ngp", charbonnier=value).check)
+
+
+def test_runs_of_before_go_on_with_all_errors_squared():
+    stored = to_dict(complete(NGP, "cpu", SceneKind(unbounded=True)))
+    del stored["model"]["charbonnier"]
+    assert from_dict(stored).model.charbonnier == 0
+
+
 @pytest.mark.parametrize("method", list(METHODS))
 def test_a_length_that_is_asked_for_is_kept(method):
     for length in ({"max_steps": 5}, {"seconds": 7.0}, {"num_epochs": 3.0}):

@@ -94,9 +94,9 @@ def test_they_change_what_is_learned_and_not_the_error_that_is_told():
     directions = torch.nn.functional.normalize(torch.randn(40, 3), dim=1)
     rays = Rays(0.5 - 2 * directions, directions, directions, torch.full((40,), 0.1), torch.full((40,), 9.0))
     batch, found = Batch(rays, torch.rand(40, 3), torch.rand(40, 3), torch.full((40,), 2.0)), {}
-    for name in ("", *(add.__name__ for add in LOSSES), "density_noise"):
-        options = {"distortion": 0.0, "smoothness": 0.0, "emptiness": 0.0, "density_noise": 0.0, "grad_share": 1.0}
-        options |= {name: 0.5} if name else {}
+    for name in ("", *(add.__name__ for add in LOSSES), "density_noise", "charbonnier"):
+        options = {"distortion": 0.0, "smoothness": 0.0, "emptiness": 0.0, "density_noise": 0.0, "charbonnier": 0.0}
+        options |= {"grad_share": 1.0, **({name: 0.5} if name else {})}
         model = make(with_model(config("ngp"), **options))
         with torch.no_grad():
             model.field.table.mul_(1e4)

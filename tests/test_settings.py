@@ -71,6 +71,20 @@ def test_a_packed_scene(settings, scene_dir, tmp_path):
     assert (found.images.int() - scene.images[..., :3].int()).abs().float().mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("job", "told"),
+    [
+        ({"name": "a", "steps": 5}, "give a scene"),
+        ({"scene": "s", "name": "a"}, "either steps or seconds"),
+        ({"scene": "s", "name": "a", "steps": 5, "seconds": 5}, "either steps or seconds"),
+        ({"scene": "s", "name": "a", "step": 5}, "'step', which is not known"),
+    ],
+)
+def test_a_training_that_cannot_be(settings, job, told):
+    assert told in settings.fault(job)
+    assert settings.fault({"scene": "s", "name": "a", "steps": 5}) is None
+
+
 def test_the_table(settings):
     def result(scene: str, name: str, psnr: float, **more: object) -> dict[str, object]:
         return {"job": {"scene": f"data/{scene}.pt", "name": name, **more}, "psnr": psnr, "train": 30.0}

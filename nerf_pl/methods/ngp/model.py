@@ -148,8 +148,8 @@ class NGP(nn.Module):
         samples = found.samples
         mark = self.kept, found.cells, grid.seen, self.step
         shares = known(o.grad_share), known(o.close_range)
-        form = known(o.charbonnier)
-        target = Target(batch.rgb, batch.background, *mark, self.least, *shares, charbonnier=form, clear=batch.clear)
+        target = Target(batch.rgb, batch.background, *mark, self.least, *shares, clear=batch.clear)
+        target = replace(target, charbonnier=known(o.charbonnier))
         for add in losses.LOSSES:
             target = add(target, samples, self.stride, o)
         if o.density_noise:

@@ -19,6 +19,7 @@ from nerf_pl.options.ranges import (
 
 # bounds of sizes: indices in the grids must fit 32-bit numbers, and a mistyped size must not ask for terabytes
 CELLS = Range(lambda value: 32 <= value <= 512 and value % 32 == 0, "give a multiple of 32, 32 to 512")
+ERRORS = Range(lambda value: value == 0 or 1e-3 <= value <= 1, "give 0, or 0.001 to 1")
 MOST_PARTS = 512  # of the occupancy grid's cells, along each axis
 
 
@@ -63,9 +64,10 @@ class NGPOptions:
     """Continue beyond the scene's box, in ever larger cells. By default if the scene does."""
     extended: Annotated[bool | None, Help(PLACE)] = None
     """In cells that no training view saw, show the content of the nearest cell that one did. By default for photos."""
-    charbonnier: Annotated[float | None, at_least(0), Help(LOSSES, "0.1")] = None
-    """Error of a colour, of 1, from which on it counts by its size and not by its square (Charbonnier et al. 1994), so
-    that what photos do not agree on weighs less. 0 counts all squares. By default 0.1 for photos."""
+    charbonnier: Annotated[float | None, ERRORS, Help(LOSSES, "0.1")] = None
+    """Errors of a colour (0 to 1) above this count by their size, smaller ones by their square (Charbonnier et al.
+    1994), so that what photos do not agree on weighs less. 0: all by their square. By default 0.1 for photos, 0 in a
+    box."""
     distortion: Annotated[float | None, at_least(0), Help(LOSSES, "0.01")] = None
     """Weight of the distortion loss, which concentrates a ray's weights and removes floaters (Barron et al. 2022)."""
     close_range: Annotated[float | None, at_least(0), Help(LOSSES, "0.5")] = None

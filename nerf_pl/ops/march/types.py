@@ -54,7 +54,7 @@ class Light:
     reaches, as the field behind `weights` has it.
 
     With a small share, what lies farther shows in no pixel, and has next to no gradient. A density that is no
-    number takes no light, so that a field that has diverged ends no ray and shows in the loss.
+    number takes no light, so it ends no ray.
     """
 
     weights: HashWeights
