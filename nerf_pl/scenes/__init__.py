@@ -10,6 +10,7 @@ from nerf_pl.console import warn
 from nerf_pl.errors import UserError, reading
 from nerf_pl.scenes import blender, colmap, llff, transforms
 from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
+from nerf_pl.scenes.bars import without_bars
 from nerf_pl.scenes.clearings import with_trusted_points
 from nerf_pl.scenes.cut_outs import masks_as_asked
 from nerf_pl.scenes.files import is_junk, pictures_in
@@ -142,7 +143,8 @@ def load_scene(root: Path | str, request: Request = Request(), dataset_name: str
         raise UserError(f"{told}: give 2 or more, or 0 to hold out none")
     with reading(root, RESTORE):
         scene = with_trusted_points(loader.load(root, request))
-        scene = on_its_background(masks_as_asked(scene, request), request)
+        scene, barred = without_bars(masks_as_asked(scene, request), request)
+        scene = on_its_background(scene, request, barred)
     require_sound(scene, root)
     return replace(scene, cameras=replace(scene.cameras, pixel_offset=request.pixel_offset), endless=None)
 
