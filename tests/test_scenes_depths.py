@@ -64,10 +64,12 @@ def test_what_may_be_any_picture_is_not_taken_for_depths(scene, capsys):
     assert "depth_path (depth_file_path instead)" in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_depths_that_contradict_the_poses_are_not_used(scene, capsys):
-    edit(scene, {**read(scene), "integer_depth_scale": 1.0})
+@pytest.mark.parametrize(("scale", "told"), [(1.0, "800"), (0.0035, "2.8")])
+def test_depths_that_contradict_the_poses_are_not_used(scene, capsys, scale, told):
+    """Not even if rays would only begin a little behind what the cameras look at."""
+    edit(scene, {**read(scene), "integer_depth_scale": scale})
     assert near(scene) == pytest.approx(usual(scene), rel=0.05)
-    assert "800 times as far as what the cameras look at" in capsys.readouterr().err.replace("\n", " ")
+    assert f"{told} times as far as what the cameras look at" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_depths_that_are_not_there_do_not_count(scene, capsys):

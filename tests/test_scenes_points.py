@@ -82,6 +82,17 @@ def test_points_of_other_photos_are_not_used(tmp_path, capsys):
     assert "is not there" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_points_in_another_unit_are_not_used(tmp_path, capsys):
+    """They would let rays begin behind what the cameras look at. All around, they are in front of all cameras."""
+    write(tmp_path, K, [{}] * 9, {"ply_file_path": "sparse.ply"})
+    usual = load_transforms(tmp_path, Request("train"))
+    around = np.random.default_rng(0).normal(size=(2000, 3))
+    (tmp_path / "sparse.ply").write_bytes(ply(60 * around / np.linalg.norm(around, axis=1, keepdims=True)))
+    scene = load_transforms(tmp_path, Request("train"))
+    assert (scene.near, scene.ahead, scene.told) == (usual.near, usual.ahead, False)
+    assert "times as far as what the cameras look at" in capsys.readouterr().err
+
+
 def test_a_scene_that_names_its_points(tmp_path):
     write(tmp_path, K, [{}] * 9, {"ply_file_path": "sparse.ply"})
     poses = torch.tensor([frame["transform_matrix"] for frame in read(tmp_path)["frames"]])[:, :3]

@@ -13,7 +13,7 @@ from nerf_pl.scenes.arrays import read_array
 from nerf_pl.scenes.cuts import Cut
 from nerf_pl.scenes.decode import open_picture
 from nerf_pl.scenes.frames import Frame
-from nerf_pl.scenes.normalize import camera_focus, looks_at
+from nerf_pl.scenes.normalize import camera_focus, looks_at, usual_nearest
 from nerf_pl.scenes.points import CLEAR, LEAST_POINTS, Room, first_share, foremost
 from nerf_pl.scenes.values import positive
 
@@ -60,11 +60,13 @@ def room_in_depths(
         return None
     ways = (poses[list(shown), :, 3] - focus).norm(dim=1).double().numpy()
     ratios = [float(np.median(known)) / way for known, way in zip(shown.values(), ways.tolist(), strict=True)]
-    if looked_at and not 1 / FITS <= float(np.median(ratios)) <= FITS:
+    clear = CLEAR * min(map(foremost, shown.values()))
+    is_behind = looked_at and clear >= usual_nearest(poses, focus)
+    if is_behind or (looked_at and not 1 / FITS <= float(np.median(ratios)) <= FITS):
         told = f"{np.median(ratios):.3g} times as far as what the cameras look at"
         warn(f"{path}: the depth pictures show what is {told}, so they are not used: correct {UNIT}, {unit:g}")
         return None
-    return Room(CLEAR * min(map(foremost, shown.values())), first_share(list(shown.values()), ways))
+    return Room(clear, first_share(list(shown.values()), ways))
 
 
 def points_in_depths(

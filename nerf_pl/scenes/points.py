@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError, require_plain_file
-from nerf_pl.scenes.normalize import camera_focus
+from nerf_pl.scenes.normalize import camera_focus, looks_at, usual_nearest
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -40,7 +40,8 @@ class Room:
 
 def room_in_file(path: Path, poses: Float[Tensor, "C 3 4"]) -> Room | None:
     """The room that the points in a PLY file leave, which does not say who sees them: ahead of each camera all that
-    are there. None, with one line, if the file is not there or its points are not in front of most of the cameras.
+    are there. None, with one line, if the file is not there, if its points are not in front of most of the cameras, or
+    far behind what these look at.
 
     poses: in the coordinates of the file. Raises UserError for a damaged file.
     """
@@ -59,7 +60,12 @@ def room_in_file(path: Path, poses: Float[Tensor, "C 3 4"]) -> Room | None:
             )
         warn(f"{told}: {why}, and are not used")
         return None
-    return Room(CLEAR * min(nearest), first_share(ahead, (poses[:, :, 3] - camera_focus(poses)).norm(dim=1).numpy()))
+    focus, clear = camera_focus(poses), CLEAR * min(nearest)
+    if looks_at(poses, focus) and clear >= (way := usual_nearest(poses, focus)):
+        told = f"the nearest points in {path} are {clear / CLEAR / way:.2g} times as far as what the cameras look at"
+        warn(f"{told}: they do not belong to these photos, or have another unit, and are not used")
+        return None
+    return Room(clear, first_share(ahead, (poses[:, :, 3] - focus).norm(dim=1).numpy()))
 
 
 def _depths(points: Float[Tensor, "N 3"], pose: Float[Tensor, "3 4"], sign: float) -> Float[np.ndarray, "_"]:
