@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nerf_pl.films.paths import look_at
-from nerf_pl.scenes.normalize import LEAST_NEAR, NEAR, near_of, normalize_poses
+from nerf_pl.scenes.normalize import AHEAD, LEAST_NEAR, NEAR, ahead_of, camera_focus, near_of, normalize_poses
 
 
 def turn(seed: int) -> torch.Tensor:
@@ -78,6 +78,22 @@ def test_upside_down_and_straight_down():
     rows = [torch.stack([c, -s, o, 5 * c], -1), torch.stack([s, c, o, 5 * s], -1), torch.stack([o, o, o + 1, o], -1)]
     drone, _ = normalize_poses(torch.stack(rows, 1))
     torch.testing.assert_close(drone[:, 2, 2], torch.ones(8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("away", [100.0, 1000.0])
+def test_a_few_stray_cameras_change_nothing_of_what_the_others_look_at(away):
+    """Least squares alone would have them move it, and all rays begin as if the cameras looked at nothing."""
+    poses = ring(40)
+    strayed = poses.clone()
+    strayed[:3, 0, 3] += away
+    found, frame = normalize_poses(strayed)
+    torch.testing.assert_close(camera_focus(strayed), camera_focus(poses), atol=0.02, rtol=0)
+    torch.testing.assert_close(frame, normalize_poses(poses)[1], atol=0.02, rtol=0.02)
+    assert near_of(found) == pytest.approx(1 / 3, abs=0.01)
+    assert ahead_of(found) == AHEAD
+    outward = poses.clone()
+    outward[:, :, [0, 2]] *= -1
+    assert ahead_of(outward) == 0
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -11,6 +11,7 @@ LEAST_NEAR, NEAR, FAR = 0.02, 0.1, 100.0  # bounds of rays where space is unboun
 FARTHEST = 0.9  # quantile of the cameras' distances that becomes 1
 CROSSING = math.sin(math.radians(5)) ** 2  # axes closer to parallel than this do not fix a point
 STRAY = 50.0  # times as far from the middle of the cameras as half of them are
+REWEIGHTED = 20  # least squares in a row
 LOOKING_AT = math.cos(math.radians(30))
 NEAREST = 0.05  # quantile of the cameras' distances from what they look at
 OF_NEAREST = 1 / 3  # share of that distance in which nothing stands in front of any camera, wherever it looks
@@ -63,12 +64,37 @@ def reach(centres: Float[Tensor, "C 3"], aabb: Float[Tensor, "2 3"]) -> tuple[fl
 
 
 def camera_focus(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3"]:
-    """The point nearest to all optical axes, by least squares; for parallel ones, a point ahead of the cameras."""
+    """The point nearest to all optical axes, by least squares; for parallel ones, a point ahead of the cameras.
+
+    A few stray cameras can pull it away from what all others look at. So if the cameras do not look at it, but most of
+    them at the point with the least mean distance to the axes, it is that (iteratively reweighted least squares).
+    """
+    focus = _nearest_to_axes(c2w, torch.ones(len(c2w), dtype=torch.float64))
+    if looks_at(c2w, focus):
+        return focus
+    found = focus
+    for _ in range(REWEIGHTED):
+        ways = found.double() - c2w[:, :, 3].double()
+        away = torch.linalg.cross(ways, torch.nn.functional.normalize(c2w[:, :, 2].double(), dim=-1)).norm(dim=-1)
+        weights = 1 / away.clamp(min=1e-3 * float(away.median()) + 1e-12)
+        found = _nearest_to_axes(c2w, weights / weights.mean())
+    return found if looks_at(c2w, found) else focus
+
+
+def _nearest_to_axes(c2w: Float[Tensor, "C 3 4"], weights: Float[Tensor, "C"]) -> Float[Tensor, "3"]:
+    """The point with the least weighted mean of squared distances to the optical axes."""
     centres, axes = c2w[:, :, 3].double(), -torch.nn.functional.normalize(c2w[:, :, 2].double(), dim=-1)
     across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None]  # (C, 3, 3)
+    across = across * weights[:, None, None]
     total = across.sum(0) + 1e-6 * len(c2w) * torch.eye(3, dtype=torch.float64)
     wanted = (across @ centres[:, :, None]).sum(0)[:, 0] + 1e-6 * (centres + axes).sum(0)
     return torch.linalg.solve(total, wanted).to(c2w.dtype)
+
+
+def _towards(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> Float[Tensor, "C"]:
+    """The cosine of the angle between each camera's axis and the way to a point."""
+    axes = -torch.nn.functional.normalize(c2w[:, :, 2], dim=-1)
+    return (axes * torch.nn.functional.normalize(point - c2w[:, :, 3], dim=-1)).sum(-1)
 
 
 def looks_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
@@ -79,8 +105,7 @@ def looks_at(c2w: Float[Tensor, "C 3 4"], point: Float[Tensor, "3"]) -> bool:
     baseline = (c2w[:, :, 3] - c2w[:, :, 3].mean(0)).norm(dim=-1).mean()
     if spread < CROSSING or baseline < 0.05 * to_point.norm(dim=-1).mean():  # the latter: a turn on one spot
         return False
-    towards = torch.nn.functional.normalize(to_point, dim=-1)
-    return bool((axes * towards).sum(-1).quantile(0.2) > LOOKING_AT)
+    return bool(_towards(c2w, point).quantile(0.2) > LOOKING_AT)
 
 
 def near_of(c2w: Float[Tensor, "C 3 4"]) -> float:
