@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tiny import config, with_model
 
+from nerf_pl import cli
 from nerf_pl.checkpoints import as_begun, clashes_told, write_checkpoint
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
@@ -100,3 +101,32 @@ def test_what_the_machine_lacks_may_be_what_the_run_had(tmp_path):
     told = rf"--num_gpus 2, but there is 1: give fewer; {last} was trained with --num_gpus 2"
     with pytest.raises(UserError, match=told), clashes_told(of_train(config("ngp"), num_gpus=2), last):
         raise UserError("--num_gpus 2, but there is 1: give fewer")
+
+
+def test_a_checkpoint_alone_knows_the_options_and_the_method(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stored(Path("runs/a/checkpoints/last.ckpt"), of_train(config("nerf"), batch_size=77, max_steps=9, exp_name="other"))
+    found: Any = cli.parse(["train", "x", "--exp_name", "a", "--resume", "--max_steps", "20"])
+    assert (found.method, found.name, found.train.batch_size, found.train.max_steps) == ("nerf", "a", 77, 20)
+    with pytest.raises(UserError, match=r"--method ngp: run runs/a was trained with nerf; leave the option out"):
+        cli.parse(["train", "x", "--exp_name", "a", "--resume", "--method", "ngp"])
+
+
+def test_a_copied_run_goes_on_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stored(Path("runs/x-ngp/checkpoints/last.ckpt"), of_train(config("ngp"), batch_size=77, exp_name="other"))
+    found: Any = cli.parse(["train", "x", "--resume"])
+    assert (found.name, found.train.batch_size) == ("x-ngp", 77)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_checkpoint_that_cannot_be_read_is_no_matter_of_the_command_line(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    last = RunFolders.classic("a").last
+    if content is None:
+        stored(last, config("ngp"))  # of another method than that of train.py
+    else:
+        last.parent.mkdir(parents=True)
+        last.write_bytes(content)
+    found: Any = cli.parse(["--root_dir", "x", "--exp_name", "a", "--resume"], "train.py")
+    assert isinstance(found.model, METHODS["nerf"].options)

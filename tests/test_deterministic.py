@@ -125,14 +125,19 @@ def test_a_run_stays_deterministic_when_it_goes_on(trained, scene_dir, tmp_path,
 
 
 @pytest.mark.parametrize("program", ["nerf", "train.py"])
-def test_a_deterministic_run_cannot_become_another(tmp_path, monkeypatch, program):
+@pytest.mark.parametrize("known_by", ["settings", "checkpoint"])
+def test_a_deterministic_run_cannot_become_another(tmp_path, monkeypatch, program, known_by):
     monkeypatch.chdir(tmp_path)
     named = ["--exp_name", "a", "--resume"]
     words = ["train", "x", *named] if program == "nerf" else ["--root_dir", "x", *named]
     folders = RunFolders.modern(Path("runs/a")) if program == "nerf" else RunFolders.classic("a")
     folders.settings.parent.mkdir(parents=True)
     for is_on in (True, False):
-        folders.settings.write_text(json.dumps(to_dict(config(deterministic=is_on))))
+        values = to_dict(config(deterministic=is_on))
+        if known_by == "settings":
+            folders.settings.write_text(json.dumps(values))
+        else:
+            write_checkpoint({"config": values}, folders.last)
         command: Any = cli.parse(words, program)
         assert command.train.deterministic == is_on
         given = [*words, "--no_deterministic"]

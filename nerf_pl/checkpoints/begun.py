@@ -20,11 +20,19 @@ OF_THIS_PART = {"max_steps", "seconds", "num_epochs", "ckpt_path", "accelerator"
 Part = TypeVar("Part", bound=Options)
 
 
+def begun_with(last: Path) -> Config | None:
+    """The options of the run that a checkpoint is of. None if it cannot be read: `resume_run` tells."""
+    try:
+        return stored_config(read_checkpoint(last, lazily=True), last)
+    except (UserError, KeyError):
+        return None
+
+
 def as_begun(config: Config, last: Path) -> Config:
     """The options of a run that goes on: those that are left open are what they were before, so that neither a default
     that is new nor an option that did not exist then changes the training. It stays deterministic if it was. A
     checkpoint that cannot be read, or is of another method, changes nothing: `resume_run` tells."""
-    stored = _stored(last)
+    stored = begun_with(last)
     if stored is None or stored.method != config.method:
         return config
     train = _filled(config.train, stored.train)
@@ -45,7 +53,7 @@ def clashes_told(config: Config, last: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        stored = _stored(last)
+        stored = begun_with(last)
         if stored is None or stored.method != config.method:
             raise
         now, before, default = map(_values, (config, stored, method_of(config.method).preset))
@@ -62,13 +70,6 @@ def clashes_told(config: Config, last: Path) -> Iterator[None]:
         if fixed & set(kept):
             raise UserError(f"{told}: {out}start another run with another --exp_name") from error
         raise UserError(f"{told}: {out}change --{kept[0]}: {str(error).partition(': ')[2]}") from error
-
-
-def _stored(last: Path) -> Config | None:
-    try:
-        return stored_config(read_checkpoint(last, lazily=True), last)
-    except (UserError, KeyError):
-        return None
 
 
 def _parts(config: Config) -> tuple[Options, ...]:

@@ -131,8 +131,8 @@ def _method(argv: Sequence[str]) -> str:
     resume = _typed(argv, "resume")
     if run and resume is not None:
         folders = RunFolders.modern(RUNS / run)
-        there = folders.settings.is_file() and folders.goes_on("auto" if resume == "auto" else True)
-        stored = read_settings(folders.settings).method if there else None
+        begun = _begun_with(folders) if folders.goes_on("auto" if resume == "auto" else True) else None
+        stored = begun.method if begun is not None else None
         if stored and typed not in (None, stored):
             told = f"--method {typed}: run {RUNS / run} was trained with {stored}"
             raise UserError(f"{told}; leave the option out, or give another --exp_name")
@@ -153,11 +153,12 @@ def _refuse_options_of_others(name: str, argv: Sequence[str]) -> None:
 
 def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
     """The command with the options of the run that it resumes. Typed options take precedence."""
-    settings: Path = command.folders.settings
-    if command.folders.goes_on(command.resume) and settings.is_file():
-        stored = read_settings(settings)
+    stored = _begun_with(command.folders) if command.folders.goes_on(command.resume) else None
+    if stored is not None and isinstance(stored.model, type(command.model)):  # of another method: `resume_run` tells
         parts: dict[str, Any] = {f.name: getattr(stored, f.name) for f in dataclasses.fields(Config)}
         parts = {name: value for name, value in parts.items() if hasattr(command, name)}
+        # the name by which the run was found: in a folder that was copied, the stored one is that of another run
+        parts["train"] = dataclasses.replace(stored.train, exp_name=command.train.exp_name)
         default = dataclasses.replace(command, resume=False, overwrite=False, **parts)
         command = _parse(type(command), program, argv, default)
         if stored.train.deterministic and not command.train.deterministic:  # later this looks as if it was not typed
@@ -168,6 +169,18 @@ def _resumed(command: Any, program: str, argv: Sequence[str]) -> Any:
         unset = {name: None for name in ("max_steps", "seconds") if _typed(argv, name) is None}
         command = dataclasses.replace(command, train=dataclasses.replace(command.train, **unset))
     return command
+
+
+def _begun_with(folders: RunFolders) -> Config | None:
+    """The options of the run in these folders, from its checkpoint if settings.json is not there. None if there is no
+    run, or none that can be read."""
+    if folders.settings.is_file():
+        return read_settings(folders.settings)
+    if not folders.last.is_file():
+        return None
+    from nerf_pl.checkpoints import begun_with  # which imports torch
+
+    return begun_with(folders.last)
 
 
 def _with_mode(argv: Sequence[str]) -> list[str]:
