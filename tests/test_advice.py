@@ -29,6 +29,7 @@ PRINTED_BY = {
 }  # fmt: skip
 ELSEWHERE = {
     ("sweep/scores.py", "--split"): "eval",
+    ("report/page.py", "--split"): "eval",
     ("cli/trained.py", "--path"): "render",
     ("cli/import_.py", "--dataset_name"): "train",  # of the next command
     ("cli/parse.py", "--spheric_poses"): "",  # a spelling that is understood

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from report_files import SIZE, report, requires_nothing_else, write_film, write_json, write_pictures, write_run
 
+from nerf_pl.metrics import FLOATERS_BY
 from nerf_pl.report import page, turn, write_report
 from nerf_pl.report.history import Entry, add_to_history
 from nerf_pl.report.pictures import RAMP, error_colours
@@ -146,6 +147,23 @@ def test_other_splits_are_shown_if_no_test_views_were_scored(tmp_path, split):
     both = report(write_run(tmp_path / "run", [25.0], split="test"))
     assert len(both.all("article")) == 1
     assert f"<td>{split}</td>" in both.text
+
+
+def test_floaters_of_another_measure_are_left_out_and_said_to_be(tmp_path):
+    run = write_run(tmp_path / "run", [20.0], floaters=0.25, floaters_by=FLOATERS_BY)
+    shown = report(run)
+    assert "25.0%" in shown.told
+    assert "another way" not in shown.told
+    for split in ("val", "test"):
+        write_run(run, [20.0], split=split, floaters=0.25)  # as earlier versions measured
+    shown = report(run)
+    assert "25.0%" not in shown.told
+    told = "Floaters of the test views were measured in another way, and are left out"
+    assert f"{told}." in shown.told
+    (run / "checkpoints").mkdir()
+    shown = report(run)
+    assert f"{told}: nerf eval {run} measures them anew." in shown.told
+    assert f"left out: nerf eval {run} --split val measures them anew." in shown.told
 
 
 def damage(run: Path, how: str) -> None:

@@ -11,7 +11,7 @@ import nerf_pl
 from nerf_pl.errors import reading
 from nerf_pl.report.pictures import SIDE
 from nerf_pl.report.plan import plan
-from nerf_pl.report.record import Record, read_record
+from nerf_pl.report.record import SPLITS, Record, Scores, read_record
 from nerf_pl.report.sections import (
     Room,
     command,
@@ -117,9 +117,19 @@ def _glance(record: Record) -> str:
         shown = tiles([*means_of(lead), (f"{lead.split} views", str(len(lead.views)), "")])
         if lead.is_old:
             remedy = f": {command('eval', folder)} scores it anew" if known else ""
-            return f'{shown}<p class="notice">The run was trained on since it was scored{remedy}.</p>'
-        return shown
+            shown += f'<p class="notice">The run was trained on since it was scored{remedy}.</p>'
+        return shown + "".join(_lost_floaters(scores, folder if known else None) for scores in record.scores)
     last = record.curves.get("val/psnr")
     shown = tiles([("validation PSNR", f"{last.values[-1]:.2f}", "dB")]) if last is not None else ""
     remedy = f": {command('eval', folder)} adds scores and pictures" if known else ""
     return f'{shown}<p class="notice">This run was not scored yet{remedy}.</p>'
+
+
+def _lost_floaters(scores: Scores, folder: Path | None) -> str:
+    """That floaters are left out, if they are. folder: of the run, for the command that measures them anew."""
+    if not scores.lost_floaters:
+        return ""
+    split = () if scores.split == SPLITS[0] else ("--split", scores.split)
+    remedy = "" if folder is None else f": {command('eval', folder, *split)} measures them anew"
+    told = f"Floaters of the {scores.split} views were measured in another way, and are left out{remedy}."
+    return f'<p class="notice">{told}</p>'

@@ -283,9 +283,9 @@ def _date(date: str) -> str:
         return escape(date)
 
 
-def command(name: str, folder: Path) -> str:
+def command(name: str, folder: Path, *options: str) -> str:
     """A command for the run, to be typed."""
-    return f"<code>{escape(f'nerf {shlex.join([name, str(folder)])}')}</code>"
+    return f"<code>{escape(f'nerf {shlex.join([name, str(folder), *options])}')}</code>"
 
 
 def steps_told(record: Record) -> str:
