@@ -49,7 +49,7 @@ def test_poses():
         (np.array(POSE)[:3] * [-1, 1, 1, 1], "no rotation, its axes are mirrored"),
         (np.array(POSE)[:3] * [-2, -2, -2, 1], "mirrored"),
         (np.array(POSE)[:3] * [0, 1, 1, 1], "no rotation"),
-        (np.array(POSE).T, "last row is 0.5 -4 0.25 1"),
+        (np.array(POSE).T, "last row is 0.5 -4 0.25 1, not 0 0 0 1; it is column by column"),
     ):
         with pytest.raises(UserError, match=told):
             pose_matrix("a.json", "c2w", np.asarray(wrong).tolist())

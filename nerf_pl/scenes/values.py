@@ -68,7 +68,9 @@ def pose_matrix(where: str, name: str, value: object) -> Float[np.ndarray, "3 4"
         raise UserError(f"{where} has a {name} that is no rotation, {wrong}; give camera to world, right-handed")
     if len(rows) == 4 and np.abs(rows[3] - (0, 0, 0, 1)).max() > EXACT:
         told = " ".join(f"{x:g}" for x in rows[3])
-        raise UserError(f"{where} has a {name} whose last row is {told}, not 0 0 0 1; give camera to world, row by row")
+        is_turned = np.abs(rows[:, 3] - (0, 0, 0, 1)).max() <= EXACT
+        hint = "it is column by column: transpose it" if is_turned else "give camera to world, row by row"
+        raise UserError(f"{where} has a {name} whose last row is {told}, not 0 0 0 1; {hint}")
     return c2w
 
 
