@@ -16,11 +16,9 @@ COLOURS = {"black": 0, "white": 255}
 NOISE = 10  # of 255: JPEG leaves less in a plain surface
 BORDER = 0.15  # share of the border of each picture that bars fill
 FILLED = 0.7  # share of pictures that bars leave; an object in front of a plain background leaves more of that
-BESIDE, SEEN = (
-    0.05,
-    0.2,
-)  # sides of a picture beside bars, and the most of that which may have their colour: outlines of
-# an object differ, so that what is background in all of the pictures has more background beside it
+# how far beside bars is looked, in sides of a picture, and the most there that may have their colour: outlines of an
+# object differ, so that what is background in all of the pictures has more background beside it
+BESIDE, SEEN = 0.05, 0.2
 LOOKS, SIDE = 24, 256  # pictures, and pixels of their longer side, by which that is judged
 LEAST = 3  # pictures that tell
 SOFT = 2  # pixels beside bars that are blends with them
