@@ -89,9 +89,10 @@ def test_views_of_one_name_go_to_folders(trained):
 
 
 def test_a_file_that_is_there_stays(trained, capsys):
-    words = ["export", trained, "--num_gpus", 0, "--cameras"]
+    run = shutil.copytree(trained, "run")  # the film goes there
+    words = ["export", run, "--num_gpus", 0, "--cameras"]
     nerf(*words, "cameras.json")
     assert "6 cameras cameras.json, in the coordinates of the scene's file" in capsys.readouterr().out
     assert "cameras.json exists: give --overwrite" in refused(capsys, *words, "cameras.json")
     nerf(*words, "cameras.json", "--overwrite")
-    nerf("render", trained, "--path", "cameras.json", "--img_wh", 16, 16, "--depth", "none", "--num_gpus", 0)
+    nerf("render", run, "--path", "cameras.json", "--img_wh", 16, 16, "--depth", "none", "--num_gpus", 0)
