@@ -165,6 +165,15 @@ def test_too_few_views_tell_nothing():
     assert all(map(math.isnan, floater_shares(World(), TEST, scene_of(floaters.WITNESSES), 1000)))
 
 
+@pytest.mark.parametrize(("foggy", "is_told"), [(0.01, True), (0.9, False)])
+def test_fog_is_said(tmp_path, capsys, monkeypatch, foggy, is_told):
+    monkeypatch.setattr("nerf_pl.evaluation.views.FOGGY", foggy)
+    scene = scene_of(1, 0.3)
+    fog = before(scene, 0, opacity=0.5)
+    evaluate(World(fog), scene, Output(tmp_path, tmp_path / "metrics.json", "test", training=TRAINING), 1000, {})
+    assert ("full of fog; train for longer" in capsys.readouterr().err) == is_told
+
+
 def test_views_that_cannot_be_scored(tmp_path, capsys):
     """An empty mask leaves nothing to score, and an equal picture has no finite PSNR. The file stays JSON."""
     scene = scene_of(3, 0.3)

@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 LEVELS = (
     ("types", "text"),
     ("errors", "console"),
-    ("signals", "writing"),
+    ("children", "signals", "writing"),
     ("cameras", "extras", "media", "ops", "options"),
     ("randomness", "sampling", "metrics", "scenes"),
     ("rendering",),

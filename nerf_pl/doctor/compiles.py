@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from nerf_pl.children import paths, python
 from nerf_pl.errors import UserError
 
 KB = 1024
@@ -92,8 +93,8 @@ def compile_for(chips: Sequence[str], only: Sequence[str] | None = None) -> Iter
     apart = {"TRITON_INTERPRET", "NERF_PL_OPS"}  # which decide how kernels run where they are not compiled
     environment = {name: value for name, value in os.environ.items() if name not in apart}
     words = [*chips, "--json", *([] if only is None else ["--only", *only])]
-    command = [sys.executable, "-m", "nerf_pl.doctor.compiles", *words]
-    environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
+    command = python("-m", "nerf_pl.doctor.compiles", *words)
+    environment |= {**paths(), "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
     with (
         tempfile.TemporaryFile("w+") as told,
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=told, text=True) as process,

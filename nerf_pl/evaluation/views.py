@@ -25,6 +25,7 @@ from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_lefto
 
 WINDOW = 11  # pixels, of SSIM
 ALIGNING_STEPS = 5
+FOGGY = 0.3  # share of floaters from which on pictures are mostly fog; trainings that are good have less than 0.05
 RENDERED = "blender"  # the layout whose pictures mostly were rendered, not photographed
 
 
@@ -179,6 +180,9 @@ def _tell(means: Mapping[str, float | None], count: int) -> None:
     also += [] if floaters is None else [f"floaters {floaters:.1%}"]
     scores = _scores(math.nan if psnr is None else psnr, math.nan if ssim is None else ssim)
     console.print(f"{'mean':>12}  {scores}  ({'; '.join(also)})")
+    if floaters is not None and floaters > FOGGY:
+        told = f"{floaters:.0%} of the light comes from where other views say that there is nothing"
+        warn(f"{told}: the scene is full of fog; train for longer, or take photos closer together")
 
 
 def _scores(psnr: float, ssim: float) -> str:

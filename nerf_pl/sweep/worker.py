@@ -3,12 +3,12 @@
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from nerf_pl.children import paths, python
 from nerf_pl.signals import PARENT, described
 from nerf_pl.sweep.jobs import Job
 from nerf_pl.sweep.slots import Slot
@@ -109,8 +109,8 @@ class Worker:
 def _started(words: Sequence[str], slot: Slot, out: IO[bytes]) -> subprocess.Popen:
     own = {PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TTY_COMPATIBLE": "0", "FORCE_COLOR": ""}  # plain lines
     return subprocess.Popen(
-        [sys.executable, *PROGRAM, *words],
-        env={**os.environ, **own, **slot.environment},
+        python(*PROGRAM, *words),
+        env={**os.environ, **paths(), **own, **slot.environment},
         stdin=subprocess.DEVNULL,
         stdout=out,
         stderr=subprocess.STDOUT,

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import IO, Any
 
+from nerf_pl.children import paths, python
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.colmap import import_pycolmap, read_model
 from nerf_pl.scenes.memory import in_gb
@@ -62,12 +62,10 @@ def _process(
 ) -> Iterator[subprocess.Popen]:
     """The process that runs `placing`, with its temporary files in a folder. on_line: is given the lines that it tells,
     and None at the end; on_error: those that it writes to its stderr."""
-    # without the folder where the user is: a numpy.py there is none
-    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "SQLITE_TMPDIR"), str(folder))
     process = subprocess.Popen(
-        [sys.executable, "-P", PROGRAM],
-        env={**os.environ, **places, "PYTHONPATH": paths},
+        python(PROGRAM),
+        env={**os.environ, **places, **paths()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
