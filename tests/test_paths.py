@@ -15,6 +15,7 @@ from nerf_pl.films.paths import (
     spiral,
     turn_along,
     turntable,
+    upright,
     widest_gap,
 )
 
@@ -119,6 +120,44 @@ def test_the_turn_is_in_the_middle_of_the_views():
     assert 2 < radius < 3
     assert 25 < elevation < 45
     assert up[2] > 0.99
+
+
+def level(azimuths: torch.Tensor, roll_deg: float = 3.0) -> torch.Tensor:
+    """Poses of cameras that look down at a thing by 45 degrees, held level but for a random roll."""
+    places = torch.stack([azimuths.cos(), azimuths.sin(), torch.ones_like(azimuths)], 1)
+    c2w = look_at(places, (0.0, 0.0, 0.0))
+    roll = torch.deg2rad(roll_deg * torch.randn(len(azimuths), generator=torch.Generator().manual_seed(0)).double())
+    right, up = c2w[:, :, 0].clone(), c2w[:, :, 1].clone()
+    c2w[:, :, 0] = roll.cos()[:, None] * right + roll.sin()[:, None] * up
+    c2w[:, :, 1] = roll.cos()[:, None] * up - roll.sin()[:, None] * right
+    return c2w
+
+
+def from_z(direction: torch.Tensor) -> float:
+    """Degrees between a unit vector and z."""
+    return math.degrees(math.acos(min(float(direction[2]), 1.0)))
+
+
+def test_up_is_across_what_points_to_the_right():
+    """From one side all cameras look down the same way, so the mean of their up directions leans."""
+    c2w = level(torch.linspace(-1.0, 1.0, 50, dtype=torch.float64))
+    mean = torch.nn.functional.normalize(c2w[:, :, 1].mean(0), dim=0)
+    assert from_z(mean) > 30
+    assert from_z(upright(c2w)) < 2
+    around = level(torch.linspace(0, 6, 50, dtype=torch.float64))
+    assert from_z(upright(around)) < 2
+
+
+def test_up_is_the_mean_where_nothing_tells_what_is_level():
+    """Of cameras side by side, that look the same way; and of such as were held in all ways."""
+    for c2w in (
+        level(torch.linspace(-0.1, 0.1, 50, dtype=torch.float64)),
+        level(torch.linspace(-1.0, 1.0, 50, dtype=torch.float64), roll_deg=40.0),
+    ):
+        assert torch.allclose(upright(c2w), torch.nn.functional.normalize(c2w[:, :, 1].mean(0), dim=0))
+    straight = look_at(torch.tensor([[1.0, 0, 0], [-1, 0, 0]], dtype=torch.float64), (0.0, 0, 0))
+    straight[1, :, :2] *= -1  # one stands on its head
+    assert upright(straight).tolist() == [0, 0, 1]
 
 
 def hilly(arc: float, n: int = 60) -> Cameras:
