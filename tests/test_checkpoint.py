@@ -76,6 +76,34 @@ def test_truncated_files(tmp_path, new_format, kept):
     unreadable(path, "damaged")
 
 
+@pytest.mark.parametrize("suffix", [".ckpt", ".tar"])
+@pytest.mark.parametrize("lazily", [True, False])
+def test_weights_that_changed_on_the_disk(tmp_path, suffix, lazily):
+    """torch reads them without a word."""
+    path = tmp_path / f"zeroed{suffix}"
+    torch.save({"state_dict": {"weight": torch.randn(1000)}}, path)
+    read_checkpoint(path, lazily=lazily)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = bytes(400)
+    path.write_bytes(content)
+    assert (torch.load(path)["state_dict"]["weight"] == 0).sum() >= 99
+    unreadable(path, f"{path} is damaged or no checkpoint: fetch it again")
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(path, lazily=lazily)
+
+
+def test_a_file_without_checksums_is_read(tmp_path):
+    """Others may have told torch to leave them out."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(weights(), tmp_path / "weights.ckpt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert read_checkpoint(tmp_path / "weights.ckpt").keys() == weights().keys()
+
+
 def test_truncated_safetensors(tmp_path):
     path = tmp_path / "whole.safetensors"
     save_file(weights(), path)
