@@ -25,7 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from nerf_pl.text import one_line, visible
+from nerf_pl.text import clock_time, one_line, visible
 
 
 class Terminal(Console):
@@ -172,11 +172,13 @@ def progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Ge
 
 
 def progress_lines(items: Iterable[Item], total: int, title: str, done: int = 0) -> Generator[Item, None, None]:
-    """The items. Now and then a line says how many of them are done, also on a terminal. A bar would draw itself while
-    the items are timed."""
-    last = time.monotonic()
+    """The items. Now and then a line says how many of them are done, and how long the rest takes, also on a terminal. A
+    bar would draw itself while the items are timed."""
+    start = last = time.monotonic()
     for i, item in enumerate(items):
-        if i and time.monotonic() - last >= QUIET_SECONDS:
-            console.print(f"{title}: {done + i} of {total}")
-            last = time.monotonic()
+        moment = time.monotonic()
+        if i and moment - last >= QUIET_SECONDS:
+            left = (moment - start) / i * (total - done - i)
+            console.print(f"{title}: {done + i} of {total}  {clock_time(left)} left")
+            last = moment
         yield item

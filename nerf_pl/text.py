@@ -18,6 +18,12 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
 
 
+def clock_time(seconds: float) -> str:
+    """h:mm:ss, or m:ss below an hour."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
 def coordinates(values: Iterable[float], size: float) -> list[str]:
     """Coordinates that can be typed back, in four digits or, where these do not tell what is a thousandth of `size`
     apart, as in those of a map, in more."""

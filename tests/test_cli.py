@@ -21,8 +21,8 @@ from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
 from nerf_pl.options import Config, SceneKind
 from nerf_pl.scenes import demo
+from nerf_pl.text import clock_time
 from nerf_pl.training import run as training
-from nerf_pl.training.callbacks import clock_time
 
 CLASSIC_TRAIN = """--dataset_name blender --root_dir SCENE --N_importance 64 --img_wh 12 12 --noise_std 0
     --num_epochs 16 --batch_size 1024 --optimizer adam --lr 5e-4

@@ -22,6 +22,7 @@ from nerf_pl.media import depth_colours, depth_span, side_by_side
 from nerf_pl.rendering import Image
 from nerf_pl.scenes.memory import in_gb, memory_of_process
 from nerf_pl.signals import ENDING, handled
+from nerf_pl.text import clock_time
 from nerf_pl.training.machines import difference
 from nerf_pl.training.system import NeRFSystem
 from nerf_pl.training.time_left import TimeLeft
@@ -126,12 +127,6 @@ def used_memory(device: torch.device) -> list[str]:
         return [in_gb(torch.cuda.max_memory_reserved(device))]
     used = memory_of_process()
     return [] if used is None else [in_gb(used)]
-
-
-def clock_time(seconds: float) -> str:
-    """h:mm:ss, or m:ss below an hour."""
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 class Agreement(Callback):
