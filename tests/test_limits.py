@@ -88,9 +88,11 @@ def test_a_result_worse_than_one_colour_is_said(scene_dir):
     mean = pixels.mean(0)
     plain = plain_psnr(scene)
     assert plain == pytest.approx(-10 * float((pixels - mean).square().mean().log10()), abs=1e-3)
-    told = verdict(50, 2.6, None, plain)
+    begun, told = verdict(50, 2.6, None, plain), verdict(300, 2.6, None, plain)
+    assert begun is not None
     assert told is not None
-    assert told.startswith("the result is worse than one plain colour: 2.6 dB, where that has")
-    assert "--lr" in told
+    assert begun.startswith("the result is worse than one plain colour: 2.6 dB, where that has")
+    assert begun.endswith(" dB; train longer")  # so few steps say nothing of the learning rate
+    assert told.endswith("; give a lower --lr, or train longer")
     assert verdict(50, plain, None, plain) is None
     assert verdict(5, 2.6, None, plain) is None  # too early

@@ -9,7 +9,8 @@ from nerf_pl.scenes import Scene, on_background
 GAP, POOR = 6.0, 22.0  # dB: between photos trained on and held out; below this the held-out ones look wrong
 FEWEST_STEPS = 1000  # after fewer it is too early to judge
 FAILED = 13.0  # dB: a picture of one plain colour often has as much
-FEW_STEPS = 20  # after which a training is already better than one colour, unless its steps are too large
+FEW_STEPS = 20  # after which a training mostly is better than one colour
+ENOUGH_STEPS = 200  # after which it always is, unless its steps are too large
 NOTHING = 0.5  # dB by which it must be worse to be said
 LOOKS, PIXELS = 16, 2**14  # views, and pixels of each, of which the one colour is the mean
 
@@ -32,7 +33,7 @@ def verdict(steps: int, train_psnr: float | None, val_psnr: float | None, plain:
     by. The PSNR, in dB, of the last pixels trained on, of the views for validation, and of pictures of one colour."""
     if steps >= FEW_STEPS and train_psnr is not None and train_psnr < plain - NOTHING:
         told = f"the result is worse than one plain colour: {train_psnr:.1f} dB, where that has {plain:.1f} dB"
-        return f"{told}; give a lower --lr, or train longer"
+        return f"{told}; {'train longer' if steps < ENOUGH_STEPS else 'give a lower --lr, or train longer'}"
     if steps < FEWEST_STEPS or val_psnr is None or train_psnr is None:
         return None
     if train_psnr < FAILED:
