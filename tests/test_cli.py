@@ -17,7 +17,7 @@ from nerf_pl.bench import budgets, classic
 from nerf_pl.checkpoints import load_model, read_checkpoint
 from nerf_pl.cli.refusals import in_one_line
 from nerf_pl.console import short_number
-from nerf_pl.errors import UserError
+from nerf_pl.errors import Interrupted, UserError
 from nerf_pl.methods import METHODS
 from nerf_pl.options import Config, SceneKind
 from nerf_pl.scenes import demo
@@ -227,6 +227,24 @@ def test_a_demo_is_named_after_its_folder_however_that_is_typed(scene_dir, monke
     Path("here").mkdir()
     monkeypatch.chdir("here")
     assert refused(capsys, "demo", "--out", ".", "--num_gpus", 0) == "nerf: here"
+
+
+def test_a_demo_that_was_stopped_says_which_command_goes_on(scene_dir, monkeypatch, capsys):
+    def stop(config, root, folders, **_):
+        raise Interrupted(f"{folders.last} is saved", True)
+
+    monkeypatch.setattr(demo, "make_demo", lambda root: scene_dir)
+    monkeypatch.setattr(training, "train", stop)
+    monkeypatch.setattr(cli, "report", lambda *_: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    saved = "nerf: interrupted; runs/demo/checkpoints/last.ckpt is saved"
+    with pytest.raises(SystemExit):
+        nerf("demo", "--num_gpus", 0)
+    out, told = capsys.readouterr()
+    assert "the command nerf is not on the path of this shell: " in out
+    assert told.strip() == f"{saved}: nerf train data/demo --exp_name demo --resume goes on"
+    told = refused(capsys, "demo", "--num_gpus", 0, "--out", "elsewhere", code=130)
+    assert told.endswith("last.ckpt is saved")  # nerf train finds runs alone
 
 
 def test_bench(scene_dir, capsys, monkeypatch):

@@ -130,9 +130,8 @@ def _run(command: Command, words: Sequence[str]) -> None:
         if (stop.resumable or stop.is_finished) and process() == 0:
             with suppress(UserError, KeyboardInterrupt):  # that the training was stopped is what there is to tell
                 _report(command, words, clock)
-        goes_on = stop.resumable and hasattr(command, "resume")
-        told = f"{stop}{': the same command with --resume goes on' if goes_on else ''}"
-        raise Stopped(told, stop.number) from stop
+        how = "the same command with --resume" if hasattr(command, "resume") else getattr(command, "goes_on", None)
+        raise Stopped(f"{stop}: {how} goes on" if stop.resumable and how else str(stop), stop.number) from stop
 
 
 def _report(command: Command, words: Sequence[str], clock: Clock) -> None:

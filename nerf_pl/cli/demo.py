@@ -10,6 +10,7 @@ from nerf_pl.cli.flags import RUNS, device_of
 from nerf_pl.cli.render import Render
 from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained
+from nerf_pl.errors import Interrupted
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.methods import DEFAULT, METHODS
 from nerf_pl.options import RunFolders
@@ -34,9 +35,16 @@ class Demo:
     def added(self) -> Added:
         return Added(self.out, self.num_gpus, trains=True, anew=True)
 
+    @property
+    def goes_on(self) -> str | None:
+        """The command that goes on with a training that was stopped, where there is one."""
+        if self.out.resolve().parent != RUNS.resolve():
+            return None
+        scene, name = shlex.quote(str(self.scene)), shlex.quote(self.out.resolve().name)
+        return f"nerf train {scene} --exp_name {name} --resume"
+
     def run(self) -> None:
         from nerf_pl.console import console
-        from nerf_pl.doctor.findings import command
         from nerf_pl.scenes.demo import make_demo
         from nerf_pl.training.run import train
 
@@ -46,12 +54,25 @@ class Demo:
         settings = {"seconds": seconds, "num_gpus": self.num_gpus, "exp_name": self.out.resolve().name, "val_views": 2}
         config = replace(config, train=replace(config.train, **settings))
         console.print(f"scene {root}")
-        train(config, root, RunFolders.modern(self.out), overwrite=True)
+        try:
+            train(config, root, RunFolders.modern(self.out), overwrite=True)
+        except Interrupted as stop:
+            if stop.resumable and self.goes_on:
+                _tell_path()
+            raise
         trained = Trained(self.out, num_gpus=self.num_gpus)
         Eval(trained).run()
         Render(trained, FilmOptions(frames=36, fps=18)).run()
-        if advice := command().advice:  # after `make demo` the shell does not find nerf yet
-            console.print(f"the command nerf is not on the path of this shell: {advice}")
+        _tell_path()
         console.print(
             f"{self.added.report} shows all of this on one page; next: nerf view {shlex.quote(str(self.out))}"
         )
+
+
+def _tell_path() -> None:
+    """What to do if the shell does not find the command that a demo ends with, as after `make demo`."""
+    from nerf_pl.console import console
+    from nerf_pl.doctor.findings import command
+
+    if advice := command().advice:
+        console.print(f"the command nerf is not on the path of this shell: {advice}")
