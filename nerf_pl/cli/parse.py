@@ -32,6 +32,7 @@ from nerf_pl.cli.render import Render
 from nerf_pl.cli.report import Report
 from nerf_pl.cli.sweep import Sweeping, methods_in, sweep_command, sweep_defaults, with_trainings
 from nerf_pl.cli.train import Train, train_command, train_defaults
+from nerf_pl.cli.values import not_understood
 from nerf_pl.cli.view import View
 from nerf_pl.console import console
 from nerf_pl.errors import UserError
@@ -210,7 +211,12 @@ def _parse(kind: type, program: str, argv: Sequence[str], default: object = None
             tyro.cli(shown, prog=program, args=["--help"], description=told, **_settings())
         argv = ["--help"]
     parse = partial(tyro.cli, kind, prog=program, args=argv, default=default, **_settings())
-    return in_one_line(parse, partial(_meant, typed), partial(_unknown, typed, argv))
+    return in_one_line(parse, partial(_meant, typed), partial(_unknown, typed, argv), partial(_refused, typed))
+
+
+def _refused(command: object, name: str, typed: list[str]) -> str | None:
+    """What to tell of words that an option of the command cannot take."""
+    return next((not_understood(option, typed) for option in options_of(command) if option.name == name), None)
 
 
 def _meant(command: object, words: Sequence[str]) -> list[str]:
