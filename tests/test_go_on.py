@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -154,14 +155,24 @@ def test_last_is_written_even_if_best_cannot_be(scene_dir, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short"])
-def test_a_damaged_last_checkpoint_names_the_best(run, scene_dir, capsys, damage):
+def test_a_damaged_last_checkpoint_names_what_goes_on_from_the_best(run, scene_dir, capsys, damage):
+    best = LAST.with_name("best.ckpt")
     LAST.write_bytes(damage)
-    told = refused(capsys, "train", scene_dir, *TRAIN, "--resume", "--max_steps", 20)
-    assert told.endswith(f"or copy {LAST.with_name('best.ckpt')} over it, to go on from there")
+    words = ["train", scene_dir, *TRAIN, "--resume", "--max_steps", 13]
+    told = refused(capsys, *words)
+    copy = f"cp {best} {LAST}"
+    why = f"{LAST} cannot be resumed, it is damaged"
+    assert told == f"nerf: {why}: {copy}, then the same command goes on from the best weights"
     assert refused(capsys, "eval", run).endswith("or give --checkpoint best, for the best weights of the run")
-    shutil.copy(LAST.with_name("best.ckpt"), LAST)
-    nerf("train", scene_dir, *TRAIN, "--resume", "--max_steps", 13)
+    subprocess.run(copy.split(), check=True)
+    nerf(*words)
     assert files.read_own_checkpoint(LAST)["global_step"] == 13
+    for path in (LAST, best):
+        path.write_bytes(damage)
+    told = refused(capsys, *words)
+    assert told == f"nerf: {why}: start again with --overwrite, for {best} is damaged, too"
+    best.unlink()
+    assert refused(capsys, *words) == f"nerf: {why}: start again with --overwrite"
 
 
 SLURM = {

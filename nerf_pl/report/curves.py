@@ -34,8 +34,8 @@ def read_curves(logs: Path) -> dict[str, Curve]:
     try:
         events.Reload()
         found = {name: [(e.step, e.value) for e in events.Scalars(name)] for name in events.Tags()["scalars"]}
-    except Exception as error:  # damaged bytes make the reader raise nearly any type
-        warn(f"{logs}: the log of the training cannot be read ({type(error).__name__}), so the report has no curves")
+    except Exception:  # damaged bytes make the reader raise nearly any type
+        warn(f"{logs}: the log of the training cannot be read, so the report has no curves")
         return {}
     found = {name: _in_order(points) for name, points in found.items()}
     clock = found.pop(SECONDS, [])

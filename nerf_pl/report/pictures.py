@@ -32,8 +32,8 @@ def read_picture(path: Path) -> Pixels | None:
     try:
         with Image.open(path, formats=("PNG",)) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        warn(f"{path} cannot be read ({type(error).__name__}), and is left out of the report")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        warn(f"{path} cannot be read, and is left out of the report")
         return None
 
 

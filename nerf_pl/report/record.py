@@ -165,8 +165,8 @@ def read_values(path: Path) -> dict[str, object]:
         values = json.loads(content_of(path))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        warn(f"{path} cannot be read ({type(error).__name__}), and is left out of the report")
+    except (OSError, ValueError, RecursionError):
+        warn(f"{path} cannot be read, and is left out of the report")
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -47,8 +47,8 @@ def turn_of(path: Path, up: Float[np.ndarray, "3"]) -> Turn | None:
     except UserError as error:
         warn(f"the report has no preview of {path}: {error}")
         return None
-    except Exception as error:  # damaged files make the reader raise nearly any type
-        warn(f"{path} cannot be drawn in the report ({type(error).__name__})")
+    except Exception:  # damaged files make the reader raise nearly any type
+        warn(f"{path} is damaged, and is not drawn in the report")
         return None
     if colours.shape != vertices.shape:
         colours = np.full(vertices.shape, 176, np.float32)

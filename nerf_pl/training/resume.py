@@ -1,5 +1,6 @@
 """A training that goes on: what it must share with the one before, and what it may change."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from nerf_pl.training.schedule import lr_factor
 from nerf_pl.training.sound import require_sound_training
 from nerf_pl.training.system import NeRFSystem
 
+BEST = "best.ckpt"
 LENGTHS = {"max_steps": "steps", "seconds": "s", "num_epochs": "epochs"}  # options that set the length, the first first
 SAID_ELSEWHERE = {*LENGTHS, "exp_name", "ckpt_path", "prefixes_to_ignore"}  # or without effect on a run that goes on
 DEVICES = {"cuda": "a GPU", "cpu": "the CPU", "mps": "Apple's GPU"}  # as a line calls them
@@ -38,7 +40,8 @@ def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list
     try:
         content = read_own_checkpoint(last)
     except DamagedError as error:
-        raise DamagedError(f"{error}; or {_remedy(last)}") from error
+        remedy = _remedy(last, _is_readable(last.with_name(BEST)))
+        raise DamagedError(f"{last} cannot be resumed, it is damaged: {remedy}") from error
     if missing := {"state_dict", "optimizer_states", "global_step", "train_seconds", "config"} - set(content):
         raise UserError(f"{last} cannot be resumed, it has no {min(missing)}: {_remedy(last)}")
     with reading(last, _remedy(last), "cannot be resumed, it is damaged"):
@@ -63,10 +66,21 @@ def _take_over(system: NeRFSystem, checkpoints: Checkpoints, content: dict[str, 
     checkpoints.best, checkpoints.best_step = content.get("best_psnr", checkpoints.best), content.get("best_step", -1)
 
 
-def _remedy(last: Path) -> str:
-    """What to do about a checkpoint that is damaged."""
-    best = last.with_name("best.ckpt")
-    return f"copy {best} over it, to go on from there" if best.is_file() else "start again with --overwrite"
+def _remedy(last: Path, is_best_good: bool = True) -> str:
+    """What to do about a checkpoint that is damaged. The best one of the run holds all that a training goes on from."""
+    best = last.with_name(BEST)
+    if not best.is_file():
+        return "start again with --overwrite"
+    if not is_best_good:
+        return f"start again with --overwrite, for {best} is damaged, too"
+    return f"{shlex.join(['cp', str(best), str(last)])}, then the same command goes on from the best weights"
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        return bool(read_own_checkpoint(path))
+    except UserError:
+        return False
 
 
 def _other_scene(content: dict[str, Any], system: NeRFSystem) -> Iterator[str]:
