@@ -77,17 +77,17 @@ def test_the_field_of_view_spans_the_width(tmp_path):
 
 
 def test_resizing_scales_pictures_and_rays_alike(tmp_path):
-    images = write_scene(tmp_path)
-    small = load_blender(tmp_path, Request("train", (6, 4)))
+    images = write_scene(tmp_path, width=24, height=16)
+    small = load_blender(tmp_path, Request("train", (12, 8)))
     halved = load_blender(tmp_path, Request("train", downscale=2))
-    expected = np.asarray(Image.fromarray(images[1]).resize((6, 4), Image.Resampling.LANCZOS))
+    expected = np.asarray(Image.fromarray(images[1]).resize((12, 8), Image.Resampling.LANCZOS))
     assert (small.images[1].numpy() == expected).all()
     assert torch.equal(small.images, halved.images)
     torch.testing.assert_close(small.cameras.K, halved.cameras.K)
     whole, part = (
-        load_scene(tmp_path, Request(img_wh=size, pixel_offset=0.0)).view(0).rays() for size in (None, (6, 4))
+        load_scene(tmp_path, Request(img_wh=size, pixel_offset=0.0)).view(0).rays() for size in (None, (12, 8))
     )
-    torch.testing.assert_close(part.directions.view(4, 6, 3), whole.directions.view(8, 12, 3)[::2, ::2])
+    torch.testing.assert_close(part.directions.view(8, 12, 3), whole.directions.view(16, 24, 3)[::2, ::2])
 
 
 def test_a_rounded_aspect_ratio_is_accepted(tmp_path):
@@ -216,7 +216,9 @@ def test_pictures_of_different_sizes(tmp_path):
         ({"img_wh": (6, 6)}, "--img_wh 6 6 changes the aspect ratio of the 12x8 pictures"),
         ({"img_wh": (6, 6)}, "give 6 4"),
         ({"img_wh": (0, 0)}, "--img_wh 0 0"),
-        ({"downscale": 9}, "--downscale 9 leaves nothing"),
+        ({"downscale": 9}, "--downscale 9 leaves 1x0 pixels of the 12x8 pictures"),
+        ({"downscale": 2}, "--downscale 2 leaves 6x4 pixels of the 12x8 pictures"),
+        ({"downscale": 2}, "leave it out"),
         ({"downscale": 0}, "--downscale 0"),
     ],
 )

@@ -26,7 +26,7 @@ from PIL import Image
 
 from nerf_pl.cameras import image_rays
 from nerf_pl.errors import UserError
-from nerf_pl.scenes import Request, available_splits, detect, load_scene
+from nerf_pl.scenes import Request, available_splits, detect, load_scene, pictures
 from nerf_pl.scenes.blender import load_blender
 from nerf_pl.scenes.colmap import load_colmap
 from nerf_pl.scenes.normalize import near_of
@@ -184,10 +184,12 @@ def test_cameras_of_several_sizes(tmp_path):
     assert [half.cameras.size(i) for i in (0, 1)] == [(12, 8), (8, 12)]
     torch.testing.assert_close(half.cameras.K[:, :2], scene.cameras.K[:, :2] / 2)
     complaint(tmp_path, "several sizes", "--downscale", img_wh=(12, 8))
+    complaint(tmp_path, "--downscale 3 leaves 8x5 pixels of the 24x16 pictures", "give 2 or less", downscale=3)
     assert load(tmp_path, "test", test_every=2).cameras.sizes is None  # these are of one
 
 
-def test_reduced_photos_are_used_if_they_have_the_right_size(tmp_path):
+def test_reduced_photos_are_used_if_they_have_the_right_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "SMALLEST", 4)
     write_scene(tmp_path)
     small = [picture(50 + i, (12, 8)) for i in range(N)]
     write_pictures(tmp_path / "images_2", small)

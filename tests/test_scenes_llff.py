@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes import Request, Scene, available_splits, detect, load_scene
+from nerf_pl.scenes import Request, Scene, available_splits, detect, load_scene, pictures
 from nerf_pl.scenes.llff import load_llff
 from nerf_pl.scenes.normalize import camera_focus, near_of
 
@@ -85,7 +85,8 @@ def test_the_box_is_tight_around_all_rays(tmp_path):
         ({"img_wh": (48, 32)}, 1, (48, 32)),
     ],
 )
-def test_pictures_come_from_the_fitting_folder(tmp_path, options, folder, size):
+def test_pictures_come_from_the_fitting_folder(tmp_path, monkeypatch, options, folder, size):
+    monkeypatch.setattr(pictures, "SMALLEST", 2)
     write_scene(tmp_path, facing(3), folders=(1, 2, 4))
     scene = load_llff(tmp_path, Request("train", test_every=2, **options))
     stored = Image.fromarray(picture(1 + 100 * folder, 24 // folder, 16 // folder))
@@ -138,7 +139,8 @@ def test_resized_pictures_are_kept(tmp_path):
     assert torch.equal(load_llff(tmp_path, Request("train", **options)).images, changed)
 
 
-def test_small_pictures_alone(tmp_path):
+def test_small_pictures_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "SMALLEST", 2)
     write_scene(tmp_path, facing(3), folders=(4,))
     for options in ({}, {"downscale": 4}, {"img_wh": (6, 4)}):
         scene = load_llff(tmp_path, Request("test", **options))

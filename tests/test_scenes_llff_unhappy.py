@@ -122,7 +122,8 @@ def test_photos_of_another_shape(tmp_path):
         ({"img_wh": (12, 12)}, "give 12 8"),
         ({"img_wh": (0, 0)}, "--img_wh 0 0"),
         ({"downscale": 0}, "--downscale 0"),
-        ({"downscale": 17}, "--downscale 17 leaves nothing"),
+        ({"downscale": 3}, "--downscale 3 leaves 8x5 pixels of the 24x16 pictures"),
+        ({"downscale": 17}, "give 2 or less"),
     ],
 )
 def test_sizes_that_cannot_work(tmp_path, options, part):

@@ -192,7 +192,7 @@ def test_masks(tmp_path):
 def test_sizes_and_splits_that_cannot_work(tmp_path):
     values = write(tmp_path)
     complaint(tmp_path, "--img_wh 20 20", "aspect", img_wh=(20, 20))
-    complaint(tmp_path, "--downscale 99", downscale=99)
+    complaint(tmp_path, "--downscale 5 leaves 9x7 pixels of the 48x36", "give 4 or less", downscale=5)
     complaint(tmp_path, "--test_every 0", "for test", split="test", test_every=0)
     Image.new("RGB", (36, 48)).save(tmp_path / "images" / "2.png")
     values["frames"][2].update(w=36, h=48)

@@ -38,6 +38,7 @@ PNG_TEXT, PNG_EXIF = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"X
 DECODING = 12  # bytes for a pixel: Pillow holds it in 4 as decoded, then as converted or turned, then weighed by alpha
 CHANGING = 24  # bytes for a pixel: floats of it before and after, and where it comes from
 MEMORY, LEAST = 4 * GB, GB // 2  # that is taken to be free where the system does not tell
+SMALLEST = 8  # pixels of a side that --downscale leaves: fewer show nothing, so that a digit too many is said
 LONGEST = 80  # characters of a name in a message
 SOURCE = "nerf_pl source"  # key of the text in a resized picture that says what it was made from
 
@@ -149,13 +150,16 @@ def one_size(files: Sequence[Path], sizes: Sequence[Size]) -> Size:
 
 
 def target_size(root: Path, native: Size, img_wh: Size | None, downscale: int) -> Size:
-    """Width and height to resize to. Raises UserError for an empty picture or another aspect ratio."""
+    """Width and height to resize to. Raises UserError for too small a picture or another aspect ratio."""
     width, height = native
     told = f"the {width}x{height} pictures in {root}"
     if img_wh is None:
-        if downscale < 1 or min(width // downscale, height // downscale) < 1:
-            raise UserError(f"--downscale {downscale} leaves nothing of {told}: give 1 to {min(native)}")
-        return width // downscale, height // downscale
+        size = (width // downscale, height // downscale) if downscale >= 1 else (0, 0)
+        if downscale != 1 and min(size) < SMALLEST:
+            most = min(native) // SMALLEST
+            remedy = f"give {most} or less" if most > 1 else "leave it out"
+            raise UserError(f"--downscale {downscale} leaves {size[0]}x{size[1]} pixels of {told}: {remedy}")
+        return size
     wide, high = img_wh
     if min(wide, high) < 1:
         raise UserError(f"--img_wh {wide} {high} is empty: give a width and a height of 1 or more")
