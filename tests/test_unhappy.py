@@ -49,6 +49,37 @@ def test_missing_folder(capsys):
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("given", ["runs/tiny", "runs/tiny/checkpoints", "runs/tiny/checkpoints/last.ckpt"])
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_run_in_place_of_a_scene(run, scene_dir, capsys, given, resume):
+    told = refused(capsys, "train", given, "--max_steps", 13, *resume)
+    command = f"nerf train {scene_dir} --exp_name tiny --resume"
+    assert told.startswith(f"nerf: {given} is ")
+    assert told.endswith(f" no scene: {command} goes on with it (add your other options)")
+    assert os.listdir("runs") == ["tiny"]
+    if given == "runs/tiny" and resume:
+        nerf(*command.split()[1:], "--max_steps", 13)
+        assert content(run)["global_step"] == 13
+
+
+def test_a_run_that_lies_elsewhere_or_lost_its_settings_or_scene(run, scene, scene_dir, capsys):
+    shutil.copytree("runs", "b/runs")
+    words = ["--exp_name", "tiny", "--resume"]
+    command = f"nerf train {scene_dir} {' '.join(words)}"
+    assert f"no scene: in {Path('b').resolve()} {command} goes on" in refused(capsys, "train", "b/runs/tiny")
+    shutil.copytree("runs/tiny", "b/tiny")
+    assert f"move it to runs/tiny, and {command} goes on" in refused(capsys, "train", "b/tiny")
+    assert f"give the folder of its scene, {scene_dir}" in refused(capsys, "eval", run, "--scene", run)
+    (run / "settings.json").write_text('{"scene": "nowhere"}')
+    assert "no scene: nerf train SCENE --exp_name tiny --resume goes" in refused(
+        capsys, "train", run.relative_to(Path.cwd())
+    )
+    (run / "settings.json").unlink()
+    assert f"it is of the run {run}; give the folder of its scene" in refused(capsys, "train", run)
+    shutil.copytree("b/tiny", scene, dirs_exist_ok=True)
+    nerf("train", scene, *TRAIN)  # a scene, whatever else is in its folder
+
+
 def test_missing_and_damaged_pictures(scene, capsys):
     picture = scene / "train" / "r_1.png"
     whole = picture.read_bytes()

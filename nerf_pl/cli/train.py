@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -65,6 +66,7 @@ class Train:
 
     def run(self) -> Callable[[], None] | None:
         """Train. Returns what shows the result until Ctrl-C, if the training is shown; see `parse.Command`."""
+        _require_no_run(self.scene)
         if not self.view:
             if self.served != Served():
                 raise UserError("--host and --port say where a training is shown: add --view, or leave them out")
@@ -103,6 +105,23 @@ class Train:
         scored = shlex.join([folder, *split_to_score(self.scene, self.data)])
         told = f"next: nerf eval {scored}, nerf render {shlex.quote(folder)}"
         console.print(f"checkpoints in {last.parent}, report {self.added.report}; {told}")
+
+
+def _require_no_run(scene: Path) -> None:
+    """Raises UserError, with the command that goes on with it, for a run in place of a scene."""
+    from nerf_pl.scenes import available_splits
+    from nerf_pl.scenes.runs import SETTINGS, run_at, scene_of
+
+    run = run_at(scene)
+    if run is None or not (run / SETTINGS).is_file() or (scene.is_dir() and available_splits(scene)):
+        return
+    home = run.resolve()
+    command = f"nerf train {shlex.join([scene_of(run) or 'SCENE', '--exp_name', home.name, '--resume'])}"
+    told = f"{scene} is {'a run' if run == scene else f'of the run {run}'} and no scene"
+    if home.parent.name != RUNS.name:
+        raise UserError(f"{told}: move it to {RUNS / home.name}, and {command} goes on with it")
+    there = "" if home.parent == RUNS.resolve() else f"in {home.parent.parent} "
+    raise UserError(f"{told}: {there}{command} goes on with it (add your other options)")
 
 
 @cache

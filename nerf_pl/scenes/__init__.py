@@ -15,6 +15,7 @@ from nerf_pl.scenes.clearings import with_trusted_points
 from nerf_pl.scenes.cut_outs import masks_as_asked
 from nerf_pl.scenes.files import is_junk, pictures_in
 from nerf_pl.scenes.request import Request
+from nerf_pl.scenes.runs import run_at, scene_of
 from nerf_pl.scenes.scene import Scene, frame_of, on_background, one_per_photo, some_views, views_of_photos, with_pixels
 from nerf_pl.scenes.sound import require_sound
 
@@ -77,7 +78,9 @@ def _detected(root: Path, spheric: bool | None) -> str:
     inside = inside or [inner for folder in folders for inner in _folders(folder) if _layout(inner)]
     known = ", ".join(f"{name} ({loader.files})" for name, loader in LOADERS.items())
     hint = f"did you mean {inside[0]}?" if inside else f"layouts understood: {known}; for photos alone nerf prepare"
-    if not inside and (program := _program(root)):
+    if (run := run_at(root)) is not None:
+        hint = _scene_instead(run)
+    elif not inside and (program := _program(root)):
         hint = f"it has files of {program}: nerf import {shlex.quote(str(root))} makes a scene of them"
     elif not inside and (misnamed := _misnamed(root)):
         hint = f"{misnamed.name} is not looked for: call it {_usual(misnamed.name)}"
@@ -96,11 +99,18 @@ def _instead(file: Path) -> str:
         return f"nerf prepare {quoted} makes a scene of a film"
     if suffix in ASSETS and (layout := _layout(file.parent)):
         return f"give the folder of the scene, {file.parent} (its layout is {layout})"
+    if (run := run_at(file)) is not None:
+        return _scene_instead(run)
     from nerf_pl.scenes.importers import SUFFIXES, Source, recognised
 
     if suffix in SUFFIXES and recognised(Source(file.parent, file)):
         return f"nerf import {quoted} makes a scene of it"
     return "give the folder of a scene; nerf prepare makes one of a film, or of a folder of photos"
+
+
+def _scene_instead(run: Path) -> str:
+    scene = scene_of(run)
+    return f"it is of the run {run}; give the folder of its scene{'' if scene is None else f', {scene}'}"
 
 
 def _misnamed(root: Path) -> Path | None:
