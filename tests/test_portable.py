@@ -252,11 +252,11 @@ def test_the_page_lists_what_is_in_a_file(run):
 
 
 def changed(file: Path, metadata: dict[str, str] | None = None, tensors: dict | None = None, drop: str = "") -> Path:
-    """The file with other content."""
+    """The file with other content, and without the checksum, as others may write it."""
     from safetensors import safe_open
 
     with safe_open(file, "pt") as opened:
-        told = opened.metadata()
+        told = {name: value for name, value in opened.metadata().items() if name != "crc32"}
     whole = {name: value for name, value in load_file(file).items() if name != drop}
     save_file(whole | (tensors or {}), "changed.nerf", {**told, **(metadata or {})})
     return Path("changed.nerf")
@@ -271,6 +271,23 @@ def test_a_file_that_was_cut_short(run, capsys, share):
         told = refused(capsys, command, "cut.nerf", "--num_gpus", 0, *more)
         assert "cut.nerf is damaged, cut short or no .nerf file" in told
         assert "nerf export RUN --scene cut.nerf" in told
+
+
+@pytest.mark.parametrize("part", ["metadata", "tensors"])
+def test_a_file_whose_bytes_changed(run, capsys, part):
+    file = export(run)
+    content = bytearray(file.read_bytes())
+    begin = 8 + int.from_bytes(content[:8], "little")  # of the tensors
+    at = content.index(b"pixel_offset") if part == "metadata" else (begin + len(content)) // 2
+    content[at] ^= 1
+    file.write_bytes(content)
+    told = refused(capsys, "render", file, "--num_gpus", 0)
+    assert "out.nerf is damaged, its bytes are not those that were written: copy it again" in told
+
+
+def test_a_file_without_a_checksum_is_read(run):
+    file = export(run)
+    assert open_run(changed(file), CPU).config == open_run(file, CPU).config
 
 
 @pytest.mark.parametrize(

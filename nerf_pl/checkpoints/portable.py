@@ -3,6 +3,7 @@ format."""
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ MARK = "nerf_pl_scene"  # the key of the metadata that says that a file is a por
 FORMAT = 1
 MODEL, FRAME = "model.", "frame"  # names of tensors: those of the model begin so; the similarity
 PARTS = ("config", "facts", "views", "ndc", "scene")  # keys of the metadata, each in JSON
+SUM = "crc32"  # the key of the checksum; files of the first versions have none
 MOST_HEADER = 2**27  # bytes; safetensors reads no longer ones
 
 Content = dict[str, Any]
@@ -53,6 +55,7 @@ def write_portable(path: Path, model: Mapping[str, Tensor], content: Mapping[str
     parts = {**content, "views": views}
     metadata = {MARK: str(FORMAT), "nerf_pl_version": nerf_pl.__version__}
     metadata |= {name: json.dumps(parts[name]) for name in PARTS}
+    metadata[SUM] = _checksum(metadata, tensors)
     whole = save(tensors, metadata)  # in memory first: its own writing tells no cause if a disk is full
     with replacing(path), atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(whole)
@@ -83,6 +86,8 @@ def read_portable(path: Path) -> Content:
         told = f"{path} has format {metadata[MARK]:.20}, written by {by}, and this version reads format {FORMAT}"
         raise UserError(f"{told}: pip install --upgrade nerf_pl")
     try:
+        if SUM in metadata and metadata[SUM] != _checksum(metadata, tensors):
+            raise UserError(f"{path} is damaged, its bytes are not those that were written: {remedy}")
         parts = {name: json.loads(metadata[name]) for name in PARTS}
         if not isinstance(parts["views"], dict) or not isinstance(parts["facts"], dict):
             raise ValueError("no dictionaries")
@@ -92,6 +97,16 @@ def read_portable(path: Path) -> Content:
     frame = tensors[FRAME].tolist() if FRAME in tensors else None
     model = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
     return {**parts, "views": views, "frame": frame, "portable": model}
+
+
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of the texts of PARTS, one after the other, and then of the tensors' bytes in the order of their names."""
+    found = 0
+    for name in PARTS:
+        found = zlib.crc32(metadata[name].encode(), found)
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 def _without_tensors(values: Mapping[str, Any], prefix: str, found: dict[str, Tensor]) -> Content:
