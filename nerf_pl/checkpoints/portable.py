@@ -105,7 +105,7 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
     for name in PARTS:
         found = zlib.crc32(metadata[name].encode(), found)
     for name in sorted(tensors):
-        found = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
 
 
