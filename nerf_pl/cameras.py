@@ -148,6 +148,8 @@ def ndc_rays(rays: Rays, ndc: tuple[float, float]) -> Rays:
     return Rays(origins, way / far[:, None], rays.viewdirs, torch.zeros_like(far), far)
 
 
+TURNED = 0.03  # mean square of the sine by which cameras turn to the side; of a turn over 35 degrees (docs/log.md)
+LEVEL = 5.0  # times as much as they roll, from which on it is known what is level
 NDC_FAR = 1e4  # a distance in the world that is as good as infinite there
 AHEAD = (0.0, 0.0, -1.0)
 """The direction along which lengths in normalised device coordinates are compared, where none is given."""
@@ -292,3 +294,21 @@ def rotation_matrices(quaternions: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3
     rows += [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
     rows += [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
     return torch.stack(rows, -1).view(-1, 3, 3)
+
+
+def up_direction(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3"]:
+    """What is up, a unit vector in float64 on the CPU.
+
+    People hold cameras level, so what points to the right in their pictures lies across up. If cameras were not held
+    level, or look in much the same way, up is the mean of their up directions: it leans where all look down from one
+    side. If these cancel out, it is z.
+    """
+    mean = c2w[:, :, 1].double().mean(0).cpu()
+    if mean.norm() <= 0.2:
+        return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    mean = mean / mean.norm()
+    right = c2w[:, :, 0].double().cpu()
+    spreads, directions = torch.linalg.eigh(right.T @ right / len(right))  # the least one first
+    across = directions[:, 0] * torch.sign(directions[:, 0] @ mean)
+    is_known = spreads[1] > TURNED and spreads[1] > LEVEL * spreads[0] and across @ mean > 0.5
+    return across if bool(is_known) else mean

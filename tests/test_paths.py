@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from nerf_pl.cameras import Cameras, image_rays, project
+from nerf_pl.cameras import Cameras, image_rays, project, up_direction
+from nerf_pl.export import files
 from nerf_pl.films.paths import (
     fit_turn,
     framed,
@@ -15,9 +16,10 @@ from nerf_pl.films.paths import (
     spiral,
     turn_along,
     turntable,
-    upright,
     widest_gap,
 )
+from nerf_pl.scenes import Scene
+from nerf_pl.viewer import stage
 
 
 def some_cameras(dtype: torch.dtype = torch.float32) -> Cameras:
@@ -143,9 +145,19 @@ def test_up_is_across_what_points_to_the_right():
     c2w = level(torch.linspace(-1.0, 1.0, 50, dtype=torch.float64))
     mean = torch.nn.functional.normalize(c2w[:, :, 1].mean(0), dim=0)
     assert from_z(mean) > 30
-    assert from_z(upright(c2w)) < 2
+    assert from_z(up_direction(c2w)) < 2
     around = level(torch.linspace(0, 6, 50, dtype=torch.float64))
-    assert from_z(upright(around)) < 2
+    assert from_z(up_direction(around)) < 2
+
+
+def test_web_pages_meshes_and_the_viewer_take_the_same_for_up():
+    n, like = 50, some_cameras()
+    c2w = level(torch.linspace(-1.0, 1.0, n, dtype=torch.float64)).float()
+    cameras = Cameras(c2w, like.K[:1].expand(n, 3, 3).clone(), 8, 6)
+    box = torch.tensor([[-1.0] * 3, [1.0] * 3])
+    scene = Scene(cameras, torch.zeros(n, 6, 8, 3, dtype=torch.uint8), 0.1, 9.0, box, unbounded=True)
+    for up in (files.up_of(scene), stage.up_of(scene)):
+        assert from_z(torch.as_tensor(up)) < 2
 
 
 def test_up_is_the_mean_where_nothing_tells_what_is_level():
@@ -154,10 +166,10 @@ def test_up_is_the_mean_where_nothing_tells_what_is_level():
         level(torch.linspace(-0.1, 0.1, 50, dtype=torch.float64)),
         level(torch.linspace(-1.0, 1.0, 50, dtype=torch.float64), roll_deg=40.0),
     ):
-        assert torch.allclose(upright(c2w), torch.nn.functional.normalize(c2w[:, :, 1].mean(0), dim=0))
+        assert torch.allclose(up_direction(c2w), torch.nn.functional.normalize(c2w[:, :, 1].mean(0), dim=0))
     straight = look_at(torch.tensor([[1.0, 0, 0], [-1, 0, 0]], dtype=torch.float64), (0.0, 0, 0))
     straight[1, :, :2] *= -1  # one stands on its head
-    assert upright(straight).tolist() == [0, 0, 1]
+    assert up_direction(straight).tolist() == [0, 0, 1]
 
 
 def hilly(arc: float, n: int = 60) -> Cameras:

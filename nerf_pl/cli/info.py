@@ -87,7 +87,7 @@ def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
     """Views, cameras and extent, in the coordinates of the scene's own file, and the frame."""
     import torch
 
-    from nerf_pl.films.paths import upright
+    from nerf_pl.cameras import up_direction
     from nerf_pl.scenes import frame_of
     from nerf_pl.scenes.normalize import camera_focus
 
@@ -107,7 +107,7 @@ def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
     yield "cameras", f"from {_point(at.amin(0), size)} to {_point(at.amax(0), size)}, in the scene's own file"
     told = f"around {_point(focus, size)}, {_number(away.min())} to {_number(away.max())} away"
     yield "looking", told
-    yield "up", f"{_point(upright(c2w) @ turn, 1.0)}, as the cameras were held"
+    yield "up", f"{_point(up_direction(c2w) @ turn, 1.0)}, as the cameras were held"
     if first.ndc is not None:
         yield "extent", "photos from one side: normalised device coordinates, without a box"
     else:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nerf_pl.doctor.kernels import Compared
+from nerf_pl.doctor.kernels import Compared, half_of
 from nerf_pl.ops import Backend, FieldLayout, GridLayout, HashWeights, Target, field_loss
 from nerf_pl.types import Samples
 
@@ -31,7 +31,7 @@ def compare_gradients(backend: Backend, device: torch.device) -> Iterator[Compar
         error, failed = max(_errors(backend, device)), ""
     except Exception as problem:  # as in `compare_kernels`
         error, failed = float("inf"), f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
-    yield Compared(NAME, error, LIMIT[_half(device)], time.perf_counter() - start, failed)
+    yield Compared(NAME, error, LIMIT[half_of(device)], time.perf_counter() - start, failed)
 
 
 def _errors(backend: Backend, device: torch.device) -> Iterator[float]:
@@ -60,11 +60,6 @@ def _difference(own: Tensor, truth: Tensor) -> float:
     return float((own.double() - truth).norm() / truth.norm().clamp(min=1e-30))
 
 
-def _half(device: torch.device) -> torch.dtype:
-    """What the kernels read entries in; in the interpreter, single precision."""
-    return torch.float16 if device.type == "cuda" else torch.float32
-
-
 def gradients(
     backend: Backend, layout: FieldLayout, number: torch.dtype, device: torch.device, smoothness: float
 ) -> tuple[Tensor, Tensor]:
@@ -77,7 +72,7 @@ def gradients(
     n = RAYS * PER_RAY
     table = uniform(GRID.total, GRID.features) - 0.5
     params = torch.cat([((uniform(*shape) - 0.5) * 4 / shape[-1] ** 0.5).flatten() for shape in layout.shapes.values()])
-    values = table.detach().to(_half(device))
+    values = table.detach().to(half_of(device))
     weights = HashWeights(table.requires_grad_(), params.requires_grad_(), GRID, layout, values)
     ray_ids = torch.arange(RAYS, device=device, dtype=torch.int32).repeat_interleave(PER_RAY)
     offsets = torch.arange(RAYS + 1, device=device) * PER_RAY

@@ -97,8 +97,12 @@ def _weights(device: torch.device) -> HashWeights:
     networks = FieldLayout(grid.width, 32, 16, 16, 32)
     table = _uniform(grid.total, 4, seed=1, device=device) - 0.5
     params = (_uniform(sum(networks.sizes), seed=2, device=device) - 0.5) * 0.5
-    half = torch.float16 if device.type == "cuda" else torch.float32  # the interpreter's products
-    return HashWeights(table, params, grid, networks, table.to(half))
+    return HashWeights(table, params, grid, networks, table.to(half_of(device)))
+
+
+def half_of(device: torch.device) -> torch.dtype:
+    """What the kernels read entries in; in the interpreter, single precision."""
+    return torch.float16 if device.type == "cuda" else torch.float32
 
 
 def _march(backend: Backend, device: torch.device) -> list[Tensor]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from nerf_pl.cameras import up_direction
 from nerf_pl.extras import extra
 from nerf_pl.scenes import Scene, frame_of
 from nerf_pl.writing import atomic_write, replacing
@@ -43,14 +44,13 @@ def in_file(geometry: Geometry, scene: Scene) -> Geometry:
 
 def up_of(scene: Scene) -> Float[Tensor, "3"]:
     """The direction in the world that is up for the cameras of a scene."""
-    up = scene.cameras.c2w[:, :, 1].double().mean(0).cpu()
-    is_turned_about = scene.ndc is None and scene.orbit is not None
-    upright = is_turned_about or float(up.norm()) < 0.2  # in the latter case the cameras stand every way
-    return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) if upright else up / up.norm()
+    if scene.ndc is None and scene.orbit is not None:
+        return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    return up_direction(scene.cameras.c2w)
 
 
 def up_axis(scene: Scene) -> str:
-    """The axis of the scene's file, such as +z, that is nearest to the mean up of the cameras."""
+    """The axis of the scene's file, such as +z, that is nearest to what is up for the cameras."""
     up = np.linalg.inv(frame_of(scene).numpy())[:3, :3] @ up_of(scene).numpy()
     return AXES[int(np.argmax(np.concatenate([up, -up])))]
 

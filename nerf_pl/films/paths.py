@@ -7,15 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerf_pl.cameras import Cameras
+from nerf_pl.cameras import Cameras, up_direction
 
 Point = tuple[float, float, float]
 UP: Point = (0.0, 0.0, 1.0)
 FOCUS = 3.5  # distance of the point that the spiral of a forward-facing scene looks at; its nearest point is at 4/3
 GAP = 120.0  # degrees; cameras with a wider gap between their azimuths do not surround what they look at
 NEARBY = 18.0  # degrees of azimuth from which on the cameras matter less to a turn that follows them
-TURNED = 0.03  # mean square of the sine by which cameras turn to the side; of a turn over 35 degrees
-LEVEL = 5.0  # times as much as they roll, from which on it is known what is level
 NEARER = 0.3  # most of the way to the target that a spiral may take: nearer, only a part of the target shows
 
 
@@ -62,10 +60,10 @@ def turntable(
 def fit_turn(c2w: Float[Tensor, "C 3 4"], target: Point) -> tuple[float, float, Point]:
     """The turntable that follows given cameras: radius, elevation in degrees, axis.
 
-    The axis is `upright`. The turn has the median height of the cameras
-    above the target along the axis, and their median distance from the axis.
+    The axis is `cameras.up_direction`. The turn has the median height of the cameras above the target along the axis,
+    and their median distance from the axis.
     """
-    axis = upright(c2w)
+    axis = up_direction(c2w)
     away = c2w[:, :, 3].double() - torch.tensor(target, dtype=torch.float64)
     height = (away @ axis).median().item()
     across = (away - (away @ axis)[:, None] * axis).norm(dim=-1).median().item()
@@ -82,7 +80,7 @@ def turn_along(n: int, like: Cameras, target: Point, gap_deg: float = GAP) -> Ca
     """
     if n < 1:
         raise ValueError(f"a path needs at least one camera, got n={n}")
-    axis = upright(like.c2w)
+    axis = up_direction(like.c2w)
     frame = _frame_across(axis)
     away = (like.c2w[:, :, 3].double().cpu() - torch.tensor(target, dtype=torch.float64)) @ frame
     distances = away.norm(dim=1).clamp(min=1e-9)
@@ -111,7 +109,7 @@ def look_inward(c2w: Float[Tensor, "C 3 4"], target: Point) -> bool:
 def widest_gap(c2w: Float[Tensor, "C 3 4"], target: Point) -> float:
     """The widest gap, in degrees, between the azimuths of cameras about the target."""
     away = c2w[:, :, 3].double().cpu() - torch.tensor(target, dtype=torch.float64)
-    flat = away @ _frame_across(upright(c2w))
+    flat = away @ _frame_across(up_direction(c2w))
     return math.degrees(_widest_gap(torch.atan2(flat[:, 1], flat[:, 0]))[1])
 
 
@@ -184,24 +182,6 @@ def framed(cameras: Cameras, width: int, height: int) -> Cameras:
 def _all_like(like: Cameras, c2w: Float[Tensor, "C 3 4"]) -> Cameras:
     """Cameras at these poses, otherwise like the first view of `like`."""
     return replace(like, c2w=c2w.to(like.c2w), K=like.K[:1].expand(len(c2w), 3, 3).clone(), sizes=None)
-
-
-def upright(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3"]:
-    """What is up, a unit vector in float64 on the CPU.
-
-    People hold cameras level, so what points to the right in their pictures lies across up. If cameras were not held
-    level, or look in much the same way, up is the mean of their up directions: it leans where all look down from one
-    side. If these cancel out, it is z.
-    """
-    mean = c2w[:, :, 1].double().mean(0).cpu()
-    if mean.norm() <= 0.2:
-        return torch.tensor(UP, dtype=torch.float64)
-    mean = mean / mean.norm()
-    right = c2w[:, :, 0].double().cpu()
-    spreads, directions = torch.linalg.eigh(right.T @ right / len(right))  # the least one first
-    across = directions[:, 0] * torch.sign(directions[:, 0] @ mean)
-    is_known = spreads[1] > TURNED and spreads[1] > LEVEL * spreads[0] and across @ mean > 0.5
-    return across if bool(is_known) else mean
 
 
 def _frame_across(axis: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
