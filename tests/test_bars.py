@@ -1,6 +1,8 @@
 """Bars and corners that all pictures have alike are no part of the scene, and no background."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +29,15 @@ def photo(i: int, bars: np.ndarray, value: int) -> Image.Image:
     pixels[rng.random((HIGH, WIDE)) < 0.15] = 0
     pixels[bars] = value
     return Image.fromarray(pixels)
+
+
+def held_out(root: Path, layout: str, pictures: list[Image.Image]) -> None:
+    """Write a scene whose split for tests has two of the pictures."""
+    LAYOUTS[layout](root, pictures)
+    if layout == "blender":
+        tests = json.loads((root / "transforms_test.json").read_text())
+        tests["frames"] = tests["frames"][::8]
+        (root / "transforms_test.json").write_text(json.dumps(tests))
 
 
 def expected(bars: np.ndarray) -> torch.Tensor:
@@ -61,6 +72,52 @@ def test_white_ones_count_as_little(tmp_path):
     masks = load_scene(tmp_path / "scene", Request()).masks
     assert masks is not None
     assert torch.equal(masks[0], expected(BARS["of a film"]))
+
+
+@pytest.mark.parametrize("layout", ["blender", "transforms", "llff", "colmap"])
+def test_all_splits_have_those_of_the_training_views(tmp_path, layout):
+    """Also a split of two pictures, which by themselves have more in common."""
+    photos = [photo(i, BARS["of a film"] | ((i % 8 == 0) & (Y > 0.4)), 0) for i in range(10)]
+    held_out(tmp_path / "scene", layout, photos)
+    if layout == "blender":  # whose views for tests are trained on here
+        for i in (0, 8):
+            photo(i, BARS["of a film"], 0).save(tmp_path / "scene" / f"{i:02d}.png")
+    trained, tested = (load_scene(tmp_path / "scene", Request(split)) for split in ("train", "test"))
+    assert (len(trained) > 5, len(tested)) == (True, 2)
+    assert trained.masks is not None
+    assert tested.masks is not None
+    assert torch.equal(tested.masks, trained.masks[:1].expand(2, -1, -1))
+    at_hand = load_scene(tmp_path / "scene", Request("test"), trained=trained)
+    assert at_hand.masks is not None
+    assert torch.equal(at_hand.masks, tested.masks)
+
+
+def test_views_of_another_size_have_them_too(tmp_path):
+    held_out(tmp_path / "scene", "blender", [photo(i, BARS["of a film"], 0) for i in range(10)])
+    tests = json.loads((tmp_path / "scene" / "transforms_test.json").read_text())
+    for frame in tests["frames"]:
+        with Image.open(tmp_path / "scene" / frame["file_path"]) as picture:
+            picture.resize((2 * WIDE, 2 * HIGH), Image.Resampling.NEAREST).save(
+                tmp_path / "scene" / f"large_{frame['file_path']}"
+            )
+        frame["file_path"] = f"large_{frame['file_path']}"
+    (tmp_path / "scene" / "transforms_test.json").write_text(json.dumps(tests))
+    masks = load_scene(tmp_path / "scene", Request("test")).masks
+    assert masks is not None
+    assert torch.equal(masks[0], expected(BARS["of a film"].repeat(2, 0).repeat(2, 1)))
+
+
+def test_a_dark_view_alone_has_none(tmp_path):
+    """Two pictures in the dark, in a scene without bars."""
+    held_out(tmp_path / "scene", "transforms", [photo(i, (i % 8 == 0) & (Y > 0.8), 0) for i in range(10)])
+    assert load_scene(tmp_path / "scene", Request("test")).masks is None
+
+
+def test_training_views_that_cannot_be_read_are_said(tmp_path, capsys):
+    held_out(tmp_path / "scene", "blender", [photo(i, BARS["of a film"], 0) for i in range(10)])
+    (tmp_path / "scene" / "01.png").write_bytes(b"damaged")
+    assert load_scene(tmp_path / "scene", Request("test")).masks is None
+    assert "whether the pictures for training have bars is not known" in capsys.readouterr().err
 
 
 def sky(i: int) -> np.ndarray:

@@ -121,7 +121,7 @@ def load_training(config: Config, root: Path) -> tuple[Config, Scene]:
     return config, scene
 
 
-def load_split(config: Config, root: Path, split: str, pictures: bool = True) -> Scene:
+def load_split(config: Config, root: Path, split: str, pictures: bool = True, trained: Scene | None = None) -> Scene:
     """One split of the scene in `root`, loaded with the options of a run; see `scenes.load_scene`."""
     d, layout = config.data, _layout(config, root)
     method = method_of(config.method)
@@ -132,7 +132,7 @@ def load_split(config: Config, root: Path, split: str, pictures: bool = True) ->
     request = replace(request, endless=unbounded if d.aabb is None else False)
     if unbounded:  # asked for, or trained before such pictures made a box
         request = replace(request, objects=False)
-    scene = load_scene(root, request, layout)
+    scene = load_scene(root, request, layout, trained)
     scene = scene if d.aabb is None else cropped(scene, d.aabb, pictures, is_needed=split == "train")
     ahead = d.ahead if d.aabb is None else None  # a box says where rays begin
     scene = bounded(begun(scene, ahead), d.near, d.far)

@@ -137,9 +137,15 @@ def _photos(root: Path) -> Path | None:
     return next((folder for folder in (root, *inside) if pictures_in(folder)), None)
 
 
-def load_scene(root: Path | str, request: Request = Request(), dataset_name: str = "auto") -> Scene:  # noqa: B008 (frozen)
+def load_scene(
+    root: Path | str,
+    request: Request = Request(),  # noqa: B008 (frozen)
+    dataset_name: str = "auto",
+    trained: Scene | None = None,
+) -> Scene:
     """The views that are asked for of the scene in the folder `root`, by the loader `dataset_name` or, with "auto", the
-    one that fits. Raises UserError for a folder or an option that cannot work.
+    one that fits. trained: the training views, if they are at hand; see `bars.without_bars`. Raises UserError for a
+    folder or an option that cannot work.
 
         >>> scene = load_scene("my_scene", Request("val"))
         >>> scene.image(0).shape  # (H, W, 3), in [0, 1]
@@ -153,10 +159,24 @@ def load_scene(root: Path | str, request: Request = Request(), dataset_name: str
         raise UserError(f"{told}: give 2 or more, or 0 to hold out none")
     with reading(root, RESTORE):
         scene = with_trusted_points(loader.load(root, request))
-        scene, barred = without_bars(masks_as_asked(scene, request), request)
-        scene = on_its_background(scene, request, barred)
+        scene = without_bars(
+            masks_as_asked(scene, request), request, lambda: trained or _training_views(root, request, loader)
+        )
+        scene = on_its_background(scene, request)
     require_sound(scene, root)
     return replace(scene, cameras=replace(scene.cameras, pixel_offset=request.pixel_offset), endless=None)
+
+
+def _training_views(root: Path, request: Request, loader: Loader) -> Scene | None:
+    """The training views with their bars; None if there are none that can be read, which is said."""
+    if "train" not in loader.splits(root, request.test_every):
+        return None
+    request = replace(request, split="train")
+    try:
+        return without_bars(masks_as_asked(loader.load(root, request), request), request, lambda: None)
+    except UserError as error:
+        warn(f"{root}: whether the pictures for training have bars is not known: {error}")
+        return None
 
 
 def available_splits(root: Path | str, dataset_name: str = "auto", test_every: int = 8) -> tuple[str, ...]:

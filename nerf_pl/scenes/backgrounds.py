@@ -27,9 +27,8 @@ FRAME = 0.95  # share of a rectangle; what fills more of the same one in all pic
 SPECK = 3 / 9  # of the pixels around one; if fewer differ from the background, it is noise
 
 
-def on_its_background(scene: Scene, request: Request, barred: bool = False) -> Scene:
-    """The scene with the background that the request asks for. barred: its pictures have bars around what they show,
-    see `bars.without_bars`, which hide their borders.
+def on_its_background(scene: Scene, request: Request) -> Scene:
+    """The scene with the background that the request asks for.
 
     Transparent pictures: a colour that is asked for. Opaque ones: the colour that is asked for or, with auto, the plain
     one that the pictures show. The scene is `plain` then and, unless something else has settled that, one of an object
@@ -54,7 +53,7 @@ def on_its_background(scene: Scene, request: Request, barred: bool = False) -> S
     if found is None:
         if request.pictures and not scene.photos:  # of a photo that was cut, a view may show the sky alone
             _tell_blank(scene)
-        if request.endless or (request.endless is None and _shows_surroundings(scene, request, barred)):
+        if request.endless or (request.endless is None and _shows_surroundings(scene, request)):
             return without_end(scene, "the pictures show more than an object (--no_unbounded: in a box)")
         return scene
     if request.pictures and colour is None:
@@ -66,13 +65,13 @@ def on_its_background(scene: Scene, request: Request, barred: bool = False) -> S
     return _plain(scene, found, why, request.objects)
 
 
-def _shows_surroundings(scene: Scene, request: Request, barred: bool) -> bool:
+def _shows_surroundings(scene: Scene, request: Request) -> bool:
     """Whether opaque pictures have, all around, what is no plain background: things of many colours, or a surface such
     as that of a table, whose colour shades. A method that samples all of the way between near and far (`tight`) needs
     bounds that hold it all."""
     if not (request.pictures and request.objects) or request.tight or scene.endless is None:
         return False
-    if barred:
+    if scene.bars is not None:  # which hide the borders
         return True
     borders = list(_borders(scene))
     counted = torch.cat([border for border, _ in borders])

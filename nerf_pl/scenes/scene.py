@@ -34,7 +34,8 @@ class Scene:
     that. seen: for each view, the sparse points that its photo is known to see, in the world; None if nothing is known.
     ahead: the share of the way from a camera to the target in which nothing stands, see `near_at`; 0 says that near
     holds for all. closest: the least of these ways, of all cameras of all splits. told: near is no guess; the scene's
-    file, or sparse points, tell it of all of these cameras.
+    file, or sparse points, tell it of all of these cameras. bars: where all pictures of the scene have the same bars,
+    which the masks leave out; None if they have none.
 
         >>> from nerf_pl.scenes import load_scene
         >>> scene = load_scene("my_scene")
@@ -65,6 +66,7 @@ class Scene:
     ahead: float = 0.0
     closest: float = 0.0
     told: bool = False
+    bars: Bool[Tensor, "H W"] | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)

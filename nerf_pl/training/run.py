@@ -156,7 +156,7 @@ def _made(
     with doing(f"reading the pictures of {root}") if process() == 0 else nullcontext(), ThreadPoolExecutor(2) as pool:
         ready = [pool.submit(_import_lightning), pool.submit(_start_device, device, config.train)]
         config, scene = load_training(config, root)
-        val = _validation(config, root)
+        val = _validation(config, root, scene)
         tested = load_cameras(config, root, "test")
         beside = missed(scene)
         now("importing PyTorch Lightning")
@@ -217,10 +217,10 @@ def _train(
         watcher.end(system.model.to(device))  # Lightning leaves it on the CPU
 
 
-def _validation(config: Config, root: Path) -> Scene | None:
-    """The views for validation, if the scene has any."""
+def _validation(config: Config, root: Path, trained: Scene) -> Scene | None:
+    """The views for validation, if the scene has any. trained: the training views."""
     splits = available_splits(root, config.data.dataset_name, config.data.test_every)
-    return with_pixels(load_split(config, root, "val")) if "val" in splits else None
+    return with_pixels(load_split(config, root, "val", trained=trained)) if "val" in splits else None
 
 
 def _require_gpu_memory(scene: Scene, config: Config, root: Path, device: torch.device) -> None:
