@@ -13,11 +13,13 @@ from io import TextIOWrapper
 from pathlib import Path
 
 import pytest
+from report_files import write_json, write_run
 from tiny import NGP_FLAGS, PROJECT, nerf, refused
 
 from nerf_pl import console
 from nerf_pl.cli import parse
 from nerf_pl.errors import UserError
+from nerf_pl.metrics import FLOATERS_BY
 from nerf_pl.signals import PARENT
 from nerf_pl.sweep import (
     DONE,
@@ -227,6 +229,27 @@ def test_what_is_done_is_done(tmp_path):
     last.write_text("other weights")
     assert planned([each], {"a": done}, overwrite=False)["a"].state == "waiting"
     assert not planned([each], to_replace, overwrite=False)["a"].replaces
+
+
+def test_floaters_of_another_measure_are_left_out(capsys):
+    """Until the run is scored anew: the sweep does not do that by itself."""
+    each, run = job("a"), Path("runs/a")
+    run = write_run(run, [20.0], floaters=0.5)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").write_text("weights")
+    weights = planned([each], {}, overwrite=True)["a"].weights
+    row = Row("a", "a", "ngp", state=DONE, asked=each.asked, weights=weights, psnr=20.0, split="test", floaters=0.5)
+    stored = {key: value for key, value in asdict(row).items() if key != "floaters_by"}  # as earlier versions wrote it
+    write_json(Path("scores.json"), {"runs": [stored]})
+    kept = planned([each], read_rows(Path()), overwrite=False)["a"]
+    assert (kept.state, kept.psnr, kept.floaters) == (DONE, 20.0, None)
+    told = "floaters of 1 of 1 runs were measured in another way, and are left out: nerf eval runs/a, then"
+    assert told in capsys.readouterr().err
+    write_run(run, [20.0], floaters=0.25, floaters_by=FLOATERS_BY)
+    again = planned([each], {"a": kept}, overwrite=False)["a"]
+    assert (again.psnr, again.floaters, again.floaters_by) == (20.0, 0.25, FLOATERS_BY)
+    assert planned([each], {"a": again}, overwrite=False)["a"] == again
+    assert capsys.readouterr().err.count("floaters") == 0
 
 
 def table(text: str, title: str) -> list[list[str]]:

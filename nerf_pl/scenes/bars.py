@@ -78,9 +78,8 @@ def _counting(bars: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
 
 def _may_have(scene: Scene, value: int) -> bool:
     """Whether most pictures have enough of the grey `value` along their borders to have bars."""
-    return 2 * sum(float(_border(_has(picture, value)).float().mean()) >= BORDER for picture in scene.images) > len(
-        scene
-    )
+    shares = [float(_border(_has(picture, value)).float().mean()) for picture in scene.images]
+    return 2 * sum(share >= BORDER for share in shares) > len(scene)
 
 
 def _is_alike(one: Sequence[int], other: Sequence[int]) -> bool:

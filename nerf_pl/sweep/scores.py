@@ -2,13 +2,16 @@
 
 import json
 import math
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from nerf_pl.checkpoints import stamp_of
+from nerf_pl.console import warn
 from nerf_pl.errors import reason
+from nerf_pl.metrics import FLOATERS_BY
 from nerf_pl.options import RunFolders
 from nerf_pl.report.record import read_record, read_values
 from nerf_pl.sweep.jobs import Job
@@ -28,7 +31,9 @@ class Row:
 
     state: one of STATES. why: it failed. asked: the options that it was trained with, as words. weights: identifies
     those that were scored. replaces: no, those that the training is to replace. split, views, width, height: of the
-    pictures that were scored. seconds, steps: of the training.
+    pictures that were scored. floaters_by: names the measure that floaters are of, if there are any; other text than
+    that of today says that the floaters that were scored are of another one, and left out. seconds, steps: of the
+    training.
     """
 
     run: str
@@ -48,6 +53,7 @@ class Row:
     ssim: float | None = None
     psnr_fitted: float | None = None
     floaters: float | None = None
+    floaters_by: str = ""
     seconds: float | None = None
     steps: int | None = None
 
@@ -59,7 +65,7 @@ class Row:
 
 
 TYPES = {"run": str, "scene": str, "method": str, "state": str, "why": str, "weights": str, "split": str,
-         "replaces": bool}  # fmt: skip
+         "replaces": bool, "floaters_by": str}  # fmt: skip
 NUMBERS = {"seed": int, "views": int, "width": int, "height": int, "steps": int, "psnr": float, "ssim": float,
            "psnr_fitted": float, "floaters": float, "seconds": float}  # fmt: skip
 
@@ -77,18 +83,37 @@ def weights_of(run: Path) -> str:
 def planned(jobs: Sequence[Job], before: Mapping[str, Row], overwrite: bool) -> dict[str, Row]:
     """What is known of each job before a sweep. Those that are done need not be done again: they were trained with the
     same options, and their weights are those that were scored. before: what an earlier sweep wrote. overwrite: nothing
-    of it counts; of runs that it was to replace, and did not, neither."""
-    rows = {}
+    of it counts; of runs that it was to replace, and did not, neither. Floaters of another measure than that of today are
+    left out, and one line says so."""
+    rows, lost = {}, []
     for job in jobs:
         weights, old = weights_of(job.run), before.get(job.name, row_of(job))
         is_done = old.state == DONE and old.asked == job.asked and bool(weights) and old.weights == weights
         if is_done and not overwrite:
-            rows[job.name] = replace(old, scene=job.scene)
+            rows[job.name] = replace(_measured_alike(old, job), scene=job.scene)
+            if old.floaters is not None and rows[job.name].floaters is None:
+                split = [] if old.split in ("", "test") else ["--split", old.split]
+                lost.append(shlex.join([str(job.run), *split]))
         elif overwrite or (old.replaces and old.weights == weights):
             rows[job.name] = replace(row_of(job), replaces=bool(weights), weights=weights)
         else:
             rows[job.name] = row_of(job)
+    if lost:
+        told = f"floaters of {len(lost)} of {len(rows)} runs were measured in another way, and are left out"
+        again = f"nerf eval {lost[0]}{' and so on' if len(lost) > 1 else ''}"
+        warn(f"{told}: {again}, then the same sweep, adds those of today")
     return rows
+
+
+def _measured_alike(old: Row, job: Job) -> Row:
+    """A row that an earlier sweep wrote, with floaters of the measure of today. If its own are of another one, those
+    count that the run was scored with since; without such there are none."""
+    if old.floaters_by == FLOATERS_BY:
+        return old
+    new = scored(job)
+    if (new.state, new.weights, new.split) != (DONE, old.weights, old.split):
+        return replace(old, floaters=None)
+    return replace(old, floaters=new.floaters, floaters_by=new.floaters_by)
 
 
 def split_to_score(run: Path) -> list[str]:
@@ -117,6 +142,7 @@ def _scored(job: Job) -> Row:
     size = {} if cameras is None else {"width": cameras.width, "height": cameras.height}
     means = {name: best.means.get(name) for name in ("psnr", "ssim", "psnr_fitted", "floaters")}
     known = {"split": best.split, "views": len(best.views), "seconds": record.seconds, "steps": record.steps}
+    known |= {"floaters_by": "" if best.lost_floaters else FLOATERS_BY}
     return replace(row_of(job, DONE), weights=weights_of(job.run), **size, **means, **known)
 
 
@@ -125,7 +151,8 @@ def read_rows(folder: Path) -> dict[str, Row]:
     stored = read_values(folder / VALUES).get("runs")
     rows = {}
     for values in stored if isinstance(stored, list) else []:
-        if isinstance(values, dict) and _is_row(values):
+        values = {"floaters_by": "", **values} if isinstance(values, dict) else {}  # earlier versions do not say
+        if _is_row(values):
             known = {field.name: values[field.name] for field in fields(Row) if field.name in values}
             asked = known.get("asked")
             known["asked"] = tuple(map(str, asked)) if isinstance(asked, list) else ()
