@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from test_backgrounds import COLOURS, LAYOUTS, things
 
+from nerf_pl.checkpoints.views import kept_views
 from nerf_pl.scenes import Request, load_scene
 
 HIGH, WIDE = 48, 64
@@ -90,6 +91,9 @@ def test_all_splits_have_those_of_the_training_views(tmp_path, layout):
     at_hand = load_scene(tmp_path / "scene", Request("test"), trained=trained)
     assert at_hand.masks is not None
     assert torch.equal(at_hand.masks, tested.masks)
+    kept = kept_views({"train": trained})["train"]
+    assert isinstance(kept, dict)
+    assert "bars" not in kept  # which earlier versions could not read
 
 
 def test_views_of_another_size_have_them_too(tmp_path):

@@ -83,8 +83,8 @@ def weights_of(run: Path) -> str:
 def planned(jobs: Sequence[Job], before: Mapping[str, Row], overwrite: bool) -> dict[str, Row]:
     """What is known of each job before a sweep. Those that are done need not be done again: they were trained with the
     same options, and their weights are those that were scored. before: what an earlier sweep wrote. overwrite: nothing
-    of it counts; of runs that it was to replace, and did not, neither. Floaters of another measure than that of today are
-    left out, and one line says so."""
+    of it counts; of runs that it was to replace, and did not, neither. Floaters of another measure than that of today
+    are left out, and one line says so."""
     rows, lost = {}, []
     for job in jobs:
         weights, old = weights_of(job.run), before.get(job.name, row_of(job))
