@@ -1,5 +1,6 @@
 """Exported cameras, as every layout's own and through the loaders again."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 from test_kept_views import LAYOUTS, kept_run
-from tiny import CPU, nerf, refused
+from tiny import CPU, config, nerf, refused
 
-from nerf_pl.checkpoints import open_run
+from nerf_pl.checkpoints import load_cameras, open_run
 from nerf_pl.export.cameras import Pinhole, pinholes
 from nerf_pl.scenes import Request, Scene, frame_of, load_scene
 
@@ -70,6 +71,45 @@ def test_cameras_come_back_through_the_loaders(tmp_path, layout, written):
         for origins, directions in before[split]:  # the order is that of names
             same = [ray for ray in after if close(ray[0], origins, size) and close(ray[1], directions, 1)]
             assert len(same) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_reduced_run_has_the_cameras_of_its_photos(tmp_path, capsys, layout):
+    """Whatever size the training read them at: what other programs read are the photos, by their own names."""
+    root = tmp_path / "scene"
+    run = kept_run(root, layout, downscale=2)
+    nerf("export", run, "--cameras", "out", "--num_gpus", 0)
+    whole = load_cameras(config("ngp"), root, "train", "test")
+    for frame in json.loads(Path("out/transforms.json").read_text())["frames"]:
+        file = Path("out") / frame["file_path"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        inside = root / file.relative_to("out")
+        shutil.copy(inside if inside.is_file() else root / file.relative_to("out/images"), file)
+    for split, scene in whole.items():
+        found = load_scene("out", Request(split))
+        assert {found.cameras.size(i) for i in range(len(found))} == {scene.cameras.size(i) for i in range(len(scene))}
+        size = max(float(origins.abs().max()) for origins, _ in rays(scene))
+        after = rays(found)
+        for origins, directions in rays(scene):
+            assert any(close(ray[0], origins, size) and close(ray[1], directions, 1) for ray in after)
+    nerf("export", run, "--cameras", "small", "--trained_size", "--num_gpus", 0)
+    sides = {(camera.size, camera.focal) for camera in pinholes(whole)}
+    small = {(camera.size, camera.focal) for camera in pinholes(dict(open_run(run, CPU).kept), as_trained=True)}
+    assert sorted((w, h) for (w, h), _ in small) == sorted((w // 2, h // 2) for (w, h), _ in sides)
+    assert "earlier version" not in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_says_that_it_knows_no_photos(tmp_path, capsys):
+    run = kept_run(tmp_path / "scene", "blender", downscale=2)
+    last = run / "checkpoints" / "last.ckpt"
+    stored = torch.load(last)
+    for views in stored["views"].values():
+        del views["originals"]
+    torch.save(stored, last)
+    nerf("export", run, "--cameras", "out", "--num_gpus", 0)
+    shown = capsys.readouterr()
+    assert "its cameras are of the size that it was trained at" in shown.err
+    assert "of 8x8 pixels" in shown.out
 
 
 def test_pixels_keep_their_place_where_rays_pass_through_corners(trained):

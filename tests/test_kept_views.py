@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import colmap_files
@@ -17,6 +18,7 @@ from tiny import CPU, NGP_FLAGS, config, content, make, nerf, refused
 from nerf_pl.checkpoints import load_cameras, open_run, require_same_views, save_model
 from nerf_pl.films.film import film_cameras, film_scene
 from nerf_pl.films.options import FilmOptions
+from nerf_pl.options import DataOptions
 from nerf_pl.scenes import Scene, frame_of, load_scene
 from nerf_pl.scenes.demo import make_demo
 
@@ -34,18 +36,19 @@ def write_photos(root: Path) -> None:
 LAYOUTS: dict[str, Callable[[Path], object]] = {
     "blender": lambda root: make_demo(root, size=16, n_train=4, n_val=1, n_test=2),
     "llff": lambda root: llff_files.write_scene(root, facing()),
+    "reduced": lambda root: llff_files.write_scene(root, facing(), folders=(1, 2)),
     "around": lambda root: llff_files.write_scene(root, moved(around(), *similarity(3))),
     "transforms": write_photos,
     "colmap": colmap_files.write_scene,
 }
 
 
-def kept_run(root: Path, layout: str) -> Path:
+def kept_run(root: Path, layout: str, downscale: int = 1) -> Path:
     """A run that was not trained, but keeps what a training keeps."""
     if layout == "colmap":
         pytest.importorskip("pycolmap")
     LAYOUTS[layout](root)
-    options = config("ngp")
+    options = replace(config("ngp"), data=DataOptions(downscale=downscale))
     views = load_cameras(options, root, "train", "test")
     save_model(Path("run/checkpoints/last.ckpt"), make(options), options, str(root), views)
     return Path("run")

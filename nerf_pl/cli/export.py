@@ -34,7 +34,9 @@ class Export:
     """Write the scene to this .nerf file: what it takes to render it, in half precision."""
     cameras: Path | None = None
     """Write the cameras, in the coordinates of the scene's own file: transforms.json and a COLMAP model in text to this
-    folder, or transforms.json alone to this .json file."""
+    folder, or transforms.json alone to this .json file. They are of the photos at their own size."""
+    trained_size: Plain[bool] = False
+    """Write cameras of the size that the run was trained at, such as with --downscale."""
     overwrite: Plain[bool] = False
     """Replace files of cameras that are there."""
     web: Flags[WebOptions] = field(default_factory=WebOptions)
@@ -70,7 +72,7 @@ class Export:
         if self.scene is not None:
             self._write_scene(self.scene, trained, run, views)
         if self.cameras is not None:
-            self._write_cameras(self.cameras, views)
+            self._write_cameras(self.cameras, run, views)
         if self.web.web is not None:
             self._write_page(self.web.web, trained, run, views["train"])
 
@@ -109,15 +111,21 @@ class Export:
         }
         return told | scores_of(trained.results / "metrics.json", trained)
 
-    def _write_cameras(self, path: Path, views: "Mapping[str, Scene]") -> None:
-        from nerf_pl.console import console
-        from nerf_pl.export.cameras import write_cameras
+    def _write_cameras(self, path: Path, run: "Run", views: "Mapping[str, Scene]") -> None:
+        from nerf_pl.console import console, warn
+        from nerf_pl.export.cameras import pinholes, write_cameras
 
-        written = write_cameras(path, {split: views[split] for split in KEPT if split in views}, self.overwrite)
-        count = sum(len(views[split]) for split in KEPT if split in views)
-        files = ", ".join(map(str, written))
-        told = "in the coordinates of the scene's file, for pictures in images without lens distortion"
-        console.print(f"{count} cameras {files}, {told}")
+        views, data = {split: views[split] for split in KEPT if split in views}, run.config.data
+        is_reduced = data.img_wh is not None or data.downscale != 1
+        if is_reduced and not self.trained_size and not all(scene.originals for scene in views.values()):
+            told = "an earlier version trained it, which kept no size of the photos"
+            warn(f"run {self.folder}: {told}: its cameras are of the size that it was trained at")
+        found = pinholes(views, self.trained_size)
+        files = ", ".join(map(str, write_cameras(path, found, self.overwrite)))
+        sizes = sorted({camera.size for camera in found})
+        shown = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
+        told = f"in the coordinates of the scene's file, for pictures in images without lens distortion, of {shown}"
+        console.print(f"{len(found)} cameras {files}, {told}{' pixels' if len(sizes) == 1 else ''}")
 
     def _write_page(self, path: Path, trained: Trained, run: "Run", scene: "Scene") -> None:
         from nerf_pl.console import console

@@ -22,7 +22,7 @@ OPENCV_AXES = np.diag([1.0, -1.0, -1.0])  # COLMAP's cameras look along z, with 
 @dataclass(frozen=True)
 class Pinhole:
     """A camera without a lens, in the coordinates of a scene's file. c2w: OpenGL axes. Pixel coordinates are 0.5 at the
-    centre of the first pixel. name: the file of its picture."""
+    centre of the first pixel. name: the file of its picture, below the folder of pictures."""
 
     name: str
     split: str
@@ -32,10 +32,9 @@ class Pinhole:
     size: tuple[int, int]
 
 
-def write_cameras(path: Path, views: Mapping[str, Scene], overwrite: bool = False) -> list[Path]:
-    """Write the cameras of these splits to a folder, as transforms.json and as sparse/0/*.txt, or to a .json file
-    alone. Returns what was written. Raises UserError for files that are there, unless they are to be replaced."""
-    found = pinholes(views)
+def write_cameras(path: Path, found: Sequence[Pinhole], overwrite: bool = False) -> list[Path]:
+    """Write cameras to a folder, as transforms.json and as sparse/0/*.txt, or to a .json file alone. Returns what was
+    written. Raises UserError for files that are there, unless they are to be replaced."""
     alone = path.suffix.lower() == ".json"
     contents = {path if alone else path / JSON: transforms(found)}
     if not alone:
@@ -49,15 +48,18 @@ def write_cameras(path: Path, views: Mapping[str, Scene], overwrite: bool = Fals
     return list(contents)
 
 
-def pinholes(views: Mapping[str, Scene]) -> list[Pinhole]:
-    """The cameras of all splits. One that is in several of them is taken once, for the first."""
+def pinholes(views: Mapping[str, Scene], as_trained: bool = False) -> list[Pinhole]:
+    """The cameras of all splits, for the photos at their own size, where that is known. One that is in several of them
+    is taken once, for the first. as_trained: for pictures of the size that the views have."""
     found: dict[tuple[str, bytes], Pinhole] = {}
     for split, scene in views.items():
         cameras = scene.cameras
         c2w = moved(cameras.c2w.double(), torch.linalg.inv(frame_of(scene))).numpy()
         names = scene.names or tuple(f"{i:03d}" for i in range(len(cameras)))
         for i in range(len(cameras)):
-            found.setdefault((names[i], c2w[i].tobytes()), _pinhole(cameras, i, f"{names[i]}.png", split, c2w[i]))
+            file, *size = scene.originals[i] if scene.originals else ("", *cameras.size(i))
+            camera = _pinhole(cameras, i, file or f"{names[i]}.png", split, c2w[i])
+            found.setdefault((names[i], c2w[i].tobytes()), camera if as_trained else _resized(camera, *size))
     once = list(found.values())
     if len({camera.name for camera in once}) == len(once):
         return once
@@ -99,6 +101,12 @@ def _pinhole(cameras: Cameras, index: int, name: str, split: str, c2w: Float[np.
     shift = 0.5 - cameras.pixel_offset  # rays of the classic implementation pass through the corner of their pixel
     focal, middle = (K[0, 0].item(), K[1, 1].item()), (K[0, 2].item() + shift, K[1, 2].item() + shift)
     return Pinhole(name, split, c2w, focal, middle, cameras.size(index))
+
+
+def _resized(camera: Pinhole, width: int, height: int) -> Pinhole:
+    across, down = width / camera.size[0], height / camera.size[1]
+    (fl_x, fl_y), (cx, cy) = camera.focal, camera.middle
+    return replace(camera, focal=(fl_x * across, fl_y * down), middle=(cx * across, cy * down), size=(width, height))
 
 
 def _lens(camera: Pinhole) -> dict[str, float]:

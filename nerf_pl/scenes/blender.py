@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.cuts import cut_names
+from nerf_pl.scenes.cuts import cut_names, originals_of
 from nerf_pl.scenes.frames import Frame, missing, read_frames
 from nerf_pl.scenes.lenses import half_view
 from nerf_pl.scenes.normalize import camera_focus, closest_of, looks_at, moved, near_of, normalize_poses
@@ -19,7 +19,7 @@ from nerf_pl.scenes.pictures import list_some, read_json, target_sizes
 from nerf_pl.scenes.placing import DISTANCE, Place, place, with_views
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene
-from nerf_pl.scenes.shots import looking, names_of, read_cuts, read_shots, require_masks, stored_pictures
+from nerf_pl.scenes.shots import looking, names_of, paths_of, read_cuts, read_shots, require_masks, stored_pictures
 from nerf_pl.scenes.splits import SPLITS
 from nerf_pl.text import coordinates
 
@@ -84,6 +84,7 @@ def load_blender(root: Path, request: Request) -> Scene:
         photos=shots.photos,
         partial=shots.partial,
         endless=None if transparent or request.scale is not None else found.endless,
+        originals=originals_of(cuts, paths_of(root, [frame.file for frame in frames])),
     )
 
 

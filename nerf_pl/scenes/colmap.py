@@ -13,7 +13,7 @@ from jaxtyping import Float
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError, reason
 from nerf_pl.extras import extra
-from nerf_pl.scenes.cuts import Cut, all_around, cut_names, tell_cuts, whole
+from nerf_pl.scenes.cuts import Cut, all_around, cut_names, originals_of, tell_cuts, whole
 from nerf_pl.scenes.files import is_junk
 from nerf_pl.scenes.finder import Search
 from nerf_pl.scenes.lenses import fits
@@ -111,6 +111,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
         ahead=ahead_of(looking, share),
         closest=closest_of(c2w),
         told=nearest > 0,
+        originals=originals_of(cuts, [views[i].name for i in chosen]),
     )
     on_nothing = request.objects and photos.mode == "RGBA" and cut_out(photos.files)
     return as_object(scene) if on_nothing else scene

@@ -268,6 +268,12 @@ def cut_names(cuts: Sequence[Cut], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{name}/{face}" if face else name for name, face in pieces)
 
 
+def originals_of(cuts: Sequence[Cut], files: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+    """`Scene.originals` of photos with these paths."""
+    pairs = zip(cuts, files, strict=True)
+    return tuple((file if cut.is_whole else "", *size) for cut, file in pairs for size in cut.sizes(cut.native))
+
+
 def tell_cuts(source: object, cuts: Iterable[Cut]) -> None:
     """Say once which photos are cut. source: the file or folder that tells their cameras."""
     cuts = [cut for cut in cuts if cut.kind]

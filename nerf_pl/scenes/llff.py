@@ -104,7 +104,6 @@ def load_llff(root: Path, request: Request) -> Scene:
     one_each = len({file.stem for file in files}) == len(files)  # else two would be kept under one name
     cache = root / f"images_{size[0]}x{size[1]}" if one_each else None
     sizes = [size] * len(files)
-    c2w, K = place.cameras.c2w[chosen], place.cameras.K[chosen]
     masks, shown = None, [masked[i] for i in chosen]
     how = {"upright": upright, "pictures": request.pictures, "cache": cache, "masked": any(shown)}
     images = read_pictures(files, sizes, headers.mode, **how)
@@ -112,7 +111,7 @@ def load_llff(root: Path, request: Request) -> Scene:
         cuts = [whole(native, np.eye(3))] * len(files)  # as they are
         masks = read_masks(shown, [None] * len(files), [native] * len(files), sizes, upright=upright, cuts=cuts)
     scene = Scene(
-        replace(place.cameras, c2w=c2w.float(), K=K.float()),
+        replace(place.cameras, c2w=place.cameras.c2w[chosen].float(), K=place.cameras.K[chosen].float()),
         images,
         near=place.near,
         far=place.far,
@@ -128,6 +127,7 @@ def load_llff(root: Path, request: Request) -> Scene:
         frame=place.frame,
         ahead=place.ahead,
         closest=place.closest,
+        originals=_originals(root, hwf[0], all_files, chosen),
     )
     on_nothing = around and request.objects and headers.mode == "RGBA" and cut_out(all_files)
     return as_object(scene) if on_nothing else scene
@@ -219,6 +219,15 @@ def _find_pictures(root: Path, hwf: Float[Tensor, "3"], img_wh: Size | None, dow
     sizes = {factor: of_first(factor) for factor in sorted(folders)}
     enough = [factor for factor, (w, h) in sizes.items() if w >= size[0] and h >= size[1]]
     return folders[enough[-1] if enough else first], size
+
+
+def _originals(
+    root: Path, hwf: Float[Tensor, "3"], files: Sequence[Path], chosen: Sequence[int]
+) -> tuple[tuple[str, int, int], ...]:
+    """`Scene.originals` of these views: the largest pictures that are there. files: those of all views, as read."""
+    largest, size = _find_pictures(root, hwf, None, 1)
+    files = largest if len(largest) == len(files) else files
+    return tuple((files[i].name, *size) for i in chosen)
 
 
 def _compare_with_rows(root: Path, files: list[Path], rows: int, pictures: bool) -> None:

@@ -35,7 +35,9 @@ class Scene:
     ahead: the share of the way from a camera to the target in which nothing stands, see `near_at`; 0 says that near
     holds for all. closest: the least of these ways, of all cameras of all splits. told: near is no guess; the scene's
     file, or sparse points, tell it of all of these cameras. bars: where all pictures of the scene have the same bars,
-    which the masks leave out; None if they have none.
+    which the masks leave out; None if they have none. originals: of each view the file of its photo, below the folder
+    of photos, and width and height before it was resized; the file is "" for a view that was cut from its photo. Empty
+    if nothing is known.
 
         >>> from nerf_pl.scenes import load_scene
         >>> scene = load_scene("my_scene")
@@ -67,6 +69,7 @@ class Scene:
     closest: float = 0.0
     told: bool = False
     bars: Bool[Tensor, "H W"] | None = None
+    originals: tuple[tuple[str, int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -135,9 +138,11 @@ def some_views(scene: Scene, kept: Int[Tensor, "n"]) -> Scene:
     masks = None if scene.masks is None else scene.masks[kept]
     names = tuple(scene.names[i] for i in kept.tolist()) if scene.names else ()
     photos = tuple(scene.photos[i] for i in kept.tolist()) if scene.photos else ()
+    originals = tuple(scene.originals[i] for i in kept.tolist()) if scene.originals else ()
     seen = None if scene.seen is None else tuple(scene.seen[i] for i in kept.tolist())
     cameras, images = scene.cameras[kept], scene.images[kept]
-    return replace(scene, cameras=cameras, images=images, masks=masks, names=names, photos=photos, seen=seen)
+    some = replace(scene, cameras=cameras, images=images, masks=masks, names=names, photos=photos, seen=seen)
+    return replace(some, originals=originals)
 
 
 def views_of_photos(scene: Scene) -> list[list[int]]:

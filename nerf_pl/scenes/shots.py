@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -36,6 +37,7 @@ from nerf_pl.scenes.values import optional_number
 from nerf_pl.scenes.wide import Shot, fisheye, panorama
 
 USUAL = (43.0, 100.0)  # degrees that cameras see across; phones 65 to 70, of which half a picture would be 35
+PHOTOS = re.compile(r"images(_\d+)?")
 LONGER = 1.1  # sides that differ by less say nothing about how a picture is held
 
 
@@ -196,6 +198,12 @@ def names_of(root: Path, files: Sequence[Path]) -> list[str]:
         if len(set(spelled)) == len(files):
             return [_flat(name) for name in spelled]
     return [_flat(str(path)) for path in paths]
+
+
+def paths_of(root: Path, files: Sequence[Path]) -> list[str]:
+    """The paths of pictures as seen from their folder of photos, images, or else from the scene's."""
+    paths = [[part for part in seen_from(root, file).parts if part not in ("..", file.anchor)] for file in files]
+    return ["/".join(parts[1:] if len(parts) > 1 and PHOTOS.fullmatch(parts[0]) else parts) for parts in paths]
 
 
 def _flat(name: str) -> str:

@@ -79,6 +79,9 @@ def _of_pictures(scene: Scene) -> str:
     for names in (scene.names, scene.photos):
         if names and len(names) != len(cameras):
             return f"it has {len(names)} names for {len(cameras)} views"
+    sides = [side for _, *size in scene.originals for side in size]
+    if sides and (len(scene.originals) != len(cameras) or not 1 <= min(sides) <= max(sides) <= MOST_SIDE):
+        return f"it has {len(scene.originals)} photos of {min(sides)} to {max(sides)} pixels for {len(cameras)} views"
     sizes = cameras.sizes
     if sizes is not None:
         fitting = bool((sizes >= 1).all()) and bool((sizes <= torch.tensor([cameras.width, cameras.height])).all())

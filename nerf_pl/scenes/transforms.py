@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.cuts import Cut, cut_names
+from nerf_pl.scenes.cuts import Cut, cut_names, originals_of
 from nerf_pl.scenes.depths import KEY, points_in_depths, room_in_depths
 from nerf_pl.scenes.frames import Frame, missing, read_frames, within
 from nerf_pl.scenes.normalize import (
@@ -33,7 +33,7 @@ from nerf_pl.scenes.pictures import cut_out, read_json, target_sizes
 from nerf_pl.scenes.points import CLEAR, Room, room_in_file, seen_from
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
-from nerf_pl.scenes.shots import looking, names_of, read_cuts, read_shots, require_masks, stored_pictures
+from nerf_pl.scenes.shots import looking, names_of, paths_of, read_cuts, read_shots, require_masks, stored_pictures
 from nerf_pl.scenes.sightings import read_sightings, seen_by_views
 from nerf_pl.scenes.splits import held_out, listed, rule_splits
 from nerf_pl.scenes.values import number, optional_number, positive, vector
@@ -103,6 +103,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
         ahead=ahead,
         closest=0.0 if bounded else closest_of(poses),
         told=told,
+        originals=originals_of(cuts, paths_of(root, [frame.file for frame in frames])),
     )
     return as_object(scene) if on_nothing else scene
 
