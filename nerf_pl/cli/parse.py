@@ -32,7 +32,7 @@ from nerf_pl.cli.render import Render
 from nerf_pl.cli.report import Report
 from nerf_pl.cli.sweep import Sweeping, methods_in, sweep_command, sweep_defaults, with_trainings
 from nerf_pl.cli.train import Train, train_command, train_defaults
-from nerf_pl.cli.values import not_understood
+from nerf_pl.cli.values import is_flag, not_understood, takes_no_value
 from nerf_pl.cli.view import View
 from nerf_pl.console import console
 from nerf_pl.errors import UserError
@@ -186,7 +186,8 @@ def _begun_with(folders: RunFolders) -> Config | None:
 
 def _with_mode(argv: Sequence[str]) -> list[str]:
     """The words with a value after each --resume: auto if that is typed, else True."""
-    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--resume=") else [word])]
+    whole = ("--resume=auto", "--resume=True")
+    words = [part for word in argv for part in (word.split("=") if word in whole else [word])]
     for i in reversed([i for i, word in enumerate(words) if word == "--resume"]):
         if words[i + 1 : i + 2] not in (["auto"], ["True"]):
             words.insert(i + 1, "True")
@@ -210,8 +211,26 @@ def _parse(kind: type, program: str, argv: Sequence[str], default: object = None
             shown, told = sorted_help(typed, any(word in HELP_ALL for word in argv))
             tyro.cli(shown, prog=program, args=["--help"], description=told, **_settings())
         argv = ["--help"]
+    if told := _valued_flag(typed, argv, ()):
+        raise UserError(told)
     parse = partial(tyro.cli, kind, prog=program, args=argv, default=default, **_settings())
-    return in_one_line(parse, partial(_meant, typed), partial(_unknown, typed, argv), partial(_refused, typed))
+    stray = partial(_valued_flag, typed, argv)
+    return in_one_line(parse, partial(_meant, typed), partial(_unknown, typed, argv), partial(_refused, typed), stray)
+
+
+def _valued_flag(command: object, argv: Sequence[str], left: Sequence[str]) -> str | None:
+    """What to tell of a flag with a value: after an equals sign, or the word behind it, if that is left over."""
+    flags = {option.name: option for option in options_of(command) if is_flag(option)}
+    words = list(argv)
+    for i, word in enumerate(words):
+        typed, equals, _ = word.partition("=")
+        option = flags.get(typed[2:].replace("-", "_").removeprefix("no_")) if typed.startswith("--") else None
+        following = words[i + 1 : i + 3]
+        if option is not None and option.name == "resume" and following[:1] == ["True"]:  # which `_with_mode` added
+            following = following[1:]
+        if option is not None and (equals or set(following[:1]) & set(left)):
+            return takes_no_value(option, word if equals else f"{word} {following[0]}")
+    return None
 
 
 def _refused(command: object, name: str, typed: list[str]) -> str | None:

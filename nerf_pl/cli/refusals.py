@@ -21,12 +21,14 @@ def in_one_line(
     meant: Callable[[list[str]], list[str]] = lambda words: [],
     unknown: Callable[[], list[str]] = list,
     refused: Callable[[str, list[str]], str | None] = lambda option, values: None,
+    stray: Callable[[list[str]], str | None] = lambda words: None,
 ) -> Result:
     """What `parse` returns. Raises UserError for a command line that it refuses; --help exits as it does.
 
     meant: what words that are not understood may have been meant for, where tyro has no idea. unknown: the options that
     are not understood, of which tyro does not speak if a folder is missing as well. refused: what to tell of an option
-    and the words that it cannot take, of which tyro speaks as a Python program would.
+    and the words that it cannot take, of which tyro speaks as a Python program would. stray: what to tell of words that
+    are left over, if more is known of them.
     """
     try:
         with redirect_stderr(io.StringIO()):
@@ -37,7 +39,8 @@ def in_one_line(
     box = io.StringIO()  # once more, for a box without colours and wrapped lines
     with redirect_stderr(box), redirect_stdout(io.StringIO()), _wide(), suppress(SystemExit):
         parse()
-    raise UserError(_refusal(box.getvalue(), refused) or _line(box.getvalue(), meant, unknown))
+    told = _refusal(box.getvalue(), refused) or stray(_left_over(_said(_parts(box.getvalue())[0])))
+    raise UserError(told or _line(box.getvalue(), meant, unknown))
 
 
 @contextmanager
@@ -79,6 +82,12 @@ def _refusal(box: str, refused: Callable[[str, list[str]], str | None]) -> str |
     return refused(option[1], list(values) if isinstance(values, list) else [str(values)])
 
 
+def _left_over(text: str) -> list[str]:
+    """The words that nothing takes, if a box says that there are some."""
+    words = re.match(r"Unrecognized options: ([^;]*)", text)
+    return words[1].rstrip(".").split(", ") if words else []
+
+
 def _line(box: str, meant: Callable[[list[str]], list[str]], unknown: Callable[[], list[str]]) -> str:
     """What a box says, without its title and the help of an option that the message names."""
     told, similar = [], []
@@ -92,7 +101,7 @@ def _line(box: str, meant: Callable[[list[str]], list[str]], unknown: Callable[[
         words = unknown()
         told[0] = f"Missing: PATH{'; unrecognized options: ' if words else ''}{', '.join(words)}"
         similar = meant(words)
-    elif told and not similar and (words := re.match(r"Unrecognized options: ([^;]*)", told[0])):
-        similar = meant(words[1].rstrip(".").split(", "))
+    elif told and not similar and (words := _left_over(told[0])):
+        similar = meant(words)
     hint = [f"perhaps you meant {' or '.join(sorted(set(similar)))}"] if similar else []
     return "; ".join([*told[:-1], *hint, *told[-1:]])

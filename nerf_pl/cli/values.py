@@ -5,6 +5,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import tyro
+
 from nerf_pl.cli.help import Option
 from nerf_pl.options.ranges import Range
 
@@ -18,6 +20,20 @@ def not_understood(option: Option, typed: list[str]) -> str:
     remedy, example = _remedy(option), option.help.example
     shown = f", for instance {example}" if example and not _is_choice(option.kind) and example not in remedy else ""
     return f"{told}: {remedy}{shown}"
+
+
+def is_flag(option: Option) -> bool:
+    """Whether an option is typed alone, without a value."""
+    return _plain(option.kind) is bool or False in get_args(_plain(option.kind))
+
+
+def takes_no_value(option: Option, typed: str) -> str:
+    """What to tell of a flag that was typed with a value, in these words."""
+    told, name = f"{typed} cannot work", f"--{option.name}"
+    if others := [each for each in get_args(_plain(option.kind)) if not isinstance(each, bool)]:
+        return f"{told}: give {name} or {' or '.join(f'{name} {each}' for each in others)}, or leave it out"
+    alone = tyro.conf.FlagCreatePairsOff in get_args(option.kind)
+    return f"{told}, it takes no value: give {name}{', or leave it out' if alone else f' or --no_{option.name}'}"
 
 
 def _remedy(option: Option) -> str:
