@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save_file
 
-from nerf_pl.checkpoints import read_checkpoint
+from nerf_pl.checkpoints import files, read_checkpoint
 from nerf_pl.checkpoints.files import duplicate
 from nerf_pl.errors import UserError
 from nerf_pl.training.checkpoint_io import AtomicCheckpointIO
@@ -51,6 +51,28 @@ def unreadable(path: Path, *parts: str) -> None:
 def test_files_that_are_not_there(tmp_path):
     unreadable(tmp_path / "none.ckpt", "does not exist", "give a .ckpt")
     unreadable(tmp_path, "is a folder")
+
+
+def test_checksums_are_read_once_unless_the_file_changes(tmp_path, monkeypatch):
+    path, looks = tmp_path / "last.ckpt", []
+    look = files._require_sums
+    monkeypatch.setattr(files, "_require_sums", lambda path: (looks.append(path), look(path)))
+    torch.save({"state_dict": weights()}, path)
+    read_checkpoint(path)
+    read_checkpoint(path)
+    assert len(looks) == 2  # just written: it may be written again without another time
+    os.utime(path, (1e9, 1e9))
+    for read in (read_checkpoint, AtomicCheckpointIO().load_checkpoint, read_checkpoint):
+        read(path)
+    assert len(looks) == 3
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes(400) + whole[middle + 400 :])
+    unreadable(path, "damaged")
+    os.utime(path, (1.1e9, 1.1e9))
+    unreadable(path, "damaged")
+    path.write_bytes(whole)
+    read_checkpoint(path)
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])

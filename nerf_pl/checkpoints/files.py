@@ -4,9 +4,11 @@ import io
 import os
 import re
 import shutil
+import time
 import warnings
 import zipfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -20,6 +22,7 @@ from nerf_pl.writing import atomic_write
 
 ZIP = b"PK\x03\x04"  # how a zip begins, by which torch knows one
 AT_ONCE = 2**20  # bytes
+SETTLED = 2.0  # seconds after which a file that is written again has another time, also on coarse clocks
 
 
 class _Inert:
@@ -96,7 +99,7 @@ def _read(
             return load_file(path)
         is_zip = first == ZIP  # files of old versions of PyTorch are none
         if is_zip:
-            _require_sums(path)
+            _require_sums_once(path)
         with torch.serialization.safe_globals(list(stand_ins)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols, in files that are then refused
             checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=lazily and is_zip)
@@ -106,6 +109,22 @@ def _read(
         raise UserError(f"{path} holds no checkpoint but a {type(checkpoint).__name__}: give a file with a state_dict")
     require_plain(checkpoint, path)
     return checkpoint
+
+
+def _require_sums_once(path: Path) -> None:
+    """`_require_sums`, but of a file that this process has read, and that did not change since, not again: on a slow
+    disk it takes seconds, and a training that goes on reads its checkpoint several times."""
+    found = path.stat()
+    if time.time() - found.st_mtime < SETTLED:
+        _require_sums(path)
+    else:
+        _remembered(path.resolve(), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=16)
+def _remembered(path: Path, *_: int) -> None:
+    """What raises an error is not remembered."""
+    _require_sums(path)
 
 
 def _require_sums(path: Path) -> None:
