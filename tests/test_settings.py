@@ -69,6 +69,10 @@ def test_a_packed_scene(settings, scene_dir, tmp_path):
     found = settings.loaded(str(tmp_path / "a.pt"))
     assert torch.equal(found.cameras.c2w, scene.cameras.c2w)
     assert (found.images.int() - scene.images[..., :3].int()).abs().float().mean() < 3
+    image = replace(scene, images=torch.randint(0, 256, (1, 256, 256, 3), dtype=torch.uint8))  # does not compress
+    settings.pack(image, tmp_path / "b.pt", quality=95)
+    jpeg = torch.load(tmp_path / "b.pt", weights_only=False)["pictures"][0]
+    assert (tmp_path / "b.pt").stat().st_size < 1.2 * len(jpeg)
 
 
 @pytest.mark.parametrize(
