@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import nerf_pl
 from nerf_pl.errors import UserError
+from nerf_pl.version import VERSION
 from nerf_pl.writing import atomic_write, replacing
 
 SUFFIX = ".nerf"
@@ -53,7 +53,7 @@ def write_portable(path: Path, model: Mapping[str, Tensor], content: Mapping[str
         tensors[FRAME] = torch.tensor(content["frame"], dtype=torch.float64)
     views = _without_tensors(content["views"], "views.", tensors)
     parts = {**content, "views": views}
-    metadata = {MARK: str(FORMAT), "nerf_pl_version": nerf_pl.__version__}
+    metadata = {MARK: str(FORMAT), "nerf_pl_version": VERSION}
     metadata |= {name: json.dumps(parts[name]) for name in PARTS}
     metadata[SUM] = _checksum(metadata, tensors)
     whole = save(tensors, metadata)  # in memory first: its own writing tells no cause if a disk is full

@@ -10,7 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import tyro
 
-import nerf_pl
 from nerf_pl.cli.bench import Bench
 from nerf_pl.cli.classic_eval import ClassicEval
 from nerf_pl.cli.classic_train import ClassicTrain
@@ -38,6 +37,7 @@ from nerf_pl.console import console
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC, DEFAULT, METHODS, method_of, read_settings
 from nerf_pl.options import Config, RunFolders
+from nerf_pl.version import VERSION
 
 
 @runtime_checkable
@@ -79,7 +79,7 @@ def parse(argv: Sequence[str], program: str = "nerf") -> Command:
     argv = ["--spheric" if word == "--spheric_poses" else word for word in argv]  # classic, in full
     first = argv[0].replace("_", "-") if argv else "--help"
     if first == "--version":
-        console.print(f"nerf_pl {nerf_pl.__version__}")
+        console.print(f"nerf_pl {VERSION}")
         sys.exit()
     if program in CLASSIC_COMMANDS or first == "train":
         argv = _with_mode(argv)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-import nerf_pl
 from nerf_pl.extras import EXTRAS
 from nerf_pl.ops import choose, describe, precision_of
 from nerf_pl.report.history import machine, versions
 from nerf_pl.scenes.memory import GB, free_memory, in_gb
+from nerf_pl.version import VERSION
 
 VARIABLES = ("NERF_PL_OPS", "NERF_PL_DATA", "CUDA_VISIBLE_DEVICES", "TRITON_INTERPRET", "OMP_NUM_THREADS", "CC")
 DRIVERS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")  # of NVIDIA GPUs, on Linux and in WSL
@@ -38,7 +38,7 @@ class Finding:
 
 def findings(device: torch.device) -> Iterator[Finding]:
     """All there is to tell about this machine, one by one. device: where a training would run by default."""
-    yield Finding("nerf_pl", f"{nerf_pl.__version__}, in {Path(nerf_pl.__file__).parent}")
+    yield Finding("nerf_pl", f"{VERSION}, in {Path(__file__).parents[1]}")
     yield command()
     yield Finding("system", f"{platform.platform()}; Python {platform.python_version()} in {sys.prefix}")
     yield Finding("machine", machine(torch.cuda.device_count()))

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-import nerf_pl
 from nerf_pl.errors import content_of
+from nerf_pl.version import VERSION
 from nerf_pl.writing import atomic_write
 
 FILE = "history.json"
@@ -89,7 +89,7 @@ def _memory() -> str:
 
 def versions() -> dict[str, str]:
     """Of this program, of Python and of the packages that decide what a training does."""
-    found = {"nerf_pl": nerf_pl.__version__, "Python": platform.python_version()}
+    found = {"nerf_pl": VERSION, "Python": platform.python_version()}
     for name, package in PACKAGES.items():
         try:
             found[name] = version(package)

@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-import nerf_pl
 from nerf_pl.errors import reading
 from nerf_pl.report.pictures import SIDE
 from nerf_pl.report.plan import plan
@@ -29,6 +28,7 @@ from nerf_pl.report.sections import (
     training_section,
 )
 from nerf_pl.report.views import views_section
+from nerf_pl.version import VERSION
 from nerf_pl.writing import atomic_write
 
 FILE = "report.html"
@@ -52,11 +52,11 @@ def write_page(path: Path, *, title: str, over: str, lede: str, main: Sequence[t
     shown = [(anchor, name, content) for anchor, name, content in main if content]
     links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name, _ in shown if name)
     parts = {
-        "version": nerf_pl.__version__, "title": escape(title), "heading": escape(title), "over": escape(over),
+        "version": VERSION, "title": escape(title), "heading": escape(title), "over": escape(over),
         "lede": lede, "style": _own("style.css"), "script": _own("script.js"),
         "links": f'<nav aria-label="sections">{links}</nav>' if links else "",
         "main": "\n".join(section(anchor, name, content) if name else content for anchor, name, content in shown),
-        "footer": f"Made by nerf_pl {nerf_pl.__version__}. This page holds all that it shows; it needs no network.",
+        "footer": f"Made by nerf_pl {VERSION}. This page holds all that it shows; it needs no network.",
     }  # fmt: skip
     page = Template(_own("page.html")).substitute(parts)
     with atomic_write(path) as temporary:
