@@ -44,6 +44,8 @@ class Fog(nn.Module):
         self.fog = nn.Parameter(torch.zeros(4, self.n, self.n, self.n))
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
 
+    parts, in_turn = property(lambda self: [self]), property(lambda self: self)
+
     def radiance(self, xyz, dirs):
         i, j, k = ((xyz / 3 + 0.5) * self.n).long().clamp(0, self.n - 1).unbind(-1)
         inside = (xyz.abs() < 1.5).all(-1)

@@ -1,6 +1,6 @@
 """Model: what training, checkpoints, evaluation, films and bench know of a model of any method."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -27,23 +27,44 @@ class Model(Protocol):
     seed: int
     backend: Backend
     rays_per_pixel: int
-    ndc: tuple[float, float] | None
     training: bool
 
     precrop_steps: ClassVar[int]
     """The first steps of a training, which draw from the middle of the pictures alone."""
     fixed_batches: ClassVar[bool]
     """Whether each step takes all rays of a batch. A training can then be measured in passes over all pixels."""
-    state_of_a_run: ClassVar[frozenset[str]]
-    """Names in `state_dict` that another training does not take over."""
-    essential_state: ClassVar[frozenset[str]]
-    """Names in `state_dict` that every checkpoint must have for its weights to make sense."""
     memory_options: ClassVar[str]
     """Options to lower if a GPU has too little memory for training."""
     chip_options: ClassVar[str]
     """Options to lower if the networks do not fit into the on-chip memory of a GPU."""
     size_options: ClassVar[str]
     """Options that decide the shapes of weights."""
+
+    @property
+    def state_of_a_run(self) -> frozenset[str]:
+        """Names in `state_dict` that another training does not take over."""
+        ...
+
+    @property
+    def essential_state(self) -> frozenset[str]:
+        """Names in `state_dict` that every checkpoint must have for its weights to make sense."""
+        ...
+
+    @property
+    def ndc(self) -> tuple[float, float] | None: ...
+    @ndc.setter
+    def ndc(self, ndc: tuple[float, float] | None) -> None: ...
+
+    @property
+    def parts(self) -> "Sequence[Model]":
+        """The models that steps train in turn, each with a seed of its own: this one alone, unless it is an ensemble.
+        `step` of an ensemble counts the steps of all of them."""
+        ...
+
+    @property
+    def in_turn(self) -> "Model":
+        """The part that the next step trains, as `before_step` chose it."""
+        ...
 
     @property
     def random_background(self) -> bool:

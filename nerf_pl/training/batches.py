@@ -84,14 +84,16 @@ class PixelBatches(nn.Module):
         """Pixels to draw from. Views of several sizes count as large as their canvas."""
         return self.images.shape[:3].numel() if self.allowed is None else len(self.allowed)
 
-    def forward(self, step: Int[Tensor, "1"], rays_per_pixel: int = 1) -> Batch:
-        """The batch of a step."""
+    def forward(self, step: Int[Tensor, "1"], rays_per_pixel: int = 1, seed: int | None = None) -> Batch:
+        """The batch of a step. seed: in place of the usual one, see `Model.parts`."""
+        seed = self.seed if seed is None else seed
         limit = self.limit()
         n = self.batch_size if limit is None else min(self.batch_size, limit)
         n -= n % rays_per_pixel
-        background, within = self._background(step, n // rays_per_pixel), self._within(step, n, rays_per_pixel)
+        background = self._background(seed, step, n // rays_per_pixel)
+        within = self._within(seed, step, n, rays_per_pixel)
         pictures = Pictures(self.images, self.c2w, self.K, self.sizes, self.allowed, self.pixel_offset)
-        draw = Draw(self.seed, step, int(Stream.PIXELS), self.precrop_steps)
+        draw = Draw(seed, step, int(Stream.PIXELS), self.precrop_steps)
         origins, directions, rgb, numbers = draw_pixels(pictures, background, draw, within, backend=self.backend)
         photos = numbers // (self.images.shape[1] * self.images.shape[2])
         if self.colours is not None:
@@ -107,15 +109,15 @@ class PixelBatches(nn.Module):
         row, column = numbers // width % height * rows // height, numbers % width * columns // width
         return clear.flatten().index_select(0, (photos * rows + row) * columns + column)
 
-    def _background(self, step: Tensor, n: int) -> Float[Tensor, "n 3"]:
+    def _background(self, seed: int, step: Tensor, n: int) -> Float[Tensor, "n 3"]:
         if not self.random_background:
             return self.behind.expand(n, 3)
-        return uniform(self.seed, step, Stream.BACKGROUND, (n, 3), backend=self.backend)
+        return uniform(seed, step, Stream.BACKGROUND, (n, 3), backend=self.backend)
 
-    def _within(self, step: Tensor, n: int, rays_per_pixel: int) -> Float[Tensor, "n 2"] | None:
+    def _within(self, seed: int, step: Tensor, n: int, rays_per_pixel: int) -> Float[Tensor, "n 2"] | None:
         """Offsets of n rays from the middle of their pixels. The first ray of each pixel has a random one."""
         if rays_per_pixel == 1:
             return None
         steps = torch.arange(rays_per_pixel, device=step.device)[:, None] * self.lattice
-        first = uniform(self.seed, step, Stream.WITHIN, (n // rays_per_pixel, 1, 2), backend=self.backend)
+        first = uniform(seed, step, Stream.WITHIN, (n // rays_per_pixel, 1, 2), backend=self.backend)
         return ((first + steps) % 1 - 0.5).view(n, 2)

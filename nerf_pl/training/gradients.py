@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,45 +14,63 @@ from nerf_pl.training.batches import PixelBatches
 from nerf_pl.training.colours import ColourFit
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """A step as a CUDA graph, and the gradients that it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    gradients: list[Tensor | None]
+
+
 class Gradients:
     """A call computes one batch, its loss and its gradients, and advances the number of the step.
 
     On a GPU a call replays a CUDA graph, with no synchronisation and no memory allocation. `capture` records one graph
-    for each number of rays per pixel. `error` sums the mean squared errors of the steps until it is zeroed.
+    for each part of the model and number of rays per pixel. `error` sums the mean squared errors of the steps until it
+    is zeroed.
     """
 
     def __init__(self, model: Model, batches: PixelBatches):
         self.model, self.batches = model, batches
         self.error = torch.zeros((), device=model.step.device)
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[Tensor | None]]] = {}  # and the gradients it writes
+        self._graphs: dict[tuple[int, int], Recorded] = {}
 
     def __call__(self, rays_per_pixel: int = 1) -> None:
-        if rays_per_pixel in self._graphs:
-            graph, grads = self._graphs[rays_per_pixel]
-            graph.replay()
-            # Lightning removes gradients around a validation; without this, no weight would move after it
-            for p, grad in zip(self.model.parameters(), grads, strict=True):
-                p.grad = grad
-            return
-        loss, error = self.model.loss(self.batches(self.model.step, rays_per_pixel))
+        """A batch for the part of the model whose turn it is. The other parts have no gradients then."""
+        part = self.model.in_turn
         for p in self.model.parameters():
+            p.grad = None
+        if (recorded := self._graphs.get((part.seed, rays_per_pixel))) is not None:
+            recorded.graph.replay()
+            # Lightning removes gradients around a validation; without this, no weight would move after it
+            for p, grad in zip(part.parameters(), recorded.gradients, strict=True):
+                p.grad = grad
+        else:
+            self._work_out(part, rays_per_pixel)
+        if part is not self.model:
+            self.model.step += 1
+
+    def _work_out(self, part: Model, rays_per_pixel: int) -> None:
+        loss, error = part.loss(self.batches(part.step, rays_per_pixel, part.seed))
+        for p in part.parameters():
             p.grad = None
         loss.backward()
         if self.batches.colours is not None:
             self.batches.colours.adapt()
         self.error += error
-        self.model.step += 1
+        part.step += 1
 
     def is_captured(self, rays_per_pixel: int) -> bool:
         """Whether there is a graph for pixels of so many rays."""
-        return rays_per_pixel in self._graphs
+        return all((part.seed, rays_per_pixel) in self._graphs for part in self.model.parts)
 
     def capture(self, rays_per_pixel: int = 1) -> float:
         """Compile the kernels and, on a GPU, record the graph. Returns the seconds of a call. No weight moves."""
         with untouched(self.model, self.batches.colours):
-            self(rays_per_pixel)
-            if self.error.is_cuda and self.model.can_be_captured:
-                self._record(rays_per_pixel)
+            for part in self.model.parts:
+                self._work_out(part, rays_per_pixel)
+                if self.error.is_cuda and self.model.can_be_captured:
+                    self._record(part, rays_per_pixel)
             start = time.perf_counter()
             self(rays_per_pixel)
             self.error.item()
@@ -59,19 +78,19 @@ class Gradients:
         self.error.zero_()
         return seconds
 
-    def _record(self, rays_per_pixel: int) -> None:
+    def _record(self, part: Model, rays_per_pixel: int) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # once more: a first call on another stream may still set things up
-            self(rays_per_pixel)
+            self._work_out(part, rays_per_pixel)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # graphs that never run at the same time can share their memory
-        pool = next((other.pool() for other, _ in self._graphs.values()), None)
+        pool = next((other.graph.pool() for other in self._graphs.values()), None)
         with torch.cuda.graph(graph, pool=pool):
-            self(rays_per_pixel)
-        self._graphs[rays_per_pixel] = graph, [p.grad for p in self.model.parameters()]
-        self(rays_per_pixel)
+            self._work_out(part, rays_per_pixel)
+        self._graphs[part.seed, rays_per_pixel] = Recorded(graph, [p.grad for p in part.parameters()])
+        graph.replay()
         torch.cuda.synchronize()
 
 

@@ -210,7 +210,7 @@ class NeRFSystem(L.LightningModule):
         """Whether the training is long enough for pixels of several rays; see `_rays_per_pixel`."""
         seconds = self.config.train.seconds
         by_time = math.inf if seconds is None else seconds / LEAST_STEP_SECONDS
-        return min(by_time, self.max_steps or math.inf) > LATE_STEPS
+        return min(by_time, self.max_steps or math.inf) > LATE_STEPS * len(self.model.parts)
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start, self._away = time.perf_counter(), 0.0
@@ -271,7 +271,7 @@ class NeRFSystem(L.LightningModule):
 
     def _rays_per_pixel(self) -> int:
         """One at first, because more pixels teach more than the even coverage of fewer. Later the edges matter most."""
-        is_late = self.progress >= LATE and self.step >= LATE_STEPS
+        is_late = self.progress >= LATE and self.step >= LATE_STEPS * len(self.model.parts)
         return self.model.rays_per_pixel if is_late else 1
 
     def _error(self, optimizer: torch.optim.Optimizer, n_steps: int) -> float:

@@ -1,6 +1,6 @@
 """The 2020 method: the weights of a coarse network say where a fine network is asked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -31,14 +31,22 @@ class NeRF(nn.Module):
 
     precrop_steps: ClassVar[int] = 500  # a network that first sees little but white may learn to be empty (docs/log.md)
     fixed_batches: ClassVar[bool] = True
-    state_of_a_run: ClassVar[frozenset[str]] = frozenset({"step"})
-    essential_state: ClassVar[frozenset[str]] = frozenset()
+    state_of_a_run = frozenset({"step"})
+    essential_state: frozenset[str] = frozenset()
     memory_options: ClassVar[str] = "--batch_size"
     chip_options: ClassVar[str] = "--net_width"
     size_options: ClassVar[str] = "--net_depth and --net_width"
     random_background = False
     can_be_captured = True
     step: Tensor
+
+    @property
+    def parts(self) -> "Sequence[NeRF]":
+        return [self]
+
+    @property
+    def in_turn(self) -> "NeRF":
+        return self
 
     def __init__(self, options: NeRFOptions, backend: Backend, seed: int = 0):
         super().__init__()

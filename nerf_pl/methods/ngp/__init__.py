@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _make(config: Config, device: torch.device, rank: int = 0) -> Model:
-    from nerf_pl.methods.ngp.model import make
+    from nerf_pl.methods.ngp.ensemble import make
 
     return make(config, device, rank)
 

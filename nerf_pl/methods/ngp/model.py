@@ -1,7 +1,7 @@
 """The hash-grid method: a field over a box, and rays that skip empty cells."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from nerf_pl.methods.ngp.optimizer import GridAdam
 from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.methods.ngp.portable import field_of, shown_of, take_field, take_shown
 from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Light, Target
-from nerf_pl.options import Config, OptimOptions
+from nerf_pl.options import OptimOptions
 from nerf_pl.randomness import Stream, normal, uniform
 from nerf_pl.rendering import over
 from nerf_pl.scenes import Scene, silhouettes, some_views, with_pixels
@@ -33,7 +33,6 @@ STOP = 1e-3  # a ray ends in rendering if less than this share of its light is l
 CPU_MASKS = 20  # a CPU fits the box to about this many views
 AIR_POINTS = 1024  # of a step
 PLAIN = Backend()  # plain PyTorch
-MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # widths of the networks that the kernels hold on chip
 
 
 class NGP(nn.Module):
@@ -46,8 +45,8 @@ class NGP(nn.Module):
 
     precrop_steps: ClassVar[int] = 0
     fixed_batches: ClassVar[bool] = False
-    state_of_a_run: ClassVar[frozenset[str]] = frozenset({"step", "occupancy.seen"})
-    essential_state: ClassVar[frozenset[str]] = frozenset({"occupancy.aabb"})
+    state_of_a_run = frozenset({"step", "occupancy.seen"})
+    essential_state = frozenset({"occupancy.aabb"})
     memory_options: ClassVar[str] = "--samples, --log2_size or --batch_size"
     chip_options: ClassVar[str] = "--colour_hidden or --hidden"
     size_options: ClassVar[str] = "the sizes of its grid"
@@ -77,6 +76,14 @@ class NGP(nn.Module):
         self.register_buffer("least", torch.full((1,), 1e-9))  # see `ops.Target`
         self._measure()
         self.register_load_state_dict_post_hook(lambda module, _: module._measure())
+
+    @property
+    def parts(self) -> "Sequence[NGP]":
+        return [self]
+
+    @property
+    def in_turn(self) -> "NGP":
+        return self
 
     @property
     def random_background(self) -> bool:
@@ -113,6 +120,13 @@ class NGP(nn.Module):
             shown = None if scene.plain else masks
             possible = possible_cells(cameras, shown, grid.aabb, grid.size, unbounded=grid.unbounded, counted=counted)
             grid.restrict(possible)
+        self._measure()
+
+    def fit_like(self, other: "NGP") -> None:
+        """Take over what another model found as it was fitted to the scene."""
+        self.ndc = other.ndc
+        self.occupancy.aabb.copy_(other.occupancy.aabb)
+        self.occupancy.restrict(other.occupancy.possible.view(3 * (self.occupancy.size,)))
         self._measure()
 
     # ---- training ----------------------------------------------------------------------------------------------------
@@ -183,13 +197,7 @@ class NGP(nn.Module):
         return losses.air(sigma * (length / self.stride.side / shrunk), self.step, self.options)
 
     def make_optimizer(self, options: OptimOptions) -> torch.optim.Optimizer:
-        """See `GridAdam`."""
-        field, rate = self.field, known(self.options.network_rate)
-        copies: dict[Tensor, Tensor] = {} if field.values is None else {field.table: field.values}
-        how = {"lr": options.lr, "weight_decay": options.weight_decay, "network_rate": rate, "backend": self.backend}
-        if decay := known(self.options.table_decay):  # the mean of squares of each level (Barron et al. 2023)
-            how["pulls"] = [(n, 2 * decay / (n * field.grid.features)) for n in field.grid.sizes]
-        return GridAdam([field.table], [field.params], copies=copies, **how)
+        return optimizer_of([self], options)
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Compile its kernels."""
@@ -282,15 +290,15 @@ class NGP(nn.Module):
         return ops.hash_density(unit, self.field.weights, backend=self.backend) / self.stride.side / shrunk
 
 
-def make(config: Config, device: torch.device, rank: int = 0) -> NGP:
-    """See `methods.method.Make`. Raises UserError for networks that the kernels cannot hold."""
-    options = config.model
-    assert isinstance(options, NGPOptions)
-    backend = ops.choose(device, config.train.precision, config.train.deterministic)
-    for name, most in MOST_HIDDEN.items():
-        if backend.hash_field == "triton" and getattr(options, name) > most:
-            told = f"--{name} {getattr(options, name)} is too wide for the GPU kernels"
-            raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
-        return NGP(options, backend, config.train.seed + 1_000_003 * rank, config.train.seed)
+def optimizer_of(models: Sequence[NGP], options: OptimOptions) -> GridAdam:
+    """The optimizer of models of the same sizes; see `GridAdam`."""
+    first, fields = models[0], [model.field for model in models]
+    copies: dict[Tensor, Tensor] = {field.table: field.values for field in fields if field.values is not None}
+    rate, pulls = known(first.options.network_rate), []
+    if decay := known(first.options.table_decay):  # the mean of squares of each level (Barron et al. 2023)
+        grid = first.field.grid
+        pulls = [(n, 2 * decay / (n * grid.features)) for n in grid.sizes]
+    return GridAdam(
+        [field.table for field in fields], [field.params for field in fields], copies=copies, lr=options.lr,
+        weight_decay=options.weight_decay, network_rate=rate, pulls=pulls, backend=first.backend,
+    )  # fmt: skip

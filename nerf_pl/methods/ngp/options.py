@@ -29,9 +29,12 @@ class NGPOptions:
 
     EARLIER: ClassVar[dict[str, float]] = {
         "close_range": 0.0, "table_decay": 0.0, "emptiness": 0.0, "air": 0.0, "early_stop": 0.0,
-        "charbonnier": 0.0,
+        "charbonnier": 0.0, "ensemble": 1,
     }  # fmt: skip
 
+    ensemble: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "1")] = None
+    """Fields that steps train in turn. Evaluation shows the mean of their pictures, which is better than a picture of
+    any of them, and takes as many times as long. By default 3 for photos, if the training is long enough for each."""
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "8")] = None
     """Levels of the hash grid."""
     features: Annotated[Literal[2, 4, 8] | None, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "4")] = None
@@ -143,13 +146,13 @@ GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=1024, cells=128, march_steps=1024, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
     close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.3, table_decay=0.0, emptiness=0.1, air=0.0,
-    early_stop=1e-4, charbonnier=0.0,
+    early_stop=1e-4, charbonnier=0.0, ensemble=1,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
     close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0, air=0.0,
-    early_stop=1e-4, charbonnier=0.0,
+    early_stop=1e-4, charbonnier=0.0, ensemble=1,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {

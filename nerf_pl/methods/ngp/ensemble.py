@@ -1,0 +1,178 @@
+"""Several hash-grid fields of one scene. Steps train them in turn; evaluation shows the mean of what they show."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nerf_pl import ops
+from nerf_pl.errors import UserError
+from nerf_pl.methods.ngp.model import NGP, optimizer_of
+from nerf_pl.methods.ngp.options import NGPOptions, known
+from nerf_pl.ops import Backend
+from nerf_pl.options import Config, OptimOptions
+from nerf_pl.scenes import Scene
+from nerf_pl.types import Background, Batch, Pixels, Rays
+
+APART = 7919  # between the seeds of two fields
+MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # widths of the networks that the kernels hold on chip
+
+
+class Ensemble(nn.Module):
+    """A deep ensemble (Lakshminarayanan et al. 2017) of `options.ensemble` fields; see `methods.model.Model`.
+
+    Each field starts from other weights and sees other pixels, so each has noise and fog of its own where the photos
+    leave room for it. The mean has less of both. The arguments are those of `NGP`.
+    """
+
+    precrop_steps: ClassVar[int] = NGP.precrop_steps
+    fixed_batches: ClassVar[bool] = NGP.fixed_batches
+    memory_options: ClassVar[str] = f"--ensemble, {NGP.memory_options}"
+    chip_options: ClassVar[str] = NGP.chip_options
+    size_options: ClassVar[str] = NGP.size_options
+    step: Tensor
+
+    def __init__(self, options: NGPOptions, backend: Backend, seed: int = 0, grid_seed: int = 0):
+        super().__init__()
+        seeds = range(0, APART * (options.ensemble or 1), APART)
+        self.fields = nn.ModuleList(NGP(options, backend, seed + more, grid_seed + more) for more in seeds)
+        self.options, self.backend, self.seed, self.turn = options, backend, seed, 0
+        self.rays_per_pixel = self.parts[0].rays_per_pixel
+        self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
+
+    @property
+    def parts(self) -> Sequence[NGP]:
+        return [field for field in self.fields if isinstance(field, NGP)]
+
+    @property
+    def in_turn(self) -> NGP:
+        return self.parts[self.turn]
+
+    @property
+    def state_of_a_run(self) -> frozenset[str]:
+        return frozenset({"step"}) | self._named(NGP.state_of_a_run)
+
+    @property
+    def essential_state(self) -> frozenset[str]:
+        return self._named(NGP.essential_state)
+
+    def _named(self, names: frozenset[str]) -> frozenset[str]:
+        return frozenset(f"fields.{i}.{name}" for i in range(len(self.fields)) for name in names)
+
+    @property
+    def ndc(self) -> tuple[float, float] | None:
+        return self.parts[0].ndc
+
+    @ndc.setter
+    def ndc(self, ndc: tuple[float, float] | None) -> None:
+        for part in self.parts:
+            part.ndc = ndc
+
+    @property
+    def haste(self) -> float:
+        """See `rendering.Hasty`."""
+        return self.parts[0].haste
+
+    @haste.setter
+    def haste(self, haste: float) -> None:
+        for part in self.parts:
+            part.haste = haste
+
+    @property
+    def random_background(self) -> bool:
+        return self.parts[0].random_background
+
+    @property
+    def can_be_captured(self) -> bool:
+        return self.parts[0].can_be_captured
+
+    # ---- training ----------------------------------------------------------------------------------------------------
+
+    def fit(self, scene: Scene, keep_box: bool = False) -> None:
+        first, *others = self.parts
+        first.fit(scene, keep_box)
+        for part in others:
+            part.fit_like(first)
+
+    def before_step(self, step: int) -> None:
+        """Choose the field that the step trains."""
+        self.turn = step % len(self.fields)
+        self.in_turn.before_step(step // len(self.fields))
+
+    def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        return self.in_turn.loss(batch)
+
+    def batch_limit(self) -> int | None:
+        return self.in_turn.batch_limit()
+
+    def make_optimizer(self, options: OptimOptions) -> torch.optim.Optimizer:
+        return optimizer_of(self.parts, options)
+
+    def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        self.in_turn.prepare_optimizer(optimizer)
+
+    def counts(self, optimizer: torch.optim.Optimizer) -> Float[Tensor, "2"] | None:
+        return self.in_turn.counts(optimizer)
+
+    def synchronize(self) -> None:
+        for part in self.parts:
+            part.synchronize()
+
+    def samples_in(self, rays: int) -> int:
+        return self.in_turn.samples_in(rays)
+
+    # ---- evaluation --------------------------------------------------------------------------------------------------
+
+    def render(self, rays: Rays, background: Background) -> Pixels:
+        """The mean of the pixels of all fields. A hasty picture is that of the first field alone."""
+        if self.haste > 1:
+            return self.parts[0].render(rays, background)
+        found = [part.render(rays, background) for part in self.parts]
+        means = (
+            torch.stack(values).mean(0) for values in zip(*((p.rgb, p.depth, p.opacity) for p in found), strict=True)
+        )
+        rgb, depth, opacity = means
+        return replace(found[0], rgb=rgb, depth=depth, opacity=opacity)
+
+    @torch.no_grad()
+    def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        return torch.stack([part.density(xyz) for part in self.parts]).mean(0)
+
+    @torch.no_grad()
+    def radiance(
+        self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
+        """The mean density, and the mean of the colours, weighed by density; where there is none, their plain mean."""
+        sigmas, colours = map(torch.stack, zip(*(part.radiance(xyz, dirs) for part in self.parts), strict=True))
+        shares = (sigmas + 1e-6) / (sigmas + 1e-6).sum(0)
+        return sigmas.mean(0), (shares[..., None] * colours).sum(0)
+
+    def describe(self) -> str:
+        return f"{self.parts[0].describe()}, {len(self.fields)} fields in turn"
+
+    def portable(self) -> dict[str, Tensor]:
+        """The tensors of each field, see `ngp.portable`, behind its number and a point."""
+        return {f"{i}.{name}": value for i, part in enumerate(self.parts) for name, value in part.portable().items()}
+
+    def take_portable(self, tensors: Mapping[str, Tensor]) -> None:
+        for i, part in enumerate(self.parts):
+            own = {name: value for name, value in tensors.items() if name.startswith(f"{i}.")}
+            part.take_portable({name.removeprefix(f"{i}."): value for name, value in own.items()})
+
+
+def make(config: Config, device: torch.device, rank: int = 0) -> NGP | Ensemble:
+    """See `methods.method.Make`. Raises UserError for networks that the kernels cannot hold."""
+    options = config.model
+    assert isinstance(options, NGPOptions)
+    backend = ops.choose(device, config.train.precision, config.train.deterministic)
+    for name, most in MOST_HIDDEN.items():
+        if backend.hash_field == "triton" and getattr(options, name) > most:
+            told = f"--{name} {getattr(options, name)} is too wide for the GPU kernels"
+            raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        kind = Ensemble if known(options.ensemble) > 1 else NGP
+        return kind(options, backend, config.train.seed + 1_000_003 * rank, config.train.seed)
