@@ -204,11 +204,37 @@ def test_few_and_many_photos_train_differently():
     assert usual == model(None, unbounded=True) == model(33, unbounded=True) == model(149, unbounded=True)
     assert model(32, unbounded=True) == replace(usual, smoothness=3e-3)
     assert model(150, unbounded=True) == replace(
-        usual, samples=2**20, grad_share=0.05, log2_size=21, finest_resolution=4096
+        usual, samples=2**20, grad_share=0.05, log2_size=21, finest_resolution=4096, ensemble=1
     )
     assert model(20, ndc=True) == replace(model(40, ndc=True), table_decay=0.1)
     for kind in ({}, {"device_type": "cpu", "unbounded": True}, {"device_type": "cpu", "ndc": True}):
         assert model(10, **kind) == model(1000, **kind)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "train"),
+    [
+        (3, {"unbounded": True}, {}),
+        (3, {"unbounded": True}, {"seconds": 45.0}),
+        (1, {"unbounded": True}, {"seconds": 44.0}),
+        (1, {"unbounded": True}, {"max_steps": 44_000}),
+        (3, {"unbounded": True}, {"max_steps": 45_000}),
+        (3, {"ndc": True}, {"seconds": 60.0}),
+        (1, {}, {"seconds": 600.0}),
+        (1, {"unbounded": True, "photos": 150}, {}),
+        (4, {"unbounded": True}, {"num_gpus": 2}),
+        (3, {"unbounded": True}, {"num_gpus": 3}),
+        (3, {"unbounded": True}, {"num_gpus": 8}),
+        (2, {}, {"num_gpus": 2, "seconds": 5.0}),
+        (1, {"unbounded": True, "photos": 150}, {"num_gpus": 2}),
+    ],
+)
+def test_fields_of_an_ensemble(fields, kind, train):
+    asked = replace(NGP, train=replace(NGP.train, **train))
+    assert complete(asked, "cuda", SceneKind(**kind)).model.ensemble == fields
+    assert complete(asked, "cpu", SceneKind(**kind)).model.ensemble == 1
+    given = replace(asked, model=replace(asked.model, ensemble=2))
+    assert complete(given, "cuda", SceneKind(**kind)).model.ensemble == 2
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -80,7 +80,7 @@ def test_a_step_of_training(scene_dir):
             p.grad.zero_()
 
     asked, compute = [], gradients.batches.forward
-    gradients.batches.forward = lambda step, rays_per_pixel: asked.append(rays_per_pixel) or compute(step)
+    gradients.batches.forward = lambda step, rays_per_pixel, seed: asked.append(rays_per_pixel) or compute(step)
     take_steps(gradients, optimizer, range(2), begin=begin, exchange=exchange)
     assert done == [0, "exchange", 1, "exchange"]
     assert asked == [2, 2]

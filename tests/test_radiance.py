@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nerf_pl.cameras import ndc_rays
 from nerf_pl.methods.nerf.model import NeRF
 from nerf_pl.methods.nerf.options import NeRFOptions
+from nerf_pl.methods.ngp import model as model_of_ngp
 from nerf_pl.methods.ngp.model import NGP
 from nerf_pl.methods.ngp.visibility import ENOUGH
 from nerf_pl.ops import Backend, composite, march
@@ -18,6 +19,12 @@ from nerf_pl.types import Pixels, Rays, Samples
 
 TWINS, NDC, RAYS = Backend(), (1.7, 2.3), 200
 AHEAD = torch.tensor([0.0, 0.0, -1.0])
+
+
+@pytest.fixture(autouse=True)
+def _all_light(monkeypatch):
+    """Rays go on until next to nothing of their light is left."""
+    monkeypatch.setattr(model_of_ngp, "STOP", 1e-4)
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
@@ -82,7 +89,7 @@ def all_steps(model: NGP, rays: Rays) -> Samples:
 
 def assert_alike(ours: Pixels, rendered: Pixels) -> None:
     assert rendered.opacity.max() > 0.3
-    assert rendered.opacity.max() < 0.999  # no ray ended early
+    assert rendered.opacity.max() < 0.9999  # no ray ended early
     for name in ("rgb", "opacity"):
         error = (getattr(ours, name) - getattr(rendered, name)).abs().view(RAYS, -1).amax(1)
         # a sample on the very face of a cell may fall to either side
@@ -231,3 +238,23 @@ def test_without_a_fine_network_the_coarse_one_is_shown():
     model.coarse = Cloud()
     assert float(model.density(torch.zeros(1, 3))) == 2
     assert math.isclose(float(model.radiance(torch.zeros(1, 3), torch.zeros(1, 3))[1].mean()), 0.5)
+
+
+@pytest.mark.parametrize("stop", [1e-2, 0.1])
+def test_what_a_ray_has_met_stands_for_the_rest_of_its_light(monkeypatch, stop):
+    """A ray that ends is opaque, and within `stop` of what it would show."""
+    model, rays = ngp(), through_the_middle()
+    monkeypatch.setattr(model_of_ngp, "STOP", 1e-6)
+    with torch.no_grad():
+        model.field.params.mul_(4)  # dense enough
+    whole = model.render(rays, None)
+    monkeypatch.setattr(model_of_ngp, "STOP", stop)
+    ended = model.render(rays, None)
+    dense, thin = whole.opacity > 1 - stop / 4, whole.opacity < 1 - 2 * stop
+    assert dense.sum() > 20
+    assert thin.sum() > 20
+    assert torch.equal(ended.opacity[dense], torch.ones_like(ended.opacity[dense]))
+    assert torch.allclose(ended.rgb[dense], whole.rgb[dense], atol=2 * stop)
+    assert torch.allclose(ended.depth[dense], whole.depth[dense], rtol=4 * stop)
+    for name in ("rgb", "depth", "opacity"):
+        assert torch.equal(getattr(ended, name)[thin], getattr(whole, name)[thin])

@@ -74,7 +74,8 @@ class Fog(nn.Module):
     def make_optimizer(self, options):
         return torch.optim.Adam(self.parameters(), options.lr)
 
-    fit = prepare_optimizer = before_step = synchronize = lambda self, *_, **__: None
+    fit = prepare_optimizer = before_step = synchronize = go_on = lambda self, *_, **__: None
+    apart = lambda self, world: False  # noqa: E731
     batch_limit = lambda self: None  # noqa: E731
     counts = lambda self, optimizer: None  # noqa: E731
     samples_in = lambda self, rays: 24 * rays  # noqa: E731

@@ -119,8 +119,17 @@ class Model(Protocol):
         step takes its whole batch, and none is skipped."""
         ...
 
-    def synchronize(self) -> None:
-        """Bring what each process has learned by itself to all processes that train together."""
+    def go_on(self, step: int) -> None:
+        """Called before the first step of a process. step: its number; 0 in a new run."""
+        ...
+
+    def apart(self, world: int) -> bool:
+        """Whether each of so many processes trains parts of its own, so that steps exchange nothing."""
+        ...
+
+    def synchronize(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Bring what each process has learned by itself to all processes that train together. optimizer: so does what
+        it remembers, for a checkpoint."""
         ...
 
     def samples_in(self, rays: int) -> int:

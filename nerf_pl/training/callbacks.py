@@ -230,7 +230,7 @@ class Checkpoints(Callback):
 
     def save(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         """Write last.ckpt. All processes call this."""
-        pl_module.model.synchronize()
+        pl_module.synchronize()
         trainer.save_checkpoint(self.last)
         self.has_saved, self._saved_at = True, pl_module.train_seconds
         if self.after_first is not None:

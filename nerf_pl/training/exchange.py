@@ -30,9 +30,11 @@ class Exchange:
     """The exchange between `world` processes that step an optimizer.
 
     With `LocalSteps` they exchange weights. Otherwise they exchange gradients, so all weights are the same at any time.
+    apart: nothing is exchanged, see `Model.apart`.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, world: int):
+    def __init__(self, optimizer: torch.optim.Optimizer, world: int, apart: bool = False):
+        world = 1 if apart else world
         self._local = optimizer if isinstance(optimizer, LocalSteps) and world > 1 else None
         self._optimizer, self._world = optimizer, world
         self._behind = False  # whether there were steps since the weights were last the same

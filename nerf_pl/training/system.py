@@ -180,15 +180,15 @@ class NeRFSystem(L.LightningModule):
         precision = precision_of(self.config.train.precision, self.device)
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         self.model.train()
-        self.model.step.fill_(self.step)
         with memory_advice(self.model):
             if self.step == 0:
                 start = time.perf_counter()
                 with doing("finding where the scene is empty") if self.global_rank == 0 else nullcontext():
                     self.model.fit(self._fitted_scene, keep_box=self.config.train.ckpt_path is not None)
                 self.train_seconds += self._mean(time.perf_counter() - start)
+            self.model.go_on(self.step)
             self.gradients = Gradients(self.model, self.batches)
-            self.exchange = Exchange(self._optimizer(), self.world)
+            self.exchange = Exchange(self._optimizer(), self.world, self.model.apart(self.world))
             compiles = "; it compiles, which takes longest the first time" if self.model.backend.uses_kernels else ""
             said = doing(f"preparing the first step{compiles}") if self.global_rank == 0 else nullcontext()
             with said, untouched(self.model):  # before the clock of a time budget starts
@@ -351,6 +351,10 @@ class NeRFSystem(L.LightningModule):
         return image, target
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
+
+    def synchronize(self) -> None:
+        """Bring all that a checkpoint holds to all processes, each of which calls this."""
+        self.model.synchronize(self._optimizer())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint |= facts(self.model, self.config, self.scene_root, self.kept)

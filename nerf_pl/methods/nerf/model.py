@@ -135,7 +135,13 @@ class NeRF(nn.Module):
         """A step takes its whole batch, and none is skipped."""
         return None
 
-    def synchronize(self) -> None:
+    def go_on(self, step: int) -> None:
+        self.step.fill_(step)
+
+    def apart(self, world: int) -> bool:
+        return False
+
+    def synchronize(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """All processes have the same weights, and nothing else."""
 
     def samples_in(self, rays: int) -> int:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from nerf_pl import ops
 from nerf_pl.errors import UserError
 from nerf_pl.methods.ngp.model import NGP, optimizer_of
-from nerf_pl.methods.ngp.options import NGPOptions, known
+from nerf_pl.methods.ngp.optimizer import GridAdam
+from nerf_pl.methods.ngp.options import NGPOptions
 from nerf_pl.ops import Backend
 from nerf_pl.options import Config, OptimOptions
 from nerf_pl.scenes import Scene
@@ -39,13 +40,22 @@ class Ensemble(nn.Module):
         super().__init__()
         seeds = range(0, APART * (options.ensemble or 1), APART)
         self.fields = nn.ModuleList(NGP(options, backend, seed + more, grid_seed + more) for more in seeds)
-        self.options, self.backend, self.seed, self.turn = options, backend, seed, 0
-        self.rays_per_pixel = self.parts[0].rays_per_pixel
+        self.options, self.backend, self.seed = options, backend, seed
+        self.rays_per_pixel = self._all[0].rays_per_pixel
+        self.turn = 0  # number of the part that the next step trains
+        self.ahead = [0] * len(self.fields)  # steps that each part took before, of another number of parts
+        self.unknown: set[int] = set()  # fields of other processes that have not come here yet
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
 
     @property
-    def parts(self) -> Sequence[NGP]:
+    def _all(self) -> list[NGP]:
         return [field for field in self.fields if isinstance(field, NGP)]
+
+    @property
+    def parts(self) -> Sequence[NGP]:
+        """The fields that this process trains; see `apart`."""
+        rank, world = _process()
+        return self._all[rank::world] if self.apart(world) else self._all
 
     @property
     def in_turn(self) -> NGP:
@@ -64,43 +74,52 @@ class Ensemble(nn.Module):
 
     @property
     def ndc(self) -> tuple[float, float] | None:
-        return self.parts[0].ndc
+        return self._all[0].ndc
 
     @ndc.setter
     def ndc(self, ndc: tuple[float, float] | None) -> None:
-        for part in self.parts:
+        for part in self._all:
             part.ndc = ndc
 
     @property
     def haste(self) -> float:
         """See `rendering.Hasty`."""
-        return self.parts[0].haste
+        return self._all[0].haste
 
     @haste.setter
     def haste(self, haste: float) -> None:
-        for part in self.parts:
+        for part in self._all:
             part.haste = haste
 
     @property
     def random_background(self) -> bool:
-        return self.parts[0].random_background
+        return self._all[0].random_background
 
     @property
     def can_be_captured(self) -> bool:
-        return self.parts[0].can_be_captured
+        return self._all[0].can_be_captured
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
     def fit(self, scene: Scene, keep_box: bool = False) -> None:
-        first, *others = self.parts
+        first, *others = self._all
         first.fit(scene, keep_box)
         for part in others:
             part.fit_like(first)
 
+    def go_on(self, step: int) -> None:
+        self.step.fill_(step)
+        parts = self.parts
+        nexts = [step + (turn - step) % len(parts) for turn in range(len(parts))]
+        self.ahead = [int(part.step) - at // len(parts) for part, at in zip(parts, nexts, strict=True)]
+        if self.apart(_process()[1]) and step == 0:
+            self.unknown = {i for i, field in enumerate(self._all) if field not in parts}
+
     def before_step(self, step: int) -> None:
         """Choose the field that the step trains."""
-        self.turn = step % len(self.fields)
-        self.in_turn.before_step(step // len(self.fields))
+        parts = self.parts
+        self.turn = step % len(parts)
+        parts[self.turn].before_step(step // len(parts) + self.ahead[self.turn])
 
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         return self.in_turn.loss(batch)
@@ -109,7 +128,7 @@ class Ensemble(nn.Module):
         return self.in_turn.batch_limit()
 
     def make_optimizer(self, options: OptimOptions) -> torch.optim.Optimizer:
-        return optimizer_of(self.parts, options)
+        return optimizer_of(self._all, options)
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         self.in_turn.prepare_optimizer(optimizer)
@@ -117,9 +136,24 @@ class Ensemble(nn.Module):
     def counts(self, optimizer: torch.optim.Optimizer) -> Float[Tensor, "2"] | None:
         return self.in_turn.counts(optimizer)
 
-    def synchronize(self) -> None:
-        for part in self.parts:
-            part.synchronize()
+    def apart(self, world: int) -> bool:
+        """So many processes share the fields out, if each gets as many."""
+        return world > 1 and len(self.fields) % world == 0
+
+    def synchronize(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        _, world = _process()
+        if not self.apart(world):
+            for field in self._all:
+                field.synchronize()
+            return
+        owners = [i % world for i in range(len(self.fields))]
+        for field, owner in zip(self._all, owners, strict=True):
+            for tensor in field.state_dict().values():
+                torch.distributed.broadcast(tensor, owner)
+            field.received()
+        self.unknown.clear()
+        if isinstance(optimizer, GridAdam):
+            optimizer.share(owners)
 
     def samples_in(self, rays: int) -> int:
         return self.in_turn.samples_in(rays)
@@ -129,8 +163,9 @@ class Ensemble(nn.Module):
     def render(self, rays: Rays, background: Background) -> Pixels:
         """The mean of the pixels of all fields. A hasty picture is that of the first field alone."""
         if self.haste > 1:
-            return self.parts[0].render(rays, background)
-        found = [part.render(rays, background) for part in self.parts]
+            return self.parts[0].render(rays, background)  # which this process has
+        known = [field for i, field in enumerate(self._all) if i not in self.unknown]
+        found = [field.render(rays, background) for field in known]
         means = (
             torch.stack(values).mean(0) for values in zip(*((p.rgb, p.depth, p.opacity) for p in found), strict=True)
         )
@@ -139,28 +174,35 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        return torch.stack([part.density(xyz) for part in self.parts]).mean(0)
+        return torch.stack([part.density(xyz) for part in self._all]).mean(0)
 
     @torch.no_grad()
     def radiance(
         self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]
     ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
         """The mean density, and the mean of the colours, weighed by density; where there is none, their plain mean."""
-        sigmas, colours = map(torch.stack, zip(*(part.radiance(xyz, dirs) for part in self.parts), strict=True))
+        sigmas, colours = map(torch.stack, zip(*(part.radiance(xyz, dirs) for part in self._all), strict=True))
         shares = (sigmas + 1e-6) / (sigmas + 1e-6).sum(0)
         return sigmas.mean(0), (shares[..., None] * colours).sum(0)
 
     def describe(self) -> str:
-        return f"{self.parts[0].describe()}, {len(self.fields)} fields in turn"
+        return f"{self._all[0].describe()}, {len(self.fields)} fields in turn"
 
     def portable(self) -> dict[str, Tensor]:
         """The tensors of each field, see `ngp.portable`, behind its number and a point."""
-        return {f"{i}.{name}": value for i, part in enumerate(self.parts) for name, value in part.portable().items()}
+        return {f"{i}.{name}": value for i, part in enumerate(self._all) for name, value in part.portable().items()}
 
     def take_portable(self, tensors: Mapping[str, Tensor]) -> None:
-        for i, part in enumerate(self.parts):
+        for i, part in enumerate(self._all):
             own = {name: value for name, value in tensors.items() if name.startswith(f"{i}.")}
             part.take_portable({name.removeprefix(f"{i}."): value for name, value in own.items()})
+
+
+def _process() -> tuple[int, int]:
+    """The number of this process, and how many train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def make(config: Config, device: torch.device, rank: int = 0) -> NGP | Ensemble:
@@ -174,5 +216,5 @@ def make(config: Config, device: torch.device, rank: int = 0) -> NGP | Ensemble:
             raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        kind = Ensemble if known(options.ensemble) > 1 else NGP
+        kind = Ensemble if (options.ensemble or 1) > 1 else NGP
         return kind(options, backend, config.train.seed + 1_000_003 * rank, config.train.seed)

@@ -29,7 +29,7 @@ from nerf_pl.types import Background, Batch, Pixels, Rays
 
 UPDATE_EVERY = 16  # steps between two updates of the occupancy grid
 ROOM = 2**16  # the least number of samples at a time in rendering
-STOP = 1e-3  # a ray ends in rendering if less than this share of its light is left; a hasty one sooner
+STOP = 1e-2  # a ray ends in rendering if less than this share of its light is left (docs/log.md); a hasty one sooner
 CPU_MASKS = 20  # a CPU fits the box to about this many views
 AIR_POINTS = 1024  # of a step
 PLAIN = Backend()  # plain PyTorch
@@ -209,11 +209,22 @@ class NGP(nn.Module):
         assert isinstance(optimizer, GridAdam)
         return torch.stack([self.kept[0].to(torch.float32), optimizer.skipped])
 
-    def synchronize(self) -> None:
+    def go_on(self, step: int) -> None:
+        self.step.fill_(step)
+
+    def apart(self, world: int) -> bool:
+        return False
+
+    def synchronize(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Each process marks what its own rays have seen. Evaluation shows what any of them has."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(self.occupancy.seen, torch.distributed.ReduceOp.MAX)
             self.occupancy.forget_shown()
+
+    def received(self) -> None:
+        """Called after another process has written into all tensors of `state_dict`."""
+        self.field.refresh()
+        self.occupancy.forget_shown()
 
     def samples_in(self, rays: int) -> int:
         """The budget, or less if there were too few rays to fill it."""
@@ -222,10 +233,10 @@ class NGP(nn.Module):
     # ---- evaluation --------------------------------------------------------------------------------------------------
 
     def render(self, rays: Rays, background: Background) -> Pixels:
-        """Pixels of one level. A ray takes a few samples at a time and ends when little of its light is left."""
+        """Pixels of one level. A ray takes a few samples at a time. It ends, opaque, when little light is left."""
         grid, backend = self.occupancy, self.backend
         shown, room = grid.shown(), max(4 * len(rays), ROOM)
-        stride, stop = replace(self.stride, step=self.haste * self.stride.step), self.haste**3 * STOP
+        stride, stop = replace(self.stride, step=self.haste * self.stride.step), self.haste * STOP
         way = ops.advance(rays, shown.bits, grid.aabb, grid.through_shown(stride), room, backend=backend)
         view = ops.spherical_harmonics(rays.viewdirs, backend=backend)
         first = len(way.passes)
@@ -235,7 +246,11 @@ class NGP(nn.Module):
             unit, ray_ids, count = way.fill(k)
             sigma, rgb = ops.hash_field(grid.moved(unit), view, ray_ids, self.field.weights, count, backend=backend)
             way.blend(sigma, rgb, k, stop)
-        return over(Pixels(way.rgb, way.depth, 1 - way.passed, way.passed.new_zeros(0)), background)
+        # what a ray has met stands for the rest of its light, or dark surfaces would shine
+        ended = way.passed <= stop
+        whole = torch.where(ended, 1 / (1 - way.passed), 1.0)
+        rgb, depth, opacity = way.rgb * whole[:, None], way.depth * whole, torch.where(ended, 1.0, 1 - way.passed)
+        return over(Pixels(rgb, depth, opacity, opacity.new_zeros(0)), background)
 
     @torch.no_grad()
     def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:

@@ -65,6 +65,18 @@ class GridAdam(torch.optim.Optimizer):
         for p in (p for group in self.param_groups for p in group["params"]):
             yield from (p.data, self.state[p]["m"], self.state[p]["v"])
 
+    @torch.no_grad()
+    def share(self, owners: Sequence[int]) -> None:
+        """Take over what the process `owners[i]` remembers of the i-th table and network, each of which one process
+        alone has trained."""
+        for group in self.param_groups:
+            for p, owner in zip(group["params"], owners, strict=True):
+                state = self.state[p]
+                taken = torch.full_like(self.skipped, state["step"], dtype=torch.int64)
+                for tensor in (state["m"], state["v"], taken):
+                    torch.distributed.broadcast(tensor, owner)
+                state["step"] = int(taken)
+
     def refresh(self) -> None:
         """Bring the copies in half precision up to date."""
         for p, half in self.copies.items():

@@ -1,0 +1,186 @@
+"""Several fields that train in turn, in one process and in two, and what is shown of them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import (
+    CPU,
+    NGP_FLAGS,
+    batches,
+    config,
+    content,
+    crashed,
+    equal,
+    make,
+    nerf,
+    refused,
+    resumed,
+    start,
+    with_model,
+)
+
+from nerf_pl.checkpoints import open_run
+from nerf_pl.methods.ngp.ensemble import Ensemble
+from nerf_pl.methods.ngp.model import NGP
+from nerf_pl.methods.ngp.visibility import ENOUGH
+from nerf_pl.options import RunFolders
+from nerf_pl.rendering import hurried, render_view
+from nerf_pl.scenes import load_scene
+from nerf_pl.training.gradients import Gradients, take_steps
+from nerf_pl.training.run import train
+from nerf_pl.types import Rays
+
+FIELDS = 3
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def options(fields: int = FIELDS, **values: object):
+    return with_model(config("ngp", **values), ensemble=fields)
+
+
+def trained(scene_dir, steps: int, fields: int = FIELDS) -> Ensemble:
+    scene, model = load_scene(scene_dir), make(options(fields)).train()
+    model.fit(scene)
+    model.go_on(0)
+    take_steps(Gradients(model, batches(model, scene, 256)), model.make_optimizer(config("ngp").optim), range(steps))
+    return model.eval()
+
+
+def rays(n: int = 50) -> Rays:
+    g = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.rand(n, 3, generator=g) - 0.5, dim=1)
+    return Rays(-3 * directions, directions, directions, torch.full((n,), 0.5), torch.full((n,), 6.0))
+
+
+def test_steps_train_the_fields_in_turn(scene_dir):
+    model = trained(scene_dir, 7)
+    assert isinstance(model, Ensemble)
+    assert [int(part.step) for part in model.parts] == [3, 2, 2]
+    assert int(model.step) == 7
+    first, second = (part.field.params.detach() for part in model.parts[1:])
+    assert not torch.allclose(first, second, atol=1e-2)  # other weights at first, and other pixels
+
+
+def test_a_field_of_many_is_trained_like_one_alone(scene_dir):
+    """The first one: it has the seed of the run."""
+    alone = make(options(1)).train()
+    assert isinstance(alone, NGP)
+    many = make(options()).train()
+    many.parts[0].load_state_dict(alone.state_dict())
+    scene = load_scene(scene_dir)
+    for model, every in ((alone, 1), (many, FIELDS)):
+        model.fit(scene)
+        model.go_on(0)
+        optimizer = model.make_optimizer(config("ngp").optim)
+        take_steps(Gradients(model, batches(model, scene, 256)), optimizer, range(4 * every))
+    assert equal(alone.state_dict(), many.parts[0].state_dict())
+
+
+def test_what_is_shown_is_the_mean(scene_dir):
+    model = trained(scene_dir, 12)
+    for part in model.parts:
+        part.occupancy.seen.fill_(ENOUGH)
+    found = [part.render(rays(), (1.0, 1.0, 1.0)) for part in model.parts]
+    ours = model.render(rays(), (1.0, 1.0, 1.0))
+    for name in ("rgb", "depth", "opacity"):
+        each = torch.stack([getattr(pixels, name) for pixels in found])
+        assert torch.allclose(getattr(ours, name), each.mean(0), atol=1e-6)
+        assert each.std(0).max() > 1e-4
+    with hurried(model, 2.0):
+        hasty = model.render(rays(), None)
+        assert torch.equal(hasty.rgb, model.parts[0].render(rays(), None).rgb)
+        assert not torch.allclose(hasty.rgb, found[0].rgb, atol=1e-4)
+
+
+def test_radiance_weighs_colours_by_density(scene_dir):
+    model = trained(scene_dir, 12)
+    xyz, dirs = 2 * torch.rand(500, 3) - 1, rays(500).directions
+    sigmas, colours = zip(*(part.radiance(xyz, dirs) for part in model.parts), strict=True)
+    sigma, rgb = model.radiance(xyz, dirs)
+    assert torch.allclose(sigma, sum(sigmas) / FIELDS)
+    assert torch.equal(sigma, model.density(xyz))
+    light = sum(s[:, None] * c for s, c in zip(sigmas, colours, strict=True))
+    full = sigma > 0.1
+    assert full.any()
+    assert torch.allclose(rgb[full], light[full] / FIELDS / sigma[full, None], atol=1e-4)
+    empty = sigma == 0
+    assert empty.any()
+    assert torch.allclose(rgb[empty], sum(colours)[empty] / FIELDS, atol=1e-4)
+
+
+def test_a_resumed_run_is_the_same_to_the_last_bit(scene_dir):
+    asked = options(max_steps=20, val_every=7)
+    train(asked, scene_dir, RunFolders.modern(Path("whole")))
+    crashed(asked, scene_dir, Path("parts"), after=7)
+    before, after = content(Path("whole")), resumed(asked, scene_dir, Path("parts"))
+    assert before["global_step"] == after["global_step"] == 20
+    assert equal(before["state_dict"], after["state_dict"])
+    assert equal(before["optimizer_states"], after["optimizer_states"])
+
+
+def test_commands_take_a_run_of_several_fields(scene_dir, capsys):
+    nerf("train", scene_dir, *NGP_FLAGS, "--max_steps", 12, "--num_gpus", 0, "--ensemble", 2, "--exp_name", "two")
+    assert "2 fields in turn" in capsys.readouterr().out
+    nerf("eval", "runs/two", "--num_gpus", 0)
+    nerf("export", "runs/two", "--scene", "two.nerf", "--num_gpus", 0)
+    own, other = (open_run(Path(path), CPU) for path in ("runs/two", "two.nerf"))
+    pictures = [render_view(run.model, own.scene().view(0)).rgb for run in (own, other)]
+    assert (pictures[0] - pictures[1]).abs().max() < 0.02  # weights are in half precision there
+    nerf("eval", "two.nerf", "--num_gpus", 0, "--scene", scene_dir)
+    told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ckpt_path", "runs/two/checkpoints/last.ckpt")
+    assert "give --ensemble 2" in told
+    told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ensemble", 0)
+    assert "--ensemble 0 cannot work: give 1 to 16" in told
+    settings = json.loads(Path("runs/two/settings.json").read_text())
+    assert settings["model"]["ensemble"] == 2
+
+
+def test_two_processes_share_the_fields_out(scene_dir, tmp_path):
+    """Each trains its own as one process would, and both end with all of them; one goes on with all."""
+    words = ["train", scene_dir, *NGP_FLAGS, "--max_steps", 6, "--exp_name", "two", "--ensemble", 2]
+    process = start(tmp_path, *words, "--num_gpus", 2, "--accelerator", "cpu")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    ours = content(tmp_path / "runs" / "two")
+    states = ours["optimizer_states"][0]["state"].values()
+    assert [state["step"] for state in states] == [6] * 4
+    assert all(state["m"].any() for state in states)
+
+    for rank in (0, 1):
+        asked = options(2, max_steps=6)
+        scene, model = load_scene(scene_dir), make(asked, rank=rank).train()
+        model.fit(scene)
+        part = model.parts[rank]
+        optimizer = part.make_optimizer(asked.optim)
+        take_steps(Gradients(part, batches(part, scene, 256)), optimizer, range(6), begin=lowered(optimizer, asked))
+        theirs = {name: ours["state_dict"][f"model.fields.{rank}.{name}"] for name in part.state_dict()}
+        assert torch.allclose(theirs["field.table"], part.field.table, atol=1e-6)
+        assert torch.equal(theirs["occupancy.bits"], part.occupancy.bits)
+        assert int(theirs["step"]) == 6
+
+    alone = replace(options(2, max_steps=9), train=replace(options(2).train, max_steps=9))
+    after = resumed(alone, scene_dir, tmp_path / "runs" / "two")
+    steps = [int(after["state_dict"][f"model.fields.{i}.step"]) for i in range(2)]
+    assert after["global_step"] == 9
+    assert sorted(steps) == [7, 8]
+
+
+def lowered(optimizer: torch.optim.Optimizer, asked):
+    """The learning rate of each step, as the training sets it."""
+    from nerf_pl.options import EPOCHS
+    from nerf_pl.training.schedule import lr_factor
+
+    def begin(step: int) -> int:
+        epochs = asked.train.num_epochs or EPOCHS
+        for group in optimizer.param_groups:
+            group["lr"] = asked.optim.lr * lr_factor(asked.optim, step / asked.train.max_steps * epochs, epochs)
+        return 1
+
+    return begin
