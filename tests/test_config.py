@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -225,7 +226,8 @@ def test_few_and_many_photos_train_differently():
         (4, {"unbounded": True}, {"num_gpus": 2}),
         (3, {"unbounded": True}, {"num_gpus": 3}),
         (3, {"unbounded": True}, {"num_gpus": 8}),
-        (2, {}, {"num_gpus": 2, "seconds": 5.0}),
+        (1, {}, {"num_gpus": 2, "seconds": 60.0}),
+        (1, {"unbounded": True}, {"num_gpus": 2, "seconds": 5.0}),
         (1, {"unbounded": True, "photos": 150}, {"num_gpus": 2}),
     ],
 )
@@ -235,6 +237,16 @@ def test_fields_of_an_ensemble(fields, kind, train):
     assert complete(asked, "cpu", SceneKind(**kind)).model.ensemble == 1
     given = replace(asked, model=replace(asked.model, ensemble=2))
     assert complete(given, "cuda", SceneKind(**kind)).model.ensemble == 2
+
+
+def test_slow_gpus_need_longer_for_an_ensemble(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    props = [SimpleNamespace(multi_processor_count=n) for n in (132, 66)]
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: props[i])
+    for seconds, fields in ((89.0, 1), (90.0, 3)):
+        asked = replace(NGP, train=replace(NGP.train, seconds=seconds))
+        assert complete(asked, "cuda", SceneKind(unbounded=True)).model.ensemble == fields
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -152,8 +152,8 @@ class TrainOptions:
     max_steps: Annotated[int | None, at_least(1), common(LENGTH, "20000")] = None
     """Train for this many steps."""
     seconds: Annotated[float | None, POSITIVE, common(LENGTH, "15")] = None
-    """Train for this much wall-clock time. The schedule spans it. By default ngp trains for 20 seconds on photos from
-    one side, which it soon overfits, and for 60 seconds on other scenes."""
+    """Train for this much wall-clock time. The schedule spans it. By default ngp trains for 60 seconds; without a GPU
+    for 20 seconds on photos from one side, which it soon overfits there."""
     num_gpus: Annotated[int, Range(lambda value: value >= 0, "give 0 (the CPU) or more"), common(MACHINE, "0")] = 1
     """Number of GPUs that train together. 0 means the CPU."""
     accelerator: Annotated[Literal["auto", "gpu", "cpu", "mps"], Help(MACHINE, "cpu")] = "auto"

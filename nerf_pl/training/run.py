@@ -167,7 +167,7 @@ def _made(
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
-    config = method.complete(_with_colours(config, scene, world), device.type, kind_of(scene))
+    config = _completed(_with_colours(config, scene, world), scene, device.type, world)
     config.check()  # once more, with the sizes that were left to the device and the scene
     if device.type == "cpu":
         require_memory(config, scene.cameras.width * scene.cameras.height)
@@ -215,6 +215,13 @@ def _train(
     if watcher is not None:
         device = torch.device("cuda" if accelerator == "gpu" else accelerator)
         watcher.end(system.model.to(device))  # Lightning leaves it on the CPU
+
+
+def _completed(config: Config, scene: Scene, device_type: str, world: int) -> Config:
+    """The options, with those that follow from the scene and from the number of processes, whoever started them."""
+    together = replace(config, train=replace(config.train, num_gpus=max(world, config.train.num_gpus)))
+    made = method_of(config.method).complete(together, device_type, kind_of(scene))
+    return replace(made, train=replace(made.train, num_gpus=config.train.num_gpus))
 
 
 def _validation(config: Config, root: Path, trained: Scene) -> Scene | None:

@@ -201,11 +201,12 @@ SMALL_CHIP: dict[str, float] = {"colour_hidden": 64}
 Hopper), those of width 64 take 58 KB. Consumer GPUs have 99 KB. On Blackwell GPUs in data centres products accumulate
 in a memory of their own, of 512 columns, and width 128 takes 704 (docs/log.md)."""
 ROOMY = ((8, 0), (9, 0))  # compute capabilities with enough: A100 and Hopper
-SECONDS, ONE_SIDE_SECONDS = 60.0, 20.0  # of training, if no length is given
+SECONDS, ONE_SIDE_SECONDS_ON_CPU = 60.0, 20.0  # of training, if no length is given
 FIELDS, FIELDS_SECONDS, FIELDS_STEPS = 3, 45.0, 45_000
-"""Fields of an ensemble for photos on a GPU, and how long a training must be for them. A single one gains nothing after
-15,000 steps, and the mean of three wins 0.3 to 1 dB (docs/log.md)."""
-MOST_SHARED_OUT = 4  # GPUs, each of which trains a field of its own by default; more would make pictures too slow
+"""Fields of an ensemble for photos on a GPU, and how long a training must be for them, on a GPU of MULTIPROCESSORS. A
+single one gains next to nothing after 15,000 steps, and the mean of three wins 0.3 to 1 dB (docs/log.md)."""
+MULTIPROCESSORS = 132  # of an H100, where steps were timed
+MOST_SHARED_OUT = 4  # GPUs, each of which trains fields of its own by default; more would make pictures too slow
 
 
 def complete(config: Config, device_type: str, kind: SceneKind = SceneKind()) -> Config:  # noqa: B008 (frozen)
@@ -227,20 +228,34 @@ def complete(config: Config, device_type: str, kind: SceneKind = SceneKind()) ->
     sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}
     missing = {name: value for name, value in sizes.items() if getattr(asked, name) is None}
     if train.num_epochs is None:
-        seconds = (ONE_SIDE_SECONDS if ndc else SECONDS) if train.max_steps is None else None
+        seconds = _usual_seconds(device, ndc) if train.max_steps is None else None
         train = replace(train, num_epochs=EPOCHS, seconds=train.seconds or seconds)
     return replace(config, model=replace(asked, **missing), train=train)
 
 
+def _usual_seconds(device: str, ndc: bool) -> float:
+    return ONE_SIDE_SECONDS_ON_CPU if ndc and device == "cpu" else SECONDS
+
+
 def _fields(train: TrainOptions, kind: SceneKind, is_photos: bool) -> int:
-    """Fields of an ensemble. Several GPUs share them out, so each trains at least one."""
-    seconds, gpus = train.seconds, train.num_gpus
-    if seconds is None and train.max_steps is None:
-        seconds = ONE_SIDE_SECONDS if kind.ndc else SECONDS
-    is_long = (seconds or FIELDS_SECONDS) >= FIELDS_SECONDS and (train.max_steps or FIELDS_STEPS) >= FIELDS_STEPS
-    is_many = is_photos and (kind.photos or 0) >= MANY
-    wanted = FIELDS if is_photos and is_long and not is_many else 1
-    return gpus * -(-wanted // gpus) if 1 < gpus <= MOST_SHARED_OUT and not is_many else wanted
+    """Fields of an ensemble on GPUs. Several GPUs share them out, so each gets as many."""
+    if not is_photos or (kind.photos or 0) >= MANY:
+        return 1
+    seconds, steps, gpus = train.seconds, train.max_steps, train.num_gpus
+    if seconds is None and steps is None:
+        seconds = SECONDS
+    is_short = seconds is not None and seconds < FIELDS_SECONDS * _slowness()
+    if is_short or (steps is not None and steps < FIELDS_STEPS):
+        return 1
+    return gpus * -(-FIELDS // gpus) if 1 < gpus <= MOST_SHARED_OUT else FIELDS
+
+
+def _slowness() -> float:
+    """How many times as long as on an H100 a step may take, by the multiprocessors of the smallest GPU."""
+    import torch
+
+    counts = [torch.cuda.get_device_properties(i).multi_processor_count for i in range(torch.cuda.device_count())]
+    return max(MULTIPROCESSORS / min(counts, default=MULTIPROCESSORS), 1.0)
 
 
 def _by_number(photos: int | None, unbounded: bool, ndc: bool) -> dict[str, float]:
