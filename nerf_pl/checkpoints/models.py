@@ -63,6 +63,13 @@ class Run:
             model.ndc = scene.ndc  # which a checkpoint of version 0.1.0 does not store
         return scene
 
+    def single(self) -> "Run":
+        """The run with the first field of its model alone, if that is an ensemble."""
+        config, others = self.config, tuple(model.parts[0] for model in self.others)
+        if getattr(config.model, "ensemble", 1) != 1:
+            config = replace(config, model=replace(config.model, ensemble=1))
+        return replace(self, model=self.model.parts[0], config=config, others=others)
+
     def _loaded(self, split: str, root: Path | None, pictures: bool) -> Scene:
         if root is None:
             raise UserError("the run does not know its scene: give the scene's folder")
