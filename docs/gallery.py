@@ -37,6 +37,9 @@ FILMS = {  # what `nerf render` is asked for, by the name of the picture
 STRIPS = {  # frames side by side, of runs of these names
     "fruit": ["--path", "360", "--img_wh", "150", "200"],
     "horns": ["--path", "spiral", "--img_wh", "160", "120"],
+    "can": ["--path", "360", "--img_wh", "135", "240"],
+    "fern": ["--path", "spiral", "--img_wh", "160", "120"],
+    "roof": ["--path", "interpolate", "--img_wh", "160", "90"],
 }
 KEYFRAMES = {
     "loop": True,

@@ -141,12 +141,6 @@ def test_commands_take_a_run_of_several_fields(scene_dir, capsys):
     first = render_view(own.model.parts[0], own.scene().view(0)).rgb
     assert (render_view(one.model, one.scene().view(0)).rgb - first).abs().max() < 0.02
     nerf("eval", "one.nerf", "--num_gpus", 0, "--scene", scene_dir, "--single")  # it is single as it is
-    films = [
-        ("render", "runs/two", "--frames", 1, "--img_wh", 8, 8, "--num_gpus", 0, *how) for how in ((), ("--single",))
-    ]
-    for film in films:
-        nerf(*film)
-    assert len(list(Path("runs/two/renders").glob("*"))) == 2
     told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ckpt_path", "runs/two/checkpoints/last.ckpt")
     assert "give --ensemble 2" in told
     told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ensemble", 0)
