@@ -1,9 +1,11 @@
 """Several fields that train in turn, in one process and in two, and what is shown of them."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import (
@@ -22,7 +24,8 @@ from tiny import (
     with_model,
 )
 
-from nerf_pl.checkpoints import open_run
+from nerf_pl import media
+from nerf_pl.checkpoints import as_begun, open_run, write_checkpoint
 from nerf_pl.methods.ngp.ensemble import Ensemble
 from nerf_pl.methods.ngp.model import NGP
 from nerf_pl.methods.ngp.visibility import ENOUGH
@@ -32,6 +35,8 @@ from nerf_pl.scenes import load_scene
 from nerf_pl.training.gradients import Gradients, take_steps
 from nerf_pl.training.run import train
 from nerf_pl.types import Rays
+from nerf_pl.viewer.loop import Loop
+from nerf_pl.viewer.stage import view_of, wish_of
 
 FIELDS = 3
 
@@ -143,18 +148,54 @@ def test_commands_take_a_run_of_several_fields(scene_dir, capsys):
     nerf("eval", "one.nerf", "--num_gpus", 0, "--scene", scene_dir, "--single")  # it is single as it is
     told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ckpt_path", "runs/two/checkpoints/last.ckpt")
     assert "give --ensemble 2" in told
+    again = ("train", scene_dir, "--max_steps", 20, "--num_gpus", 0, "--exp_name", "two", "--resume")
+    assert "give --ensemble 2" in refused(capsys, *again, "--ensemble", 3)
+    nerf("info", "two.nerf")
+    assert "2 fields in turn" in capsys.readouterr().out
     told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ensemble", 0)
     assert "--ensemble 0 cannot work: give 1 to 16" in told
     settings = json.loads(Path("runs/two/settings.json").read_text())
     assert settings["model"]["ensemble"] == 2
 
 
+def test_a_run_of_before_has_one_field(scene_dir, trained_ngp, capsys):
+    shutil.copytree(trained_ngp, "runs/old")
+    last = Path("runs/old/checkpoints/last.ckpt")
+    stored = content(Path("runs/old"))
+    del stored["config"]["model"]["ensemble"]
+    write_checkpoint(stored, last)
+    assert isinstance(open_run(last, CPU).model, NGP)
+    assert as_begun(with_model(config("ngp"), ensemble=None), last).model.ensemble == 1
+    told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ensemble", 2, "--ckpt_path", last, "--num_gpus", 0)
+    assert "give --ensemble 1" in told
+
+
+def test_the_viewer_shows_one_field_in_motion_and_the_mean_at_rest(scene_dir):
+    model = trained(scene_dir, 60)
+    loop, shown = Loop(model, load_scene(scene_dir)), []
+    loop.pace.target = 1e-9  # so pictures in motion are hasty
+    loop.join(0, lambda picture, is_sharp: shown.append(picture))
+    wish = replace(wish_of(loop.scene.view(0)), size=(32, 32))
+    loop.ask(0, wish)
+    while loop.step():
+        pass
+    alone = render_view(model.fields[0], view_of(loop.scene, wish, (32, 32)))
+    mean = render_view(model, view_of(loop.scene, wish, (32, 32)))
+    assert np.array_equal(shown[-1], media.to_uint8(mean.rgb))
+    errors = [
+        [float(((picture / 255.0 - image.rgb.numpy()) ** 2).mean()) for image in (alone, mean)] for picture in shown
+    ]
+    assert errors[0][0] < errors[0][1]
+
+
 def test_two_processes_share_the_fields_out(scene_dir, tmp_path):
     """Each trains its own as one process would, and both end with all of them; one goes on with all."""
     words = ["train", scene_dir, *NGP_FLAGS, "--max_steps", 6, "--exp_name", "two", "--ensemble", 2]
     process = start(tmp_path, *words, "--num_gpus", 2, "--accelerator", "cpu")
-    _, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
+    assert "2 x CPU" in out
+    assert "2 fields, 1 on each" in out
     ours = content(tmp_path / "runs" / "two")
     states = ours["optimizer_states"][0]["state"].values()
     assert [state["step"] for state in states] == [6] * 4

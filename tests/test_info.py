@@ -40,6 +40,19 @@ def test_a_run(trained, trained_ngp, capsys, method):
     assert json.loads(found["keyframe"].partition(", ")[2])["time"] == 0
 
 
+def test_the_scores_of_a_portable_scene_are_beside_it(trained_ngp, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nerf("export", trained_ngp, "--scene", "toys.nerf", "--num_gpus", 0)
+    capsys.readouterr()
+    nerf("info", "toys.nerf")
+    shown = capsys.readouterr()
+    assert "scores       none: nerf eval toys.nerf\n" in shown.out
+    assert not shown.err
+    (tmp_path / "toys").mkdir()
+    (tmp_path / "toys" / "metrics.json").write_text('{"psnr": 20.0, "ssim": 0.5}')
+    assert told(capsys, "toys.nerf")["scores"] == "PSNR 20.00 dB, SSIM 0.5000 (toys/metrics.json)"
+
+
 def test_what_is_no_scene(tmp_path, capsys):
     assert "nowhere does not exist" in refused(capsys, "info", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()

@@ -248,6 +248,13 @@ def test_the_page_lists_what_is_in_a_file(run):
     assert not {name for name in general | set(metadata) if f"`{name}`" not in page}
 
 
+def test_each_field_of_an_ensemble_has_the_tensors_of_the_page():
+    options = config("ngp")
+    many = make(with_model(options, ensemble=2)).portable()
+    assert many.keys() == {f"{i}.{name}" for i in range(2) for name in make(options).portable()}
+    assert "`model.0.field.levels`" in PAGE.read_text(encoding="utf-8")
+
+
 # ---- what can go wrong -----------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nerf_pl.cli.flags import Flags, Position
@@ -45,7 +44,7 @@ class Info:
         is_run = trained.is_portable or (self.folder.is_file() and self.folder.suffix.lower() in CHECKPOINTS)
         if is_run or (self.folder / "settings.json").is_file() or (self.folder / "checkpoints").is_dir():
             run = trained.open(tell=False)
-            lines = _of_run(self.folder, run)
+            lines = _of_run(trained, run)
         else:
             name = self.data.dataset_name
             layout = detect(self.folder, self.data.spheric) if name == "auto" else name
@@ -67,18 +66,18 @@ def _of_scene(layout: str, scenes: "Mapping[str, Scene]") -> Iterator[tuple[str,
     yield from _of_views(scenes)
 
 
-def _of_run(folder: Path, run: "Run") -> Iterator[tuple[str, str]]:
+def _of_run(trained: Trained, run: "Run") -> Iterator[tuple[str, str]]:
     """A run: its method, scene, length, scores and views."""
     from nerf_pl.report.record import read_values
 
     yield "method", f"{run.config.method}; {run.model.describe()}"
     yield "scene", str(run.root) if run.root else "not known"
-    metrics = folder / "metrics.json"
+    metrics = trained.results / "metrics.json"
     psnr, ssim = (read_values(metrics).get(name) for name in ("psnr", "ssim"))
     if isinstance(psnr, float) and isinstance(ssim, float):
         yield "scores", f"PSNR {psnr:.2f} dB, SSIM {ssim:.4f} ({metrics})"
     else:
-        yield "scores", f"none: nerf eval {shlex.quote(str(folder))}"
+        yield "scores", f"none: nerf eval {shlex.quote(str(trained.folder))}"
     scenes = {split: run.scene(split, pictures=False) for split in run.kept}
     yield from _of_views(scenes)
 

@@ -94,7 +94,7 @@ def _other_device(stored: Config, system: NeRFSystem, here: str) -> Iterator[str
     """A run keeps the sizes of the type of device on which it was begun. What shapes no weights can be given anew, if
     it works with the other options. What is no size of that device was typed, or is of another version."""
     begun, now, method = system.begun_on, system.config, method_of(stored.method)
-    if begun not in DEVICES or here not in DEVICES:
+    if begun not in DEVICES or here not in DEVICES or begun == here:
         return
     made = ((here, now), (begun, stored))
     kind, left_open = kind_of(system.scene), method.preset.model

@@ -186,7 +186,9 @@ class Ensemble(nn.Module):
         return sigmas.mean(0), (shares[..., None] * colours).sum(0)
 
     def describe(self) -> str:
-        return f"{self._all[0].describe()}, {len(self.fields)} fields in turn"
+        fields, own = len(self.fields), len(self.parts)
+        shared = f"{fields} fields in turn" if own == fields else f"{fields} fields, {own} on each"
+        return f"{self._all[0].describe()}, {shared}"
 
     def portable(self) -> dict[str, Tensor]:
         """The tensors of each field, see `ngp.portable`, behind its number and a point."""
