@@ -158,6 +158,24 @@ def test_commands_take_a_run_of_several_fields(scene_dir, capsys):
     assert settings["model"]["ensemble"] == 2
 
 
+def test_scores_of_one_field_are_not_taken_for_those_of_all(scene_dir, capsys):
+    nerf("train", scene_dir, *NGP_FLAGS, "--max_steps", 12, "--num_gpus", 0, "--ensemble", 2, "--exp_name", "two")
+    report, notice = Path("runs/two/report.html"), "those of the first field alone"
+    for single in (False, True):
+        alone = ["--single"] if single else []
+        nerf("eval", "runs/two", "--num_gpus", 0, *alone)
+        assert (notice in report.read_text(encoding="utf-8")) == single
+        capsys.readouterr()
+        nerf("info", "runs/two")
+        assert ("of the first field alone" in capsys.readouterr().out) == single
+        nerf("export", "runs/two", "--scene", "two.nerf", "--num_gpus", 0)
+        assert ("psnr" in open_run(Path("two.nerf"), CPU).told) != single
+        nerf("export", "runs/two", "--scene", "one.nerf", "--num_gpus", 0, "--single")
+        assert ("psnr" in open_run(Path("one.nerf"), CPU).told) == single
+        nerf("export", "two.nerf", "--scene", "of_two.nerf", "--num_gpus", 0, "--single")
+        assert "psnr" not in open_run(Path("of_two.nerf"), CPU).told
+
+
 def test_a_run_of_before_has_one_field(scene_dir, trained_ngp, capsys):
     shutil.copytree(trained_ngp, "runs/old")
     last = Path("runs/old/checkpoints/last.ckpt")

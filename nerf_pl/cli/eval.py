@@ -42,6 +42,7 @@ class Eval:
         name = scene.root.name if scene.root else ""
         which = run.told.get("checkpoint", self.trained.checkpoint)
         facts = {"split": self.split, "checkpoint": which, "scene": name, "method": run.config.method}
+        facts |= {"single": True} if self.trained.single else {}
         facts["pictures"] = kind_of_pictures(scene.root, run.config.data.dataset_name)
         depth = DepthFiles(out, self.depth_format == "bytes") if self.save_depth else None
         # a method that samples all of the way between near and far has its last sample stand for all that is beyond
