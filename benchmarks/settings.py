@@ -117,15 +117,15 @@ def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str,
     train, held = split(scene, job)
     config = complete(job, train, device)
     epochs, seconds, steps = config.train.num_epochs or EPOCHS, job.get("seconds", math.inf), job.get("steps")
-    is_long = (steps or seconds / LEAST_STEP_SECONDS) > LATE_STEPS
-    model, gradients, optimizer = prepared(config, train, device, is_long)
+    model, gradients, optimizer = prepared(config, train, device, steps or seconds / LEAST_STEP_SECONDS)
+    late = LATE_STEPS * len(model.parts)
     start, done, at, error = time.perf_counter(), 0.0, 0, math.nan
 
     def begin(step: int) -> int:
         share = step / steps if steps else done
         for group in optimizer.param_groups:
             group["lr"] = config.optim.lr * lr_factor(config.optim, share * epochs, epochs)
-        return model.rays_per_pixel if share >= LATE and step >= LATE_STEPS else 1
+        return model.rays_per_pixel if share >= LATE and step >= late else 1
 
     while done < 1:
         n = min(CHUNK, steps - at) if steps else CHUNK
@@ -159,9 +159,9 @@ def complete(job: Mapping[str, Any], train: Scene, device: torch.device) -> Conf
 
 
 def prepared(
-    config: Config, train: Scene, device: torch.device, is_long: bool
+    config: Config, train: Scene, device: torch.device, most: float
 ) -> tuple[Model, Gradients, torch.optim.Optimizer]:
-    """All that a training needs before its clock starts. is_long: pixels of several rays will come."""
+    """All that a training needs before its clock starts. most: steps that it may take."""
     torch.manual_seed(config.train.seed)
     model = METHODS[config.method].make(config, device).to(device)
     model.train()
@@ -171,11 +171,12 @@ def prepared(
         fit_colours=bool(config.train.fit_colours),
     ).to(device)  # fmt: skip
     model.fit(train)
+    model.go_on(0)
     optimizer, gradients = model.make_optimizer(config.optim), Gradients(model, batches)
     model.before_step(0)
     model.prepare_optimizer(optimizer)
     gradients.capture()
-    if model.rays_per_pixel > 1 and is_long and device.type == "cuda":
+    if model.rays_per_pixel > 1 and most > LATE_STEPS * len(model.parts) and device.type == "cuda":
         gradients.capture(model.rays_per_pixel)
     return model, gradients, optimizer
 

@@ -11,6 +11,7 @@ from tiny import GRID
 
 from nerf_pl.methods.ngp import optimizer
 from nerf_pl.scenes import load_scene, some_views
+from nerf_pl.training.gradients import Gradients
 
 PATH = Path(__file__).parent.parent / "benchmarks" / "settings.py"
 pytestmark = pytest.mark.skipif(not PATH.is_file(), reason="needs the source tree")
@@ -52,6 +53,23 @@ def test_a_training_and_its_scores(settings, scene_dir):
     assert told["train"] > 0
     again = settings.run({**job, "seed": 1}, scene, CPU)
     assert again["psnr"] != told["psnr"]
+
+
+def test_pixels_of_several_rays_come_as_late_for_each_field(settings, scene_dir, monkeypatch):
+    numbers, whole = [], Gradients.__call__
+
+    def call(self, rays_per_pixel=1):
+        numbers.append(rays_per_pixel)
+        whole(self, rays_per_pixel)
+
+    monkeypatch.setattr(Gradients, "__call__", call)
+    monkeypatch.setattr(settings, "LATE_STEPS", 4)
+    job = {"name": "a", "steps": 12, "hold": 1, "train": {"batch_size": 64}}
+    for fields, expected in ((1, 6), (2, 8)):
+        numbers.clear()
+        asked = {**ASKED, "ensemble": fields, "rays_per_pixel": 3}
+        settings.run({**job, "scene": str(scene_dir), "options": asked}, load_scene(scene_dir), CPU)
+        assert numbers[-12:] == [1] * expected + [3] * (12 - expected)
 
 
 def test_constants_come_back(settings):

@@ -23,6 +23,7 @@ class Trainer:
             torch.cuda.reset_peak_memory_stats()
         self.model, self.device = model.to(device).train(), device
         model.fit(scene)
+        model.go_on(0)
         draw = {"precrop_steps": model.precrop_steps, "random_background": model.random_background}
         limits = {"backend": model.backend, "limit": model.batch_limit}
         batches = PixelBatches(scene, config.train.batch_size, model.seed, **draw, **limits).to(device)
