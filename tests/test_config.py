@@ -220,6 +220,8 @@ def test_few_and_many_photos_train_differently():
         (1, {"unbounded": True}, {"seconds": 44.0}),
         (1, {"unbounded": True}, {"max_steps": 44_000}),
         (3, {"unbounded": True}, {"max_steps": 45_000}),
+        (1, {"unbounded": True}, {"num_epochs": 30.0}),
+        (3, {"unbounded": True}, {"num_epochs": 30.0, "max_steps": 45_000}),
         (3, {"ndc": True}, {"seconds": 60.0}),
         (1, {}, {"seconds": 600.0}),
         (1, {"unbounded": True, "photos": 150}, {}),
@@ -231,7 +233,8 @@ def test_few_and_many_photos_train_differently():
         (1, {"unbounded": True, "photos": 150}, {"num_gpus": 2}),
     ],
 )
-def test_fields_of_an_ensemble(fields, kind, train):
+def test_fields_of_an_ensemble(monkeypatch, fields, kind, train):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)  # whatever GPU is here
     asked = replace(NGP, train=replace(NGP.train, **train))
     assert complete(asked, "cuda", SceneKind(**kind)).model.ensemble == fields
     assert complete(asked, "cpu", SceneKind(**kind)).model.ensemble == 1

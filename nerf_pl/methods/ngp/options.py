@@ -244,6 +244,8 @@ def _fields(train: TrainOptions, kind: SceneKind, is_photos: bool) -> int:
         return 1
     seconds, steps, gpus = train.seconds, train.max_steps, train.num_gpus
     if seconds is None and steps is None:
+        if train.num_epochs is not None:
+            return 1  # how many steps these are is not known here
         seconds = SECONDS
     is_short = seconds is not None and seconds < FIELDS_SECONDS * _slowness()
     if is_short or (steps is not None and steps < FIELDS_STEPS):
