@@ -9,7 +9,7 @@ from nerf_pl.training.exchange import Exchange, LocalSteps
 class Steps(torch.optim.SGD):
     """Two steps apart, and a copy of the weight that follows it."""
 
-    apart = 2
+    every = 2
 
     def __init__(self, weight):
         super().__init__([weight], lr=1.0)

@@ -16,13 +16,7 @@ from nerf_pl.options import Config
 from nerf_pl.scenes import LOADERS, Scene, frame_of, require_sound
 from nerf_pl.scenes.pictures import list_some
 
-OF_PICTURES = (
-    "images",
-    "masks",
-    "bars",
-    "root",
-    "seen",
-)  # fields of a scene that are not kept: what trains alone needs
+OF_PICTURES = ("images", "masks", "bars", "root", "seen")  # fields of a scene that only a training needs: not kept
 GLANCE = 8  # pixels of a picture along each side, by which it is known again
 DIFFERS, MOST_DIFFERENT = 32, 0.02  # levels of a pixel of 256, and the share of such pixels in the same pictures
 CLOSE = 1e-4  # of numbers of poses and lenses, as shares and in world units

@@ -58,7 +58,7 @@ class Model(Protocol):
     @property
     def parts(self) -> "Sequence[Model]":
         """The models that steps train in turn, each with a seed of its own: this one alone, unless it is an ensemble.
-        `step` of an ensemble counts the steps of all of them."""
+        `step` of an ensemble counts the steps of all parts that this process trains."""
         ...
 
     @property

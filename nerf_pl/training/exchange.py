@@ -12,10 +12,10 @@ class LocalSteps(Protocol):
     """An optimizer with which each process takes steps of its own, and all go on from the mean of what they come to
     (local SGD; Lin et al. 2018).
 
-    apart: steps from one mean to the next.
+    every: steps from one mean to the next.
     """
 
-    apart: int
+    every: int
 
     def shared(self) -> Iterable[Tensor]:
         """The weights and moments that are replaced by their mean."""
@@ -51,7 +51,7 @@ class Exchange:
         """Called after each step. steps: how many were taken so far."""
         if self._local is not None:
             self._behind = True
-            if steps % self._local.apart == 0:
+            if steps % self._local.every == 0:
                 self.level()
 
     def level(self) -> None:

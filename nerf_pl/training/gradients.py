@@ -33,7 +33,7 @@ class Gradients:
     def __init__(self, model: Model, batches: PixelBatches):
         self.model, self.batches = model, batches
         self.error = torch.zeros((), device=model.step.device)
-        self._graphs: dict[tuple[int, int], Recorded] = {}
+        self._graphs: dict[tuple[int, int], Recorded] = {}  # by the seed of the part and the rays per pixel
 
     def __call__(self, rays_per_pixel: int = 1) -> None:
         """A batch for the part of the model whose turn it is. The other parts have no gradients then."""

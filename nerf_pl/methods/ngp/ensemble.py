@@ -18,7 +18,7 @@ from nerf_pl.options import Config, OptimOptions
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Background, Batch, Pixels, Rays
 
-APART = 7919  # between the seeds of two fields
+SEED_STEP = 7919  # between the seeds of two fields; those of all fields are closer than of two processes, see `make`
 MOST_HIDDEN = {"hidden": 64, "colour_hidden": 128}  # widths of the networks that the kernels hold on chip
 
 
@@ -38,12 +38,12 @@ class Ensemble(nn.Module):
 
     def __init__(self, options: NGPOptions, backend: Backend, seed: int = 0, grid_seed: int = 0):
         super().__init__()
-        seeds = range(0, APART * (options.ensemble or 1), APART)
+        seeds = range(0, SEED_STEP * (options.ensemble or 1), SEED_STEP)
         self.fields = nn.ModuleList(NGP(options, backend, seed + more, grid_seed + more) for more in seeds)
         self.options, self.backend, self.seed = options, backend, seed
         self.rays_per_pixel = self._all[0].rays_per_pixel
         self.turn = 0  # number of the part that the next step trains
-        self.ahead = [0] * len(self.fields)  # steps that each part took before, of another number of parts
+        self.ahead = [0] * len(self.fields)  # steps of each part less those that follow from its turns, see `go_on`
         self.unknown: set[int] = set()  # fields of other processes that have not come here yet
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
 
@@ -108,6 +108,8 @@ class Ensemble(nn.Module):
             part.fit_like(first)
 
     def go_on(self, step: int) -> None:
+        """A part goes on from its own step. A run that another number of processes began had other turns before, so its
+        steps do not follow from that of the run."""
         self.step.fill_(step)
         parts = self.parts
         nexts = [step + (turn - step) % len(parts) for turn in range(len(parts))]

@@ -27,7 +27,7 @@ class GridAdam(torch.optim.Optimizer):
     `training.exchange.LocalSteps`.
     """
 
-    apart = APART
+    every = APART
     moments = frozenset({"step", "m", "v"})  # what it remembers of a weight
 
     def __init__(
