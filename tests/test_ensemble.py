@@ -26,7 +26,9 @@ from tiny import (
 
 from nerf_pl import media
 from nerf_pl.checkpoints import as_begun, open_run, write_checkpoint
+from nerf_pl.methods.ngp import ensemble
 from nerf_pl.methods.ngp.ensemble import Ensemble
+from nerf_pl.methods.ngp.field import HashField
 from nerf_pl.methods.ngp.model import NGP
 from nerf_pl.methods.ngp.visibility import ENOUGH
 from nerf_pl.options import RunFolders
@@ -88,6 +90,73 @@ def test_a_field_of_many_is_trained_like_one_alone(scene_dir):
     assert equal(alone.state_dict(), many.parts[0].state_dict())
 
 
+@pytest.mark.parametrize(("world", "step", "expected"), [(1, 6, [6, 6, 7, 7]), (2, 12, [6, 7, 8, 9])])
+def test_parts_go_on_from_their_own_steps(monkeypatch, world, step, expected):
+    """Also in another number of processes than before: each field has taken 6 steps."""
+    monkeypatch.setattr(ensemble, "_process", lambda: (0, world))
+    begun, model = [], make(options(2))
+    monkeypatch.setattr(NGP, "before_step", lambda self, step: begun.append((self, step)))
+    for part in model.fields:
+        part.step.fill_(6)
+    model.go_on(step)
+    for turn in range(step, step + 4):
+        model.before_step(turn)
+    assert [number for _, number in begun] == expected
+    assert {model.parts.index(part) for part, _ in begun} == set(range(2 // world))
+
+
+def test_fields_that_are_not_here_yet_are_not_shown(scene_dir, monkeypatch):
+    """Another process trains them, so they show nothing of the scene before the first exchange."""
+    monkeypatch.setattr(ensemble, "_process", lambda: (1, 2))
+    model = trained(scene_dir, 12, 2)
+    own, other = model.fields[1], model.fields[0]
+    for part in model.fields:
+        part.occupancy.seen.fill_(ENOUGH)
+    assert (int(own.step), int(other.step)) == (12, 0)
+    pictures = [part.render(rays(), (1.0, 1.0, 1.0)).rgb for part in (own, other)]
+    assert not torch.allclose(*pictures, atol=1e-2)
+    assert torch.equal(model.render(rays(), (1.0, 1.0, 1.0)).rgb, pictures[0])
+    model.unknown.clear()  # as an exchange does
+    mean = model.render(rays(), (1.0, 1.0, 1.0)).rgb
+    assert torch.allclose(mean, sum(pictures) / 2, atol=1e-6)
+
+
+def test_an_exchange_brings_the_fields_of_others(scene_dir, monkeypatch):
+    models, refreshed, refresh = [], [], HashField.refresh
+    for rank in (0, 1):
+        monkeypatch.setattr(ensemble, "_process", lambda rank=rank: (rank, 2))
+        models.append(trained(scene_dir, 20, 2))
+    ours, theirs = (model.fields[1] for model in models)
+    sent = [value for i in (0, 1) for value in models[i].fields[i].state_dict().values()]
+    owners = [i for i in (0, 1) for _ in models[i].fields[i].state_dict()]
+    assert not torch.equal(ours.render(rays(), None).rgb, theirs.render(rays(), None).rgb)
+
+    def broadcast(tensor, owner):
+        assert owner == owners.pop(0)
+        tensor.copy_(sent.pop(0))
+
+    monkeypatch.setattr(torch.distributed, "broadcast", broadcast)
+    monkeypatch.setattr(HashField, "refresh", lambda self: refreshed.append(self) or refresh(self))
+    models[0].synchronize()
+    assert not sent
+    assert equal(ours.state_dict(), theirs.state_dict())
+    assert torch.equal(ours.render(rays(), None).rgb, theirs.render(rays(), None).rgb)
+    assert ours.field in refreshed  # kernels read a copy in half precision
+
+
+def test_all_fields_are_fitted_to_the_scene(scene_dir):
+    model, scene = make(options()), load_scene(scene_dir)
+    model.fit(scene)
+    first, *others = model.fields
+    alone = make(options(1))
+    alone.fit(scene)
+    assert not first.occupancy.possible.all()
+    for field in (*others, alone):
+        assert field.stride == first.stride
+        for name in ("aabb", "possible", "bits"):
+            assert torch.equal(getattr(field.occupancy, name), getattr(first.occupancy, name))
+
+
 def test_what_is_shown_is_the_mean(scene_dir):
     model = trained(scene_dir, 12)
     for part in model.parts:
@@ -146,6 +215,7 @@ def test_commands_take_a_run_of_several_fields(scene_dir, capsys):
     first = render_view(own.model.parts[0], own.scene().view(0)).rgb
     assert (render_view(one.model, one.scene().view(0)).rgb - first).abs().max() < 0.02
     nerf("eval", "one.nerf", "--num_gpus", 0, "--scene", scene_dir, "--single")  # it is single as it is
+    assert Path("one/metrics.json").is_file()
     told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ckpt_path", "runs/two/checkpoints/last.ckpt")
     assert "give --ensemble 2" in told
     again = ("train", scene_dir, "--max_steps", 20, "--num_gpus", 0, "--exp_name", "two", "--resume")
@@ -158,22 +228,22 @@ def test_commands_take_a_run_of_several_fields(scene_dir, capsys):
     assert settings["model"]["ensemble"] == 2
 
 
-def test_scores_of_one_field_are_not_taken_for_those_of_all(scene_dir, capsys):
+def test_scores_of_one_field_are_not_taken_for_those_of_all(scene_dir):
     nerf("train", scene_dir, *NGP_FLAGS, "--max_steps", 12, "--num_gpus", 0, "--ensemble", 2, "--exp_name", "two")
-    report, notice = Path("runs/two/report.html"), "those of the first field alone"
     for single in (False, True):
         alone = ["--single"] if single else []
         nerf("eval", "runs/two", "--num_gpus", 0, *alone)
-        assert (notice in report.read_text(encoding="utf-8")) == single
-        capsys.readouterr()
-        nerf("info", "runs/two")
-        assert ("of the first field alone" in capsys.readouterr().out) == single
         nerf("export", "runs/two", "--scene", "two.nerf", "--num_gpus", 0)
-        assert ("psnr" in open_run(Path("two.nerf"), CPU).told) != single
         nerf("export", "runs/two", "--scene", "one.nerf", "--num_gpus", 0, "--single")
-        assert ("psnr" in open_run(Path("one.nerf"), CPU).told) == single
-        nerf("export", "two.nerf", "--scene", "of_two.nerf", "--num_gpus", 0, "--single")
-        assert "psnr" not in open_run(Path("of_two.nerf"), CPU).told
+        files = [Path(f"runs/two/{name}.json") for name in ("metrics", "metrics_single")]
+        scores = [json.loads(file.read_text()) if file.is_file() else {} for file in files]
+        told = [open_run(Path(f"{name}.nerf"), CPU).told for name in ("two", "one")]
+        assert [each.get("psnr") for each in told] == [each.get("psnr") for each in scores]
+        assert [each.get("single") for each in scores] == [None, True if single else None]
+        assert Path("runs/two/renders/test_single/000.png").is_file() == single
+    assert scores[0]["psnr"] != scores[1]["psnr"]
+    nerf("export", "two.nerf", "--scene", "of_two.nerf", "--num_gpus", 0, "--single")
+    assert "psnr" not in open_run(Path("of_two.nerf"), CPU).told
 
 
 def test_a_run_of_before_has_one_field(scene_dir, trained_ngp, capsys):

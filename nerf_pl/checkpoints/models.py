@@ -34,6 +34,7 @@ class Run:
     views the checkpoint keeps, with black pictures; none before version 0.2. told: what a portable scene tells of the
     run that it was made from; empty for others. others: the model once more on each further device that was asked for.
     stamp: see `stamp_of`; of the file that all of this was read from, which a training may replace at any time.
+    is_single: the model is one of several that were trained together, see `single`.
 
         >>> run = open_run(Path("runs/first"), torch.device("cpu"))
         >>> xyz, dirs = torch.zeros(4, 3), torch.tensor([[0.0, 0.0, 1.0]]).expand(4, 3)
@@ -50,6 +51,7 @@ class Run:
     told: Mapping[str, object] = field(default_factory=dict)
     others: tuple[Model, ...] = ()
     stamp: str = ""
+    is_single: bool = False
 
     def scene(self, split: str = "test", root: Path | None = None, pictures: bool = True) -> Scene:
         """A split of the scene, loaded with the options of the run. root: the folder of the scene, if it has moved.
@@ -64,11 +66,12 @@ class Run:
         return scene
 
     def single(self) -> "Run":
-        """The run with the first field of its model alone, if that is an ensemble."""
-        config, others = self.config, tuple(model.parts[0] for model in self.others)
-        if getattr(config.model, "ensemble", 1) != 1:
-            config = replace(config, model=replace(config.model, ensemble=1))
-        return replace(self, model=self.model.parts[0], config=config, others=others)
+        """The run with the first part of its model alone, if that is an ensemble; else the run itself."""
+        if len(self.model.parts) == 1:
+            return self
+        config = replace(self.config, model=replace(self.config.model, ensemble=1))
+        others = tuple(model.parts[0] for model in self.others)
+        return replace(self, model=self.model.parts[0], config=config, others=others, is_single=True)
 
     def _loaded(self, split: str, root: Path | None, pictures: bool) -> Scene:
         if root is None:

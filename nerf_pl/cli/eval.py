@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nerf_pl.cli.flags import Flags, Plain
 from nerf_pl.cli.reporting import Added
-from nerf_pl.cli.trained import Trained
+from nerf_pl.cli.trained import Trained, scores_file
 from nerf_pl.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Eval:
-    """Render a split of the run's scene, score it, and write pictures, films, metrics.json and the report."""
+    """Render a split of the run's scene, score it, and write pictures, films, metrics.json and the report.
+
+    With --single, pictures and scores of a run of several fields go beside those of all, to metrics_single.json.
+    """
 
     trained: Flags[Trained]
     split: Literal["train", "val", "test"] = "test"
@@ -37,12 +40,12 @@ class Eval:
 
         run = self.trained.open(shares=True)
         folder = self.trained.results
-        metrics = folder / ("metrics.json" if self.split == "test" else f"metrics_{self.split}.json")
-        scene, out = self.trained.views(run, self.split), folder / "renders" / self.split
+        metrics, single = scores_file(folder, run, self.split), "_single" if run.is_single else ""
+        scene, out = self.trained.views(run, self.split), folder / "renders" / f"{self.split}{single}"
         name = scene.root.name if scene.root else ""
         which = run.told.get("checkpoint", self.trained.checkpoint)
         facts = {"split": self.split, "checkpoint": which, "scene": name, "method": run.config.method}
-        facts |= {"single": True} if self.trained.single else {}
+        facts |= {"single": True} if run.is_single else {}
         facts["pictures"] = kind_of_pictures(scene.root, run.config.data.dataset_name)
         depth = DepthFiles(out, self.depth_format == "bytes") if self.save_depth else None
         # a method that samples all of the way between near and far has its last sample stand for all that is beyond

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from nerf_pl.cli.flags import Flags, Plain, Position
 from nerf_pl.cli.reporting import Added
-from nerf_pl.cli.trained import Trained
+from nerf_pl.cli.trained import Trained, scores_file
 from nerf_pl.errors import UserError, content_of
 from nerf_pl.export.options import WebOptions
 from nerf_pl.options.ranges import Range, check_options
@@ -104,14 +104,14 @@ class Export:
     def _told(self, trained: Trained, run: "Run") -> dict[str, object]:
         """What is told of the run: what its page says, if these weights were scored."""
         if run.told:  # its scores are those of all fields
-            return {name: value for name, value in run.told.items() if not (self.single and isinstance(value, float))}
+            return {name: value for name, value in run.told.items() if not (run.is_single and isinstance(value, float))}
         told: dict[str, object] = {
             "method": run.config.method,
             "scene": run.root.name if run.root else "",
             "checkpoint": self.checkpoint,
             "steps": int(run.model.step),
         }
-        return told | scores_of(trained.results / "metrics.json", trained)
+        return told | scores_of(scores_file(trained.results, run), trained)
 
     def _write_cameras(self, path: Path, run: "Run", views: "Mapping[str, Scene]") -> None:
         from nerf_pl.console import console, warn
@@ -152,8 +152,6 @@ def scores_of(metrics: Path, trained: Trained) -> dict[str, object]:
     except (OSError, ValueError, RecursionError):
         return {}  # not scored
     if not isinstance(values, dict) or values.get("checkpoint") != trained.checkpoint:
-        return {}
-    if bool(values.get("single")) != trained.single:
         return {}
     numbers = {name: value for name, value in values.items() if isinstance(value, float) and math.isfinite(value)}
     return {**numbers, "split": values.get("split")}

@@ -73,11 +73,9 @@ def _of_run(trained: Trained, run: "Run") -> Iterator[tuple[str, str]]:
     yield "method", f"{run.config.method}; {run.model.describe()}"
     yield "scene", str(run.root) if run.root else "not known"
     metrics = trained.results / "metrics.json"
-    values = read_values(metrics)
-    psnr, ssim = (values.get(name) for name in ("psnr", "ssim"))
-    alone = " of the first field alone" if values.get("single") else ""
+    psnr, ssim = (read_values(metrics).get(name) for name in ("psnr", "ssim"))
     if isinstance(psnr, float) and isinstance(ssim, float):
-        yield "scores", f"PSNR {psnr:.2f} dB, SSIM {ssim:.4f}{alone} ({metrics})"
+        yield "scores", f"PSNR {psnr:.2f} dB, SSIM {ssim:.4f} ({metrics})"
     else:
         yield "scores", f"none: nerf eval {shlex.quote(str(trained.folder))}"
     scenes = {split: run.scene(split, pictures=False) for split in run.kept}

@@ -30,7 +30,7 @@ class Render:
         if self.film.crop is not None and method_of(run.config.method).tight:
             told = "its last sample on a ray stands for all that is beyond, so the box would be closed behind"
             raise UserError(f"--crop cannot be used with a run of {run.config.method}: {told}; leave it out")
-        stamp = f"{run.stamp} {run.model.rays_per_pixel}{' single' if self.trained.single else ''}"
+        stamp = f"{run.stamp} {run.model.rays_per_pixel}{' single' if run.is_single else ''}"
         scene = self.trained.views(run, "test" if self.film.path == "test" else "train", pictures=False)
         scene = scene if scene.root else replace(scene, root=run.root)  # where a file of cameras may lie, too
         name, take = film_scene(self.film, scene, stamp)

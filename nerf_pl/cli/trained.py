@@ -138,6 +138,13 @@ class Trained:
         return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
+def scores_file(folder: Path, run: "Run", split: str = "test") -> Path:
+    """The file of a split's scores among the results of a run. The first field of several has files of its own, so that
+    reports, sweeps and films of the run go on showing what all fields give."""
+    words = ["metrics", *([] if split == "test" else [split]), *(["single"] if run.is_single else [])]
+    return folder / f"{'_'.join(words)}.json"
+
+
 def beside(path: Path) -> Path:
     """The folder for what is made of a file: beside it, with its name. If that is the folder of a run or of a scene,
     which must not be mixed with others' results, `_results` is added."""

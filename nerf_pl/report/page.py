@@ -118,9 +118,6 @@ def _glance(record: Record) -> str:
         if lead.is_old:
             remedy = f": {command('eval', folder)} scores it anew" if known else ""
             shown += f'<p class="notice">The run was trained on since it was scored{remedy}.</p>'
-        if lead.single:
-            remedy = f": {command('eval', folder)} scores the mean of all" if known else ""
-            shown += f'<p class="notice">The scores are those of the first field alone{remedy}.</p>'
         return shown + "".join(_lost_floaters(scores, folder if known else None) for scores in record.scores)
     last = record.curves.get("val/psnr")
     shown = tiles([("validation PSNR", f"{last.values[-1]:.2f}", "dB")]) if last is not None else ""

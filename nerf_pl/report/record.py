@@ -54,8 +54,7 @@ class ViewRow:
 @dataclass(frozen=True)
 class Scores:
     """The scores of a split. pictures: one of KINDS. is_old: whether the weights have changed since.
-    lost_floaters: whether its floaters are of another measure than that of today, and left out. single: whether all
-    scores are those of the first field of several alone."""
+    lost_floaters: whether its floaters are of another measure than that of today, and left out."""
 
     split: str
     means: Mapping[str, float | None]
@@ -63,7 +62,6 @@ class Scores:
     pictures: str
     is_old: bool
     lost_floaters: bool
-    single: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,8 +212,7 @@ def _scores(folder: Path, split: str, settings: Mapping[str, object], history: S
     known = [name for name in METRICS if not (lost and name == "floaters")]
     views = [_row(pictures, i, row, known) for i, row in enumerate(rows) if isinstance(row, dict)]
     means = _metrics(values, known)
-    single = bool(values.get("single"))
-    return Scores(split, means, views, _kind(values, settings), _is_older(path, history), lost, single)
+    return Scores(split, means, views, _kind(values, settings), _is_older(path, history), lost)
 
 
 def _metrics(values: Mapping[str, object], known: Sequence[str]) -> dict[str, float | None]:
