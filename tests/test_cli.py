@@ -357,6 +357,13 @@ def test_a_value_that_is_not_understood_is_told_with_what_to_give(capsys, comman
     assert message.removeprefix(f"{classic or 'nerf'}: ").startswith(told)
 
 
+@pytest.mark.parametrize("words", ["export x --scene x.nerf", "demo", "eval.py --root_dir x --ckpt_path c"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_choice_of_0_or_1_is_no_flag(words, number):
+    program, *others = words.split() if words.startswith("eval.py") else ("nerf", *words.split())
+    assert cli.parse([*others, f"--num_gpus={number}"], program).num_gpus == number
+
+
 def test_a_refusal_that_looks_otherwise_is_still_one_line(capsys):
     """As that of another version of the parser might."""
 

@@ -24,7 +24,8 @@ def not_understood(option: Option, typed: list[str]) -> str:
 
 def is_flag(option: Option) -> bool:
     """Whether an option is typed alone, without a value."""
-    return _plain(option.kind) is bool or False in get_args(_plain(option.kind))
+    plain = _plain(option.kind)
+    return plain is bool or any(choice is False for choice in get_args(plain))  # a 0 equals False, but takes a word
 
 
 def takes_no_value(option: Option, typed: str) -> str:
