@@ -69,6 +69,7 @@ class Run:
         """The run with the first part of its model alone, if that is an ensemble; else the run itself."""
         if len(self.model.parts) == 1:
             return self
+        # a method whose models have several parts has an option for their number, by this name
         config = replace(self.config, model=replace(self.config.model, ensemble=1))
         others = tuple(model.parts[0] for model in self.others)
         return replace(self, model=self.model.parts[0], config=config, others=others, is_single=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from nerf_pl.cli.flags import Position, device_of
+from nerf_pl.cli.flags import Plain, Position, device_of
 from nerf_pl.cli.reporting import Added
 from nerf_pl.errors import UserError
 from nerf_pl.options import MOST_RAYS, DataOptions, RunFolders
@@ -29,7 +29,7 @@ class Trained:
     """Which weights; best is by PSNR on the validation split."""
     rays_per_pixel: Annotated[int | None, between(1, MOST_RAYS)] = None
     """Rays whose mean is a pixel with an edge; one is fastest. By default the value of the run."""
-    single: bool = False
+    single: Plain[bool] = False
     """Show the first field of an ensemble alone: several times as quick, a little less good."""
     chunk: Annotated[int | None, SIZE] = None
     """Rays rendered at once. Lower it if memory runs out. By default as in training."""
