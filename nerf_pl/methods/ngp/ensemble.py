@@ -12,7 +12,7 @@ from nerf_pl import ops
 from nerf_pl.errors import UserError
 from nerf_pl.methods.ngp.model import NGP, optimizer_of
 from nerf_pl.methods.ngp.optimizer import GridAdam
-from nerf_pl.methods.ngp.options import NGPOptions
+from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.ops import Backend
 from nerf_pl.options import Config, OptimOptions
 from nerf_pl.scenes import Scene
@@ -38,7 +38,7 @@ class Ensemble(nn.Module):
 
     def __init__(self, options: NGPOptions, backend: Backend, seed: int = 0, grid_seed: int = 0):
         super().__init__()
-        seeds = range(0, SEED_STEP * (options.ensemble or 1), SEED_STEP)
+        seeds = range(0, SEED_STEP * known(options.ensemble), SEED_STEP)
         self.fields = nn.ModuleList(NGP(options, backend, seed + more, grid_seed + more) for more in seeds)
         self.options, self.backend, self.seed = options, backend, seed
         self.rays_per_pixel = self._all[0].rays_per_pixel
@@ -165,7 +165,7 @@ class Ensemble(nn.Module):
     def render(self, rays: Rays, background: Background) -> Pixels:
         """The mean of the pixels of all fields. A hasty picture is that of the first field alone."""
         if self.haste > 1:
-            return self.parts[0].render(rays, background)  # which this process has
+            return self.parts[0].render(rays, background)  # one that this process trains, so it is up to date
         known = [field for i, field in enumerate(self._all) if i not in self.unknown]
         found = [field.render(rays, background) for field in known]
         means = (
@@ -220,5 +220,5 @@ def make(config: Config, device: torch.device, rank: int = 0) -> NGP | Ensemble:
             raise UserError(f"{told}: give {most} or less, or --precision fp32 for plain PyTorch")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        kind = Ensemble if (options.ensemble or 1) > 1 else NGP
+        kind = Ensemble if known(options.ensemble) > 1 else NGP
         return kind(options, backend, config.train.seed + 1_000_003 * rank, config.train.seed)
