@@ -1,5 +1,7 @@
 """Validations are planned: they cost no more than a share of the training, and see as much as that allows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import config, content, make
@@ -78,3 +80,19 @@ def test_a_slow_model_is_judged_by_some_of_its_pixels(scene_dir, tmp_path, monke
 def test_a_quick_model_is_judged_by_all_of_its_pixels(scene_dir, tmp_path, capsys):
     train(config(max_steps=2), scene_dir, RunFolders.modern(tmp_path))
     assert "validation looks at" not in capsys.readouterr().out
+
+
+def test_a_slow_model_is_timed_by_few_pixels(scene_dir, monkeypatch):
+    """A validation may take half a second, so it must not take seconds to find out how much to look at."""
+    model, now, whole = make(config()), [0.0], NeRF.render
+
+    def render(self, rays, background):
+        now[0] += 0.002 * len(rays)
+        return whole(self, rays, background)
+
+    scene = load_scene(scene_dir)
+    scene = replace(scene, cameras=scene.cameras.resized(400, 300))
+    monkeypatch.setattr(NeRF, "render", render)
+    monkeypatch.setattr(validation.time, "perf_counter", lambda: now[0])
+    assert probe(model, scene, 100) == pytest.approx(0.002)
+    assert now[0] < 0.5

@@ -11,8 +11,8 @@ from nerf_pl.scenes import Scene
 
 SHARE = 0.1  # of the training's time
 LEAST_SECONDS = 0.5  # a validation may take these in any case
-PROBE = 1024  # pixels, rendered to time one, at first
-ENOUGH_SECONDS = 0.02  # least time of a measurement that counts
+PROBE = 64  # pixels, rendered to time one, at first: a thousand take seconds where fog is everywhere, as at first
+ENOUGH_SECONDS = 0.05  # least time of a measurement that counts
 LATTICES = (1, 2, 3, 4, 5, 6, 8)  # every so many pixels along rows and columns, before views are left out
 COARSEST = 32
 
@@ -47,7 +47,7 @@ def plan(n_views: int, most: int, pixels: int, pixel_seconds: float, budget: flo
 def probe(model: Model, scene: Scene, chunk: int) -> float:
     """Seconds that the model takes to render a pixel of the scene's first view.
 
-    A fast device renders more and more pixels, until their time outweighs the fixed cost of a call.
+    It renders more and more pixels, until their time outweighs the fixed cost of a call.
     """
     view = scene.view(0)
     width, height = view.size
@@ -57,7 +57,7 @@ def probe(model: Model, scene: Scene, chunk: int) -> float:
         seconds, n = _timed_lattice(model, view, every, chunk)
         if seconds > ENOUGH_SECONDS or every == 1:
             return seconds / n
-        every = max(every // 4, 1)
+        every = max(every // 2, 1)
 
 
 def _timed_lattice(model: Model, view: View, every: int, chunk: int) -> tuple[float, int]:
