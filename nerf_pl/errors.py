@@ -117,7 +117,9 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it claims more than fits into memory"
     text = str(getattr(error, "strerror", None) or error).strip()
-    first = text.splitlines()[0] if text else ""
+    first, *more = text.splitlines() or [""]
+    if first.endswith(":") and more:  # as torch writes of weights that do not fit
+        first = more[0].strip()
     kind = type(error).__name__
     told = first if first and isinstance(error, OSError | ValueError) else f"{kind}: {first}" if first else kind
     return told if len(told) <= LONGEST_REASON else f"{told[:LONGEST_REASON]}..."

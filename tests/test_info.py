@@ -64,6 +64,7 @@ def test_what_is_no_scene(tmp_path, capsys):
     [
         ("transform.json", "transforms.json"),
         ("Transforms.json", "transforms.json"),
+        ("transforms.json.txt", "transforms.json"),
         ("transforms_Train.json", "transforms_train.json"),
         ("Poses_Bounds.npy", "poses_bounds.npy"),
     ],

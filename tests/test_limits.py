@@ -9,10 +9,11 @@ from tiny import config, refused
 from nerf_pl.errors import UserError
 from nerf_pl.options.ranges import check_options
 from nerf_pl.scenes import load_scene
+from nerf_pl.scenes.scene import some_views
 from nerf_pl.training import limits
 from nerf_pl.training.limits import require_memory, require_processes
 from nerf_pl.training.schedule import lr_factor
-from nerf_pl.training.verdict import plain_psnr, verdict
+from nerf_pl.training.verdict import alone, plain_psnr, untrained, verdict
 
 
 def test_batches_and_chunks_that_cannot_fit_into_memory(monkeypatch):
@@ -96,3 +97,18 @@ def test_a_result_worse_than_one_colour_is_said(scene_dir):
     assert told.endswith("; give a lower --lr, or train longer")
     assert verdict(50, plain, None, plain) is None
     assert verdict(5, 2.6, None, plain) is None  # too early
+
+
+def test_a_training_on_one_photo_is_said(scene_dir):
+    scene = load_scene(scene_dir)
+    one = some_views(scene, torch.tensor([0]))
+    assert alone(scene, None) == ""
+    assert alone(replace(one, photos=(0,)), None) == ""  # a view of a panorama
+    assert alone(one, None).endswith("new views will be wrong: take more photos")
+    assert "give --test_every 0" in alone(one, scene)
+
+
+def test_fewer_steps_than_fields_are_said():
+    assert untrained(3, None) == untrained(3, 3) == untrained(4, 2, 2) == untrained(1, 1) == ""
+    assert "2 steps for 5 fields" in untrained(5, 2)
+    assert untrained(5, 2).endswith("Give 5 steps or more, or --ensemble 2")

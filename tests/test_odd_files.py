@@ -7,7 +7,7 @@ import pytest
 from tiny import refused
 
 from nerf_pl.checkpoints import is_portable, read_checkpoint
-from nerf_pl.errors import UserError, content_of
+from nerf_pl.errors import UserError, content_of, reason
 from nerf_pl.media import read_pfm
 from nerf_pl.methods import read_settings
 from nerf_pl.report.history import read_history
@@ -74,3 +74,9 @@ def test_reports_do_without_it(tmp_path, capsys):
     assert read_values(tmp_path / "metrics.json") == {}
     assert "metrics.json cannot be read" in capsys.readouterr().err
     assert read_history(tmp_path) == []
+
+
+def test_a_reason_is_not_the_line_that_announces_it():
+    told = "Error(s) in loading state_dict for A:\n\tsize mismatch for x\n\tsize mismatch for y"
+    assert reason(RuntimeError(told)) == "RuntimeError: size mismatch for x"
+    assert reason(RuntimeError("nothing follows:")) == "RuntimeError: nothing follows:"

@@ -321,6 +321,18 @@ def test_a_damaged_or_later_file(trained_ngp, capsys, change, told):
     assert told in refused(capsys, "render", file, "--num_gpus", 0)
 
 
+def test_a_field_of_an_ensemble_that_does_not_fit_is_named():
+    model = make(with_model(config("ngp"), ensemble=2))
+    whole = model.portable()
+    wrong = {"1.field.entries": "of field 1: field.entries is missing", "0.field.used": "of field 0: field.used is"}
+    for name, told in wrong.items():
+        with pytest.raises(ValueError, match=told):
+            model.take_portable({key: value for key, value in whole.items() if key != name})
+    for more in ("2.field.used", "field.used"):
+        with pytest.raises(ValueError, match=f"{more} belongs to none of its 2 fields"):
+            model.take_portable({**whole, more: whole["0.field.used"]})
+
+
 def test_other_files(trained_ngp, capsys):
     save_file({"a": torch.zeros(3)}, "foreign.nerf")
     assert "not of a scene of nerf_pl" in refused(capsys, "eval", "foreign.nerf", "--num_gpus", 0)

@@ -118,6 +118,17 @@ def test_the_model_with_most_photos_is_taken(tmp_path, capsys):
     assert f"{tmp_path / 'sparse' / '1'} is taken, with 10 photos (0: 4, 2: 6)" in told[0]
 
 
+def test_a_model_in_both_formats_is_said(tmp_path, capsys):
+    write_scene(tmp_path)
+    load(tmp_path)
+    assert capsys.readouterr().err == ""
+    write_model(tmp_path / "other", poses()[:5], text=True)
+    for file in (tmp_path / "other").iterdir():
+        file.rename(tmp_path / "sparse" / "0" / file.name)
+    assert len(load(tmp_path)) == N
+    assert f"{tmp_path / 'sparse' / '0'} has the model twice, as .bin and as .txt" in capsys.readouterr().err
+
+
 LENSES = {
     "SIMPLE_RADIAL": [60.0, 40.0, 30.0, -0.15],
     "RADIAL": [60.0, 40.0, 30.0, 0.1, 0.05],

@@ -24,7 +24,7 @@ __all__ = [
     "on_background", "one_per_photo", "require_sound", "silhouettes", "some_views", "views_of_photos", "with_pixels",
 ]  # fmt: skip
 
-MISNAMED = re.compile(r"transforms?(_train|_val|_test)?\.json|poses_bounds\.npy", re.IGNORECASE)
+MISNAMED = re.compile(r"transforms?(_train|_val|_test)?\.json(\.txt)?|poses_bounds\.npy", re.IGNORECASE)
 # by their endings: what holds folders, films, and files of layouts
 ARCHIVES = {".zip", ".7z", ".rar", ".tgz", ".gz", ".bz2", ".xz", ".r3d"}
 FILMS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mts", ".insv", ".mpg", ".mpeg", ".wmv", ".gif"}
@@ -121,7 +121,7 @@ def _misnamed(root: Path) -> Path | None:
 
 def _usual(name: str) -> str:
     """The name that a layout has for a file."""
-    return re.sub("^transforms?", "transforms", name.lower())
+    return re.sub("^transforms?", "transforms", name.lower()).removesuffix(".txt")  # which Windows hides
 
 
 def _program(root: Path) -> str:

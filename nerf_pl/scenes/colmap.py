@@ -323,6 +323,9 @@ def read_model(folder: Path, root: Path) -> Any:
     remedy = "make the model anew, or restore it"
     if not (points := _file(folder, "points3D")):
         raise UserError(f"{folder} has no points3D.bin or points3D.txt: {remedy}")
+    if (folder / "images.bin").is_file() and (folder / "images.txt").is_file():
+        told = f"{folder} has the model twice, as .bin and as .txt: the .bin files are read"
+        warn(f"{told}; remove them if you changed the others")
     parts = points, _file(folder, "images"), folder / "frames.bin"
     if cut := [part for part in (*parts, folder / "rigs.bin") if part and part.is_file() and not is_whole(part)]:
         raise UserError(f"{cut[0]} is damaged or cut short: {remedy}")

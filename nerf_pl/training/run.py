@@ -41,6 +41,7 @@ from nerf_pl.training.devices import devices_of
 from nerf_pl.training.limits import require_memory
 from nerf_pl.training.machines import adopt_slurm, machines, process, process_here, watched
 from nerf_pl.training.processes import follow_first, together
+from nerf_pl.training.verdict import alone, untrained
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
 
 HISTORY = "history.json"  # see report.history
@@ -187,8 +188,9 @@ def _made(
             checkpoints.before_first, checkpoints.after_first = prepare, folders.replaced.unlink
         if resume and checkpoints.best_step == system.step:
             checkpoints.keep_best()  # which a training that was killed may not have done
-        if beside:
-            warn(beside)
+        few = untrained(len(system.model.parts), system.max_steps, world)
+        for line in filter(None, (beside, alone(scene, val), few)):
+            warn(line)
         console.print("\n".join([_describe(scene, val, root), *goes_on]))
     return system, checkpoints
 

@@ -1,4 +1,4 @@
-"""Whether a training has learned the scene, or only its photos."""
+"""Whether a training can learn the scene, and whether it has learned it, or only its photos."""
 
 import math
 
@@ -26,6 +26,23 @@ def plain_psnr(scene: Scene) -> float:
         pixels.append(on_background(view, scene.background).flatten(0, 1))
     error = float(torch.cat(pixels).var(0, unbiased=False).mean())
     return -10 * math.log10(max(error, 1e-12))
+
+
+def alone(scene: Scene, val: Scene | None) -> str:
+    """What to tell of a training on one photo; an empty text if there are more, or if it shows all around."""
+    if len(scene) > 1 or scene.cameras.panorama or scene.photos:
+        return ""
+    remedy = "give --test_every 0, which holds none out, and take more photos" if val else "take more photos"
+    return f"{scene.root}: one photo alone does not tell how far things are, so new views will be wrong: {remedy}"
+
+
+def untrained(fields: int, steps: int | None, world: int = 1) -> str:
+    """What to tell of a training with too few steps for all fields of an ensemble; an empty text if there are enough.
+    steps: of each of `world` processes; None if it is not known how many there will be."""
+    if steps is None or steps * world >= fields:
+        return ""
+    told = f"each step trains one field, and there are {steps} steps for {fields} fields"
+    return f"{told}: the others stay noise. Give {fields} steps or more, or --ensemble {max(steps, 1)}"
 
 
 def verdict(steps: int, train_psnr: float | None, val_psnr: float | None, plain: float = -math.inf) -> str | None:

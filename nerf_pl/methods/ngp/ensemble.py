@@ -197,9 +197,17 @@ class Ensemble(nn.Module):
         return {f"{i}.{name}": value for i, part in enumerate(self._all) for name, value in part.portable().items()}
 
     def take_portable(self, tensors: Mapping[str, Tensor]) -> None:
+        own: list[dict[str, Tensor]] = [{} for _ in self._all]
+        for name, value in tensors.items():
+            number, _, rest = name.partition(".")
+            if not number.isdecimal() or int(number) >= len(own):
+                raise ValueError(f"{name} belongs to none of its {len(own)} fields")
+            own[int(number)][rest] = value
         for i, part in enumerate(self._all):
-            own = {name: value for name, value in tensors.items() if name.startswith(f"{i}.")}
-            part.take_portable({name.removeprefix(f"{i}."): value for name, value in own.items()})
+            try:
+                part.take_portable(own[i])
+            except ValueError as error:
+                raise ValueError(f"of field {i}: {error}") from error
 
 
 def _process() -> tuple[int, int]:
