@@ -264,6 +264,12 @@ def test_missing_photos_are_left_out_with_one_line(tmp_path, capsys):
     for file in (tmp_path / "images").iterdir():
         file.unlink()
     complaint(tmp_path, "none of the 10 photos", str(tmp_path / "images"), "view_00.png")
+    write_pictures(tmp_path / "images_4", [picture(i) for i in range(N - 1)])
+    (tmp_path / "images_252x189").mkdir()
+    with pytest.raises(UserError, match=r"copy them there$"):  # one is missing
+        load(tmp_path)
+    write_pictures(tmp_path / "images_4", [picture(i) for i in range(N)])
+    complaint(tmp_path, f"or give --downscale 4 for those in {tmp_path / 'images_4'}")
 
 
 def test_photos_in_folders_keep_distinct_names(tmp_path):

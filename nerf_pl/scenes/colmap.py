@@ -259,7 +259,7 @@ def _find_photos(root: Path, views: list[Any], img_wh: Size | None, downscale: i
     missing = sorted({view.name for view in views} - {view.name for view in there})
     if not there:
         told = f"none of the {len(views)} photos that the model names is in {folder} ({list_some(missing)})"
-        raise UserError(f"{root}: {told}; copy them there")
+        raise UserError(f"{root}: {told}; copy them there{_or_reduced(root, names)}")
     if missing:
         warn(f"{folder}: {len(missing)} of {len(views)} photos of the model are missing ({list_some(missing)})")
     found = [file for view in there if (file := files[view.name])]
@@ -267,6 +267,16 @@ def _find_photos(root: Path, views: list[Any], img_wh: Size | None, downscale: i
     photos = _stored(folder, files, there)
     sizes = target_sizes(folder, photos.sizes, img_wh, downscale)
     return there, _Photos(photos.files, sizes, photos.natives, photos.mode, photos.upright)
+
+
+def _or_reduced(root: Path, names: list[str]) -> str:
+    """What else to do if all photos are there in images_4, say: data sets come without the large ones."""
+    factors = [folder.name.removeprefix("images_") for folder in root.glob("images_*") if folder.is_dir()]
+    for k in sorted(int(factor) for factor in factors if factor.isdecimal()):
+        small = root / f"images_{k}"
+        if all(Search(small, [small], small).find(names, tell=False)):
+            return f", or give --downscale {k} for those in {small}"
+    return ""
 
 
 def _stored(folder: Path, files: Mapping[str, Path | None], views: Sequence[Any]) -> _Photos:
@@ -323,7 +333,11 @@ def read_model(folder: Path, root: Path) -> Any:
     remedy = "make the model anew, or restore it"
     if not (points := _file(folder, "points3D")):
         raise UserError(f"{folder} has no points3D.bin or points3D.txt: {remedy}")
-    if (folder / "images.bin").is_file() and (folder / "images.txt").is_file():
+    kinds = [
+        all((folder / f"{part}.{kind}").is_file() for part in ("cameras", "images", "points3D"))
+        for kind in ("bin", "txt")
+    ]
+    if all(kinds):
         told = f"{folder} has the model twice, as .bin and as .txt: the .bin files are read"
         warn(f"{told}; remove them if you changed the others")
     parts = points, _file(folder, "images"), folder / "frames.bin"
