@@ -88,9 +88,9 @@ def test_pixels_of_several_rays(scene_dir, monkeypatch, capsys):
     """In the second half of a training, but not before so many steps; and in evaluation."""
     numbers, whole = [], Gradients.__call__
 
-    def call(self, rays_per_pixel=1):
+    def call(self, rays_per_pixel=1, part=None):
         numbers.append(rays_per_pixel)
-        whole(self, rays_per_pixel)
+        whole(self, rays_per_pixel, part)
 
     monkeypatch.setattr(Gradients, "__call__", call)
     for late, expected in ((3, 6), (20, 12)):

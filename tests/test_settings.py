@@ -58,9 +58,9 @@ def test_a_training_and_its_scores(settings, scene_dir):
 def test_pixels_of_several_rays_come_as_late_for_each_field(settings, scene_dir, monkeypatch):
     numbers, whole = [], Gradients.__call__
 
-    def call(self, rays_per_pixel=1):
+    def call(self, rays_per_pixel=1, part=None):
         numbers.append(rays_per_pixel)
-        whole(self, rays_per_pixel)
+        whole(self, rays_per_pixel, part)
 
     monkeypatch.setattr(Gradients, "__call__", call)
     monkeypatch.setattr(settings, "LATE_STEPS", 4)

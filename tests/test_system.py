@@ -84,9 +84,9 @@ def test_a_training_ends_with_its_time(scene_dir, tmp_path, monkeypatch, method,
     """By a clock on which a step takes a second: up to four validations, one in five seconds at most."""
     now, whole = [0.0], Gradients.__call__
 
-    def call(self, rays_per_pixel=1):
+    def call(self, rays_per_pixel=1, part=None):
         now[0] += 1.0
-        whole(self, rays_per_pixel)
+        whole(self, rays_per_pixel, part)
 
     monkeypatch.setattr(Gradients, "__call__", call)
     for module in (gradients, system, validation):

@@ -35,30 +35,33 @@ class Gradients:
         self.error = torch.zeros((), device=model.step.device)
         self._graphs: dict[tuple[int, int], Recorded] = {}  # by the seed of the part and the rays per pixel
 
-    def __call__(self, rays_per_pixel: int = 1) -> None:
-        """A batch for the part of the model whose turn it is. The other parts have no gradients then."""
-        part = self.model.in_turn
-        for p in self.model.parameters():
-            p.grad = None
+    def __call__(self, rays_per_pixel: int = 1, part: Model | None = None) -> None:
+        """A batch for a part of the model, by default the one whose turn it is. The other parts have no gradients
+        then."""
+        part = part or self.model.in_turn
         if (recorded := self._graphs.get((part.seed, rays_per_pixel))) is not None:
-            recorded.graph.replay()
-            # Lightning removes gradients around a validation; without this, no weight would move after it
-            for p, grad in zip(part.parameters(), recorded.gradients, strict=True):
-                p.grad = grad
-        else:
-            self._work_out(part, rays_per_pixel)
-        if part is not self.model:
-            self.model.step += 1
-
-    def _work_out(self, part: Model, rays_per_pixel: int) -> None:
+            self._replay(part, recorded)
+            return
         loss, error = part.loss(self.batches(part.step, rays_per_pixel, part.seed))
-        for p in part.parameters():
-            p.grad = None
+        self._forget()
         loss.backward()
         if self.batches.colours is not None:
             self.batches.colours.adapt()
         self.error += error
         part.step += 1
+        if part is not self.model:
+            self.model.step += 1
+
+    def _replay(self, part: Model, recorded: Recorded) -> None:
+        self._forget()
+        recorded.graph.replay()
+        # Lightning removes gradients around a validation; without this, no weight would move after it
+        for p, grad in zip(part.parameters(), recorded.gradients, strict=True):
+            p.grad = grad
+
+    def _forget(self) -> None:
+        for p in self.model.parameters():
+            p.grad = None
 
     def is_captured(self, rays_per_pixel: int) -> bool:
         """Whether there is a graph for pixels of so many rays."""
@@ -68,7 +71,7 @@ class Gradients:
         """Compile the kernels and, on a GPU, record the graph. Returns the seconds of a call. No weight moves."""
         with untouched(self.model, self.batches.colours):
             for part in self.model.parts:
-                self._work_out(part, rays_per_pixel)
+                self(rays_per_pixel, part)
                 if self.error.is_cuda and self.model.can_be_captured:
                     self._record(part, rays_per_pixel)
             start = time.perf_counter()
@@ -82,13 +85,13 @@ class Gradients:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # once more: a first call on another stream may still set things up
-            self._work_out(part, rays_per_pixel)
+            self(rays_per_pixel, part)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # graphs that never run at the same time can share their memory
         pool = next((other.graph.pool() for other in self._graphs.values()), None)
         with torch.cuda.graph(graph, pool=pool):
-            self._work_out(part, rays_per_pixel)
+            self(rays_per_pixel, part)
         self._graphs[part.seed, rays_per_pixel] = Recorded(graph, [p.grad for p in part.parameters()])
         graph.replay()
         torch.cuda.synchronize()
