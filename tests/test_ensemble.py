@@ -93,7 +93,7 @@ def test_a_field_of_many_is_trained_like_one_alone(scene_dir):
 @pytest.mark.parametrize(("world", "step", "expected"), [(1, 6, [6, 6, 7, 7]), (2, 12, [6, 7, 8, 9])])
 def test_parts_go_on_from_their_own_steps(monkeypatch, world, step, expected):
     """Also in another number of processes than before: each field has taken 6 steps."""
-    monkeypatch.setattr(ensemble, "_process", lambda: (0, world))
+    monkeypatch.setattr(ensemble, "this_process", lambda: (0, world))
     begun, model = [], make(options(2))
     monkeypatch.setattr(NGP, "before_step", lambda self, step: begun.append((self, step)))
     for part in model.fields:
@@ -107,7 +107,7 @@ def test_parts_go_on_from_their_own_steps(monkeypatch, world, step, expected):
 
 def test_fields_that_are_not_here_yet_are_not_shown(scene_dir, monkeypatch):
     """Another process trains them, so they show nothing of the scene before the first exchange."""
-    monkeypatch.setattr(ensemble, "_process", lambda: (1, 2))
+    monkeypatch.setattr(ensemble, "this_process", lambda: (1, 2))
     model = trained(scene_dir, 12, 2)
     own, other = model.fields[1], model.fields[0]
     for part in model.fields:
@@ -124,7 +124,7 @@ def test_fields_that_are_not_here_yet_are_not_shown(scene_dir, monkeypatch):
 def test_an_exchange_brings_the_fields_of_others(scene_dir, monkeypatch):
     models, refreshed, refresh = [], [], HashField.refresh
     for rank in (0, 1):
-        monkeypatch.setattr(ensemble, "_process", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(ensemble, "this_process", lambda rank=rank: (rank, 2))
         models.append(trained(scene_dir, 20, 2))
     ours, theirs = (model.fields[1] for model in models)
     sent = [value for i in (0, 1) for value in models[i].fields[i].state_dict().values()]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nerf_pl import ops
 from nerf_pl.errors import UserError
-from nerf_pl.methods.ngp.model import NGP, optimizer_of
+from nerf_pl.methods.ngp.model import NGP, optimizer_of, this_process
 from nerf_pl.methods.ngp.optimizer import GridAdam
 from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.ops import Backend
@@ -54,7 +54,7 @@ class Ensemble(nn.Module):
     @property
     def parts(self) -> Sequence[NGP]:
         """The fields that this process trains; see `apart`."""
-        rank, world = _process()
+        rank, world = this_process()
         return self._all[rank::world] if self.apart(world) else self._all
 
     @property
@@ -114,7 +114,7 @@ class Ensemble(nn.Module):
         parts = self.parts
         nexts = [step + (turn - step) % len(parts) for turn in range(len(parts))]
         self.ahead = [int(part.step) - at // len(parts) for part, at in zip(parts, nexts, strict=True)]
-        if self.apart(_process()[1]) and step == 0:
+        if self.apart(this_process()[1]) and step == 0:
             self.unknown = {i for i, field in enumerate(self._all) if field not in parts}
 
     def before_step(self, step: int) -> None:
@@ -143,7 +143,7 @@ class Ensemble(nn.Module):
         return world > 1 and len(self.fields) % world == 0
 
     def synchronize(self, optimizer: torch.optim.Optimizer | None = None) -> None:
-        _, world = _process()
+        _, world = this_process()
         if not self.apart(world):
             for field in self._all:
                 field.synchronize()
@@ -166,13 +166,12 @@ class Ensemble(nn.Module):
         """The mean of the pixels of all fields. A hasty picture is that of the first field alone."""
         if self.haste > 1:
             return self.parts[0].render(rays, background)  # one that this process trains, so it is up to date
-        known = [field for i, field in enumerate(self._all) if i not in self.unknown]
-        found = [field.render(rays, background) for field in known]
-        means = (
-            torch.stack(values).mean(0) for values in zip(*((p.rgb, p.depth, p.opacity) for p in found), strict=True)
-        )
-        rgb, depth, opacity = means
-        return replace(found[0], rgb=rgb, depth=depth, opacity=opacity)
+        found = [field.render(rays, background) for i, field in enumerate(self._all) if i not in self.unknown]
+
+        def mean(name: str) -> Tensor:
+            return torch.stack([getattr(pixels, name) for pixels in found]).mean(0)
+
+        return replace(found[0], rgb=mean("rgb"), depth=mean("depth"), opacity=mean("opacity"))
 
     @torch.no_grad()
     def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
@@ -208,13 +207,6 @@ class Ensemble(nn.Module):
                 part.take_portable(own[i])
             except ValueError as error:
                 raise ValueError(f"of field {i}: {error}") from error
-
-
-def _process() -> tuple[int, int]:
-    """The number of this process, and how many train together."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 def make(config: Config, device: torch.device, rank: int = 0) -> NGP | Ensemble:

@@ -217,7 +217,7 @@ class NGP(nn.Module):
 
     def synchronize(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Each process marks what its own rays have seen. Evaluation shows what any of them has."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if this_process()[1] > 1:
             torch.distributed.all_reduce(self.occupancy.seen, torch.distributed.ReduceOp.MAX)
             self.occupancy.forget_shown()
 
@@ -303,6 +303,13 @@ class NGP(nn.Module):
         """Density at all points of the model's space, also where evaluation shows nothing, for the occupancy grid."""
         unit, shrunk = self.occupancy.unit(xyz)
         return ops.hash_density(unit, self.field.weights, backend=self.backend) / self.stride.side / shrunk
+
+
+def this_process() -> tuple[int, int]:
+    """The number of this process, and how many train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def optimizer_of(models: Sequence[NGP], options: OptimOptions) -> GridAdam:
