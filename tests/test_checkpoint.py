@@ -13,11 +13,12 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save_file
+from tiny import equal
 
 from nerf_pl.checkpoints import files, read_checkpoint
 from nerf_pl.checkpoints.files import duplicate
 from nerf_pl.errors import UserError
-from nerf_pl.training.checkpoint_io import AtomicCheckpointIO
+from nerf_pl.training.checkpoint_io import HELD, AtomicCheckpointIO
 
 
 def weights() -> dict[str, torch.Tensor]:
@@ -269,6 +270,23 @@ def test_a_file_in_the_way_of_a_folder(tmp_path):
 def test_storage_options_are_refused(tmp_path):
     with pytest.raises(TypeError, match="storage_options"):
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "a.ckpt", storage_options={})
+
+
+def test_what_is_held_is_written_as_it_was(tmp_path):
+    """A training goes on with the same tensors. The later of two is kept."""
+    writer, path = AtomicCheckpointIO(), tmp_path / "best.ckpt"
+    weights = {"a": torch.zeros(3), "groups": [{"step": 1, "moments": (torch.ones(2), "text")}]}
+    writer.save_checkpoint({"step": 0}, path, storage_options=HELD)
+    writer.save_checkpoint(weights, path, storage_options=HELD)
+    weights["a"] += 1
+    weights["groups"][0]["moments"][0].zero_()
+    assert not path.exists()
+    writer.write_held()
+    was = {"a": torch.zeros(3), "groups": [{"step": 1, "moments": (torch.ones(2), "text")}]}
+    assert equal(writer.load_checkpoint(path), was)
+    path.unlink()
+    writer.write_held()
+    assert not path.exists()
 
 
 def test_resuming_refuses_what_it_would_lose(tmp_path):

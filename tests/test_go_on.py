@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from tiny import FLAGS, CrashError, config, content, nerf, refused
 
 from nerf_pl import cli
 from nerf_pl.checkpoints import files, read_checkpoint
-from nerf_pl.errors import UserError
+from nerf_pl.errors import Interrupted, UserError
 from nerf_pl.options import RunFolders
 from nerf_pl.report.history import FILE, read_history
-from nerf_pl.training import callbacks
+from nerf_pl.training import callbacks, checkpoint_io
 from nerf_pl.training import run as training
 from nerf_pl.training.callbacks import Checkpoints
 from nerf_pl.training.run import train
@@ -136,6 +137,86 @@ def test_checkpoints_by_time(scene_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(NeRFSystem, "next_chunks", lambda self: [1] * 6)
     train(config(max_steps=12, save_minutes=3.5, val_every=6), scene_dir, RunFolders.modern(tmp_path))
     assert saved == [(4, 4), (6, 6), (10, 10), (12, 12)]
+
+
+class SlowDisk:
+    """A clock by which each validation comes 10 s after the one before, and each file takes 3 s to be written."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, scores: Sequence[float]) -> None:
+        self.now, self.written = 0.0, []
+        write, copy = files.write_checkpoint, files.duplicate
+
+        def scored(callback: Checkpoints, trainer: object, system: NeRFSystem) -> None:
+            self.now += 10
+            if (score := scores[system.step // 2 - 1]) > callback.best:
+                callback.best, callback.best_step = score, system.step
+
+        def slow(content: dict, path: Path) -> None:
+            write(content, path)
+            self._took(path)
+
+        patch.setattr(Checkpoints, "on_validation_end", scored)
+        patch.setattr(checkpoint_io, "write_checkpoint", slow)
+        patch.setattr(callbacks, "duplicate", lambda source, path: (copy(source, path), self._took(path)))
+        patch.setattr(Checkpoints, "clock", lambda _: self.now)
+
+    def _took(self, path: Path) -> None:
+        self.now += 3
+        self.written.append((path.stem, read_checkpoint(path)["global_step"]))
+
+
+RISES, FALLS = (20, 21, 22, 23, 24, 25), (20, 24, 26, 25, 24, 23)  # dB after 2, 4 ... 12 steps
+
+
+@pytest.mark.parametrize(
+    ("scores", "written"),
+    [
+        (RISES, [("last", 2), ("best", 2), ("last", 12), ("best", 12)]),
+        (FALLS, [("last", 2), ("best", 2), ("best", 6), ("last", 12)]),
+    ],
+)
+def test_saving_on_a_slow_disk_waits_until_it_is_a_small_part(scene_dir, tmp_path, monkeypatch, scores, written):
+    """Six validations save twice. The best weights are none of those that were saved in time, and are kept."""
+    disk = SlowDisk(monkeypatch, scores)
+    train(config(val_every=2), scene_dir, RunFolders.modern(tmp_path))
+    assert disk.written == written
+    best = read_checkpoint(tmp_path / "checkpoints" / "best.ckpt")
+    assert (best["best_psnr"], best["best_step"]) == (max(scores), 2 * scores.index(max(scores)) + 2)
+    assert [content(tmp_path)[name] for name in ("best_psnr", "best_step")] == [best["best_psnr"], best["best_step"]]
+
+
+def test_a_long_training_on_a_slow_disk_saves_again_when_it_may(scene_dir, tmp_path, monkeypatch):
+    """After 6 s of saving the next comes after 120 s."""
+    disk = SlowDisk(monkeypatch, [*range(20, 40)])
+    train(config(max_steps=40, val_every=2), scene_dir, RunFolders.modern(tmp_path))
+    assert disk.written == [(name, step) for step in (2, 24, 40) for name in ("last", "best")]
+
+
+@pytest.mark.parametrize("ends", ["killed", "signal", "failed"])
+def test_the_best_weights_that_wait_are_lost_to_nothing_but_a_kill(scene_dir, tmp_path, monkeypatch, ends):
+    """And then the run goes on from before, and finds them again."""
+    best, folders = tmp_path / "checkpoints" / "best.ckpt", RunFolders.modern(tmp_path)
+
+    def stop(self, trainer, system):
+        if system.step == 8 and ends == "signal":
+            signal.raise_signal(signal.SIGTERM)
+        elif system.step == 8:
+            raise CrashError
+
+    with monkeypatch.context() as patch:
+        SlowDisk(patch, FALLS)
+        patch.setattr(callbacks.ImageLog, "on_validation_start", stop, raising=False)
+        if ends == "killed":  # what is in memory is gone
+            patch.setattr(Checkpoints, "on_exception", lambda *_: None)
+        with pytest.raises((Interrupted, CrashError)):
+            train(config(val_every=2), scene_dir, folders)
+    kept = {"killed": 2, "signal": 6, "failed": 6}[ends]
+    assert read_checkpoint(best)["global_step"] == kept
+    assert content(tmp_path)["global_step"] == (8 if ends == "signal" else 2)
+    SlowDisk(monkeypatch, FALLS)
+    train(config(val_every=2), scene_dir, folders, resume=True)
+    assert read_checkpoint(best)["global_step"] == 6
+    assert [content(tmp_path)[name] for name in ("global_step", "best_step")] == [12, 6]
 
 
 def test_last_is_written_even_if_best_cannot_be(scene_dir, tmp_path, monkeypatch):

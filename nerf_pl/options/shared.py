@@ -185,8 +185,8 @@ class TrainOptions:
     """Views of the validation split that are rendered each time. If that would take long, a part of the pixels or of
     the views is rendered."""
     save_minutes: Annotated[float, at_least(0), Help(RUN, "10")] = 5.0
-    """Minutes of training after which last.ckpt is written, if no validation came before; 0 leaves that out. It is
-    always written after a validation."""
+    """Minutes of training after which last.ckpt is written, if no validation wrote it before; 0 leaves that out. A
+    validation writes it unless saving has taken more than a twentieth of the time."""
     ckpt_path: Annotated[
         str | None,
         Range(lambda path: bool(path.strip()), "name a file, or leave the option out"),  # a variable that is not set

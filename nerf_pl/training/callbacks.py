@@ -23,10 +23,14 @@ from nerf_pl.rendering import Image
 from nerf_pl.scenes.memory import in_gb, memory_of_process
 from nerf_pl.signals import ENDING, handled
 from nerf_pl.text import clock_time
+from nerf_pl.training.checkpoint_io import HELD, AtomicCheckpointIO
 from nerf_pl.training.machines import difference
 from nerf_pl.training.system import NeRFSystem
 from nerf_pl.training.time_left import TimeLeft
 from nerf_pl.training.verdict import plain_psnr, verdict
+
+SAVING = 0.05  # share of the time since a training began that saving may take before its next checkpoint waits
+LEAST_SAVING = 1.0  # seconds that it may take in any case
 
 
 class ProgressBar(Callback):
@@ -192,11 +196,15 @@ class ImageLog(Callback):
 
 
 class Checkpoints(Callback):
-    """Writes last.ckpt after every validation, and best.ckpt if its PSNR was the highest so far.
+    """Writes last.ckpt after a validation, and best.ckpt if its PSNR was the highest so far.
 
-    Without a validation split it writes last.ckpt alone, as often. minutes: of training without a validation, after
-    which it is written, too; 0 is never. best, best_step: the highest PSNR so far, and after which step.
+    Without a validation split it writes last.ckpt alone, as often. Once saving has taken more than SAVING of the time,
+    validations save nothing until it has not, or until the last one. The best weights stay in memory meanwhile.
+    minutes: of training after which last.ckpt is written in any case; 0 is never. best, best_step: the highest PSNR so
+    far, and after which step.
     """
+
+    clock = staticmethod(time.monotonic)
 
     def __init__(self, folder: Path, best: float = float("-inf"), minutes: float = 0.0) -> None:
         self.folder, self.best, self.best_step, self.minutes = folder, best, -1, minutes
@@ -204,14 +212,20 @@ class Checkpoints(Callback):
         self.before_first: Callable[[], None] | None = None  # called before the first checkpoint is written
         self.after_first: Callable[[], None] | None = None
         self._saved_at = 0.0  # training seconds; all processes count the same
+        self._began = self._spent = 0.0  # when this process began to train, and its seconds of saving since then
 
     @property
     def last(self) -> Path:
         """The checkpoint to go on from."""
         return self.folder / "last.ckpt"
 
+    @property
+    def _best(self) -> Path:
+        return self.folder / "best.ckpt"
+
     def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self._saved_at = pl_module.train_seconds
+        self._began, self._spent = self.clock(), 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
         is_due = 0 < 60 * self.minutes <= pl_module.train_seconds - self._saved_at
@@ -224,14 +238,30 @@ class Checkpoints(Callback):
             self.best, self.best_step = psnr, pl_module.step
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
-        self.save(trainer, pl_module)
-        if trainer.is_global_zero and self.best_step == pl_module.step:
-            self.keep_best()
+        is_best = self.best_step == pl_module.step
+        allowed = max(SAVING * (self.clock() - self._began), LEAST_SAVING)
+        if pl_module.finished or not _largest(trainer, int(self._spent > allowed)):
+            self.save(trainer, pl_module)
+            if trainer.is_global_zero and is_best:
+                self.keep_best()
+        elif is_best:
+            with self._counted():
+                pl_module.synchronize()
+                trainer.save_checkpoint(self._best, storage_options=HELD)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: NeRFSystem, exception: BaseException) -> None:
+        if not isinstance(exception, Interrupted | KeyboardInterrupt):  # those are to end it at once
+            _files_of(trainer).write_held()
 
     def save(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         """Write last.ckpt. All processes call this."""
-        pl_module.synchronize()
-        trainer.save_checkpoint(self.last)
+        with self._counted():
+            pl_module.synchronize()
+            if self.best_step == pl_module.step:
+                _files_of(trainer).drop_held()  # these weights are better
+            # before last.ckpt, which says that best.ckpt is written: a run that goes on would not write it again
+            _files_of(trainer).write_held()
+            trainer.save_checkpoint(self.last)
         self.has_saved, self._saved_at = True, pl_module.train_seconds
         if self.after_first is not None:
             self.after_first()
@@ -239,13 +269,27 @@ class Checkpoints(Callback):
 
     def keep_best(self) -> None:
         """Copy last.ckpt to best.ckpt, after it is safe on the disk: so it is written, whatever becomes of the copy."""
-        duplicate(self.last, self.folder / "best.ckpt")
+        with self._counted():
+            duplicate(self.last, self._best)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """The block is saving."""
+        start = self.clock()
+        yield
+        self._spent += self.clock() - start
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: NeRFSystem, checkpoint: dict[str, Any]) -> None:
         checkpoint["best_psnr"], checkpoint["best_step"] = self.best, self.best_step
         if self.before_first is not None:
             self.before_first()
             self.before_first = None
+
+
+def _files_of(trainer: L.Trainer) -> AtomicCheckpointIO:
+    found = trainer.strategy.checkpoint_io
+    assert isinstance(found, AtomicCheckpointIO)
+    return found
 
 
 class Interrupt(Callback):
