@@ -34,6 +34,7 @@ from nerf_pl.methods.ngp.visibility import ENOUGH
 from nerf_pl.options import RunFolders
 from nerf_pl.rendering import hurried, render_view
 from nerf_pl.scenes import load_scene
+from nerf_pl.training import system
 from nerf_pl.training.gradients import Gradients, take_steps
 from nerf_pl.training.run import train
 from nerf_pl.types import Rays
@@ -197,6 +198,29 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(scene_dir):
     assert before["global_step"] == after["global_step"] == 20
     assert equal(before["state_dict"], after["state_dict"])
     assert equal(before["optimizer_states"], after["optimizer_states"])
+
+
+@pytest.mark.parametrize("step", [3, 27])
+def test_pixels_have_several_rays_as_late_with_another_number_of_processes(scene_dir, monkeypatch, step):
+    """After four steps of each field. These have taken three, which are as many of a run that gave each of three
+    processes a field; another count stands for one of more fields in a process than go on."""
+    numbers, whole = [], Gradients.__call__
+
+    def call(self, rays_per_pixel=1, part=None):
+        numbers.append(rays_per_pixel)
+        whole(self, rays_per_pixel, part)
+
+    monkeypatch.setattr(Gradients, "__call__", call)
+    monkeypatch.setattr(system, "LATE_STEPS", 4)
+    monkeypatch.setattr(system, "LATE", 0.0)
+    asked = with_model(options(max_steps=9), rays_per_pixel=3)
+    train(asked, scene_dir, RunFolders.modern(Path("run")))
+    before = content(Path("run"))
+    assert [int(before["state_dict"][f"model.fields.{i}.step"]) for i in range(FIELDS)] == [3] * FIELDS
+    torch.save(before | {"global_step": step}, "run/checkpoints/last.ckpt")
+    numbers.clear()
+    resumed(replace(asked, train=replace(asked.train, max_steps=step + 6)), scene_dir, Path("run"))
+    assert numbers[-6:] == [1, 1, 1, 3, 3, 3]
 
 
 def test_commands_take_a_run_of_several_fields(scene_dir, capsys):

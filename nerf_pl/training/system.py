@@ -36,7 +36,7 @@ NEARLY = 0.1  # of a pass by the clock, by which it may be longer or shorter
 LEAST_REST = 0.02  # share of a training that ends by the clock
 LEAST_STEP_SECONDS = 4e-4  # that a step takes; the first ones say little of the later ones
 MOST_PSNR = 60.0  # dB that a validation view counts; pictures that differ by the rounding to 8 bits have 59
-LATE, LATE_STEPS = 0.5, 10_000  # share of a training, and steps; after both a pixel is the mean of several rays
+LATE, LATE_STEPS = 0.5, 10_000  # share of a training, steps of a field; after both a pixel is a mean of several rays
 
 
 class NeRFSystem(L.LightningModule):
@@ -51,6 +51,7 @@ class NeRFSystem(L.LightningModule):
         self.automatic_optimization = False
         self.config, self.model, self.scene, self.val_scene, self.world = config, model, scene, val_scene, world
         self.scene_root = str(scene.root.resolve()) if scene.root else ""
+        self._late_from = 0  # step before which no pixel is the mean of several rays, see `LATE`
         self.begun_on = ""  # the type of device on which the run was begun; "" if that is not known
         self.kept = {"train": scene}  # splits whose views a checkpoint keeps, without their pictures
         self.steps_per_epoch = max(scene.n_pixels // (config.train.batch_size * world), 1)
@@ -187,6 +188,9 @@ class NeRFSystem(L.LightningModule):
                     self.model.fit(self._fitted_scene, keep_box=self.config.train.ckpt_path is not None)
                 self.train_seconds += self._mean(time.perf_counter() - start)
             self.model.go_on(self.step)
+            # by the steps that the fields have taken: with another number of processes those of the run were others
+            parts = self.model.parts
+            self._late_from = self.step + sum(LATE_STEPS - int(part.step) for part in parts)
             self.gradients = Gradients(self.model, self.batches)
             self.exchange = Exchange(self._optimizer(), self.world, self.model.apart(self.world))
             compiles = "; it compiles, which takes longest the first time" if self.model.backend.uses_kernels else ""
@@ -210,7 +214,7 @@ class NeRFSystem(L.LightningModule):
         """Whether the training is long enough for pixels of several rays; see `_rays_per_pixel`."""
         seconds = self.config.train.seconds
         by_time = math.inf if seconds is None else seconds / LEAST_STEP_SECONDS
-        return min(by_time, self.max_steps or math.inf) > LATE_STEPS * len(self.model.parts)
+        return min(by_time, self.max_steps or math.inf) > self._late_from
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start, self._away = time.perf_counter(), 0.0
@@ -271,7 +275,7 @@ class NeRFSystem(L.LightningModule):
 
     def _rays_per_pixel(self) -> int:
         """One at first, because more pixels teach more than the even coverage of fewer. Later the edges matter most."""
-        is_late = self.progress >= LATE and self.step >= LATE_STEPS * len(self.model.parts)
+        is_late = self.progress >= LATE and self.step >= self._late_from
         return self.model.rays_per_pixel if is_late else 1
 
     def _error(self, optimizer: torch.optim.Optimizer, n_steps: int) -> float:
