@@ -252,6 +252,25 @@ def test_commands_take_a_run_of_several_fields(scene_dir, capsys):
     assert settings["model"]["ensemble"] == 2
 
 
+@pytest.mark.parametrize(("fields", "said"), [(3, 2), (3, 4), (3, 1), (1, 2)])
+def test_options_that_say_another_number_of_fields_are_refused(scene_dir, capsys, fields, said):
+    """By all that take a checkpoint. Fewer fields than there are would give another picture, and no message."""
+    run, last = Path("runs/run"), Path("runs/run/checkpoints/last.ckpt")
+    train(options(fields, max_steps=3), scene_dir, RunFolders.modern(run))
+    stored = content(run)
+    stored["config"]["model"]["ensemble"] = said
+    torch.save(stored, last)
+    held = f"{fields} fields" if fields > 1 else "1 field"
+    told = f"nerf: checkpoint {last} holds {held}, and its options say --ensemble {said}: give the file as it was"
+    same = [*NGP_FLAGS, "--max_steps", 4, "--ensemble", said]
+    for words in (
+        ("info", run), ("eval", run), ("render", run), ("mesh", run), ("export", run, "--scene", "x.nerf"),
+        ("train", scene_dir, *same, "--exp_name", "other", "--ckpt_path", last),
+        ("train", scene_dir, *same, "--exp_name", "run", "--resume"),
+    ):  # fmt: skip
+        assert refused(capsys, *words).startswith(told), words
+
+
 def test_scores_of_one_field_are_not_taken_for_those_of_all(scene_dir):
     nerf("train", scene_dir, *NGP_FLAGS, "--max_steps", 12, "--num_gpus", 0, "--ensemble", 2, "--exp_name", "two")
     for single in (False, True):

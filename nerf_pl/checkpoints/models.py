@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nerf_pl.checkpoints.files import read_checkpoint, stamp_of, write_checkpoint
 from nerf_pl.checkpoints.portable import SUFFIX, is_portable, read_portable, write_portable
-from nerf_pl.checkpoints.sound import wrong_weight
+from nerf_pl.checkpoints.sound import require_parts, wrong_weight
 from nerf_pl.checkpoints.views import frame_in, kept_views, require_frame, require_unseen, views_in
 from nerf_pl.console import warn
 from nerf_pl.errors import DamagedError, UserError, reading
@@ -324,16 +324,18 @@ def compare(stored: ModelOptions, asked: ModelOptions, source: str, resumed: boo
 
 
 def stored_config(checkpoint: Mapping[str, Any], path: Path) -> Config:
-    """The options that a checkpoint was trained with, every size filled in. Raises UserError if they cannot work."""
+    """The options that a checkpoint was trained with, every size filled in. Raises UserError if they cannot work, or if
+    the weights are of another number of parts."""
     try:
         config = from_dict(checkpoint["config"])
         config.check()
         # a training stores every size; if one is missing, the shapes of the weights will not fit
         config = method_of(config.method).complete(config, "cpu")
         config.check()
-        return config
     except UserError as error:
         raise UserError(f"checkpoint {path}: {error}") from error
+    require_parts(_own_weights(checkpoint), getattr(config.model, "ensemble", None), path)
+    return config
 
 
 def _own_weights(checkpoint: Mapping[str, Any]) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""The door of every checkpoint: its tensors are plain ones, and its weights finite and in range."""
+"""The door of every checkpoint: its tensors are plain ones, its weights finite and in range, its parts all there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,15 @@ def _tensors(content: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Tens
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         inner = [(f"{name}.{key}".removeprefix("."), each, level + 1) for key, each in items if isinstance(each, HOLDS)]
         left += reversed(inner)
+
+
+def require_parts(names: Collection[str], said: int | None, path: Path) -> None:
+    """Raises UserError if somebody changed the number of fields that a checkpoint says it has. Fewer than it holds
+    would show other pictures, and nobody would notice. names: of its weights. said: None if its method has no parts."""
+    held = len({name.split(".")[1] for name in names if name.startswith("fields.")}) or 1
+    if names and said is not None and held != said:
+        told = f"checkpoint {path} holds {held} field{'s' * (held > 1)}, and its options say --ensemble {said}"
+        raise UserError(f"{told}: give the file as it was trained, or fetch it again")
 
 
 def wrong_weight(weight: Tensor) -> str:
