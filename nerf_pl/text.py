@@ -18,6 +18,11 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 view, 2 views. noun: of one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def clock_time(seconds: float) -> str:
     """h:mm:ss, or m:ss below an hour."""
     hours, rest = divmod(round(seconds), 3600)

@@ -164,7 +164,7 @@ def test_pictures_elsewhere_and_the_file_by_name(tmp_path, capsys):
     photos(tmp_path / "photos", frame_lens(BROWN), ".PNG")
     write(tmp_path / "scene", sensor(calibration(BROWN)), "".join(map(camera, range(N), rotations, centres)))
     told = refused(capsys, "import", tmp_path / "scene")
-    assert "places 0 pictures that are there (4 are not in" in told
+    assert "places 0 of the pictures that are there (4 are not in" in told
     assert "--images FOLDER" in told
     file = tmp_path / "scene" / "cameras.xml"
     run_import(capsys, file, "--images", tmp_path / "photos", "--format", "metashape")

@@ -113,7 +113,7 @@ def test_record3d(tmp_path, capsys, place, each):
     check(tmp_path)
     for picture in pictures.iterdir():
         picture.rename(picture.with_name(f"frame_{picture.name}"))
-    assert f"{file} places 0 pictures that are there (4 have no pose" in refused(capsys, "import", tmp_path)
+    assert f"{file} places 0 of the pictures that are there (4 have no pose" in refused(capsys, "import", tmp_path)
     file.write_text(json.dumps({key: value[:4] if key[0] == "p" else value for key, value in values.items()}))
     assert any("poses are theirs in the order" in line for line in run_import(capsys, tmp_path, "--overwrite"))
     check(tmp_path)
@@ -230,7 +230,7 @@ def test_neus_that_is_damaged(tmp_path, capsys):
     check(tmp_path, N - 1, to_world)
     for i, file in enumerate(sorted((tmp_path / "image").iterdir())):
         file.rename(file.with_name(f"view{'abc'[i]}.png"))
-    assert "has 4 cameras, but there are 3 pictures" in refused(capsys, "import", tmp_path, "--overwrite", "--no_masks")
+    assert "has 4 cameras for 3 pictures" in refused(capsys, "import", tmp_path, "--overwrite", "--no_masks")
     np.savez(tmp_path / "cameras_sphere.npz", world_mat_0=np.array([print], dtype=object))
     assert "damaged, or holds more than numbers" in refused(capsys, "import", tmp_path)
     np.savez(tmp_path / "cameras_sphere.npz", world_mat_0=np.eye(4))

@@ -82,7 +82,7 @@ def test_who_starts_the_processes_says_how_many_there_are(started, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices_of(config(num_gpus=1)) == ("gpu", 2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="2 processes were started here, and each sees 1 GPUs"):
+    with pytest.raises(UserError, match="2 processes were started here, and each sees 1 GPU:"):
         devices_of(config(num_gpus=1))
 
 

@@ -222,7 +222,7 @@ def test_too_few_or_unreadable_photos_leave_nothing_behind(tmp_path, capsys):
     assert not out.exists()
     write_photos(source / "more", 2)
     complaint("2 photos", call=lambda: prepare(source, out))
-    assert "1 photos are left out" in capsys.readouterr().err
+    assert "left out 1 photo (" in capsys.readouterr().err
 
 
 def test_photos_of_nothing_in_common_fail_with_advice(tmp_path):

@@ -138,8 +138,8 @@ def test_larger_pictures_than_there_are(tmp_path):
 
 def test_splits_without_views(tmp_path):
     write_scene(tmp_path, facing(1))
-    complaint(tmp_path, "has 1 pictures, none of them for train")
-    complaint(tmp_path, "has 1 pictures, none of them for train", test_every=0)
+    complaint(tmp_path, "has 1 picture, none of them for train")
+    complaint(tmp_path, "has 1 picture, none of them for train", test_every=0)
     complaint(tmp_path, "--test_every 0", "--path spiral", split="test", test_every=0)
 
 

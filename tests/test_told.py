@@ -1,17 +1,20 @@
 """What a training and `nerf prepare` tell besides their results."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import config, make
+from tiny import NGP_FLAGS, config, make, nerf, refused
 
 from nerf_pl.errors import UserError
 from nerf_pl.options import RunFolders
 from nerf_pl.scenes import Request, detect, load_scene
 from nerf_pl.scenes.prepare.sheet import PLACED, sheet_of, write_sheet
 from nerf_pl.scenes.prepare.top_view import top_view
+from nerf_pl.text import counted
 from nerf_pl.training.run import train
 from nerf_pl.training.system import AROUND_SECONDS, NeRFSystem
 from nerf_pl.training.time_left import TimeLeft
@@ -150,3 +153,30 @@ def test_a_camera_that_is_far_away_does_not_shrink_the_map():
     same = (alone[:170, 10:180] == with_stray[:170, 10:180]).all(-1).mean()
     assert same > 0.97
     assert not np.array_equal(alone[:170, 180:], with_stray[:170, 180:])  # its ring
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 views"), (1, "1 view"), (2, "2 views"), (-1, "-1 views")])
+def test_a_number_of_things(number, told):
+    assert counted(number, "view") == told
+
+
+def test_one_is_not_told_in_the_plural(scene_dir, tmp_path, capsys, monkeypatch):
+    """A run with one of whatever there can be one of."""
+    monkeypatch.chdir(tmp_path)
+    run = ["train", scene_dir, *NGP_FLAGS, "--num_gpus", 0, "--exp_name", "one"]
+    out = ""
+    nerf(*run, "--max_steps", 1)
+    out += refused(capsys, *run, "--max_steps", 1, "--resume")
+    for words in (
+        [*run, "--max_steps", 2, "--resume"], ["eval", "runs/one", "--split", "val"], ["info", scene_dir],
+        ["render", "runs/one", "--frames", 1, "--img_wh", 8, 8], ["report", "runs/one"],
+    ):  # fmt: skip
+        nerf(*words)
+    out += capsys.readouterr().out + Path("runs/one/report.html").read_text(encoding="utf-8")
+    assert "is finished, after 1 step and" in out
+    assert "before it was 1 step:" in out
+    assert "(1 view" in out  # of nerf eval
+    assert "1 view of 16 x 16" in out
+    assert "1 frame:" in out
+    wrong = re.findall(r"[^0-9.,]1 (?:steps|views|frames|photos|pictures|fields|epochs|cameras|points)\b.{20}", out)
+    assert not wrong

@@ -71,7 +71,7 @@ def test_a_slow_model_is_judged_by_some_of_its_pixels(scene_dir, tmp_path, monke
     monkeypatch.setattr(NeRF, "render", render)
     monkeypatch.setattr("nerf_pl.training.system.probe", lambda model, scene, chunk: 0.01)
     train(config(max_steps=4, val_every=2), scene_dir, RunFolders.modern(tmp_path))
-    told = "validation looks at one pixel in 9 of 1 views, to take no more than a tenth of the time"
+    told = "validation looks at one pixel in 9 of 1 view, to take no more than a tenth of the time"
     assert capsys.readouterr().out.count(told) == 1
     assert rendered == [lattice(torch.zeros(16, 16), 3).numel()] * 2  # 2.6 seconds would be all of them, 0.5 are given
     assert content(tmp_path)["best_psnr"] > 0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nerf_pl.errors import UserError
+from nerf_pl.text import counted
 
 MOST = 1e9  # of a weight; trained ones are far smaller, and products of larger ones are not finite
 MOST_NESTED = 32  # levels of dictionaries and lists in a checkpoint
@@ -54,7 +55,7 @@ def require_parts(names: Collection[str], said: int | None, path: Path) -> None:
     would show other pictures, and nobody would notice. names: of its weights. said: None if its method has no parts."""
     held = len({name.split(".")[1] for name in names if name.startswith("fields.")}) or 1
     if names and said is not None and held != said:
-        told = f"checkpoint {path} holds {held} field{'s' * (held > 1)}, and its options say --ensemble {said}"
+        told = f"checkpoint {path} holds {counted(held, 'field')}, and its options say --ensemble {said}"
         raise UserError(f"{told}: give the file as it was trained, or fetch it again")
 
 

@@ -15,6 +15,7 @@ from nerf_pl.methods.stored import is_of
 from nerf_pl.options import Config
 from nerf_pl.scenes import LOADERS, Scene, frame_of, require_sound
 from nerf_pl.scenes.pictures import list_some
+from nerf_pl.text import counted
 
 OF_PICTURES = ("images", "masks", "bars", "root", "seen")  # fields of a scene that only a training needs: not kept
 GLANCE = 8  # pixels of a picture along each side, by which it is known again
@@ -137,7 +138,7 @@ def require_same_views(checkpoint: Mapping[str, Any], scene: Scene, last: Path) 
     told = f"{scene.root}: its {{}} are not those that {last} was trained on"
     ours, theirs = scene.cameras, kept.cameras
     if len(ours) != len(theirs):
-        count = f"it has {len(ours)} views to train on, and {last} was trained on {len(theirs)}"
+        count = f"it has {counted(len(ours), 'view')} to train on, and {last} was trained on {len(theirs)}"
         raise UserError(f"{scene.root}: {count}; {AS_IT_WAS}, or start anew")
     sizes = [[cameras.size(i) for i in range(len(cameras))] for cameras in (ours, theirs)]
     pairs = (ours.c2w, theirs.c2w), (ours.K, theirs.K)

@@ -14,6 +14,7 @@ from nerf_pl.errors import UserError, content_of
 from nerf_pl.export.options import WebOptions
 from nerf_pl.options.ranges import Range, check_options
 from nerf_pl.options.shared import SIZE
+from nerf_pl.text import counted
 
 if TYPE_CHECKING:
     from nerf_pl.checkpoints import Run
@@ -127,7 +128,7 @@ class Export:
         sizes = sorted({camera.size for camera in found})
         shown = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
         told = f"in the coordinates of the scene's file, for pictures in images without lens distortion, of {shown}"
-        console.print(f"{len(found)} cameras {files}, {told}{' pixels' if len(sizes) == 1 else ''}")
+        console.print(f"{counted(len(found), 'camera')} {files}, {told}{' pixels' if len(sizes) == 1 else ''}")
 
     def _write_page(self, path: Path, trained: Trained, run: "Run", scene: "Scene") -> None:
         from nerf_pl.console import console

@@ -10,7 +10,7 @@ from nerf_pl.cli.trained import Trained
 from nerf_pl.errors import UserError
 from nerf_pl.options import DataOptions
 from nerf_pl.options.ranges import check_options
-from nerf_pl.text import coordinates
+from nerf_pl.text import coordinates, counted
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +93,7 @@ def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
     if not scenes:
         return
     for split, scene in scenes.items():
-        yield split, f"{len(scene)} views of {scene.cameras.width} x {scene.cameras.height}"
+        yield split, f"{counted(len(scene), 'view')} of {scene.cameras.width} x {scene.cameras.height}"
     first = next(iter(scenes.values()))
     frame = frame_of(first)
     scale = float(frame[:3, :3].det().abs()) ** (1 / 3)

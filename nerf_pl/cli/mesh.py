@@ -9,6 +9,7 @@ from nerf_pl.cli.trained import Trained
 from nerf_pl.errors import UserError
 from nerf_pl.export.options import MeshOptions
 from nerf_pl.options.ranges import check_options
+from nerf_pl.text import counted
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,7 @@ class Mesh:
             raise UserError("memory ran out: give a lower --resolution, or --crop a part of the scene") from error
         geometry, up = in_file(found.geometry, scene), up_axis(scene)
         write_geometry(self.out, geometry, up)
-        parts = (
-            f"{found.smaller} small part{'s'[: found.smaller != 1]} and {found.unseen:.0%} that no view sees left out"
-        )
+        parts = f"{counted(found.smaller, 'small part')} and {found.unseen:.0%} that no view sees left out"
         where = (
             "where the views lose a third of their light"
             if found.threshold is None

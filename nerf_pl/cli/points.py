@@ -6,6 +6,7 @@ from nerf_pl.cli.flags import Flags
 from nerf_pl.cli.trained import Trained
 from nerf_pl.export.options import PointOptions
 from nerf_pl.options.ranges import check_options
+from nerf_pl.text import counted
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Points:
         write_points(out, cloud, up)
         count = len(cloud.vertices)
         fewer = "" if found.enough else f", fewer than --count {self.points.count}: the views have no more pixels"
-        console.print(f"{count} points{fewer}; {found.outliers:.0%} of those seen left out as outliers")
+        console.print(f"{counted(count, 'point')}{fewer}; {found.outliers:.0%} of those seen left out as outliers")
         if is_demo(run.root):
             console.print(
                 f"mean distance from the exact surface of the demo: {accuracy(cloud.vertices):.2%} of its size"
             )
-        size = f"{count} points, {out.stat().st_size / 1e6:.1f} MB"
+        size = f"{counted(count, 'point')}, {out.stat().st_size / 1e6:.1f} MB"
         console.print(f"points {out} ({size}), in the coordinates and units of the scene's file, where {up} is up")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from nerf_pl.cli.flags import Plain, Position
+from nerf_pl.text import counted
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ class Prepare:
         n = len(found.placed) + len(found.missing)
         console.print(f"{len(found.placed)} of {n} photos placed, mean reprojection error {found.error:.2f} pixels")
         if found.missing:
-            many = len(found.missing)
-            console.print(f"{many} photo{'s'[: many != 1]} not placed: {', '.join(found.missing)}")
+            console.print(f"{counted(len(found.missing), 'photo')} not placed: {', '.join(found.missing)}")
         told = f"scene {out}, a map of the cameras {out / 'cameras.png'}; next: nerf train {shlex.quote(str(out))}"
         console.print(told)

@@ -21,6 +21,7 @@ from nerf_pl.rendering import Image, render_view, render_views
 from nerf_pl.scenes import LOADERS, Scene, detect, frame_of, views_of_photos
 from nerf_pl.scenes.demo import is_demo
 from nerf_pl.scenes.pictures import list_some
+from nerf_pl.text import counted
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in
 
 WINDOW = 11  # pixels, of SSIM
@@ -174,7 +175,7 @@ def _in_json(value: object) -> object:
 def _tell(means: Mapping[str, float | None], count: int) -> None:
     names = ("psnr", "ssim", "psnr_fitted", "floaters", "psnr_aligned")
     psnr, ssim, fitted, floaters, aligned = (means[name] for name in names)
-    also = [f"{count} views"]
+    also = [counted(count, "view")]
     also += [] if fitted is None else [f"{fitted:.2f} dB after a fit of colours"]
     also += [] if aligned is None else [f"{aligned:.2f} dB with aligned cameras"]
     also += [] if floaters is None else [f"floaters {floaters:.1%}"]

@@ -25,6 +25,7 @@ from nerf_pl.options.ranges import check_options
 from nerf_pl.rendering import Renderer, render_views
 from nerf_pl.scenes import Scene, frame_of, one_per_photo
 from nerf_pl.scenes.crop import crop_of
+from nerf_pl.text import counted
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
 
 SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
@@ -115,7 +116,7 @@ def film_cameras(options: FilmOptions, scene: Scene) -> tuple[str, Cameras, floa
         return kind, _spiral(frames, views, scene), fps
     if kind == "interpolate":
         if o.every is not None and o.every > len(views):
-            raise UserError(f"--every {o.every}: the scene has {len(views)} views; give fewer")
+            raise UserError(f"--every {o.every}: the scene has {counted(len(views), 'view')}; give fewer")
         return kind, through_views(views, max(frames // SHARE, 2), o.every, o.loop).film(frames), fps
     keyframes: Keyframes = read_keyframes(_file(kind, scene), views, frame_of(scene))
     fps = o.fps or keyframes.fps or FPS
@@ -213,7 +214,7 @@ def _film(models: Sequence[Renderer], take: Take, out: Path, chunk: int) -> list
     depths = [folder / f"{i:05d}_depth.png" for i in range(n)]
     done, span = _resume(folder, _identity(out, take), pictures, depths if take.depth != "none" else pictures)
     if done:
-        console.print(f"resuming at frame {done + 1} of {n}" if done < n else f"all {n} frames are there")
+        console.print(f"resuming at frame {done + 1} of {n}" if done < n else "all frames are there")
     try:
         # closed at once, so that the bar does not overwrite the message of an interrupt
         rendered = closing(render_views(models, take.views[done:], chunk))
@@ -245,7 +246,7 @@ def _film(models: Sequence[Renderer], take: Take, out: Path, chunk: int) -> list
 
 def tell(written: Sequence[Film], take: Take, what: str = "") -> None:
     """Print the names and sizes of the films."""
-    console.print(f"{what}{len(take.views)} frames: {', '.join(map(_described, written))}")
+    console.print(f"{what}{counted(len(take.views), 'frame')}: {', '.join(map(_described, written))}")
 
 
 def _described(film: Film) -> str:

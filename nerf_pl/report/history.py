@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from nerf_pl.errors import content_of
+from nerf_pl.text import counted
 from nerf_pl.version import VERSION
 from nerf_pl.writing import atomic_write
 
@@ -67,7 +68,7 @@ def machine(gpus: int) -> str:
         found = torch.cuda.get_device_properties(0)
         parts.append(f"{f'{count} x ' if count > 1 else ''}{found.name}, {found.total_memory / 2**30:.0f} GB")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts.append(f"{_cpu()}, {cores} core{'s'[: cores != 1]}{_memory()}")
+    parts.append(f"{_cpu()}, {counted(cores or 1, 'core')}{_memory()}")
     return "; ".join([*parts, f"{platform.system()} {platform.machine()}"])
 
 

@@ -28,6 +28,7 @@ from nerf_pl.report.sections import (
     training_section,
 )
 from nerf_pl.report.views import views_section
+from nerf_pl.text import counted
 from nerf_pl.version import VERSION
 from nerf_pl.writing import atomic_write
 
@@ -98,12 +99,13 @@ def _lede(record: Record) -> str:
     by = f", learned by the method <b>{escape(record.method)}</b>" if record.method else ""
     parts = [f"A radiance field{of}{by}."]
     spent = [] if record.seconds is None or not record.steps else [f"for {length_of(record.seconds)}"]
-    spent += [f"{steps_told(record)} steps"] if record.steps else []
+    spent += [f"{steps_told(record)} step{'' if record.steps == 1 else 's'}"] if record.steps else []
     train = record.views.get("train")
     seen = ""
     if train is not None:
         size = f"{train.cameras.width} × {train.cameras.height}"
-        seen = f" on {len(train)} views of {'up to ' if train.cameras.sizes is not None else ''}{size} pixels"
+        most = "up to " if train.cameras.sizes is not None else ""
+        seen = f" on {counted(len(train), 'view')} of {most}{size} pixels"
     if spent or seen:
         parts.append(f"Trained{' ' if spent else ''}{', '.join(spent)}{seen}.")
     return " ".join(parts)

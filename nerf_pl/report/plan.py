@@ -103,5 +103,5 @@ def _ruler(scale: float, y: float) -> str:
     length = ticks(0, 0.3 * SIDE / scale, 2)[-1]
     width = length * scale
     line = f'<path class="ruler" d="M{MARGIN} {y - 4}v4h{width:.1f}v-4"/>'
-    told = f"{length:.3g} unit{'s'[: length != 1]} of the scene's file"
+    told = f"{length:.3g} unit{'' if length == 1 else 's'} of the scene's file"
     return f'{line}<text x="{MARGIN + width + 8:.1f}" y="{y}">{told}</text>'

@@ -107,7 +107,7 @@ def scores_section(record: Record) -> str:
     rows = [[escape(v.name), *(_cell(v.scores[key], form) for _, key, form, _ in shown)] for v in lead.views]
     if rows:
         inner = table(["view", *_heads(shown)], rows, numbers=True)
-        parts.append(f"<details><summary>Scores of all {len(rows)} views</summary>{inner}</details>")
+        parts.append(f"<details><summary>Scores of each view</summary>{inner}</details>")
     return "".join(parts)
 
 

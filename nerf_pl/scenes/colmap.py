@@ -43,6 +43,7 @@ from nerf_pl.scenes.splits import held_out, rule_splits
 from nerf_pl.scenes.undistort import Project, Size, undistorted_camera
 from nerf_pl.scenes.values import FARTHEST, rigid
 from nerf_pl.scenes.wide import Shot, fisheye, panorama
+from nerf_pl.text import counted
 
 FILES = "sparse/0 and images"
 # the empty one is the scene's folder itself, where other programs write; those after it are of scripts of Gaussian
@@ -84,7 +85,7 @@ def load_colmap(root: Path, request: Request) -> Scene:
 
     chosen = held_out(len(views), request.split, request.test_every)
     if not chosen:
-        told = f"{root} has {len(views)} photos, none of them for {request.split}"
+        told = f"{root} has {counted(len(views), 'photo')}, none of them for {request.split}"
         raise UserError(f"{told}: give another --test_every")
     names = [(view.name, _relative(root, file)) for view, file in zip(views, photos.files, strict=True)]
     shown = folder_masks(masks_folder(root), names) if request.pictures else [None] * len(views)

@@ -15,6 +15,7 @@ from torch import Tensor
 from nerf_pl.cameras import Cameras
 from nerf_pl.console import warn
 from nerf_pl.scenes.undistort import Project, Size, resampled, sampling_grid, undistort
+from nerf_pl.text import counted
 
 # where a photo shows directions (right, down, ahead): (N, 3) -> pixels (N, 2) at its own size, the first centre at 0.5;
 # nan where it shows nothing, or nothing that counts
@@ -282,5 +283,5 @@ def tell_cuts(source: object, cuts: Iterable[Cut]) -> None:
         views = sum(len(cut.pieces) for cut in of_kind)
         facts = dict.fromkeys(fact for cut in of_kind for fact in cut.facts)
         named = kind if len(of_kind) > 1 else kind.removesuffix("s")
-        told = f"{len(of_kind)} {named} {'are' if len(of_kind) > 1 else 'is'} cut into {views} views"
+        told = f"{len(of_kind)} {named} {'are' if len(of_kind) > 1 else 'is'} cut into {counted(views, 'view')}"
         warn(f"{source}: {'; '.join([told, *facts])}")

@@ -40,6 +40,7 @@ from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.splits import SPLITS, held_out
 from nerf_pl.scenes.values import FARTHEST, ROTATED, rigid
+from nerf_pl.text import counted
 from nerf_pl.types import Rays
 
 POSES = "poses_bounds.npy"
@@ -233,7 +234,7 @@ def _originals(
 def _compare_with_rows(root: Path, files: list[Path], rows: int, pictures: bool) -> None:
     """Raises UserError if pictures are not as many as rows, or most likely not in their order, as far as that shows."""
     if len(files) != rows:
-        told = f"{root / POSES} has {rows} rows but {files[0].parent} {len(files)} pictures"
+        told = f"{root / POSES} has {counted(rows, 'row')} but {files[0].parent} {counted(len(files), 'picture')}"
         raise UserError(f"{told}: restore the pictures that it was made from, or remove the others")
     tell_order(root / POSES, files)
     if pictures and (whole_files := _picture_folders(root).get(1)) and whole_files != files:
@@ -287,7 +288,7 @@ def _members(root: Path, c2w: Float[Tensor, "C 3 4"], split: str, test_every: in
         central = int((centres - centres.mean(0)).norm(dim=-1).argmin())
         members = [i for i in range(len(c2w)) if (i == central) == (split == "val")]
     if not members:
-        raise UserError(f"{root} has {len(c2w)} pictures, none of them for {split}: add pictures")
+        raise UserError(f"{root} has {counted(len(c2w), 'picture')}, none of them for {split}: add pictures")
     return members
 
 

@@ -19,6 +19,7 @@ from nerf_pl.scenes.decode import EIGHT_BIT, is_transparent, open_picture
 from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.pictures import Size, list_some
+from nerf_pl.text import counted
 
 MASKS = "masks"  # the folder beside photos
 HALF = 127  # of 255, from where on a pixel of a JPEG is white
@@ -58,7 +59,8 @@ def folder_masks(folder: Path, names: Sequence[Sequence[str]]) -> list[Path | No
     if there and not any(found):
         found = _named({bare_name(key): file for key, file in known.items()}, names)
         if example := next((file for file in found if file), None):
-            warn(f"{folder}: {sum(map(bool, found))} masks have other names than their photos, such as {example.name}")
+            masks = counted(sum(map(bool, found)), "mask")
+            warn(f"{folder}: {masks} with other names than the photos have, such as {example.name}")
     whole = [each[0] for each, mask in zip(names, found, strict=True) if mask is None]
     if there and whole:
         told = f"{len(whole)} of {len(names)} photos have no mask ({list_some(whole)})"

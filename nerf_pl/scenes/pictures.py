@@ -31,6 +31,7 @@ from nerf_pl.scenes.decode import (
 from nerf_pl.scenes.files import is_picture
 from nerf_pl.scenes.memory import GB, Budget, free_memory, in_gb
 from nerf_pl.scenes.store import MASK, empty_pictures, reduced
+from nerf_pl.text import counted
 from nerf_pl.writing import atomic_write
 
 # what a PNG holds that says how the camera was held; Pillow would decode all of it to look
@@ -242,7 +243,8 @@ def _empty(
 ) -> UInt8[Tensor, "V H W ch"]:
     """Where the pictures go."""
     views, height, width, _ = shape
-    what = f"{views} pictures" if views == len(files) else f"{views} views, cut from {len(files)} pictures,"
+    pictures = counted(len(files), "picture")
+    what = pictures if views == len(files) else f"{counted(views, 'view')}, cut from {pictures},"
     factor = reduced(files[0], read_headers(files[:1]).stored[0], sizes[0])
     beside = MASK * views * width * height if masked else 0
     told = f"{files[0].parent}: {what} of {width}x{height} pixels"

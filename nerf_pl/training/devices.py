@@ -4,6 +4,7 @@ import torch
 
 from nerf_pl.errors import UserError
 from nerf_pl.options import Config
+from nerf_pl.text import counted
 from nerf_pl.training.limits import require_processes
 from nerf_pl.training.machines import processes_here, started_elsewhere
 
@@ -44,6 +45,6 @@ def _devices_here(on_cpu: bool, there: int) -> tuple[str, int]:
         require_processes(count)
         return "cpu", count
     if count > there:
-        told = f"{count} processes were started here, and each sees {there} GPUs: start fewer"
+        told = f"{count} processes were started here, and each sees {counted(there, 'GPU')}: start fewer"
         raise UserError(f"{told}, or let each see all of them, as with srun --gpu-bind none")
     return "gpu", count

@@ -20,13 +20,14 @@ from nerf_pl.methods.method import kind_of
 from nerf_pl.options import Config, Options, TrainOptions, differing, fixed_in_a_run
 from nerf_pl.options.purposes import MACHINE, Help
 from nerf_pl.options.ranges import marks
+from nerf_pl.text import counted
 from nerf_pl.training.callbacks import Checkpoints
 from nerf_pl.training.schedule import lr_factor
 from nerf_pl.training.sound import require_sound_training
 from nerf_pl.training.system import NeRFSystem
 
 BEST = "best.ckpt"
-LENGTHS = {"max_steps": "steps", "seconds": "s", "num_epochs": "epochs"}  # options that set the length, the first first
+LENGTHS = {"max_steps": "step", "seconds": "s", "num_epochs": "epoch"}  # options that set the length, the first first
 SAID_ELSEWHERE = {*LENGTHS, "exp_name", "ckpt_path", "prefixes_to_ignore"}  # or without effect on a run that goes on
 DEVICES = {"cuda": "a GPU", "cpu": "the CPU", "mps": "Apple's GPU"}  # as a line calls them
 
@@ -51,7 +52,7 @@ def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list
         require_same_views(content, system.scene, last)
         _take_over(system, checkpoints, content)
     if system.finished:
-        told = f"{last} is finished, after {system.step} steps and {system.train_seconds:.3g} s"
+        told = f"{last} is finished, after {counted(system.step, 'step')} and {system.train_seconds:.3g} s"
         raise FinishedError(f"{told}: to extend it, give --max_steps or --seconds with more than that, for all of it")
     told = [*_other_scene(content, system), *_other_device(stored, system, device)]
     return [*told, *_other_options(stored, config), *_other_length(stored, system)]
@@ -164,7 +165,11 @@ def _length(options: TrainOptions) -> str:
     values = {name: getattr(options, name) for name in LENGTHS}
     if values["max_steps"] is not None or values["seconds"] is not None:
         del values["num_epochs"]
-    return " or ".join(f"{value:g} {LENGTHS[name]}" for name, value in values.items() if value is not None)
+    return " or ".join(_with_unit(value, LENGTHS[name]) for name, value in values.items() if value is not None)
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{value:g} {unit}{'' if value == 1 or unit == 's' else 's'}"
 
 
 def _shown(value: object) -> str:

@@ -35,6 +35,7 @@ from nerf_pl.options import Config, Resume, RunFolders, TrainOptions, to_dict
 from nerf_pl.scenes import Scene, available_splits, with_pixels
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
+from nerf_pl.text import counted
 from nerf_pl.training.colours import UNEVEN, unevenness
 from nerf_pl.training.deterministic import deterministic
 from nerf_pl.training.devices import devices_of
@@ -345,7 +346,7 @@ def _log_errors(folder: Path) -> Iterator[None]:
 def _describe(scene: Scene, val: Scene | None, root: Path) -> str:
     size = f"{scene.cameras.width} x {scene.cameras.height}"
     others = f"{len(val)} for validation" if val else "no val split, so no validation and no best.ckpt"
-    return f"{root}: {len(scene)} views of {size} to train on, {others}"
+    return f"{root}: {counted(len(scene), 'view')} of {size} to train on, {others}"
 
 
 def _preparation(folders: RunFolders, settings: dict[str, object], resume: bool) -> Callable[[], None]:

@@ -288,7 +288,7 @@ class NeRFSystem(L.LightningModule):
             error, rays, skipped = torch.cat([total[None], counts.to(total.dtype)]).tolist()
             lost, self.skipped, self.rays = int(skipped) - self.skipped, int(skipped), int(rays)
             if self._mean(lost) == n_steps:  # of all processes, which then end together
-                told = f"no gradient was finite in the last {n_steps} steps"
+                told = f"no gradient was finite in the last steps, {n_steps} in all"
                 raise UserError(f"training diverged before step {self.step}: {told}; give a lower --lr")
         total.zero_()
         return error / n_steps

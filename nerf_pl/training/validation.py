@@ -8,6 +8,7 @@ from nerf_pl.cameras import View
 from nerf_pl.methods.model import Model
 from nerf_pl.rendering import render_lattice
 from nerf_pl.scenes import Scene
+from nerf_pl.text import counted
 
 SHARE = 0.1  # of the training's time
 LEAST_SECONDS = 0.5  # a validation may take these in any case
@@ -26,7 +27,8 @@ class Plan:
 
     def describe(self) -> str:
         which = "all pixels" if self.every == 1 else f"one pixel in {self.every**2}"
-        return f"validation looks at {which} of {len(self.views)} views, to take no more than a tenth of the time"
+        views = counted(len(self.views), "view")
+        return f"validation looks at {which} of {views}, to take no more than a tenth of the time"
 
 
 def plan(n_views: int, most: int, pixels: int, pixel_seconds: float, budget: float) -> Plan:

@@ -5,6 +5,7 @@ import math
 import torch
 
 from nerf_pl.scenes import Scene, on_background
+from nerf_pl.text import counted
 
 GAP, POOR = 6.0, 22.0  # dB: between photos trained on and held out; below this the held-out ones look wrong
 FEWEST_STEPS = 1000  # after fewer it is too early to judge
@@ -41,7 +42,7 @@ def untrained(fields: int, steps: int | None, world: int = 1) -> str:
     steps: of each of `world` processes; None if it is not known how many there will be."""
     if steps is None or steps * world >= fields:
         return ""
-    told = f"each step trains one field, and there are {steps} steps for {fields} fields"
+    told = f"each step trains one field, and the training has {counted(steps, 'step')} for {fields} fields"
     return f"{told}: the others stay noise. Give {fields} steps or more, or --ensemble {max(steps, 1)}"
 
 

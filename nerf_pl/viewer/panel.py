@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nerf_pl.errors import UserError
+from nerf_pl.text import counted
 from nerf_pl.viewer.page import Page, go_to, pose_of
 from nerf_pl.viewer.track import EMPTY, SECONDS, Key, Track, command, file_for, play
 
@@ -143,4 +144,4 @@ class Panel:
         file = file_for(self.folder, self.name.value)
         self.track.load(file)
         self._list(0)
-        self.told.content = f"{file}: {len(self.track.keys)} keyframes"
+        self.told.content = f"{file}: {counted(len(self.track.keys), 'keyframe')}"

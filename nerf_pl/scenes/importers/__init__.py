@@ -82,7 +82,8 @@ def import_scene(source: Source, format: str = "auto", *, overwrite: bool = Fals
     if len(found.photos) < FEWEST:
         reasons = "; ".join(f"{len(names)} {why}" for why, names in found.left_out.items())
         reasons = reasons.replace(f"{source.root}{os.sep}", "")
-        told = f"{found.source} places {len(found.photos)} pictures that are there{f' ({reasons})' if reasons else ''}"
+        told = f"{found.source} places {len(found.photos)} of the pictures that are there"
+        told += f" ({reasons})" if reasons else ""
         lost = any("are not in" in why or "several pictures" in why for why in found.left_out)
         remedy = "give --images FOLDER, the folder of the pictures" if lost else f"align the pictures, then {REMEDY}"
         raise UserError(f"{told}: {remedy}")

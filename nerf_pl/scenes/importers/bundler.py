@@ -22,6 +22,7 @@ from nerf_pl.scenes.importers.files import (
 )
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.values import pose_matrix
+from nerf_pl.text import counted
 
 FILES = "bundle.out and a list of pictures, such as list.txt"
 MARK = b"# Bundle file"
@@ -42,7 +43,8 @@ def read(source: Source) -> Found:
     count = int(numbers(f"{file}: the number of cameras", " ".join(rows[0].split()[:1]), (1,))[0])
     words = " ".join(rows[1 : 1 + 5 * count]).split()
     if len(words) != PER_CAMERA * count:
-        raise UserError(f"{file} has {len(words)} numbers for {count} cameras, not {PER_CAMERA} each: {REMEDY}")
+        told = f"{file} has {counted(len(words), 'number')} for {counted(count, 'camera')}"
+        raise UserError(f"{told}, not {PER_CAMERA} each: {REMEDY}")
     names = _names(file, source, count)
     pictures, photos = Pictures(source.pictures), []
     left_out: dict[str, list[str]] = {}
@@ -72,7 +74,7 @@ def _names(file: Path, source: Source, count: int) -> list[str]:
     found = {path: _listed(path) for path in lists}
     fitting = [path for path, names in found.items() if names and len(names) == count]
     if not fitting:
-        told = f"{file} has {count} cameras, and no list of as many pictures is beside it"
+        told = f"{file} has {counted(count, 'camera')}, and no list of as many pictures is beside it"
         raise UserError(f"{told}: export it with its list, such as list.txt or imagelist.lst")
     return found[fitting[0]]
 

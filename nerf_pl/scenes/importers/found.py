@@ -9,6 +9,7 @@ from jaxtyping import Float
 from nerf_pl.scenes.lenses import PANORAMA
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.scenes.wide import is_whole_panorama
+from nerf_pl.text import counted
 
 Lens = dict[str, float | str]
 """Intrinsics by the keys of transforms.json: w, h, fl_x, fl_y, cx, cy, and camera_model, k1 to k4, p1, p2 if they are
@@ -59,7 +60,7 @@ class Found:
     def lines(self) -> list[str]:
         """What was found, for the user."""
         missing = sum(map(len, self.left_out.values()))
-        told = [f"{self.source}: {len(self.photos) + missing} pictures, {len(self.photos)} placed"]
+        told = [f"{self.source}: {counted(len(self.photos) + missing, 'picture')}, {len(self.photos)} placed"]
         told += [f"left out: {len(names)} {why} ({list_some(names)})" for why, names in self.left_out.items()]
         told.append(f"cameras: {describe([photo.lens for photo in self.photos])}")
         kept = {

@@ -18,6 +18,7 @@ from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
 from nerf_pl.scenes.importers.poses import check_skew, from_world_to_camera
 from nerf_pl.scenes.masks import masks_folder
 from nerf_pl.scenes.pictures import Size
+from nerf_pl.text import counted
 
 FILES = "cameras_sphere.npz or cameras.npz, image"
 NAMES = ("cameras_sphere.npz", "cameras_large.npz", "cameras.npz")
@@ -91,7 +92,8 @@ def _indices(file: Path, matrices: dict[int, Float[np.ndarray, "4 4"]], pictures
     told = [re.findall(r"\d+", picture.stem) for picture in pictures]
     found = [int(words[-1]) for words in told if words]
     if len(found) < len(pictures) or len(set(found)) < len(found) or not set(found) <= set(matrices):
-        raise UserError(f"{file} has {len(matrices)} cameras, but there are {len(pictures)} pictures: restore the rest")
+        told = f"{file} has {counted(len(matrices), 'camera')} for {counted(len(pictures), 'picture')}"
+        raise UserError(f"{told}: restore the rest")
     return found
 
 
@@ -104,7 +106,7 @@ def _masks(folder: Path, pictures: list[Path]) -> dict[Path, Path]:
     if all(picture.stem in by_name for picture in pictures):
         return {picture: by_name[picture.stem] for picture in pictures}
     if len(files) != len(pictures):
-        told = f"{folder} has {len(files)} masks for {len(pictures)} pictures"
+        told = f"{folder} has {counted(len(files), 'mask')} for {counted(len(pictures), 'picture')}"
         raise UserError(f"{told}: restore the rest, or give --no_masks")
     return dict(zip(pictures, files, strict=True))
 

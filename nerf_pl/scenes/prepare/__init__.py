@@ -18,6 +18,7 @@ from nerf_pl.scenes.prepare.mapping import choose_matcher, reconstruct, require_
 from nerf_pl.scenes.prepare.photos import stage_film, stage_photos
 from nerf_pl.scenes.prepare.placing import Step
 from nerf_pl.scenes.prepare.sheet import sheet_of, write_sheet
+from nerf_pl.text import counted
 from nerf_pl.writing import locked, write_errors
 
 FEWEST = 5  # placed photos; fewer make no scene
@@ -76,7 +77,7 @@ def prepare(
         else:
             photos = stage_photos(source, out, max_size, stage, step=step)
         if len(photos) < FEWEST:
-            raise UserError(f"{source} has {len(photos)} photos, too few to place them: {ADVICE}")
+            raise UserError(f"{source} has {counted(len(photos), 'photo')}, too few to place them: {ADVICE}")
         how = choose_matcher(matcher, len(photos), is_film)
         require_space(stage, photos, how)
         model = reconstruct(stage, photos, how, step)
@@ -125,7 +126,7 @@ def _check_options(max_size: int, frames: int, matcher: str) -> None:
     if max_size < 64:
         raise UserError(f"--max_size {max_size} is too small to recognise anything: give 64 or more pixels")
     if frames < FEWEST:
-        raise UserError(f"--frames {frames} are too few to place them: give {FEWEST} or more")
+        raise UserError(f"--frames {frames} is too few to place them: give {FEWEST} or more")
     if matcher not in ("auto", "exhaustive", "sequential"):
         raise UserError(f"--matcher {matcher} is unknown: give auto, exhaustive or sequential")
 

@@ -17,6 +17,7 @@ from nerf_pl.scenes.memory import Budget
 from nerf_pl.scenes.pictures import Size, decoding_memory, free_budget, list_some
 from nerf_pl.scenes.prepare.placing import Photo, Step
 from nerf_pl.scenes.prepare.video import sharp_frames
+from nerf_pl.text import counted
 from nerf_pl.writing import write_errors
 
 MODEL, EXIF, FOCAL_LENGTH, FOCAL_LENGTH_35MM = 0x0110, 0x8769, 0x920A, 0xA405  # EXIF tags
@@ -32,7 +33,7 @@ def stage_photos(source: Path, out: Path, max_size: int, stage: Path, *, step: S
         remedy = f"convert them to JPEG ({list_some(others)})" if others else "give a folder of photos, or a film"
         raise UserError(f"{source} has no photos of a known kind, such as JPEG: {remedy}")
     if others:
-        warn(f"{source}: {len(others)} photos are left out ({list_some(others)}): convert them to JPEG")
+        warn(f"{source}: left out {counted(len(others), 'photo')} ({list_some(others)}): convert to JPEG")
     photos, budget, white = [], free_budget(), white_of(files)
     tell_profiles(files)
     with ThreadPoolExecutor() as pool:
