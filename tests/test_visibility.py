@@ -1,13 +1,25 @@
 """What is shown where no training view looked: nothing, or the nearest cells that some did look into."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import CPU, config, make, with_model
 
 from nerf_pl.checkpoints import load_model, save_model
 from nerf_pl.methods.ngp.occupancy import OccupancyGrid
-from nerf_pl.methods.ngp.visibility import ENOUGH, WINDOW, bits_at, moved, nearest, was_lit, what_shows
-from nerf_pl.ops import Backend, Budget, advance, march
+from nerf_pl.methods.ngp.visibility import (
+    ENOUGH,
+    WINDOW,
+    Shown,
+    bits_at,
+    flags_of,
+    nearest,
+    was_lit,
+    what_shows,
+    without_empty,
+)
+from nerf_pl.ops import Backend, Budget, advance, cell_numbers, cell_places, march, moved, pack_bits
 from nerf_pl.types import Rays
 
 SIZE, TWINS = 32, Backend()
@@ -55,14 +67,14 @@ def along_x(y: float) -> Rays:
 
 def shown(grid: OccupancyGrid, y: float) -> tuple[torch.Tensor, torch.Tensor]:
     """t of the samples of a ray in evaluation, and where in the unit cube the field is asked for them."""
-    stride = grid.through_shown(grid.stride(0.01))
+    stride = replace(grid.stride(0.01), size=grid.shown().size)
     found = march(along_x(y), grid.shown().bits, grid.aabb, torch.full((1,), 0.5), stride, backend=TWINS)
-    way = advance(along_x(y), grid.shown().bits, grid.aabb, stride, 1000, backend=TWINS)
+    way = advance(along_x(y), grid.shown().bits, grid.aabb, stride, 1000, grid.shown().source, backend=TWINS)
     unit, *_ = way.fill(1000)
-    assert torch.equal(unit, found.unit)  # rendering takes these, too
-    inner = grid.shows(unit)
+    assert torch.equal(unit, grid.moved(found.unit))  # rendering takes these, too
+    inner = grid.shows(found.unit)
     assert inner.float().mean() > 0.98 if len(unit) else True  # but for faces of cells
-    return found.samples.t, grid.moved(unit)
+    return found.samples.t, unit
 
 
 def trained_on(grid: OccupancyGrid, y: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -145,7 +157,7 @@ def test_a_cell_counts_as_seen_if_a_part_of_it_does():
     extended.restrict(torch.arange(SIZE**3).view(3 * (SIZE,)) == 5)
     extended.seen[8 * 5 + 3] = 7
     assert flags(extended).all()  # all cells show what that one does
-    assert extended.through_shown(extended.stride(0.01)).size == SIZE
+    assert extended.shown().size == SIZE
 
 
 def test_in_training_the_field_is_asked_where_the_samples_are():
@@ -207,6 +219,40 @@ def test_points_keep_their_place_in_the_cell_that_stands_in(span):
     assert torch.equal((others.floor().long() * torch.tensor([1, size, size**2])).sum(1), source[number])
     assert torch.allclose(cells % 1, others % 1, atol=1e-5)
     assert torch.equal(moved(unit, torch.arange(size**3), size, sides), unit)
+
+
+@pytest.mark.parametrize("span", [(1.0, 1.0, 1.0), (1.0, 0.5, 0.25)])
+def test_halves_of_cells_that_the_field_leaves_empty_do_not_show(span):
+    size, sides = 32, torch.tensor(span)
+    flags = torch.rand(size**3, generator=torch.Generator().manual_seed(0)) < 0.01
+    shown = Shown(pack_bits(flags), size)
+    found = without_empty(shown, lambda unit: (unit[:, 0] > 0.5 + 1 / 128).float(), sides)  # a quarter of a cell later
+    assert (found.size, found.source) == (2 * size, None)
+    places = cell_places(torch.arange(found.size**3), found.size)
+    inside = flags[cell_numbers(places // 2, size)]
+    assert torch.equal(flags_of(found.bits), inside & (places[:, 0] >= size))
+    assert not flags_of(without_empty(shown, lambda unit: 0 * unit[:, 0], sides).bits).any()
+
+
+def test_what_is_filled_is_found_once():
+    """Until training goes on. Where cells show the content of others it is not looked for."""
+    calls = []
+
+    def taken(unit):
+        calls.append(len(unit))
+        return torch.ones(len(unit))
+
+    grid = half_seen(False)
+    first = grid.filled(taken)
+    assert grid.filled(taken) is first
+    assert first.size == 2 * grid.shown().size
+    assert len(calls) == 1
+    grid.forget_shown()
+    grid.filled(taken)
+    assert len(calls) == 2
+    extended = half_seen(True)
+    assert extended.filled(taken) is extended.shown()
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("unbounded", [False, True])

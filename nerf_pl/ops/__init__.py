@@ -16,7 +16,20 @@ from nerf_pl.ops.hash_field import (
     spherical_harmonics,
 )
 from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout, encoded_width
-from nerf_pl.ops.march import Budget, Light, March, Stride, Way, advance, contract, march, pack_bits
+from nerf_pl.ops.march import (
+    Budget,
+    Light,
+    March,
+    Stride,
+    Way,
+    advance,
+    cell_numbers,
+    cell_places,
+    contract,
+    march,
+    moved,
+    pack_bits,
+)
 from nerf_pl.ops.mlp import FUSED_WIDTHS, frequency, nerf_mlp
 from nerf_pl.ops.pixels import Draw, Pictures, draw_pixels
 from nerf_pl.ops.rays import composite, random_bits, resample
@@ -40,6 +53,8 @@ __all__ = [
     "Way",
     "adam",
     "advance",
+    "cell_numbers",
+    "cell_places",
     "choose",
     "composite",
     "contract",
@@ -53,6 +68,7 @@ __all__ = [
     "hash_field",
     "march",
     "mean_of_rays",
+    "moved",
     "nerf_mlp",
     "pack_bits",
     "precision_of",

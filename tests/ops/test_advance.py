@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nerf_pl.ops import Stride, Way, advance, composite, march
+from nerf_pl.ops import Stride, Way, advance, composite, march, moved
 from nerf_pl.types import Rays
 
 pytest.importorskip("triton")
@@ -52,6 +52,25 @@ def test_passes_add_up(space, share, room, stop, kind):
     assert (way.depth - pixels.depth).abs().max() <= 6 * close
     if stop:  # and some rays did end early
         assert (way.rgb - pixels.rgb).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("space", SPACES)
+def test_the_field_is_asked_in_other_cells(space, kind):
+    """Where and with how much light samples are counted is as before."""
+    rays, bits, (box, stride) = through_the_box(RAYS), occupied(SIZE, 0.5), SPACES[space]
+    source = torch.randperm(SIZE**3, generator=torch.Generator().manual_seed(4)).to(DEVICE)
+    way = advance(rays, bits, box, stride, 10_000, source, backend=BOTH[kind])
+    for k in way.passes + way.passes[-1:] * 20:
+        unit, _, _ = way.fill(k)
+        way.blend(*field(unit), k, 0.0)
+    assert way.left() == 0
+    samples, unit, _ = march(rays, bits, box, torch.full_like(rays.near, 0.5), stride, backend=TWINS)
+    there = moved(unit, source, SIZE, stride.span(box))
+    assert (there - unit).abs().mean() > 0.1
+    pixels = composite(*field(there), samples, backend=TWINS)
+    assert (way.rgb - pixels.rgb).abs().max() <= 1e-4
+    assert (way.depth - pixels.depth).abs().max() <= 1e-4
 
 
 @pytest.mark.parametrize("kind", BOTH)

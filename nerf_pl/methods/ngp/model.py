@@ -19,6 +19,7 @@ from nerf_pl.methods.ngp.occupancy import OccupancyGrid
 from nerf_pl.methods.ngp.optimizer import GridAdam
 from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.methods.ngp.portable import field_of, shown_of, take_field, take_shown
+from nerf_pl.methods.ngp.visibility import Shown
 from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Light, Target
 from nerf_pl.options import OptimOptions
 from nerf_pl.randomness import Stream, normal, uniform
@@ -234,23 +235,33 @@ class NGP(nn.Module):
 
     def render(self, rays: Rays, background: Background) -> Pixels:
         """Pixels of one level. A ray takes a few samples at a time. It ends, opaque, when little light is left."""
-        grid, backend = self.occupancy, self.backend
-        shown, room = grid.shown(), max(4 * len(rays), ROOM)
-        stride, stop = replace(self.stride, step=self.haste * self.stride.step), self.haste * STOP
-        way = ops.advance(rays, shown.bits, grid.aabb, grid.through_shown(stride), room, backend=backend)
+        grid, backend, weights, stop = self.occupancy, self.backend, self.field.weights, self.haste * STOP
+        shown, room = self._shown(), max(4 * len(rays), ROOM)
+        stride = replace(self.stride, step=self.haste * self.stride.step, size=shown.size)
+        way = ops.advance(rays, shown.bits, grid.aabb, stride, room, shown.source, backend=backend)
         view = ops.spherical_harmonics(rays.viewdirs, backend=backend)
         first = len(way.passes)
         for turn, k in enumerate(itertools.chain(way.passes, itertools.repeat(way.passes[-1]))):
             if turn >= first and not way.left():  # `left` waits for the device, so it is called late
                 break
             unit, ray_ids, count = way.fill(k)
-            sigma, rgb = ops.hash_field(grid.moved(unit), view, ray_ids, self.field.weights, count, backend=backend)
+            sigma, rgb = ops.hash_field(unit, view, ray_ids, weights, count, backend=backend)
             way.blend(sigma, rgb, k, stop)
         # what a ray has met stands for the rest of its light, or dark surfaces would shine
         ended = way.passed <= stop
         whole = torch.where(ended, 1 / (1 - way.passed), 1.0)
         rgb, depth, opacity = way.rgb * whole[:, None], way.depth * whole, torch.where(ended, 1.0, 1 - way.passed)
         return over(Pixels(rgb, depth, opacity, opacity.new_zeros(0)), background)
+
+    def _shown(self) -> Shown:
+        """The cells that rays of a picture march through. A CPU would take longer to find the empty ones."""
+        grid = self.occupancy
+        return grid.filled(self._taken) if self.step.is_cuda else grid.shown()
+
+    def _taken(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """Which share of the light one step takes, about, at points of the unit cube."""
+        density = ops.hash_density(unit, self.field.weights, backend=self.backend)
+        return density * (self.stride.step / self.stride.side)
 
     @torch.no_grad()
     def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:

@@ -1,15 +1,26 @@
 """The occupancy grid, which follows the density of the field."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nerf_pl.methods.ngp.hull import points_of
-from nerf_pl.methods.ngp.visibility import Shown, bits_at, cell_numbers, flags_of, moved, what_shows
-from nerf_pl.ops import Backend, Budget, Light, March, Stride, contract, march, pack_bits
+from nerf_pl.methods.ngp.visibility import Shown, bits_at, flags_of, what_shows, without_empty
+from nerf_pl.ops import (
+    Backend,
+    Budget,
+    Light,
+    March,
+    Stride,
+    cell_numbers,
+    cell_places,
+    contract,
+    march,
+    moved,
+    pack_bits,
+)
 from nerf_pl.types import Rays
 
 THRESHOLD = 0.01  # least share of the light that an occupied cell takes in one step of the march
@@ -60,6 +71,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("possible", torch.ones(size**3, dtype=torch.bool))
         self._cells: Tensor | None = None  # numbers of the possible cells
         self._shown: Shown | None = None
+        self._filled: Shown | None = None
         self.register_load_state_dict_post_hook(lambda module, _: module._changed())
 
     def restrict(self, possible: Bool[Tensor, "G G G"]) -> None:
@@ -70,7 +82,7 @@ class OccupancyGrid(nn.Module):
         self._changed()
 
     def _changed(self) -> None:
-        self._cells = self._shown = None
+        self._cells = self._shown = self._filled = None
 
     # ---- space -------------------------------------------------------------------------------------------------------
 
@@ -108,17 +120,21 @@ class OccupancyGrid(nn.Module):
             self._shown = what_shows(flags_of(self.bits), self.seen, self.size, self.detail, self.extended)
         return self._shown
 
+    def filled(self, taken: Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]]) -> Shown:
+        """What shows, without the parts that the field leaves empty, see `visibility.without_empty`. Kept as `shown`
+        is."""
+        if self._filled is None:
+            shown = self.shown()
+            self._filled = shown if self.extended else without_empty(shown, taken, self.span)
+        return self._filled
+
     def show(self, shown: Shown) -> None:
         """Show this from now on. It is kept until training continues."""
-        self._shown = shown
+        self._shown, self._filled = shown, None
 
     def forget_shown(self) -> None:
         """Call this when training continues, since light will reach other cells."""
-        self._shown = None
-
-    def through_shown(self, stride: Stride) -> Stride:
-        """The same steps, through the grid of `shown`."""
-        return replace(stride, size=self.shown().size)
+        self._shown = self._filled = None
 
     def moved(self, unit: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """The points at which evaluation asks the field in place of these points of the unit cube."""
@@ -154,8 +170,8 @@ class OccupancyGrid(nn.Module):
         """
         cells, n_parts = self._due(turn)
         n, size = len(cells), self.size
-        place = torch.stack([cells % size, cells // size % size, cells // size**2], 1)
-        xyz, shrunk = points_of((place + uniform(3 * n).view(n, 3)) / size, self.aabb, self.unbounded)
+        place = cell_places(cells, size) + uniform(3 * n).view(n, 3)
+        xyz, shrunk = points_of(place / size, self.aabb, self.unbounded)
         sigma = density(xyz) * shrunk  # steps are longer there by the same factor
         self.density[cells] = torch.maximum(self.density[cells] * DECAY, sigma)
         found = self.density[self._possible_cells()] if n_parts > 1 else self.density[cells]
@@ -166,7 +182,7 @@ class OccupancyGrid(nn.Module):
         self.bits.copy_(pack_bits(occupied))
         seen = (self.seen > since).view(-1, self.detail**3).any(1)
         self.visible.copy_(pack_bits(occupied & seen))
-        self._shown = None
+        self.forget_shown()
 
     def _due(self, turn: int) -> tuple[Tensor, int]:
         """The cells at which an update asks for the density, and the number of parts that all cells form."""

@@ -1,5 +1,6 @@
 """What evaluation shows of a scene: only what light reached in training. Elsewhere the field is noise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,9 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nerf_pl.ops import pack_bits
+from nerf_pl.ops import cell_numbers, cell_places, pack_bits
 
 ENOUGH = 2000  # steps; the rays of the second half of them reach all that is visible
+FAINT = 1e-3  # share of the light that one step takes; less does not show
+PROBED = 2**16  # cells whose halves are looked at together
 WINDOW = 20_000  # steps; their rays reach it in any case (docs/log.md)
 
 
@@ -73,9 +76,25 @@ def nearest(known: Bool[Tensor, "G G G"]) -> Int[Tensor, "G G G"]:
     return source
 
 
-def cell_numbers(place: Int[Tensor, "N 3"], size: int) -> Int[Tensor, "N"]:
-    """Numbers of the cells (x, y, z) of a grid of size^3, x fastest."""
-    return place[:, 0] + size * (place[:, 1] + size * place[:, 2])
+@torch.no_grad()
+def without_empty(
+    shown: Shown, taken: Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]], span: Float[Tensor, "3"]
+) -> Shown:
+    """The halves of the cells along each axis in which the field takes more than FAINT of the light of a step at some
+    of eight points.
+
+    taken: this share, at points of the unit cube. span: the sides of the grid there.
+    """
+    size, cells = 2 * shown.size, flags_of(shown.bits).nonzero()[:, 0]
+    bits = torch.zeros(size**3 // 32, dtype=torch.int32, device=cells.device)
+    eight = torch.cartesian_prod(*(torch.arange(2, device=cells.device),) * 3)
+    for part in cells.split(PROBED):
+        halves = (2 * cell_places(part, shown.size)[:, None] + eight).view(-1, 3)
+        points = (halves[:, None] + (eight + 0.5) / 2) / size * span
+        full = halves[taken(points.view(-1, 3)).view(-1, 8).amax(1) > FAINT]
+        numbers = cell_numbers(full, size)
+        bits.index_add_(0, numbers >> 5, (1 << (numbers & 31)).to(torch.int32))  # each bit comes once
+    return Shown(bits, size)
 
 
 def flags_of(bits: Int[Tensor, "W"]) -> Bool[Tensor, "N"]:
@@ -86,16 +105,3 @@ def flags_of(bits: Int[Tensor, "W"]) -> Bool[Tensor, "N"]:
 def bits_at(bits: Int[Tensor, "W"], cells: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
     """Whether the bits of these cells are set."""
     return (bits[cells >> 5] >> (cells & 31) & 1).bool()
-
-
-def moved(
-    unit: Float[Tensor, "N 3"], source: Int[Tensor, "M"], size: int, span: Float[Tensor, "3"]
-) -> Float[Tensor, "N 3"]:
-    """Points of the unit cube, each moved to the same place in the cell that replaces its own.
-
-    span: the sides of the grid in the unit cube.
-    """
-    place = (unit / span * size).long().clamp(0, size - 1)
-    stands_in = source[cell_numbers(place, size)]
-    other = torch.stack([stands_in % size, stands_in // size % size, stands_in // size**2], 1)
-    return unit + (other - place) * (span / size)

@@ -5,11 +5,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerf_pl.ops.backend import Backend
-from nerf_pl.ops.march.space import contract, pack_bits
+from nerf_pl.ops.march.space import cell_numbers, cell_places, contract, moved, pack_bits
 from nerf_pl.ops.march.types import Budget, Light, March, Stride, Way
 from nerf_pl.types import Rays
 
-__all__ = ["Budget", "Light", "March", "Stride", "Way", "advance", "contract", "march", "pack_bits"]
+__all__ = [
+    "Budget",
+    "Light",
+    "March",
+    "Stride",
+    "Way",
+    "advance",
+    "cell_numbers",
+    "cell_places",
+    "contract",
+    "march",
+    "moved",
+    "pack_bits",
+]
 
 
 def march(
@@ -39,11 +52,18 @@ def march(
 
 
 def advance(
-    rays: Rays, bits: Int[Tensor, "W"], aabb: Float[Tensor, "2 3"], stride: Stride, room: int, *, backend: Backend
+    rays: Rays,
+    bits: Int[Tensor, "W"],
+    aabb: Float[Tensor, "2 3"],
+    stride: Stride,
+    room: int,
+    source: Int[Tensor, "N"] | None = None,
+    *,
+    backend: Backend,
 ) -> Way:
     """Send rays on their way through the grid, to render them with early stop; see `Way`.
 
     They take the steps of `march` with a jitter of 1/2. room: how many samples kernels take at a time; the twin makes
-    room for all.
+    room for all. source: for each cell the one in which the field is asked in its place, see `moved`.
     """
-    return backend.module("march").Advance(rays, bits, aabb, stride, room)
+    return backend.module("march").Advance(rays, bits, aabb, stride, room, source)

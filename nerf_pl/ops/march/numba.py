@@ -13,6 +13,7 @@ from nerf_pl.ops.hash_field.numba_grid import level_table
 from nerf_pl.ops.hash_field.reference import MAX_RAW
 from nerf_pl.ops.march.numba_light import density_at
 from nerf_pl.ops.march.reference import EXPLORERS, fit
+from nerf_pl.ops.march.space import moved
 from nerf_pl.ops.march.types import Budget, Light, March, Stride
 from nerf_pl.ops.numba_jit import compiled, in_parts
 from nerf_pl.types import Rays, Samples
@@ -246,8 +247,9 @@ class Advance:
 
     passes: tuple[int, ...] = (8, 24, 64)  # fewer than on a GPU, since each costs more
 
-    def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int):
-        self.bits, self.now = bits, None
+    def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int, source: Tensor | None = None):
+        self.bits, self.source, self.size, self.span = bits, source, stride.size, stride.span(aabb)
+        self.now = None
         self.way = _Walk(rays, aabb, torch.full_like(rays.near, 0.5), stride, len(rays))
         self.passed, self.rgb = torch.ones_like(rays.near), torch.zeros_like(rays.origins)
         self.depth = torch.zeros_like(rays.near)
@@ -257,7 +259,9 @@ class Advance:
         offsets = torch.zeros(self.way.n + 1, dtype=torch.int64)
         offsets[1:] = torch.from_numpy(np.cumsum(self.way.counts))
         self.now = self.way.samples(offsets)
-        return self.now.unit, self.now.samples.ray_ids, None
+        unit = self.now.unit
+        unit = unit if self.source is None else moved(unit, self.source, self.size, self.span)
+        return unit, self.now.samples.ray_ids, None
 
     def blend(self, sigma: Tensor, rgb: Tensor, k: int, stop: float) -> None:
         assert self.now is not None

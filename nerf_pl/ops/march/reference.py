@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nerf_pl.ops.hash_field.reference import hash_density
-from nerf_pl.ops.march.space import contract
+from nerf_pl.ops.march.space import contract, moved
 from nerf_pl.ops.march.types import Budget, Light, March, Stride, straightened
 from nerf_pl.ops.rays.reference import composite, transmittance
 from nerf_pl.types import Rays, Samples
@@ -126,8 +126,9 @@ class Advance:
 
     passes: tuple[int, ...] = (8, 24, 64)  # fewer than on a GPU, since each costs more
 
-    def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int):
-        self.samples, self.unit, _ = march(rays, bits, aabb, torch.full_like(rays.near, 0.5), stride)
+    def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int, source: Tensor | None = None):
+        self.samples, unit, _ = march(rays, bits, aabb, torch.full_like(rays.near, 0.5), stride)
+        self.unit = unit if source is None else moved(unit, source, stride.size, stride.span(aabb))
         ids, offsets = self.samples.ray_ids, self.samples.offsets
         self.rank, self.counts = torch.arange(len(ids), device=ids.device) - offsets[ids], offsets.diff()
         self.passed, self.rgb = torch.ones_like(rays.near), torch.zeros_like(rays.origins)

@@ -23,3 +23,25 @@ def pack_bits(flags: Bool[Tensor, "N"]) -> Int[Tensor, "W"]:
     """32 flags to a word of int32, the first one in its lowest bit. N must be a multiple of 32."""
     powers = 1 << torch.arange(32, device=flags.device)
     return (flags.view(-1, 32) * powers).sum(1).to(torch.int32)  # the highest bit wraps to the sign
+
+
+def cell_numbers(place: Int[Tensor, "N 3"], size: int) -> Int[Tensor, "N"]:
+    """Numbers of the cells (x, y, z) of a grid of size^3, x fastest."""
+    return place[:, 0] + size * (place[:, 1] + size * place[:, 2])
+
+
+def cell_places(cells: Int[Tensor, "N"], size: int) -> Int[Tensor, "N 3"]:
+    """The inverse of `cell_numbers`."""
+    return torch.stack([cells % size, cells // size % size, cells // size**2], 1)
+
+
+def moved(
+    unit: Float[Tensor, "N 3"], source: Int[Tensor, "M"], size: int, span: Float[Tensor, "3"]
+) -> Float[Tensor, "N 3"]:
+    """Points of the unit cube, each moved to the same place in the cell that replaces its own.
+
+    span: the sides of the grid in the unit cube.
+    """
+    place = (unit / span * size).long().clamp(0, size - 1)
+    other = cell_places(source[cell_numbers(place, size)], size)
+    return unit + (other - place) * (span / size)

@@ -53,14 +53,17 @@ def list_kernel(next_ptr, list_ptr, number_ptr, n_rays, BLOCK: tl.constexpr):
 @triton.jit
 def fill_kernel(
     origins_ptr, directions_ptr, near_ptr, far_ptr, bits_ptr, aabb_ptr, list_ptr, number_ptr, next_ptr,
-    t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, count_ptr, room, step, linear, scale, jitter, K: tl.constexpr,
-    SIZE: tl.constexpr, OPEN: tl.constexpr, LANES: tl.constexpr,
+    source_ptr, t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, count_ptr, room, step, linear, scale, jitter, K: tl.constexpr,
+    MOVED: tl.constexpr, SIZE: tl.constexpr, OPEN: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """The next K samples of each listed ray, in the unit cube; t is negative where it has no more."""
     number = tl.minimum(tl.load(number_ptr), room)
     if tl.program_id(0) == 0:
         tl.store(count_ptr, number * K)
     lx, ly, lz, sx, sy, sz = box_of(aabb_ptr, SIZE)
+    wx, wy, wz = scale / sx, scale / sy, scale / sz  # sides of a cell in the unit cube
+    if OPEN:
+        wx, wy, wz = 1 / SIZE, 1 / SIZE, 1 / SIZE
     for slot in range(tl.program_id(0), number, tl.num_programs(0)):
         ray = tl.load(list_ptr + slot)
         ox, oy, oz, dx, dy, dz, near, n_steps = ray_of(
@@ -79,6 +82,11 @@ def fill_kernel(
             tl.store(t_ptr + at, t, mask=write)
             tl.store(dt_ptr + at, dt, mask=write)
             tl.store(ray_ids_ptr + at, tl.zeros((LANES,), tl.int32) + ray, mask=write)
+            if MOVED:
+                other = tl.load(source_ptr + cell, mask=write, other=0).to(tl.int32)
+                x += (other % SIZE - cell % SIZE).to(tl.float32) * wx
+                y += (other // SIZE % SIZE - cell // SIZE % SIZE).to(tl.float32) * wy
+                z += (other // (SIZE * SIZE) - cell // (SIZE * SIZE)).to(tl.float32) * wz
             tl.store(unit_ptr + at * 3, x, mask=write)
             tl.store(unit_ptr + at * 3 + 1, y, mask=write)
             tl.store(unit_ptr + at * 3 + 2, z, mask=write)
@@ -135,10 +143,10 @@ class Advance:
 
     passes: tuple[int, ...] = (4, 4, 8, 16, 32, 64)  # most rays end soon, a few go on
 
-    def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int):
+    def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int, source: Tensor | None = None):
         n, device = len(rays), rays.near.device
         self.rays = rays.origins.contiguous(), rays.directions.contiguous(), rays.near, rays.far
-        self.grid = bits, aabb
+        self.grid, self.source = (bits, aabb), source
         self.room = room
         self.stride = stride.step, stride.linear or 0.0, 1 / stride.side, 0.5
         self.options: dict[str, int] = {
@@ -162,8 +170,9 @@ class Advance:
 
     def fill(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         fill_kernel[(min(len(self.next), PROGRAMS),)](
-            *self.rays, *self.grid, self.lists[0], self.numbers[0], self.next, self.t, self.dt,
-            self.ray_ids, self.unit, self.count, self.room // k, *self.stride, K=k, **self.options,
+            *self.rays, *self.grid, self.lists[0], self.numbers[0], self.next,
+            self.lists[0] if self.source is None else self.source, self.t, self.dt, self.ray_ids, self.unit, self.count,
+            self.room // k, *self.stride, K=k, MOVED=self.source is not None, **self.options,
         )  # fmt: skip
         return self.unit, self.ray_ids, self.count
 
@@ -174,8 +183,8 @@ class Advance:
             sigma, rgb, self.t, self.dt, self.lists[0], self.numbers[0], self.lists[1], self.numbers[1], self.passed,
             self.rgb, self.depth, self.room // k, stop, K=k, SLOTS=slots, num_warps=4,
         )  # fmt: skip
-        self.lists.reverse()
-        self.numbers.reverse()
+        # new lists, so that a shallow copy goes on by itself
+        self.lists, self.numbers = self.lists[::-1], self.numbers[::-1]
 
     def left(self) -> int:
         return int(self.numbers[0])

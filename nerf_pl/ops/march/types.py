@@ -25,6 +25,11 @@ class Stride:
     side: float
     linear: float | None = None
 
+    def span(self, aabb: Float[Tensor, "2 3"]) -> Float[Tensor, "3"]:
+        """The sides of the grid in the unit cube."""
+        sides = aabb[1] - aabb[0]
+        return sides / self.side if self.linear is None else torch.ones_like(sides)
+
     def place(self, t: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
         """Where on the ray t is, in sides of the unit cube: a length that grows by as much with every step."""
         return (t if self.linear is None else straightened(t, self.linear)) / self.side
@@ -88,8 +93,8 @@ class Way(Protocol):
     depth: Float[Tensor, "R"]
 
     def fill(self, k: int) -> tuple[Float[Tensor, "N 3"], Int[Tensor, "N"], Int[Tensor, "1"] | None]:
-        """The next k samples of each ray: points in the unit cube, ray ids, and how many they are if not all of these
-        count (an integer on the device)."""
+        """The next k samples of each ray: points of the unit cube at which to ask the field, ray ids, and how many they
+        are if not all of these count (an integer on the device)."""
         ...
 
     def blend(self, sigma: Float[Tensor, "N"], rgb: Float[Tensor, "N 3"], k: int, stop: float) -> None:
