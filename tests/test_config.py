@@ -223,12 +223,20 @@ def test_few_and_many_photos_train_differently():
         (1, {"unbounded": True}, {"num_epochs": 30.0}),
         (3, {"unbounded": True}, {"num_epochs": 30.0, "max_steps": 45_000}),
         (3, {"ndc": True}, {"seconds": 60.0}),
-        (1, {}, {"seconds": 600.0}),
+        (3, {}, {"seconds": 600.0}),
+        (3, {"photos": 100}, {"seconds": 45.0}),
+        (1, {"photos": 100}, {"seconds": 44.0}),
+        (3, {"photos": 150}, {"seconds": 600.0}),
         (1, {"unbounded": True, "photos": 150}, {}),
         (4, {"unbounded": True}, {"num_gpus": 2}),
         (3, {"unbounded": True}, {"num_gpus": 3}),
         (3, {"unbounded": True}, {"num_gpus": 8}),
-        (1, {}, {"num_gpus": 2, "seconds": 60.0}),
+        (4, {}, {"num_gpus": 2, "seconds": 30.0}),
+        (2, {}, {"num_gpus": 2, "seconds": 29.0}),
+        (2, {}, {"num_gpus": 2, "max_steps": 15_000}),
+        (1, {}, {"num_gpus": 2, "seconds": 14.0}),
+        (4, {}, {"num_gpus": 4, "seconds": 15.0}),
+        (1, {}, {"num_gpus": 8, "seconds": 44.0}),
         (1, {"unbounded": True}, {"num_gpus": 2, "seconds": 5.0}),
         (1, {"unbounded": True, "photos": 150}, {"num_gpus": 2}),
     ],
@@ -306,6 +314,7 @@ def test_networks_are_narrower_where_the_chip_is_small(monkeypatch):
     for capabilities in (((9, 0), (8, 0)), ((9, 0), (8, 9)), ((12, 0),)):
         monkeypatch.setattr(torch.cuda, "device_count", lambda found=capabilities: len(found))
         monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(multi_processor_count=132))
         found.append(complete(NGP, "cuda").model.colour_hidden)
     assert found == [128, 64, 64]
     assert complete(having("ngp", colour_hidden=32), "cuda").model.colour_hidden == 32

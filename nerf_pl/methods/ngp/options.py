@@ -34,8 +34,8 @@ class NGPOptions:
 
     ensemble: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "1")] = None
     """Fields that steps train in turn. Evaluation shows the mean of their pictures, which is better than a picture of
-    any of them, and takes as many times as long. On a GPU by default 3 for fewer than 150 photos, if the training is
-    long enough for each: 45 seconds on an H100, or 45,000 steps. Two or four GPUs then train 4, two or one on each."""
+    any of them, and takes as many times as long. On a GPU by default 3, if each of them gets 15 seconds on an H100, or
+    15,000 steps; two to four GPUs share out 3 or 4, or have one each. 150 photos and more have 1."""
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "8")] = None
     """Levels of the hash grid."""
     features: Annotated[Literal[2, 4, 8] | None, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "4")] = None
@@ -203,9 +203,9 @@ Hopper), those of width 64 take 58 KB. Consumer GPUs have 99 KB. On Blackwell GP
 in a memory of their own, of 512 columns, and width 128 takes 704 (docs/log.md)."""
 ROOMY = ((8, 0), (9, 0))  # compute capabilities with enough: A100 and Hopper
 SECONDS, ONE_SIDE_SECONDS_ON_CPU = 60.0, 20.0  # of training, if no length is given
-FIELDS, FIELDS_SECONDS, FIELDS_STEPS = 3, 45.0, 45_000
-"""Fields of an ensemble for photos on a GPU, and how long a training must be for them, on a GPU of MULTIPROCESSORS. A
-single one gains next to nothing after 15,000 steps, and the mean of three wins 0.3 to 1 dB (docs/log.md)."""
+FIELDS, FIELD_SECONDS, FIELD_STEPS = 3, 15.0, 15_000
+"""Fields of an ensemble on a GPU, and for how long each must be trained, on a GPU of MULTIPROCESSORS. A single one
+gains little after 15,000 steps, and the mean of three wins 0.3 to 1 dB (docs/log.md)."""
 MULTIPROCESSORS = 132  # of an H100, where steps were timed
 MOST_SHARED_OUT = 4  # GPUs, each of which trains fields of its own by default; more would make pictures too slow
 
@@ -225,7 +225,8 @@ def complete(config: Config, device_type: str, kind: SceneKind = SceneKind()) ->
     if device == "cuda":
         sizes |= _by_number(kind.photos, unbounded, ndc)
         sizes |= LONG if (train.seconds or 0) >= LONG_SECONDS and not (unbounded or ndc) else {}
-        sizes["ensemble"] = _fields(train, kind, unbounded or ndc)
+        is_many = (unbounded or ndc) and (kind.photos or 0) >= MANY
+        sizes["ensemble"] = 1 if is_many else _fields(train)
     sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}
     missing = {name: value for name, value in sizes.items() if getattr(asked, name) is None}
     if train.num_epochs is None:
@@ -238,19 +239,21 @@ def _usual_seconds(device: str, ndc: bool) -> float:
     return ONE_SIDE_SECONDS_ON_CPU if ndc and device == "cpu" else SECONDS
 
 
-def _fields(train: TrainOptions, kind: SceneKind, is_photos: bool) -> int:
-    """Fields of an ensemble on GPUs. Several GPUs share them out, so each gets as many."""
-    if not is_photos or (kind.photos or 0) >= MANY:
-        return 1
-    seconds, steps, gpus = train.seconds, train.max_steps, train.num_gpus
+def _fields(train: TrainOptions) -> int:
+    """Fields of an ensemble on GPUs: FIELDS of them if each gets its time, or one. Several GPUs share them out, so each
+    gets as many, and at least one."""
+    seconds, steps, gpus = train.seconds, train.max_steps, max(train.num_gpus, 1)
     if seconds is None and steps is None:
         if train.num_epochs is not None:
             return 1  # how many steps these are is not known here
         seconds = SECONDS
-    is_short = seconds is not None and seconds < FIELDS_SECONDS * _slowness()
-    if is_short or (steps is not None and steps < FIELDS_STEPS):
-        return 1
-    return gpus * -(-FIELDS // gpus) if 1 < gpus <= MOST_SHARED_OUT else FIELDS
+    shared = 1 < gpus <= MOST_SHARED_OUT
+    for turns in (-(-FIELDS // gpus), 1) if shared else (FIELDS,):  # fields of which each step trains one
+        is_short = seconds is not None and seconds < turns * FIELD_SECONDS * _slowness()
+        is_short |= steps is not None and steps < turns * FIELD_STEPS
+        if not is_short:
+            return turns * gpus if shared else turns
+    return 1
 
 
 def _slowness() -> float:
