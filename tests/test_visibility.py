@@ -250,8 +250,10 @@ def test_what_is_filled_is_found_once():
     grid.forget_shown()
     grid.filled(taken)
     assert len(calls) == 2
-    extended = half_seen(True)
-    assert extended.filled(taken) is extended.shown()
+    extended, large = half_seen(True), half_seen(False)
+    large.show(Shown(torch.zeros(1024**3 // 32, dtype=torch.int32), 1024))
+    for whole in (extended, large):
+        assert whole.filled(taken) is whole.shown()
     assert len(calls) == 2
 
 

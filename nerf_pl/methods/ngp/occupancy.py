@@ -27,6 +27,7 @@ THRESHOLD = 0.01  # least share of the light that an occupied cell takes in one 
 PART = {"cuda": 2**19, "cpu": 2**14}  # most cells at which one update asks for the density
 WHOLE = 16  # the first updates, which ask at all cells
 FORMING = 0.3  # share of the mean density that an occupied cell has at least, where space is unbounded (docs/log.md)
+MOST_HALVED = 512  # cells along an axis; their halves take 128 MB as bits
 DECAY = 0.95  # of the stored densities, at each update
 CONE = 1 / 256  # step over distance, where steps of an unbounded space grow (Mueller et al. 2022, appendix E.1)
 
@@ -122,10 +123,11 @@ class OccupancyGrid(nn.Module):
 
     def filled(self, taken: Callable[[Float[Tensor, "N 3"]], Float[Tensor, "N"]]) -> Shown:
         """What shows, without the parts that the field leaves empty, see `visibility.without_empty`. Kept as `shown`
-        is."""
+        is. Where cells show the content of others, and of very many cells, it is all that shows."""
         if self._filled is None:
             shown = self.shown()
-            self._filled = shown if self.extended else without_empty(shown, taken, self.span)
+            whole = self.extended or shown.size > MOST_HALVED
+            self._filled = shown if whole else without_empty(shown, taken, self.span)
         return self._filled
 
     def show(self, shown: Shown) -> None:
