@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nerf_pl.checkpoints.files import read_checkpoint
-from nerf_pl.checkpoints.models import stored_config
+from nerf_pl.checkpoints.weights import stored_config
 from nerf_pl.errors import UserError
 from nerf_pl.methods import method_of
 from nerf_pl.options import Config, Options, fixed_in_a_run
