@@ -206,7 +206,7 @@ def _resume(method: str) -> Callable[[Path], None]:
     def read(root: Path) -> None:
         system = _system(method)
         resume_run(system, Checkpoints(root), root / "last.ckpt")
-        assert 0 <= system.progress < 1
+        assert 0 <= system.length.progress < 1
         _step(system, system.configure_optimizers())
         assert all(bool(weight.isfinite().all()) for weight in system.model.parameters())
 

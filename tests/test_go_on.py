@@ -19,6 +19,7 @@ from nerf_pl.report.history import FILE, read_history
 from nerf_pl.training import callbacks, checkpoint_io
 from nerf_pl.training import run as training
 from nerf_pl.training.callbacks import Checkpoints
+from nerf_pl.training.length import Length
 from nerf_pl.training.run import train
 from nerf_pl.training.system import NeRFSystem
 
@@ -128,13 +129,10 @@ def test_checkpoints_by_time(scene_dir, tmp_path, monkeypatch):
         save(self, trainer, system)
         saved.append((system.step, read_checkpoint(self.last)["global_step"]))
 
-    def step(self, asked, index):  # one step takes a minute
-        self._away -= 60
-        return 1
-
+    spend = Length.spend
     monkeypatch.setattr(Checkpoints, "save", noted)
-    monkeypatch.setattr(NeRFSystem, "_chunk", step)
-    monkeypatch.setattr(NeRFSystem, "next_chunks", lambda self: [1] * 6)
+    monkeypatch.setattr(Length, "spend", lambda self, seconds, steps: spend(self, 60.0 * steps, steps))
+    monkeypatch.setattr(Length, "next_chunks", lambda self: [1] * 6)
     train(config(max_steps=12, save_minutes=3.5, val_every=6), scene_dir, RunFolders.modern(tmp_path))
     assert saved == [(4, 4), (6, 6), (10, 10), (12, 12)]
 

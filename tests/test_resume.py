@@ -43,7 +43,7 @@ def test_a_run_that_had_no_time_for_another_step_is_finished(scene_dir):
     state = {"optimizer_states": [{}], "global_step": 10, "train_seconds": 59.998, "step_seconds": 0.01}
     ours = NeRFSystem(options, make(options), load_scene(scene_dir))
     ours.resume_from({"state_dict": ours.state_dict(), **state})
-    assert ours.finished
+    assert ours.length.finished
 
 
 def test_a_new_run_and_an_old_one_at_once(run, scene_dir, capsys, monkeypatch, tmp_path):
@@ -73,7 +73,7 @@ def test_a_validation_takes_a_tenth_of_the_time_since_the_last_one(scene_dir, mo
     options = config(seconds=60.0, max_steps=None, val_every=val_every)
     scene = load_scene(scene_dir)
     ours = NeRFSystem(options, make(options), scene, scene)
-    ours.step_seconds = 0.01
+    ours.length.step_seconds = 0.01
     ours.on_validation_start()
     assert budgets == [pytest.approx(budget)]
 
@@ -87,7 +87,7 @@ def test_an_epoch_passes_over_the_pixels_that_count(scene_dir):
     assert replace(scene, masks=masks).n_pixels == 4 * 64
     assert replace(scene, cameras=replace(scene.cameras, sizes=sizes)).n_pixels == 256 + 3 * 64
     options = config(max_steps=None, num_epochs=1.0)
-    assert NeRFSystem(options, make(options), replace(scene, masks=masks)).max_steps == 4
+    assert NeRFSystem(options, make(options), replace(scene, masks=masks)).length.max_steps == 4
 
 
 def test_memory_in_rendering_can_be_lowered(run, capsys, monkeypatch, tmp_path):

@@ -137,9 +137,9 @@ def test_diverging_ends_with_an_error(scene_dir, tmp_path):
 def test_epochs_are_passes_over_all_pixels(scene_dir, epochs):
     scene, options = load_scene(scene_dir), config(max_steps=None, num_epochs=epochs)
     one = NeRFSystem(options, make(options), scene)
-    assert one.steps_per_epoch == 4 * 16 * 16 // 64
-    assert one.max_steps == math.ceil(epochs * 16)
-    assert NeRFSystem(options, one.model, scene, world=2).steps_per_epoch == 8
+    assert one.length.steps_per_epoch == 4 * 16 * 16 // 64
+    assert one.length.max_steps == math.ceil(epochs * 16)
+    assert NeRFSystem(options, one.model, scene, world=2).length.steps_per_epoch == 8
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import NGP_FLAGS, config, make, nerf, refused
+from tiny import NGP_FLAGS, config, nerf, refused
 
 from nerf_pl.errors import UserError
 from nerf_pl.options import RunFolders
-from nerf_pl.scenes import Request, detect, load_scene
+from nerf_pl.scenes import detect
 from nerf_pl.scenes.prepare.sheet import PLACED, sheet_of, write_sheet
 from nerf_pl.scenes.prepare.top_view import top_view
 from nerf_pl.text import counted
+from nerf_pl.training.length import AROUND_SECONDS, Length
 from nerf_pl.training.run import train
-from nerf_pl.training.system import AROUND_SECONDS, NeRFSystem
 from nerf_pl.training.time_left import TimeLeft
 from nerf_pl.training.verdict import verdict
 
@@ -40,29 +40,22 @@ def test_a_training_that_went_wrong_is_told_with_advice(scores, told):
     assert verdict(10, *scores) is None
 
 
-@pytest.fixture
-def system(scene_dir):
-    def made(validates: bool = True, **options: object) -> NeRFSystem:
-        asked = config("ngp", **options)
-        scene = load_scene(scene_dir, Request("train"))
-        val = load_scene(scene_dir, Request("val")) if validates else None
-        return NeRFSystem(asked, make(asked), scene, val)
-
-    return made
+def length_of(validates: bool = True, **options: object) -> Length:
+    return Length(config("ngp", **options).train, 16, fixed_batches=False, validates=validates)
 
 
-def test_time_left_counts_steps_and_validations(system):
-    by_steps = system(max_steps=100)
+def test_time_left_counts_steps_and_validations():
+    by_steps = length_of(max_steps=100)
     assert by_steps.seconds_left(2.0, 5.0) == pytest.approx(100 * 2.0 + 10 * 5.0)
     by_steps.step = 95
     assert by_steps.seconds_left(2.0, 5.0) == pytest.approx(5 * 2.0 + 5.0)
     by_steps.step = 100
     assert by_steps.seconds_left(2.0, 5.0) == 0
-    assert system(validates=False, max_steps=100).seconds_left(2.0, 5.0) == pytest.approx(200)
+    assert length_of(validates=False, max_steps=100).seconds_left(2.0, 5.0) == pytest.approx(200)
 
 
-def test_time_left_by_the_clock_does_not_depend_on_the_speed(system):
-    timed = system(max_steps=None, seconds=60.0)
+def test_time_left_by_the_clock_does_not_depend_on_the_speed():
+    timed = length_of(max_steps=None, seconds=60.0)
     for pace in (0.001, 1.0):
         assert timed.seconds_left(pace, 3.0) == pytest.approx(60 + 4 * 3.0)
     timed.train_seconds = 50.0
@@ -72,7 +65,7 @@ def test_time_left_by_the_clock_does_not_depend_on_the_speed(system):
     assert timed.seconds_left(1.0, 3.0, 1.1) == pytest.approx(14.5 * 1.1 + 3.0)
 
 
-def lived_through(training: NeRFSystem, step_seconds: Callable[[float], float], between: float, val: float) -> list:
+def lived_through(training: Length, step_seconds: Callable[[float], float], between: float, val: float) -> list:
     """The moments of a training and what was said to be left then, if its clock goes as is said: step_seconds of a
     step, by the share that is done; between: seconds from one chunk of steps to the next; val: of a validation."""
     now, said = 100.0, []
@@ -81,10 +74,11 @@ def lived_through(training: NeRFSystem, step_seconds: Callable[[float], float], 
     while not training.finished:
         for index, asked in enumerate(training.next_chunks()):
             training.step_seconds = training.step_seconds or step_seconds(0.0)
-            n = training._chunk(asked, index)
+            n = training.chunk(asked, index)
             spent = n * step_seconds(training.progress) * (1.3, 0.8, 0.9)[index % 3]
-            training.step, training.train_seconds = training.step + n, training.train_seconds + spent
-            training.step_seconds, now = spent / n, now + spent + between
+            training.step += n
+            training.spend(spent, n)
+            now += spent + between
             watch.stepped(training)
             said.append((now, watch.seconds(training)))
             if training.finished:
@@ -98,9 +92,9 @@ def lived_through(training: NeRFSystem, step_seconds: Callable[[float], float], 
 @pytest.mark.parametrize("length", [{"max_steps": 3000}, {"max_steps": None, "seconds": 60.0}])
 @pytest.mark.parametrize("val", [0.5, 2.3])
 @pytest.mark.parametrize("slower", [0.0, 0.2])
-def test_time_left_is_right_within_a_tenth(system, length, val, slower):
+def test_time_left_is_right_within_a_tenth(length, val, slower):
     """At a quarter, a half and three quarters of a training, also if its steps become slower and take turns."""
-    told = lived_through(system(**length), lambda share: 0.02 * (1 + slower * share), between=0.03, val=val)
+    told = lived_through(length_of(**length), lambda share: 0.02 * (1 + slower * share), between=0.03, val=val)
     whole = told[0][0] + told[0][2] - 100.0
     for share in (0.25, 0.5, 0.75):
         _, said, true = min(told, key=lambda moment: abs(moment[0] - 100.0 - share * whole))
@@ -108,8 +102,8 @@ def test_time_left_is_right_within_a_tenth(system, length, val, slower):
 
 
 @pytest.mark.parametrize(("spent", "ends"), [(59.7, False), (59.85, True), (59.999, True)])
-def test_a_rest_that_is_too_short_for_a_chunk_ends_a_training_by_the_clock(system, spent, ends):
-    timed = system(max_steps=None, seconds=60.0)
+def test_a_rest_that_is_too_short_for_a_chunk_ends_a_training_by_the_clock(spent, ends):
+    timed = length_of(max_steps=None, seconds=60.0)
     timed.train_seconds, timed.step_seconds = spent, 1e-3
     assert timed.finished == ends
 

@@ -49,7 +49,7 @@ class ProgressBar(Callback):
             console.print(pl_module.describe())
 
     def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
-        self.time_left.begin(pl_module)
+        self.time_left.begin(pl_module.length)
         if trainer.is_global_zero and console.is_terminal:
             columns = BarColumn(None), TaskProgressColumn(), description()
             self.bar = Progress(*columns, console=console, expand=True, refresh_per_second=4)
@@ -57,8 +57,8 @@ class ProgressBar(Callback):
             self.bar.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
-        self.time_left.stepped(pl_module)
-        self._update(trainer, pl_module, self.time_left.seconds(pl_module))
+        self.time_left.stepped(pl_module.length)
+        self._update(trainer, pl_module, self.time_left.seconds(pl_module.length))
         if pl_module.skipped and not self.has_warned and trainer.is_global_zero:
             console.print(f"step {pl_module.step}: a gradient was not finite; such steps are left out")
             self.has_warned = True
@@ -85,7 +85,7 @@ class ProgressBar(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self.val_psnr = f"{float(trainer.callback_metrics['val/psnr']):.2f}"
-        self._update(trainer, pl_module, 0.0 if pl_module.finished else self.time_left.seconds(pl_module))
+        self._update(trainer, pl_module, 0.0 if pl_module.length.finished else self.time_left.seconds(pl_module.length))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self.time_left.go_on()  # after checkpoints are written
@@ -110,7 +110,7 @@ class ProgressBar(Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def _update(self, trainer: L.Trainer, pl_module: NeRFSystem, left: float) -> None:
-        done, rate = pl_module.progress, 1 / pl_module.step_seconds
+        done, rate = pl_module.length.progress, 1 / pl_module.length.step_seconds
         rays = rate * pl_module.rays * pl_module.world
         psnr = float(trainer.callback_metrics["train/psnr"])
         speed = f"{short_number(rate)} step/s  {short_number(rays)} rays/s"
@@ -121,7 +121,7 @@ class ProgressBar(Callback):
 
     def _print(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         if trainer.is_global_zero:
-            console.print(f"{pl_module.progress:4.0%}  step {pl_module.step}  {self.status}")
+            console.print(f"{pl_module.length.progress:4.0%}  step {pl_module.step}  {self.status}")
             self.last_line = time.monotonic()
 
 
@@ -224,12 +224,12 @@ class Checkpoints(Callback):
         return self.folder / "best.ckpt"
 
     def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
-        self._saved_at = pl_module.train_seconds
+        self._saved_at = pl_module.length.train_seconds
         self._began, self._spent = self.clock(), 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
-        is_due = 0 < 60 * self.minutes <= pl_module.train_seconds - self._saved_at
-        if is_due and not pl_module.finished:  # else it is written in a moment
+        is_due = 0 < 60 * self.minutes <= pl_module.length.train_seconds - self._saved_at
+        if is_due and not pl_module.length.finished:  # else it is written in a moment
             self.save(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
@@ -240,7 +240,7 @@ class Checkpoints(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         is_best = self.best_step == pl_module.step
         allowed = max(SAVING * (self.clock() - self._began), LEAST_SAVING)
-        if pl_module.finished or not _largest(trainer, int(self._spent > allowed)):
+        if pl_module.length.finished or not _largest(trainer, int(self._spent > allowed)):
             self.save(trainer, pl_module)
             if trainer.is_global_zero and is_best:
                 self.keep_best()
@@ -262,7 +262,7 @@ class Checkpoints(Callback):
             # before last.ckpt, which says that best.ckpt is written: a run that goes on would not write it again
             _files_of(trainer).write_held()
             trainer.save_checkpoint(self.last)
-        self.has_saved, self._saved_at = True, pl_module.train_seconds
+        self.has_saved, self._saved_at = True, pl_module.length.train_seconds
         if self.after_first is not None:
             self.after_first()
             self.after_first = None
@@ -346,7 +346,7 @@ class Interrupt(Callback):
         if number := _largest(trainer, self.asked):
             self.asked = number
             self.checkpoints.save(trainer, pl_module)
-            if pl_module.finished:
+            if pl_module.length.finished:
                 raise self._finished(number)
             raise Interrupted(f"{self.last} is saved", True, number)
 

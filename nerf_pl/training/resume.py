@@ -51,8 +51,8 @@ def resume_run(system: NeRFSystem, checkpoints: Checkpoints, last: Path) -> list
         require_frame(frame_in(content, last), system.scene, config, f"{last} was trained on")
         require_same_views(content, system.scene, last)
         _take_over(system, checkpoints, content)
-    if system.finished:
-        told = f"{last} is finished, after {counted(system.step, 'step')} and {system.train_seconds:.3g} s"
+    if system.length.finished:
+        told = f"{last} is finished, after {counted(system.step, 'step')} and {system.length.train_seconds:.3g} s"
         raise FinishedError(f"{told}: to extend it, give --max_steps or --seconds with more than that, for all of it")
     told = [*_other_scene(content, system), *_other_device(stored, system, device)]
     return [*told, *_other_options(stored, config), *_other_length(stored, system)]
@@ -154,8 +154,8 @@ def _other_length(stored: Config, system: NeRFSystem) -> Iterator[str]:
     """The schedule spans all of a training. If this becomes longer, the learning rate rises again."""
     before, now = _length(stored.train), _length(system.config.train)
     if before != now:
-        o, epochs = system.config.optim, system.num_epochs
-        factor = lr_factor(o, system.progress * epochs, epochs)
+        o, epochs = system.config.optim, system.length.num_epochs
+        factor = lr_factor(o, system.length.progress * epochs, epochs)
         told = f"goes on to {now} in all, before it was {before}"
         yield f"{told}: the schedule spans the new length, and the learning rate is at {factor:.0%} of --lr now"
 

@@ -189,7 +189,7 @@ def _made(
             checkpoints.before_first, checkpoints.after_first = prepare, folders.replaced.unlink
         if resume and checkpoints.best_step == system.step:
             checkpoints.keep_best()  # which a training that was killed may not have done
-        few = untrained(len(system.model.parts), system.max_steps, world)
+        few = untrained(len(system.model.parts), system.length.max_steps, world)
         for line in filter(None, (beside, alone(scene, val), few)):
             warn(line)
         console.print("\n".join([_describe(scene, val, root), *goes_on]))
@@ -327,7 +327,7 @@ def _fit(trainer: L.Trainer, system: NeRFSystem, logs: Path) -> None:
         # DDP makes these nodes before a graph is captured on a stream of its own, which waits for all it needs
         warnings.filterwarnings("ignore", message=".*AccumulateGrad node's stream does not match.*")
         warnings.filterwarnings("ignore", message=".*srun.*")  # it need not start this program
-        trainer.fit(system, SceneData(system.next_chunks, system.validation_slots))
+        trainer.fit(system, SceneData(system.length.next_chunks, system.validation_slots))
 
 
 @contextmanager

@@ -18,22 +18,18 @@ from nerf_pl.console import doing
 from nerf_pl.errors import UserError
 from nerf_pl.methods.model import Model
 from nerf_pl.ops import precision_of
-from nerf_pl.options import EPOCHS, Config
+from nerf_pl.options import Config
 from nerf_pl.options.ranges import LARGEST
 from nerf_pl.rendering import Image, lattice, render_lattice, render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
 from nerf_pl.training.exchange import Exchange
 from nerf_pl.training.gradients import Gradients, memory_advice, take_steps, untouched
+from nerf_pl.training.length import Length
 from nerf_pl.training.poses import TURNS, refine
 from nerf_pl.training.schedule import lr_factor
 from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 
-CHUNK_SECONDS = 0.4  # of steps without Lightning; logging, callbacks and the clock come between two chunks
-TIMED_PASSES, PASS_SECONDS = 4, 5.0  # a training that ends by the clock: most validations, least time between two
-AROUND_SECONDS = 0.8  # of a validation, before and after its pictures: to plan it, for the log and checkpoints
-NEARLY = 0.1  # of a pass by the clock, by which it may be longer or shorter
-LEAST_REST = 0.02  # share of a training that ends by the clock
 LEAST_STEP_SECONDS = 4e-4  # that a step takes; the first ones say little of the later ones
 MOST_PSNR = 60.0  # dB that a validation view counts; pictures that differ by the rounding to 8 bits have 59
 LATE, LATE_STEPS = 0.5, 10_000  # share of a training, steps of a field; after both a pixel is a mean of several rays
@@ -54,17 +50,13 @@ class NeRFSystem(L.LightningModule):
         self._late_from = 0  # step before which no pixel is the mean of several rays, see `LATE`
         self.begun_on = ""  # the type of device on which the run was begun; "" if that is not known
         self.kept = {"train": scene}  # splits whose views a checkpoint keeps, without their pictures
-        self.steps_per_epoch = max(scene.n_pixels // (config.train.batch_size * world), 1)
-        self.max_steps, self.num_epochs = config.train.max_steps, config.train.num_epochs or EPOCHS
-        if self.max_steps is None and config.train.seconds is None:
-            self.max_steps = math.ceil(self.num_epochs * self.steps_per_epoch)
-        precrop = model.precrop_steps if self.max_steps is None else min(model.precrop_steps, self.max_steps // 4)
+        steps_per_epoch = max(scene.n_pixels // (config.train.batch_size * world), 1)
+        validates, most = val_scene is not None, model.precrop_steps
+        self.length = Length(config.train, steps_per_epoch, fixed_batches=model.fixed_batches, validates=validates)
+        precrop = most if self.length.max_steps is None else min(most, self.length.max_steps // 4)
         draw = {"precrop_steps": precrop, "random_background": model.random_background, "limit": model.batch_limit}
         draw["fit_colours"] = bool(config.train.fit_colours)
         self.batches = PixelBatches(scene, config.train.batch_size, model.seed, backend=model.backend, **draw)
-        self.step = 0  # of the run, those before a resume included
-        self.train_seconds = 0.0
-        self.step_seconds = 0.0  # of one step, as last measured
         self.rays = config.train.batch_size  # of one step and process, as last measured
         self.skipped = 0  # steps left out since the start of this process, see `methods.Model.counts`
         self.error, self.is_failing = math.nan, False  # the last finite error; whether the latest is not finite
@@ -74,92 +66,11 @@ class NeRFSystem(L.LightningModule):
         self.between_steps: Callable[[], float] | None = None  # returns seconds that are not the training's
         self._away = 0.0  # such seconds since the last steps began
         self._optimizer_state: dict[str, Any] | None = None
-        self._pass_end, self._pass_chunks = 0.0, 0  # of a pass by the clock: training seconds at its end, its chunks
-
-    # ---- length of training ------------------------------------------------------------------------------------------
 
     @property
-    def progress(self) -> float:
-        """Share of the training that is done, 0 to 1."""
-        by_time = self.train_seconds / self.config.train.seconds if self.config.train.seconds else 0.0
-        by_steps = self.step / self.max_steps if self.max_steps else 0.0  # whichever ends first
-        return min(max(by_time, by_steps), 1.0)
-
-    @property
-    def finished(self) -> bool:
-        """Whether there are no steps left, or no time for another one."""
-        seconds = self.config.train.seconds
-        if seconds is None:
-            return self.progress >= 1
-        # a rest that is too short for a chunk is not worth another validation
-        rest = max(self.step_seconds / 2, min(CHUNK_SECONDS / 2, LEAST_REST * seconds))
-        return self.progress >= 1 or seconds - self.train_seconds < rest
-
-    def seconds_left(self, step_seconds: float, val_seconds: float, stretch: float = 1.0) -> float:
-        """How long the rest of the training takes, if a step and a validation take as long as is said.
-
-        val_seconds: 0 as long as that is not known. stretch: how much longer than the steps is the time from one to the
-        next, because of what is done between them.
-        """
-        t, steps = self.config.train, math.inf if self.max_steps is None else self.max_steps - self.step
-        seconds = math.inf if t.seconds is None else t.seconds - self.train_seconds
-        left = 0.0 if self.finished else max(min(seconds, steps * step_seconds), 0.0)
-        if self.val_scene is None:
-            return left * stretch
-        every = self.val_every * step_seconds
-        if self._by_clock and t.seconds is not None:
-            every = t.seconds / self._timed_passes
-        by_plan = max(SHARE * every, LEAST_SECONDS) / 2 + AROUND_SECONDS  # it may take all of the plan, or little
-        return left * stretch + self._passes_left(left / every) * (val_seconds or by_plan)
-
-    def _passes_left(self, passes: float) -> int:
-        """Validations to come. passes: what is left of the training, in times from one to the next."""
-        if self.max_steps is not None and self.config.train.seconds is None:
-            return -(-self.max_steps // self.val_every) - self.step // self.val_every
-        return max(math.ceil(passes - NEARLY), 1)  # a pass may end a little late or early; the last one is to come
-
-    def next_chunks(self) -> list[int]:
-        """Numbers of steps to take at once, up to the next validation. 0 means as many as the time allows."""
-        t = self.config.train
-        if self._by_clock and t.seconds is not None:
-            share = t.seconds / self._timed_passes
-            # rounded, since a pass ends a little before or after its share of the time
-            self._pass_end = share * (round(self.train_seconds / share) + 1)
-            left = self._pass_end - self.train_seconds
-            self._pass_chunks = max(math.ceil(left / max(CHUNK_SECONDS, self.step_seconds)), 1)
-            return [0] * self._pass_chunks
-        total = self.val_every - self.step % self.val_every
-        if self.max_steps is not None:
-            total = min(total, self.max_steps - self.step)
-        n = max(min(round(total * self.step_seconds / CHUNK_SECONDS), total), 1)
-        return [total * (i + 1) // n - total * i // n for i in range(n)]
-
-    @property
-    def _by_clock(self) -> bool:
-        """Whether the clock says when to validate, and not the number of steps."""
-        return self.config.train.seconds is not None and self.config.train.val_every is None
-
-    @property
-    def _timed_passes(self) -> int:
-        """Validations of a training that ends by the clock."""
-        seconds = self.config.train.seconds or math.inf
-        return int(min(max(seconds / PASS_SECONDS, 1), TIMED_PASSES))
-
-    @property
-    def val_every(self) -> int:
-        """Steps from one validation to the next, if the clock does not set them."""
-        tenth = self.steps_per_epoch if self.max_steps is None else self.max_steps // 10
-        by_default = min(self.steps_per_epoch, tenth) if self.model.fixed_batches else tenth
-        return self.config.train.val_every or max(by_default, 1)
-
-    def _chunk(self, asked: int, index: int) -> int:
-        """Steps to take in this chunk of the pass: as many as asked for, within the steps and the time left."""
-        left = math.inf if self.max_steps is None else self.max_steps - self.step
-        if not asked:
-            asked = round((self._pass_end - self.train_seconds) / (self._pass_chunks - index) / self.step_seconds)
-        if self.config.train.seconds is not None:
-            left = min(left, int((self.config.train.seconds - self.train_seconds) / self.step_seconds))
-        return int(max(min(asked, left), 1))
+    def step(self) -> int:
+        """The step of the run that comes next, or that is being taken."""
+        return self.length.step
 
     # ---- one training step -------------------------------------------------------------------------------------------
 
@@ -186,7 +97,7 @@ class NeRFSystem(L.LightningModule):
                 start = time.perf_counter()
                 with doing("finding where the scene is empty") if self.global_rank == 0 else nullcontext():
                     self.model.fit(self._fitted_scene, keep_box=self.config.train.ckpt_path is not None)
-                self.train_seconds += self._mean(time.perf_counter() - start)
+                self.length.train_seconds += self._mean(time.perf_counter() - start)
             self.model.go_on(self.step)
             # by the steps that the fields have taken: with another number of processes those of the run were others
             parts = self.model.parts
@@ -198,10 +109,10 @@ class NeRFSystem(L.LightningModule):
             with said, untouched(self.model):  # before the clock of a time budget starts
                 self.model.before_step(0)
                 self.model.prepare_optimizer(self._optimizer())
-                self.step_seconds = self._mean(self.gradients.capture())
+                self.length.step_seconds = self._mean(self.gradients.capture())
                 # a CPU captures nothing, so it does not run later steps in advance
                 if self.device.type == "cuda" and self.model.rays_per_pixel > 1 and self._gets_late:
-                    self.step_seconds = self._mean(self.gradients.capture(self.model.rays_per_pixel))
+                    self.length.step_seconds = self._mean(self.gradients.capture(self.model.rays_per_pixel))
 
     @property
     def _fitted_scene(self) -> Scene:
@@ -214,11 +125,11 @@ class NeRFSystem(L.LightningModule):
         """Whether the training is long enough for pixels of several rays; see `_rays_per_pixel`."""
         seconds = self.config.train.seconds
         by_time = math.inf if seconds is None else seconds / LEAST_STEP_SECONDS
-        return min(by_time, self.max_steps or math.inf) > self._late_from
+        return min(by_time, self.length.max_steps or math.inf) > self._late_from
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start, self._away = time.perf_counter(), 0.0
-        n_steps = self._chunk(n_steps, batch_idx)
+        n_steps = self.length.chunk(n_steps, batch_idx)
         optimizer = self._optimizer()
         steps = range(self.step, self.step + n_steps)
         with memory_advice(self.model):
@@ -231,13 +142,12 @@ class NeRFSystem(L.LightningModule):
                 begin=self._begin, exchange=exchange.gradients, end=exchange.weights,
             )  # fmt: skip
             exchange.level()
-            self.step = steps.stop
+            self.length.step = steps.stop
             error = self._mean(self._error(optimizer, n_steps))
         spent = self._mean(time.perf_counter() - start - self._away)
-        self.train_seconds += spent
-        self.step_seconds = spent / n_steps
+        self.length.spend(spent, n_steps)
         self._report(error)
-        self.trainer.should_stop = self.finished
+        self.trainer.should_stop = self.length.finished
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """The optimizer itself: Lightning's wrapper takes longer than a step."""
@@ -248,8 +158,8 @@ class NeRFSystem(L.LightningModule):
         """Set the learning rate of a step, and refine poses if it is time; returns the rays per pixel of the step."""
         if self.between_steps is not None:
             self._away += self.between_steps()
-        self.step = step
-        is_due = self.pose_turns < len(TURNS) and self.progress >= TURNS[self.pose_turns]
+        self.length.step = step
+        is_due = self.pose_turns < len(TURNS) and self.length.progress >= TURNS[self.pose_turns]
         if self.config.train.refine_poses and is_due:
             refine(self.model, self.scene, self.batches, self.pose_turns, self.config.train.chunk)
             self.pose_turns += 1
@@ -269,13 +179,13 @@ class NeRFSystem(L.LightningModule):
             self.is_failing, self.error = False, error
         psnr = -10 * math.log10(max(error, 1e-12))
         # Lightning would count chunks; `step` is what it takes for the axis instead
-        rate = self.rays * self.world / self.step_seconds
-        speed = {"train/rays_per_second": rate, "train/seconds": self.train_seconds}
+        rate = self.rays * self.world / self.length.step_seconds
+        speed = {"train/rays_per_second": rate, "train/seconds": self.length.train_seconds}
         self.log_dict({"train/mse": error, "train/psnr": psnr, **speed, "lr": self._lr(), "step": float(self.step)})
 
     def _rays_per_pixel(self) -> int:
         """One at first, because more pixels teach more than the even coverage of fewer. Later the edges matter most."""
-        is_late = self.progress >= LATE and self.step >= self._late_from
+        is_late = self.length.progress >= LATE and self.step >= self._late_from
         return self.model.rays_per_pixel if is_late else 1
 
     def _error(self, optimizer: torch.optim.Optimizer, n_steps: int) -> float:
@@ -305,7 +215,7 @@ class NeRFSystem(L.LightningModule):
         """The learning rate. Raises UserError for a schedule that grows beyond all measure."""
         o = self.config.optim
         try:
-            lr = o.lr * lr_factor(o, self.progress * self.num_epochs, self.num_epochs)
+            lr = o.lr * lr_factor(o, self.length.progress * self.length.num_epochs, self.length.num_epochs)
         except OverflowError:
             lr = math.inf
         if lr > LARGEST:
@@ -325,8 +235,7 @@ class NeRFSystem(L.LightningModule):
         assert self.val_scene is not None
         self.model.synchronize()
         scene, t = self.val_scene, self.config.train
-        by_clock = t.seconds / self._timed_passes if self._by_clock and t.seconds else None
-        seconds = self.val_every * self.step_seconds if by_clock is None else by_clock
+        seconds = self.length.pass_seconds(self.length.step_seconds)
         budget = max(SHARE * seconds, LEAST_SECONDS) * self.world
         pixel_seconds = self._mean(probe(self.model, scene, t.chunk))
         self.validation = plan(len(scene), t.val_views, math.prod(scene.view(0).size), pixel_seconds, budget)
@@ -363,8 +272,8 @@ class NeRFSystem(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint |= facts(self.model, self.config, self.scene_root, self.kept)
         checkpoint["global_step"] = self.step
-        checkpoint["train_seconds"] = self.train_seconds
-        checkpoint["step_seconds"] = self.step_seconds
+        checkpoint["train_seconds"] = self.length.train_seconds
+        checkpoint["step_seconds"] = self.length.step_seconds
         checkpoint["begun_on"] = self.begun_on
         if self.config.train.refine_poses:
             checkpoint["refined"] = {"turns": self.pose_turns, "c2w": self.batches.c2w.cpu()}
@@ -377,8 +286,8 @@ class NeRFSystem(L.LightningModule):
             raise KeyError(lacking[0])  # version 0.1.0 had no changes of colours
         self.model.ndc = self.scene.ndc
         self._optimizer_state = checkpoint["optimizer_states"][0]
-        self.step, self.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
-        self.step_seconds, self.begun_on = checkpoint.get("step_seconds", 0.0), checkpoint.get("begun_on") or ""
+        self.length.step, self.length.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
+        self.length.step_seconds, self.begun_on = checkpoint.get("step_seconds", 0.0), checkpoint.get("begun_on") or ""
         if (refined := checkpoint.get("refined")) is not None:
             if refined["c2w"].shape != self.batches.c2w.shape:
                 raise ValueError(f"refined.c2w has the shape {tuple(refined['c2w'].shape)}")

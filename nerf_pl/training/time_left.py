@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nerf_pl.training.system import NeRFSystem
+from nerf_pl.training.length import Length
 
 RECENT, FEWEST = 0.3, 4  # share of the time so far, and chunks of steps at least, that tell how long a step takes now
 
@@ -32,17 +32,17 @@ class TimeLeft:
         self._last = self._active = 0.0
         self._paused_at: float | None = None
 
-    def begin(self, training: NeRFSystem) -> None:
+    def begin(self, length: Length) -> None:
         """The first step is about to come."""
         self._last = self.clock()
-        self.marks.append(Mark(self._active, training.step, training.train_seconds))
+        self.marks.append(Mark(self._active, length.step, length.train_seconds))
 
-    def stepped(self, training: NeRFSystem) -> None:
+    def stepped(self, length: Length) -> None:
         """Some steps were taken."""
         self.go_on()
         now = self.clock()
         self._active, self._last = self._active + now - self._last, now
-        self.marks.append(Mark(self._active, training.step, training.train_seconds))
+        self.marks.append(Mark(self._active, length.step, length.train_seconds))
         first = self._active * (1 - RECENT)
         while len(self.marks) > FEWEST + 1 and self.marks[1].active <= first:
             self.marks.popleft()
@@ -58,11 +58,11 @@ class TimeLeft:
             self._last = self.clock()
             self.val_seconds, self._paused_at = self._last - self._paused_at, None
 
-    def seconds(self, training: NeRFSystem) -> float:
+    def seconds(self, length: Length) -> float:
         """How long the rest takes."""
         first, last = (self.marks[0], self.marks[-1]) if self.marks else (Mark(0, 0, 0), Mark(0, 0, 0))
         spent, steps = last.train_seconds - first.train_seconds, last.step - first.step
-        pace = spent / steps if steps > 0 else training.step_seconds
+        pace = spent / steps if steps > 0 else length.step_seconds
         stretch = (last.active - first.active) / spent if spent > 0 else 1.0
         so_far = 0.0 if self._paused_at is None else self.clock() - self._paused_at
-        return training.seconds_left(pace, max(self.val_seconds, so_far), max(stretch, 1.0))
+        return length.seconds_left(pace, max(self.val_seconds, so_far), max(stretch, 1.0))

@@ -48,7 +48,7 @@ class Watched(Callback):
         pl_module.between_steps = self.watcher.look
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
-        self.watcher.tell(f"{pl_module.progress:.0%}  step {pl_module.step}  {self.bar.status}")
+        self.watcher.tell(f"{pl_module.length.progress:.0%}  step {pl_module.step}  {self.bar.status}")
         self.watcher.hold(lambda: self.interrupt.asked > 0)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
