@@ -160,6 +160,14 @@ def test_the_line_has_the_suggestion(capsys):
     )
 
 
+def test_an_option_of_the_other_classic_command_is_told_so():
+    words = ["--root_dir", "x", "--ckpt_path", "y"]
+    with pytest.raises(UserError, match=r"perhaps you meant train\.py, which has --net_depth"):
+        parse([*words, "--net_depth", "4"], "eval.py")
+    with pytest.raises(UserError, match=r"perhaps you meant eval\.py, which has --scene_name"):
+        parse([*words, "--scene_name", "lego"], "train.py")
+
+
 def test_completion_is_written_to_where_the_shell_looks(capsys, monkeypatch, tmp_path):
     for name in PLACES:
         monkeypatch.delenv(name, raising=False)

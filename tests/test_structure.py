@@ -127,6 +127,15 @@ def test_every_module_has_a_level():
     assert not unknown, f"give these a place in LEVELS: {unknown}"
 
 
+def test_the_page_for_contributors_has_these_levels_and_all_parts():
+    page = (PROJECT / "docs" / "code.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`.*) \|$", page, re.MULTILINE)
+    assert [(int(n), tuple(re.findall(r"`(\w+)`", names))) for n, names in rows] == list(enumerate(LEVELS))
+    tree_shown = page[page.index("train.py  eval.py") : page.index("tests/  notebooks/")]
+    shown = {word for word in re.findall(r"^  (\w+)(?:\.py|/)(?: |$)", tree_shown, re.MULTILINE)}
+    assert shown == set(LEVEL) - {"__main__"}
+
+
 @pytest.mark.parametrize("file", MODULES)
 def test_imports_go_one_way(file):
     part = part_of(file)

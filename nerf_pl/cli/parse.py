@@ -240,8 +240,11 @@ def _refused(command: object, name: str, typed: list[str]) -> str | None:
 
 def _meant(command: object, words: Sequence[str]) -> list[str]:
     """What words that a command does not understand may have been meant for."""
-    all_options = [(name, option) for name, kind in COMMANDS.items() for option in options_of(kind)]
-    elsewhere = {option.name: f"nerf {name}" for name, option in reversed(all_options) if not option.is_positional}
+    kinds = {f"nerf {name}": kind for name, kind in COMMANDS.items()}
+    if command in CLASSIC_COMMANDS.values():
+        kinds = {**CLASSIC_COMMANDS, **kinds}
+    all_options = [(name, option) for name, kind in kinds.items() for option in options_of(kind)]
+    elsewhere = {option.name: name for name, option in reversed(all_options) if not option.is_positional}
     own = options_of(command)
     named = [option.name for option in own if not option.is_positional]
     return meant_options(words, named, elsewhere, takes_folder=len(named) < len(own))
