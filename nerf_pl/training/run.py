@@ -33,6 +33,7 @@ from nerf_pl.methods.method import kind_of
 from nerf_pl.ops import FAMILIES, choose
 from nerf_pl.options import Config, Resume, RunFolders, TrainOptions, to_dict
 from nerf_pl.scenes import Scene, available_splits, with_pixels
+from nerf_pl.scenes.agreement import disagreement
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 from nerf_pl.text import counted
@@ -42,7 +43,7 @@ from nerf_pl.training.devices import devices_of
 from nerf_pl.training.limits import require_memory
 from nerf_pl.training.machines import adopt_slurm, machines, process, process_here, watched
 from nerf_pl.training.processes import follow_first, together
-from nerf_pl.training.verdict import alone, untrained
+from nerf_pl.training.verdict import alone, strange_lens, untrained
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
 
 HISTORY = "history.json"  # see report.history
@@ -160,7 +161,7 @@ def _made(
         config, scene = load_training(config, root)
         val = _validation(config, root, scene)
         tested = load_cameras(config, root, "test")
-        beside = missed(scene)
+        beside, unlike = missed(scene), "" if resume or rank else disagreement(scene)
         now("importing PyTorch Lightning")
         for work in ready:
             work.result()
@@ -190,7 +191,7 @@ def _made(
         if resume and checkpoints.best_step == system.step:
             checkpoints.keep_best()  # which a training that was killed may not have done
         few = untrained(len(system.model.parts), system.length.max_steps, world)
-        for line in filter(None, (beside, alone(scene, val), few)):
+        for line in filter(None, (beside, strange_lens(scene), alone(scene, val), unlike, few)):
             warn(line)
         console.print("\n".join([_describe(scene, val, root), *goes_on]))
     return system, checkpoints

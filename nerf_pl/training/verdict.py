@@ -12,7 +12,9 @@ FEWEST_STEPS = 1000  # after fewer it is too early to judge
 FAILED = 13.0  # dB: a picture of one plain colour often has as much
 FEW_STEPS = 20  # after which a training mostly is better than one colour
 ENOUGH_STEPS = 200  # after which it always is, unless its steps are too large
+NARROWEST, WIDEST = 2.5, 140.0  # degrees that lenses see across, straightened; phones 65 to 75
 NOTHING = 0.5  # dB by which it must be worse to be said
+SPOT = 1e-6  # cameras that are no farther apart, as a share of their distance from the origin, stand in one place
 LOOKS, PIXELS = 16, 2**14  # views, and pixels of each, of which the one colour is the mean
 
 
@@ -30,11 +32,30 @@ def plain_psnr(scene: Scene) -> float:
 
 
 def alone(scene: Scene, val: Scene | None) -> str:
-    """What to tell of a training on one photo; an empty text if there are more, or if it shows all around."""
-    if len(scene) > 1 or scene.cameras.panorama or scene.photos:
+    """What to tell of a training on one photo, or on photos from one place; an empty text if there are others, or if
+    they show all around."""
+    if scene.cameras.panorama or scene.photos:
         return ""
+    if len(scene) > 1:
+        centres = scene.cameras.c2w[:, :, 3]
+        if (centres - centres[0]).norm(dim=1).max() > SPOT * (1 + centres[0].norm()):
+            return ""
+        told = "all cameras stand in one place, which does not tell how far things are, so views from elsewhere will be"
+        return f"{scene.root}: {told} wrong: are the positions in its file right?"
     remedy = "give --test_every 0, which holds none out, and take more photos" if val else "take more photos"
     return f"{scene.root}: one photo alone does not tell how far things are, so new views will be wrong: {remedy}"
+
+
+def strange_lens(scene: Scene) -> str:
+    """What to tell if cameras see as little or as much across as no lens does; an empty text if they do not."""
+    if scene.cameras.panorama:
+        return ""
+    widths = torch.tensor([scene.cameras.size(i)[0] for i in range(len(scene))])
+    across = float(torch.rad2deg(2 * torch.atan(widths / (2 * scene.cameras.K[:, 0, 0]))).median())
+    if NARROWEST <= across <= WIDEST:
+        return ""
+    units = "a focal length belongs there in pixels, camera_angle_x in radians, x_fov in degrees"
+    return f"{scene.root}: the cameras see {across:.3g} degrees across; is that right? In files of scenes {units}"
 
 
 def untrained(fields: int, steps: int | None, world: int = 1) -> str:

@@ -1,0 +1,131 @@
+"""Whether pictures fit their poses: points that two neighbours share must lie where both cameras can see them."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nerf_pl.scenes.corners import SIDE, Corners, corners, shared
+from nerf_pl.scenes.scene import Scene
+
+# what was measured: docs/log.md, "Do pictures fit their poses"
+PAIRS = 16  # of neighbours in space, and half as many in the order of names
+TURNED = 25.0  # degrees between neighbours at most: patches are not turned or tilted much
+OFF = 0.01 * SIDE  # pixels that a point may lie beside the line on which the other camera has it
+SHARED = 12  # points of a pair that counts
+FEWEST = 6  # pairs without which nothing is said
+SMALLEST = 64  # pixels of the shorter side of pictures
+POOR, GOOD = 0.5, 0.9  # shares of points that fit poses that are wrong, and that are right
+BETTER = 0.2  # by this a reading must be better than the poses as they are
+CONVERT = "if they are so, convert them: camera to world, y up and z back"
+
+
+def disagreement(scene: Scene) -> str:
+    """What to say if the pictures of training views do not fit their poses; an empty text if they do, or if too few of
+    them share points.
+
+    Names the reading of the poses that fits, if there is one. A focal length that is wrong may fit all the same.
+    """
+    if len(scene) < 3 or min(scene.cameras.width, scene.cameras.height) < SMALLEST:
+        return ""
+    readings = dict(_readings(scene.cameras.c2w.double()))
+    shares = torch.tensor(list(_shares(scene, list(readings.values()))))  # (pairs, readings)
+    if len(shares) < FEWEST:
+        return ""
+    medians = dict(zip(readings, shares.median(0).values.tolist(), strict=True))
+    as_told, (name, best) = medians.pop(""), max(medians.items(), key=lambda item: item[1])
+    told = f"{scene.root}: {as_told:.0%} of the points that neighbouring pictures share fit the poses"
+    if best > GOOD and best - as_told > BETTER:
+        return f"{told}, and {best:.0%} would if {name}"
+    if as_told < POOR:
+        why = (
+            "are the pictures in the order of their poses, and the poses right? If they nearly are, give --refine_poses"
+        )
+        return f"{told}: {why}"
+    return ""
+
+
+def _readings(c2w: Float[Tensor, "C 3 4"]) -> Iterator[tuple[str, Float[Tensor, "C 3 4"]]]:
+    """The poses as they are, then as they would have to be meant, with what to say of these."""
+    turn, over = (torch.tensor(signs, dtype=c2w.dtype) for signs in ((1, -1, -1, 1), (-1, -1, 1, 1)))
+    last = torch.tensor([0, 0, 0, 1], dtype=c2w.dtype).expand(len(c2w), 1, 4)
+    inverse = torch.linalg.inv(torch.cat([c2w, last], 1))[:, :3]
+    yield "", c2w
+    yield f"they were camera to world with y down and z ahead; {CONVERT}", c2w * turn
+    yield f"they were world to camera; {CONVERT}", inverse
+    yield f"they were world to camera with y down and z ahead; {CONVERT}", inverse * turn
+    yield "the pictures were turned by 180 degrees; turn the pictures, or the poses", c2w * over
+    mirrors = {
+        "the world were left-handed, as in Unity; change the sign of its z and of the cameras'": (1, 1, -1),
+        "the world were mirrored; mirror an axis of it, and one of the cameras": (-1, 1, 1),
+    }
+    for told, signs in mirrors.items():
+        flip = torch.diag(torch.tensor(signs, dtype=c2w.dtype))
+        yield told, torch.cat([flip @ c2w[:, :, :3] @ flip, flip @ c2w[:, :, 3:]], 2)
+
+
+def _shares(scene: Scene, readings: list[Float[Tensor, "C 3 4"]]) -> Iterator[list[float]]:
+    """For each pair of views that share enough points, the share of these that fits each reading."""
+    known: dict[int, Corners] = {}
+    for pair in _pairs(readings[0]):
+        known |= {i: corners(scene, i) for i in pair if i not in known}
+        points = shared(*(known[i] for i in pair))
+        if len(points[0]) < SHARED:
+            continue
+        lenses = [_scaled(scene.cameras.K[i], known[i].scale) for i in pair]
+        yield [float(_fit(points, lenses, (poses[pair[0]], poses[pair[1]])).double().mean()) for poses in readings]
+
+
+def _pairs(c2w: Float[Tensor, "C 3 4"]) -> list[tuple[int, int]]:
+    """Views in turn with the nearest one that looks about the same way, and with the one that is turned least, which is
+    the same whatever the convention of the poses. Then neighbours in the order of names, which are neighbours in most
+    captures even if the poses are wrong."""
+    n, centres, pairs = len(c2w), c2w[:, :, 3], []
+    for turn, i in enumerate(range(0, n, max(n // PAIRS, 1))):
+        trace = (c2w[i, :, :3] * c2w[:, :, :3]).sum((1, 2))
+        turned = torch.rad2deg(torch.arccos(((trace - 1) / 2).clamp(-1, 1)))
+        away = (centres - centres[i]).norm(dim=-1)
+        other = (turned < TURNED) & (away > 1e-9 * away.max())
+        if other.any():
+            pairs.append((i, int((turned if turn % 2 else away).where(other, math.inf).argmin())))
+    pairs += [(i, i + 1) for i in range(0, n - 1, max(2 * n // PAIRS, 1))]
+    return list(dict.fromkeys((min(pair), max(pair)) for pair in pairs))
+
+
+def _scaled(K: Float[Tensor, "3 3"], scale: tuple[float, float]) -> Float[Tensor, "3 3"]:
+    return torch.diag(torch.tensor([*scale, 1.0], dtype=torch.float64)) @ K.double()
+
+
+def _fit(
+    points: tuple[Float[Tensor, "m 2"], Float[Tensor, "m 2"]],
+    lenses: list[Float[Tensor, "3 3"]],
+    poses: tuple[Float[Tensor, "3 4"], Float[Tensor, "3 4"]],
+) -> Bool[Tensor, "m"]:
+    """Which points of two pictures can be one point in front of both cameras.
+
+    The point of the second picture must lie next to the epipolar line of the first one's, which the plane through both
+    centres and the point makes in it. Where the two rays come closest must be ahead of both cameras, unless they are
+    so nearly parallel that the point is far off.
+    """
+    ways = [_directions(at.double(), K, pose) for at, K, pose in zip(points, lenses, poses, strict=True)]
+    baseline = poses[1][:, 3] - poses[0][:, 3]
+    normal = torch.linalg.cross(baseline.expand_as(ways[0]), ways[0]) @ poses[1][:, :3]
+    focal = lenses[1].diagonal()[:2]
+    per_pixel = (normal[:, :2] / focal).norm(dim=1).clamp(min=1e-12)
+    beside = ((normal @ poses[1][:, :3].T) * ways[1]).sum(1).abs() / per_pixel
+    first, second = (F.normalize(way, dim=1) for way in ways)
+    # closest points of the lines: s first - t second = baseline, in least squares
+    along, behind, cosine = first @ baseline, second @ baseline, (first * second).sum(1)
+    sine = 1 - cosine**2
+    ahead = (along - cosine * behind > 0) & (cosine * along - behind > 0)
+    is_far = (cosine > 0) & (sine.clamp(min=0).sqrt() < OFF / focal.max())
+    return (beside < OFF) & (ahead | is_far)
+
+
+def _directions(at: Float[Tensor, "m 2"], K: Float[Tensor, "3 3"], c2w: Float[Tensor, "3 4"]) -> Float[Tensor, "m 3"]:
+    """The ways, in the world, that pixels of a camera see; 1 long along its axis."""
+    x, y = ((at - K[:2, 2]) / K.diagonal()[:2]).unbind(1)
+    return torch.stack([x, -y, -torch.ones_like(x)], 1) @ c2w[:, :3].T

@@ -1,0 +1,155 @@
+"""Whether pictures fit their poses: a table with a cloth of noise, photographed from an arc above it."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from tiny import FLAGS, nerf
+
+from nerf_pl.films.paths import look_at
+from nerf_pl.scenes import Request, Scene, load_scene
+from nerf_pl.scenes.agreement import disagreement
+from nerf_pl.scenes.corners import corners, shared
+from nerf_pl.training.verdict import alone, strange_lens
+
+N, SIZE, FOCAL = 10, (112, 84), 110.0
+
+
+def arc(n: int = N) -> torch.Tensor:
+    angle = torch.linspace(0.3, 1.6, n, dtype=torch.float64)
+    return look_at(torch.stack([3 * angle.cos(), 3 * angle.sin(), 2 + 0.4 * (2 * angle).sin()], -1))
+
+
+def photos(c2w: torch.Tensor) -> np.ndarray:
+    """What cameras see of the cloth, the plane z = 0."""
+    noise = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y, x = torch.meshgrid(torch.arange(SIZE[1]) + 0.5, torch.arange(SIZE[0]) + 0.5, indexing="ij")
+    local = torch.stack([(x - SIZE[0] / 2) / FOCAL, (SIZE[1] / 2 - y) / FOCAL, -torch.ones_like(x)], -1).double()
+    pictures = []
+    for pose in c2w:
+        ways = local @ pose[:, :3].T
+        at = pose[:2, 3] - ways[..., :2] * (pose[2, 3] / ways[..., 2:])
+        seen = F.grid_sample(noise, at[None] / 2.4, padding_mode="reflection", align_corners=False)
+        pictures.append(seen[0].permute(1, 2, 0))
+    return (255 * torch.stack(pictures)).round().byte().numpy()
+
+
+def write(root: Path, c2w: torch.Tensor, pictures: np.ndarray) -> None:
+    (root / "images").mkdir(parents=True)
+    frames = []
+    for i, (pose, picture) in enumerate(zip(c2w, pictures, strict=True)):
+        Image.fromarray(picture).save(root / "images" / f"{i}.png")
+        frames.append({"file_path": f"images/{i}.png", "transform_matrix": [*pose.tolist(), [0, 0, 0, 1]]})
+    lens = {"fl_x": FOCAL, "fl_y": FOCAL, "w": SIZE[0], "h": SIZE[1]}
+    (root / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Scene:
+    root = tmp_path_factory.mktemp("cloth")
+    write(root, arc(), photos(arc()))
+    return load_scene(root, Request(test_every=0))
+
+
+def posed(scene: Scene, c2w: torch.Tensor) -> Scene:
+    return replace(scene, cameras=replace(scene.cameras, c2w=c2w.float()))
+
+
+def inverse(c2w: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.inv(torch.cat([c2w, torch.tensor([0.0, 0, 0, 1]).expand(len(c2w), 1, 4)], 1))[:, :3]
+
+
+def mirrored(c2w: torch.Tensor, axis: int) -> torch.Tensor:
+    flip = torch.eye(3)
+    flip[axis, axis] = -1
+    return torch.cat([flip @ c2w[:, :, :3] @ flip, flip @ c2w[:, :, 3:]], 2)
+
+
+AHEAD = torch.tensor([1.0, -1.0, -1.0, 1.0])
+READINGS = {
+    "camera to world with y down and z ahead": lambda c2w: c2w * AHEAD,
+    "if they were world to camera; ": inverse,
+    "world to camera with y down and z ahead": lambda c2w: inverse(c2w * AHEAD),
+    "left-handed, as in Unity": lambda c2w: mirrored(c2w, 2),
+    "mirrored": lambda c2w: mirrored(c2w, 0),
+}
+
+
+def test_right_poses_are_not_doubted(scene):
+    assert disagreement(scene) == ""
+    few = [shared(corners(scene, i), corners(scene, i + 1)) for i in range(3)]
+    assert all(len(here) > 20 for here, _ in few)  # it was looked at
+
+
+@pytest.mark.parametrize("told", READINGS)
+def test_poses_of_another_convention_are_named(scene, told):
+    found = disagreement(posed(scene, READINGS[told](scene.cameras.c2w)))
+    assert told in found
+    assert "% of the points that neighbouring pictures share fit the poses, and " in found
+
+
+def test_pictures_that_are_upside_down_are_said(tmp_path):
+    down = torch.eye(4, dtype=torch.float64)[:3].repeat(N, 1, 1)
+    down[:, :, 3] = torch.stack([torch.arange(N) * 0.15 - 0.7, torch.arange(N) % 3 * 0.2, torch.full((N,), 3.0)], 1)
+    write(tmp_path, down, photos(down)[:, ::-1, ::-1])
+    assert "turned by 180 degrees" in disagreement(load_scene(tmp_path, Request(test_every=0)))
+
+
+@pytest.mark.parametrize("wrong", ["mixed", "one", "turned"])
+def test_pictures_of_other_poses_are_said(scene, wrong):
+    c2w = scene.cameras.c2w
+    other = {
+        "mixed": c2w[[3, 7, 0, 9, 5, 1, 8, 2, 6, 4]],
+        "one": c2w[:1].expand(N, 3, 4),
+        "turned": torch.eye(4)[:3].expand(N, 3, 4).clone(),
+    }
+    found = disagreement(posed(scene, other[wrong]))
+    assert "are the pictures in the order of their poses" in found
+    assert "--refine_poses" in found
+
+
+def test_nothing_is_said_where_nothing_is_known(scene):
+    wrong = posed(scene, scene.cameras.c2w * AHEAD)
+    assert disagreement(wrong)
+    assert disagreement(replace(wrong, images=torch.full_like(scene.images, 90))) == ""
+    noise = torch.randint(0, 256, scene.images.shape, generator=torch.Generator().manual_seed(2)).byte()
+    assert disagreement(replace(wrong, images=noise)) == ""
+    assert disagreement(replace(wrong, masks=torch.zeros(scene.images.shape[:3], dtype=torch.bool))) == ""
+
+
+def test_what_is_painted_on_all_pictures_does_not_count(scene):
+    images = scene.images.clone()
+    images[:, 20:60, 20:90] = images[0, 20:60, 20:90]
+    assert disagreement(replace(scene, images=images)) == ""
+
+
+def test_a_training_says_it_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "cloth", arc() * AHEAD.double(), photos(arc()))
+    words = ("cloth", "--exp_name", "tiny", "--num_gpus", "0", "--max_steps", "2", *FLAGS, "--downscale", "1")
+    nerf("train", *words)
+    assert capsys.readouterr().err.count("fit the poses, and") == 1
+
+
+def test_cameras_in_one_place_are_said(scene):
+    angle = math.tau / N
+    turned = torch.tensor([[math.cos(angle * i), -math.sin(angle * i), 0] for i in range(N)])
+    c2w = scene.cameras.c2w.clone()
+    c2w[:, :, 3] = c2w[0, :, 3]
+    c2w[:, 0, :3] = turned
+    assert "all cameras stand in one place" in alone(posed(scene, c2w), None)
+    assert alone(scene, None) == ""
+
+
+@pytest.mark.parametrize("factor", [1e-2, 0.1, 50.0])
+def test_a_focal_length_in_another_unit_is_said(scene, factor):
+    assert strange_lens(scene) == ""
+    K = scene.cameras.K.clone()
+    K[:, :2, :2] *= factor
+    assert "camera_angle_x in radians" in strange_lens(replace(scene, cameras=replace(scene.cameras, K=K)))
