@@ -214,6 +214,6 @@ def test_damaged_files(tmp_path, capsys):
     (tmp_path / "cameras.xml").write_text("<document><chunk>")
     assert "cameras.xml is not valid XML" in refused(capsys, "import", tmp_path)
     (tmp_path / "cameras.xml").write_text("<other/>")
-    assert "no files of a program that is known (Metashape, " in refused(capsys, "import", tmp_path)
+    assert "no files of a program that is known (docs/importing.md lists them)" in refused(capsys, "import", tmp_path)
     assert "no files of Metashape" in refused(capsys, "import", tmp_path, "--format", "metashape")
     assert "does not exist" in refused(capsys, "import", tmp_path / "gone.xml")

@@ -13,7 +13,7 @@ from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
 from nerf_pl.scenes.bars import without_bars
 from nerf_pl.scenes.clearings import with_trusted_points
 from nerf_pl.scenes.cut_outs import masks_as_asked
-from nerf_pl.scenes.files import is_junk, pictures_in
+from nerf_pl.scenes.files import FILM_SUFFIXES, is_junk
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.runs import run_at, scene_of
 from nerf_pl.scenes.scene import Scene, frame_of, on_background, one_per_photo, some_views, views_of_photos, with_pixels
@@ -25,9 +25,8 @@ __all__ = [
 ]  # fmt: skip
 
 MISNAMED = re.compile(r"transforms?(_train|_val|_test)?\.json(\.txt)?|poses_bounds\.npy", re.IGNORECASE)
-# by their endings: what holds folders, films, and files of layouts
+# by their endings: what holds folders, and files of layouts
 ARCHIVES = {".zip", ".7z", ".rar", ".tgz", ".gz", ".bz2", ".xz", ".r3d"}
-FILMS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mts", ".insv", ".mpg", ".mpeg", ".wmv", ".gif"}
 ASSETS = {".json", ".npy", ".bin", ".txt", ".ply"}
 RESTORE = "restore the scene, or make it anew"
 
@@ -84,9 +83,8 @@ def _detected(root: Path, spheric: bool | None) -> str:
         hint = f"it has files of {program}: nerf import {shlex.quote(str(root))} makes a scene of them"
     elif not inside and (misnamed := _misnamed(root)):
         hint = f"{misnamed.name} is not looked for: call it {_usual(misnamed.name)}"
-    elif not inside and (photos := _photos(root)):
-        asked = f"nerf prepare {shlex.quote(str(photos))} --out {shlex.quote(f'{root.resolve().name}_scene')}"
-        hint = f"for photos alone use `nerf prepare`: {asked}"
+    elif not inside and (told := _unread(root)):
+        hint = told
     raise UserError(f"{root} is no scene folder: {hint}")
 
 
@@ -95,7 +93,7 @@ def _instead(file: Path) -> str:
     quoted, suffix = shlex.quote(str(file)), file.suffix.lower()
     if suffix in ARCHIVES:
         return "it is an archive; unpack it, then give the folder of the scene"
-    if suffix in FILMS:
+    if suffix in FILM_SUFFIXES:
         return f"nerf prepare {quoted} makes a scene of a film"
     if suffix in ASSETS and (layout := _layout(file.parent)):
         return f"give the folder of the scene, {file.parent} (its layout is {layout})"
@@ -131,10 +129,10 @@ def _program(root: Path) -> str:
     return " and ".join(IMPORTERS[name].title for name in recognised(Source(root)))
 
 
-def _photos(root: Path) -> Path | None:
-    """The folder of photos in a folder that is no scene: itself, or one inside."""
-    inside = sorted(folder for folder in root.iterdir() if folder.is_dir() and not is_junk(folder.name))
-    return next((folder for folder in (root, *inside) if pictures_in(folder)), None)
+def _unread(root: Path) -> str:
+    from nerf_pl.scenes.importers.unread import what_to_do
+
+    return what_to_do(root)
 
 
 def load_scene(

@@ -12,6 +12,9 @@ PICTURE_SUFFIXES = {
     *HEIF_SUFFIXES, *LINEAR_SUFFIXES,
 }  # fmt: skip
 RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}  # what a sensor saw
+FILM_SUFFIXES = {
+    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mts", ".insv", ".mpg", ".mpeg", ".wmv", ".gif",
+}  # fmt: skip
 # of network drives, of archives made on a Mac, of Windows, of file systems; all of them in lower case
 SYSTEM_NAMES = {
     "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "thumbs.db", "ehthumbs.db",

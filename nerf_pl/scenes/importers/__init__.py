@@ -12,9 +12,13 @@ from nerf_pl.scenes.importers import (
     bundler,
     gaussians,
     metashape,
+    mvsnet,
+    nerfies,
+    nerfplusplus,
     neus,
     nsvf,
     openmvg,
+    opensfm,
     polycam,
     realitycapture,
     record3d,
@@ -22,6 +26,7 @@ from nerf_pl.scenes.importers import (
 )
 from nerf_pl.scenes.importers.files import REMEDY, masks_of
 from nerf_pl.scenes.importers.found import Found, Source
+from nerf_pl.scenes.importers.unread import kind_of, what_to_do
 from nerf_pl.scenes.importers.writing import write_transforms
 from nerf_pl.scenes.lenses import fits
 from nerf_pl.scenes.pictures import read_headers
@@ -53,9 +58,13 @@ IMPORTERS: dict[str, Importer] = {
     "polycam": Importer("Polycam", polycam.FILES, (), polycam.recognises, polycam.read),
     "record3d": Importer("Record3D", record3d.FILES, (".json",), record3d.recognises, record3d.read),
     "nsvf": Importer("NSVF", nsvf.FILES, (), nsvf.recognises, nsvf.read),
+    "nerfplusplus": Importer("NeRF++", nerfplusplus.FILES, (), nerfplusplus.recognises, nerfplusplus.read),
+    "mvsnet": Importer("MVSNet", mvsnet.FILES, (), mvsnet.recognises, mvsnet.read),
+    "nerfies": Importer("Nerfies", nerfies.FILES, (), nerfies.recognises, nerfies.read),
     "neus": Importer("NeuS", neus.FILES, (".npz",), neus.recognises, neus.read),
     "bundler": Importer("Bundler", bundler.FILES, (".out",), bundler.recognises, bundler.read),
     "openmvg": Importer("OpenMVG", openmvg.FILES, (".json",), openmvg.recognises, openmvg.read),
+    "opensfm": Importer("OpenSfM", opensfm.FILES, (".json",), opensfm.recognises, opensfm.read),
     "sdfstudio": Importer("SDFStudio", sdfstudio.FILES, (".json",), sdfstudio.recognises, sdfstudio.read),
     "gaussians": Importer("Gaussian splatting", gaussians.FILES, (".json",), gaussians.recognises, gaussians.read),
 }
@@ -114,6 +123,10 @@ def _the_format(source: Source) -> str:
         folders = sorted(inner for inner in source.root.iterdir() if inner.is_dir() and not is_junk(inner.name))
         if inside := [inner for inner in folders if source.file is None and recognised(Source(inner))]:
             raise UserError(f"{told}: did you mean {inside[0]}?")
+        if kind_of(source.root) is not None:
+            raise UserError(f"{where}: {what_to_do(source.root)}")
+        if hint := what_to_do(source.root):
+            raise UserError(f"{told} (docs/importing.md lists them): {hint}")
         raise UserError(f"{told} ({known}): see docs/importing.md; for photos alone use `nerf prepare`")
     return names[0]
 
