@@ -66,7 +66,7 @@ def test_the_readme_is_short():
         "… is no scene folder: ",
         "--accelerator gpu: PyTorch sees no CUDA GPU here",
         "… needs …: pip install",
-        "… has … photos, too few to place them",  # its parts have names
+        "… has …, too few to place them",  # its parts have names
         "--resume goes on with a run and --overwrite starts again: give one of them",
         "--… … cannot work: give … or more",  # the ranges of options
         "checkpoint … is empty: the copy or download failed, fetch it again",  # other classes of errors
