@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nerf_pl.cli.flags import Flags, Plain
 from nerf_pl.cli.reporting import Added
-from nerf_pl.cli.trained import Trained, scores_file
+from nerf_pl.cli.trained import Trained, named, scores_file
 from nerf_pl.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Eval:
-    """Render a split of the run's scene, score it, and write pictures, films, metrics.json and the report.
-
-    With --single, pictures and scores of a run of several fields go beside those of all, to metrics_single.json.
-    """
+    """Render a split of the run's scene, score it, and write pictures, films, metrics.json and the report."""
 
     trained: Flags[Trained]
     split: Literal["train", "val", "test"] = "test"
@@ -40,8 +37,8 @@ class Eval:
 
         run = self.trained.open(shares=True)
         folder = self.trained.results
-        metrics, single = scores_file(folder, run, self.split), "_single" if run.is_single else ""
-        scene, out = self.trained.views(run, self.split), folder / "renders" / f"{self.split}{single}"
+        metrics, out = scores_file(folder, run, self.split), folder / "renders" / named(self.split, run)
+        scene = self.trained.views(run, self.split)
         name = scene.root.name if scene.root else ""
         which = run.told.get("checkpoint", self.trained.checkpoint)
         facts = {"split": self.split, "checkpoint": which, "scene": name, "method": run.config.method}

@@ -1,11 +1,10 @@
 """nerf mesh"""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nerf_pl.cli.flags import Flags
 from nerf_pl.cli.reporting import Added
-from nerf_pl.cli.trained import Trained
+from nerf_pl.cli.trained import Trained, named
 from nerf_pl.errors import UserError
 from nerf_pl.export.options import MeshOptions
 from nerf_pl.options.ranges import check_options
@@ -20,13 +19,9 @@ class Mesh:
     mesh: Flags[MeshOptions] = field(default_factory=MeshOptions)
 
     @property
-    def out(self) -> Path:
-        kind = "ply" if self.mesh.texture is None else "glb"
-        return self.mesh.out or self.trained.results / f"mesh.{kind}"
-
-    @property
     def added(self) -> Added | None:
-        is_beside = self.out.resolve().parent == self.trained.results.resolve()
+        home = self.trained.results
+        is_beside = self.mesh.out is None or self.mesh.out.resolve().parent == home.resolve()
         return self.trained.added if is_beside else None
 
     def run(self) -> None:
@@ -54,7 +49,9 @@ class Mesh:
         except MemoryError as error:
             raise UserError("memory ran out: give a lower --resolution, or --crop a part of the scene") from error
         geometry, up = in_file(found.geometry, scene), up_axis(scene)
-        write_geometry(self.out, geometry, up)
+        kind = "ply" if self.mesh.texture is None else "glb"
+        out = self.mesh.out or self.trained.results / f"{named('mesh', run)}.{kind}"
+        write_geometry(out, geometry, up)
         parts = f"{counted(found.smaller, 'small part')} and {found.unseen:.0%} that no view sees left out"
         where = (
             "where the views lose a third of their light"
@@ -68,6 +65,6 @@ class Mesh:
             console.print(
                 f"mean distance from the exact surface of the demo: {told}; cosine of normals {a.normals:.3f}"
             )
-        megabytes = self.out.stat().st_size / 1e6
+        megabytes = out.stat().st_size / 1e6
         size = f"{len(geometry.vertices)} vertices, {len(geometry.faces)} triangles, {megabytes:.1f} MB"
-        console.print(f"mesh {self.out} ({size}), in the coordinates and units of the scene's file, where {up} is up")
+        console.print(f"mesh {out} ({size}), in the coordinates and units of the scene's file, where {up} is up")

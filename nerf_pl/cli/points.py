@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from nerf_pl.cli.flags import Flags
-from nerf_pl.cli.trained import Trained
+from nerf_pl.cli.trained import Trained, named
 from nerf_pl.export.options import PointOptions
 from nerf_pl.options.ranges import check_options
 from nerf_pl.text import counted
@@ -31,7 +31,7 @@ class Points:
             console.print(f"the scene goes on to the horizon: these are points {part}; --crop chooses another part")
         found = points_of(run.model, scene, self.points, run.config.train.chunk)
         cloud, up = in_file(found.geometry, scene), up_axis(scene)
-        out = self.points.out or self.trained.results / "points.ply"
+        out = self.points.out or self.trained.results / f"{named('points', run)}.ply"
         write_points(out, cloud, up)
         count = len(cloud.vertices)
         fewer = "" if found.enough else f", fewer than --count {self.points.count}: the views have no more pixels"

@@ -30,7 +30,8 @@ class Trained:
     rays_per_pixel: Annotated[int | None, between(1, MOST_RAYS)] = None
     """Rays whose mean is a pixel with an edge; one is fastest. By default the value of the run."""
     single: Plain[bool] = False
-    """Show the first field of an ensemble alone: several times as quick, a little less good."""
+    """Show the first field of an ensemble alone: several times as quick, a little less good. The results go beside
+    those of all fields, to files named _single."""
     chunk: Annotated[int | None, SIZE] = None
     """Rays rendered at once. Lower it if memory runs out. By default as in training."""
     scene: Path | None = None
@@ -62,6 +63,8 @@ class Trained:
             if tell:
                 console.print(f"{self.folder} is a portable scene: results go to {self.results}")
         run = run.single() if self.single else run
+        if self.single and not run.is_single:
+            warn(f"--single changes nothing: {self.folder} has one field")
         for model in (run.model, *run.others):
             model.rays_per_pixel = self.rays_per_pixel or model.rays_per_pixel
         train = run.config.train if self.chunk is None else replace(run.config.train, chunk=self.chunk)
@@ -139,10 +142,14 @@ class Trained:
 
 
 def scores_file(folder: Path, run: "Run", split: str = "test") -> Path:
-    """The file of a split's scores among the results of a run. The first field of several has files of its own, so that
+    """The file of a split's scores among the results of a run."""
+    return folder / f"{named('metrics' if split == 'test' else f'metrics_{split}', run)}.json"
+
+
+def named(name: str, run: "Run") -> str:
+    """The name of what is made of a run. What is made of the first field of several has names of its own, so that
     reports, sweeps and films of the run go on showing what all fields give."""
-    words = ["metrics", *([] if split == "test" else [split]), *(["single"] if run.is_single else [])]
-    return folder / f"{'_'.join(words)}.json"
+    return f"{name}_single" if run.is_single else name
 
 
 def beside(path: Path) -> Path:

@@ -16,6 +16,7 @@ from nerf_pl.report.sections import (
     command,
     files_section,
     films_section,
+    flat,
     history_section,
     length_of,
     means_of,
@@ -108,6 +109,9 @@ def _lede(record: Record) -> str:
         seen = f" on {counted(len(train), 'view')} of {most}{size} pixels"
     if spent or seen:
         parts.append(f"Trained{' ' if spent else ''}{', '.join(spent)}{seen}.")
+    fields = flat(record.settings).get("ensemble")  # see `Run.single`
+    if isinstance(fields, int) and fields > 1:
+        parts.append(f"Its {fields} fields trained in turn, and what is shown is their mean.")
     return " ".join(parts)
 
 

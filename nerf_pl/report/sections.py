@@ -162,6 +162,7 @@ def _film(record: Record, film: Path, room: Room, most: int) -> str:
         return ""
     told = "depth" if name.endswith("_depth") else "colours"
     told = "test views, one after the other" if record.best and name == record.best.split else told
+    told += ", of the first field alone" if name.removesuffix("_depth").endswith("_single") else ""
     told += ", of earlier weights" if record.is_old(film) else ""
     legend = depth_legend(None) if name.endswith("_depth") else ""
     caption = f"<b>{escape(name)}</b>: {told}, {megabytes(size)}"

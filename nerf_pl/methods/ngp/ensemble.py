@@ -175,16 +175,34 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
-        return torch.stack([part.density(xyz) for part in self._all]).mean(0)
+        return self._common(xyz, torch.stack([part.density(xyz) for part in self._all]))[0]
 
     @torch.no_grad()
     def radiance(
         self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]
     ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
-        """The mean density, and the mean of the colours, weighed by density; where there is none, their plain mean."""
+        """The density, and the mean of the colours, weighed by opacity; where there is none, their plain mean."""
         sigmas, colours = map(torch.stack, zip(*(part.radiance(xyz, dirs) for part in self._all), strict=True))
-        shares = (sigmas + 1e-6) / (sigmas + 1e-6).sum(0)
-        return sigmas.mean(0), (shares[..., None] * colours).sum(0)
+        sigma, opacities = self._common(xyz, sigmas)
+        shares = (opacities + 1e-6) / (opacities + 1e-6).sum(0)
+        return sigma, (shares[..., None] * colours).sum(0)
+
+    def _common(
+        self, xyz: Float[Tensor, "N 3"], sigmas: Float[Tensor, "F N"]
+    ) -> tuple[Float[Tensor, "N"], Float[Tensor, "F N"]]:
+        """The density that lets through as much light as the fields do in the mean, on the length L of a grain, and the
+        opacity of each field on that length.
+
+            sigma = -ln(mean_i exp(-sigma_i L)) / L
+
+        So fog of one field among three takes a third of the light, as in the mean of their pictures. With the mean of
+        the densities it would take nearly all (docs/log.md, 2026-11-27).
+        """
+        length = self._all[0].grain_at(xyz)
+        taus = sigmas * length
+        least = taus.amin(0)  # taken out, so that neither small nor large values are rounded away
+        tau = least - torch.expm1(least - taus).mean(0).log1p()
+        return tau / length, -torch.expm1(-taus)
 
     def describe(self) -> str:
         fields, own = len(self.fields), len(self.parts)

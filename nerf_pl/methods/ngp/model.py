@@ -304,11 +304,24 @@ class NGP(nn.Module):
     ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
         """World points in the unit cube, and the factor from the field's density to density per world length. It is 0
         where evaluation shows nothing."""
+        unit, scale = self._scaled(xyz, dirs)
+        return unit, scale * self.occupancy.shows(unit)
+
+    def _scaled(
+        self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]
+    ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+        """World points in the unit cube, and the length there of a world length along unit directions."""
         lengths = torch.ones_like(xyz[:, 0])
         if self.ndc is not None:
             xyz, lengths = ndc_points(xyz, self.ndc), ndc_scale(xyz, dirs, self.ndc)
         unit, shrunk = self.occupancy.unit(xyz)
-        return unit, lengths * self.occupancy.shows(unit) / self.stride.side / shrunk
+        return unit, lengths / self.stride.side / shrunk
+
+    def grain_at(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """A world length at world points: in the box its longest side over the number of cells along it. Without an end
+        of space it grows with the distance, as the field gets coarser; in normalised device coordinates it is along
+        -z."""
+        return 1 / (self.occupancy.size * self._scaled(xyz, xyz.new_tensor(AHEAD).expand_as(xyz))[1])
 
     def _trained_density(self, xyz: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
         """Density at all points of the model's space, also where evaluation shows nothing, for the occupancy grid."""
