@@ -99,7 +99,15 @@ def test_version(capsys, program):
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("trian", ["train"]), ("Train", ["train"]), ("rende", ["render"]), ("maesh", ["mesh"]), ("xyzzy", [])],
+    [
+        ("trian", ["train"]),
+        ("Train", ["train"]),
+        ("rende", ["render"]),
+        ("maesh", ["mesh"]),
+        ("xyzzy", []),
+        ("compare", ["report"]),
+        ("process-data", ["prepare"]),
+    ],
 )
 def test_a_mistyped_command_is_answered_with_the_nearest(word, meant):
     assert meant_command(word, COMMANDS) == meant

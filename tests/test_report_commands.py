@@ -145,5 +145,9 @@ def test_report_refuses_what_is_no_run(tmp_path, capsys):
         "gone does not exist: give the folder of a training, such as runs/NAME"
     )
     assert "holds no run" in refused(capsys, "report", tmp_path)
+    (tmp_path / "scores.md").touch()
+    assert f"is of a sweep, and {tmp_path}/scores.md has its scores: give its runs, {tmp_path}-*" in refused(
+        capsys, "report", tmp_path
+    )
     assert "no run is named" in refused(capsys, "report")
     assert "name a .html file" in refused(capsys, "report", tmp_path, "--out", "x.pdf")

@@ -82,6 +82,9 @@ def test_options_of_a_training_are_passed_on():
         ([], "no scene is named"),
         (["a", "x/../a"], "is given twice"),
         (["file.txt"], "file.txt is a file"),
+        (["x", "a", "--seconds", "5"], "a is not a folder: give the folders of scenes"),
+        (["x/*"], "x/* is not a folder"),
+        (["x", "--methods", "ngp", "nope"], "--methods nope is not known"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(capsys, monkeypatch, words, told):
@@ -334,6 +337,7 @@ def test_two_scenes_of_which_one_is_broken(capsys, monkeypatch, scene_dir):
     assert f"`s-good-ngp` | {good['psnr']:.2f}" in Path("runs/s/scores.md").read_text()
 
     shutil.copytree(scene_dir, "bad", dirs_exist_ok=True)
+    shutil.move("good", "elsewhere")  # its scores are there
     nerf("sweep", *words)
     shown = capsys.readouterr().out
     assert f"s-good-ngp: PSNR {good['psnr']:.2f} dB" in shown
@@ -353,6 +357,8 @@ def test_a_sweep_that_is_stopped_says_how_it_goes_on(capsys, monkeypatch):
         terminate = poll
 
     monkeypatch.setattr(worker, "_started", Asks)
+    for name in ("a", "b"):
+        Path(name).mkdir()
     told = refused(capsys, "sweep", "a", "b", "--num_gpus", 0, code=143)
     assert told == "nerf: ended by SIGTERM; 0 of 2 are done: the same command goes on"
 

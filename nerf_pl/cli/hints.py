@@ -44,8 +44,17 @@ FOLDERS = {"data", "scene", "root_dir", "training_data", "source_path", "datadir
 """Names that other programs, or the classic commands, have for the folder that stands alone here."""
 
 
+SAME_COMMAND = {
+    "compare": "report", "test": "eval", "score": "eval", "film": "render", "video": "render", "process": "prepare",
+    "process_data": "prepare", "colmap": "prepare", "convert": "import", "show": "view",
+}  # fmt: skip
+"""What others may call a command of ours."""
+
+
 def meant_command(word: str, commands: Iterable[str]) -> list[str]:
     """The commands that a word is like. A folder or a film is something to train on or to prepare."""
+    if (same := SAME_COMMAND.get(word.lower().replace("-", "_"))) is not None:
+        return [same]
     near = difflib.get_close_matches(word.lower(), list(commands), n=2, cutoff=LIKENESS)
     if not near and Path(word).exists():
         return [f"nerf {'train' if Path(word).is_dir() else 'prepare'} {word}"]

@@ -120,7 +120,7 @@ def _parse_train(program: str, argv: Sequence[str]) -> Train:
 def _parse_sweep(program: str, argv: Sequence[str]) -> Sweeping:
     commands = {}
     for name in methods_in(argv):
-        method_of(name)
+        method_of(name, "methods")
         _refuse_options_of_others(name, argv)
         commands[name] = _parse(sweep_command(name), program, argv, sweep_defaults(METHODS[name].preset))
     return with_trainings(commands, lambda option: _typed(argv, option) is not None, argv)

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -101,7 +101,9 @@ class Sweeping:
         if RunFolders.modern(self.folder).settings.is_file():
             raise UserError(f"{self.folder} is a run: give the sweep another --exp_name")
         rows: dict[str, Row] = {}
-        jobs = list(self._jobs(rows, ["--num_gpus", "0"] if where[0] == "cpu" else []))
+        scenes = _labelled(_folders(self.options.scenes))
+        jobs = list(self._jobs(scenes, rows, ["--num_gpus", "0"] if where[0] == "cpu" else []))
+        _require_there(scenes[job.scene] for job in jobs if not job.run.is_dir())
         with locked(self.folder, "wait for it, end it, or give another --exp_name"):
             rows |= planned(jobs, read_rows(self.folder), self.options.overwrite)
             left = [job for job in jobs if rows[job.name].state != DONE]
@@ -111,13 +113,10 @@ class Sweeping:
             number = self._work(left, slots, rows)
         self._tell(list(rows.values()), number)
 
-    def _jobs(self, rows: "Mapping[str, Row]", device: Sequence[str]) -> "Iterator[Job]":
-        """One for each scene, method and seed. rows: what is known of each when it begins. device: options of the
-        evaluation."""
-        from nerf_pl.sweep import labels_of
-
-        scenes = _folders(self.options.scenes)
-        for scene, label in zip(scenes, labels_of(scenes), strict=True):
+    def _jobs(self, scenes: Mapping[str, Path], rows: "Mapping[str, Row]", device: Sequence[str]) -> "Iterator[Job]":
+        """One for each scene, method and seed. scenes: by their labels. rows: what is known of each when it begins.
+        device: options of the evaluation."""
+        for label, scene in scenes.items():
             for training in self.trainings:
                 for seed in self.options.seeds or (None,):
                     yield self._job((scene, label), training, seed, rows, device)
@@ -216,6 +215,20 @@ def _folders(paths: Sequence[Path]) -> list[Path]:
     if files:
         warn(f"left out, as they are files and no scenes: {', '.join(map(str, files))}")
     return [path for path in paths if path not in files]
+
+
+def _labelled(scenes: Sequence[Path]) -> dict[str, Path]:
+    """The scenes by what they are called in the table. Raises UserError if that does not tell them apart."""
+    from nerf_pl.sweep import labels_of
+
+    return dict(zip(labels_of(scenes), scenes, strict=True))
+
+
+def _require_there(scenes: Iterable[Path]) -> None:
+    """Raises UserError for a scene that is not there: in an hour, when its turn comes, nobody may look."""
+    for scene in scenes:
+        if not scene.is_dir():
+            raise UserError(f"{scene} is not a folder: give the folders of scenes, such as my_scenes/*")
 
 
 @cache

@@ -10,8 +10,8 @@ DEFAULT = "ngp"
 """The method of `nerf train` without --method."""
 
 
-def method_of(name: str) -> Method:
-    """The method of that name. Raises UserError for another one."""
+def method_of(name: str, option: str = "method") -> Method:
+    """The method of that name. Raises UserError for another one. option: by which it was named."""
     if name not in METHODS:
-        raise UserError(f"--method {name} is not known: give {' or '.join(METHODS)}")
+        raise UserError(f"--{option} {name} is not known: give {' or '.join(METHODS)}")
     return METHODS[name]

@@ -28,6 +28,7 @@ OF_A_SCENE = "_results"  # what the folder of a portable scene may have after th
 MESHES = ("mesh.ply", "mesh.glb", "mesh.obj")
 EXPORTS = (".ply", ".glb", ".obj", ".nerf", ".html")  # what commands write beside a report for use elsewhere
 PAGES = ("report.html", "comparison.html")
+SWEEP = "scores.md"  # the table in the folder of a sweep
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ def require_run(folder: Path) -> None:
     scores = ("metrics.json", "metrics_val.json", "metrics_train.json")
     known = ("settings.json", FILE, "checkpoints/last.ckpt", *scores)
     if not any((folder / name).is_file() for name in known):
+        if (folder / SWEEP).is_file():
+            raise UserError(f"{folder} is of a sweep, and {folder / SWEEP} has its scores: give its runs, {folder}-*")
         what = "holds no run" if folder.is_dir() else "does not exist"
         raise UserError(f"{folder} {what}: give the folder of a training, such as runs/NAME")
 

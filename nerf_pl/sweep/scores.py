@@ -13,12 +13,12 @@ from nerf_pl.console import warn
 from nerf_pl.errors import reason
 from nerf_pl.metrics import FLOATERS_BY
 from nerf_pl.options import RunFolders
-from nerf_pl.report.record import read_record, read_values
+from nerf_pl.report.record import SWEEP, read_record, read_values
 from nerf_pl.sweep.jobs import Job
 from nerf_pl.text import one_line
 from nerf_pl.writing import atomic_write
 
-TABLE, VALUES = "scores.md", "scores.json"
+TABLE, VALUES = SWEEP, "scores.json"
 WAITING, DONE, FAILED, STOPPED = "waiting", "done", "failed", "stopped"
 STATES = (WAITING, DONE, FAILED, STOPPED)
 METRICS = (("PSNR, dB", "psnr", 2), ("SSIM", "ssim", 4))
