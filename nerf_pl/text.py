@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-NOTHING = 1e-6  # of the size of a scene: a smaller coordinate is what rounding left
+NOTHING = 1e-5  # of the size of a scene: a smaller coordinate is what rounding left
 LONGEST = 299  # characters of a message
 LONG_WORD, LEFT = 90, (24, 60)  # characters of a word that is shortened, and of its beginning and end that stay
 

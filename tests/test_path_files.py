@@ -87,6 +87,12 @@ def test_what_is_not_understood_is_said(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_coordinates_of_one_keyframe_are_told_to_be_those_of_all(tmp_path):
+    path = written(tmp_path, {"keyframes": [{**KEYS["keyframes"][0], "coordinates": "file"}]})
+    with pytest.raises(UserError, match="keyframes 0 has coordinates, which hold for all cameras: write it beside"):
+        read_keyframes(path, LIKE)
+
+
 def test_keys_of_nerfstudio_that_count(tmp_path):
     slow = read_keyframes(written(tmp_path, {**PATH, "seconds": 3}), LIKE)
     assert (slow.fps, slow.frames(2)) == (2, 6)

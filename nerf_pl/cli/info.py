@@ -10,7 +10,7 @@ from nerf_pl.cli.trained import Trained
 from nerf_pl.errors import UserError
 from nerf_pl.options import DataOptions
 from nerf_pl.options.ranges import check_options
-from nerf_pl.text import coordinates, counted
+from nerf_pl.text import NOTHING, coordinates, counted
 
 if TYPE_CHECKING:
     import torch
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 
 
 CHECKPOINTS = (".ckpt", ".tar", ".pt", ".pth")
-NOTHING = 1e-5  # a smaller number is what rounding left
 SPOT = 1e-9  # a smaller scene has no size
 
 
 @dataclass(frozen=True)
 class Info:
-    """Say what is in a scene or a run: views, where the cameras are, how far it goes, and the frame of keyframes."""
+    """Say what is in a scene or a run: views, where the cameras are, how far it goes, the frame, a film to begin with."""
 
     folder: Position
     """Folder of a scene or of a run, or a file of nerf export, NAME.nerf."""
@@ -123,7 +122,8 @@ def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
     rows = [[*coordinates(row[:3], fine), *coordinates(row[3:], 1.0)] for row in frame[:3].tolist()]
     yield "frame", "file to world: " + "; ".join(map(" ".join, rows))
     position, target = ("[" + ", ".join(coordinates(p.tolist(), size)) + "]" for p in (at[0], focus))
-    yield "keyframe", f'"coordinates": "file", {{"time": 0, "position": {position}, "look_at": {target}}}'
+    first = f'{{"time": 0, "position": {position}, "look_at": {target}}}'
+    yield "film", f'{{"coordinates": "file", "keyframes": [{first}]}}'
 
 
 def _point(xyz: "torch.Tensor", size: float) -> str:

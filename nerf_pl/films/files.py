@@ -101,6 +101,8 @@ def _refuse_other_cameras(path: Path, name: str, values: Values, entries: Sequen
             if kind is not None and str(kind).upper() not in known:
                 told = f"{where} has {key} {kind!r:.60}"
                 raise UserError(f"{told}: only perspective and {PANORAMA} can be filmed; remove it")
+        if keys is not values and "coordinates" in keys:
+            raise UserError(f"{where} has coordinates, which hold for all cameras: write it beside {name}")
     if name == "frames":
         return
     if values.get("crop") is not None and name == "camera_path":
