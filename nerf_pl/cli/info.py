@@ -25,7 +25,7 @@ SPOT = 1e-9  # a smaller scene has no size
 
 @dataclass(frozen=True)
 class Info:
-    """Say what is in a scene or a run: views, where the cameras are, how far it goes, the frame, a film to begin with."""
+    """Say what is in a scene or a run: views, cameras, how far it goes, the frame, and a film to begin with."""
 
     folder: Position
     """Folder of a scene or of a run, or a file of nerf export, NAME.nerf."""
