@@ -1,5 +1,6 @@
 """Loaders: one function per folder layout, each giving a Scene."""
 
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
 from nerf_pl.scenes.bars import without_bars
 from nerf_pl.scenes.clearings import with_trusted_points
 from nerf_pl.scenes.cut_outs import masks_as_asked
-from nerf_pl.scenes.files import FILM_SUFFIXES, is_junk
+from nerf_pl.scenes.files import FILM_SUFFIXES, files_below, is_junk, is_picture
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.runs import run_at, scene_of
 from nerf_pl.scenes.scene import Scene, frame_of, on_background, one_per_photo, some_views, views_of_photos, with_pixels
@@ -28,6 +29,7 @@ MISNAMED = re.compile(r"transforms?(_train|_val|_test)?\.json(\.txt)?|poses_boun
 # by their endings: what holds folders, and files of layouts
 ARCHIVES = {".zip", ".7z", ".rar", ".tgz", ".gz", ".bz2", ".xz", ".r3d"}
 ASSETS = {".json", ".npy", ".bin", ".txt", ".ply"}
+UP = 3  # folders above a part of a scene, as sparse/0 and images/left are, at most
 RESTORE = "restore the scene, or make it anew"
 
 
@@ -67,11 +69,13 @@ def detect(root: Path | str, spheric: bool | None = None) -> str:
 
 
 def _detected(root: Path, spheric: bool | None) -> str:
-    if layout := _layout(root, spheric):
+    if (layout := _layout(root, spheric)) and not (layout == "colmap" and _is_model(root) and _above(root)):
         if blender.recognises(root) and transforms.recognises(root):
             told = f"{root} has {transforms.FILE} beside files for each split"
             warn(f"{told}: it is read as {layout} (--dataset_name takes transforms or blender)")
         return layout
+    if run_at(root) is None and (above := _above(root)):
+        raise UserError(f"{root} is a part of a scene: give {above}, its folder")
     folders = _folders(root)
     inside = [folder for folder in folders if _layout(folder)]
     inside = inside or [inner for folder in folders for inner in _folders(folder) if _layout(inner)]
@@ -86,6 +90,17 @@ def _detected(root: Path, spheric: bool | None) -> str:
     elif not inside and (told := _unread(root)):
         hint = told
     raise UserError(f"{root} is no scene folder: {hint}")
+
+
+def _above(root: Path) -> Path | None:
+    """The scene that a folder is in, as its pictures or its model are."""
+    folders = [folder for folder in list(root.resolve().parents)[:UP] if os.access(folder, os.R_OK)]
+    return next((folder for folder in folders if _layout(folder)), None)
+
+
+def _is_model(root: Path) -> bool:
+    """Whether a folder holds the files of a COLMAP model, and no pictures."""
+    return colmap.model_folders(root) == [root] and not any(is_picture(file.name) for file in files_below(root))
 
 
 def _instead(file: Path) -> str:

@@ -26,6 +26,8 @@ MASKS = re.compile(r"mask|segment|alpha|matte", re.IGNORECASE)
 KEPT = re.compile(r"images_\d+x\d+")  # resized pictures that an earlier run keeps
 REDUCED = re.compile(r"images_\d+")
 UNREAD = sorted({".gif", ".jp2", ".j2k", ".tga", ".psd", ".jxl", ".svg", ".dds", ".pfm", ".npy"} | RAW_SUFFIXES)
+# where pictures, and masks (True), of a data set lie, seen from the folder of its JSON file: of ScanNet++
+BESIDE = {("nerfstudio", False): ("../resized_images",), ("nerfstudio", True): ("../resized_anon_masks",)}
 SPLITS = {"train", "val", "test"}
 
 
@@ -174,7 +176,7 @@ def find_named(
     `Search`."""
     root = path.parent
     inner = ["masks"] if masks else [*([split] if split else []), "images"]
-    places = [root, *(root / name for name in inner)]
+    places = [root, *(root / name for name in inner), *(root / name for name in BESIDE.get((root.name, masks), ()))]
     return Search(path, places, root, masks, split, above=[root.parent]).find(names, tell)
 
 

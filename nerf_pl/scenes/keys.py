@@ -13,13 +13,13 @@ READ = {
     *MODELS, *FISHEYE_FLAGS, PANORAMA_FLAG, *(f"k{i}" for i in range(1, 7)), "cx", "cy", "p1", "p2",
     "fisheye_crop_radius", "frames", "file_path", "mask_path", "transform_matrix", "depth_file_path",
     "integer_depth_scale", "ply_file_path", "clear_distance", "aabb_scale", "scale", "offset",
-    "train_filenames", "val_filenames", "test_filenames", "depth_path",
+    "train_filenames", "val_filenames", "test_filenames", "depth_path", "test_frames",
 }  # fmt: skip
 # what other programs note for themselves: how they placed a scene, how sharp a picture is, and the like
 IDLE = re.compile(
     r"_.*|rotation|sharpness|colmap_\w+|applied_\w+|orientation_override|auto_scale_\w+|up|aabb|render_aabb\w*|"
     r"(frame_)?(id|index|name|timestamp|exposure\w*|iso|aperture)|version|comments?|description|sharpen|"
-    r"importance_sampling|n_extra_learnable_dims|enable_depth_loading|camera_(id|label)|image_(id|name)|coordinates"
+    r"importance_sampling|n_extra_learnable_dims|enable_depth_loading|camera_(id|label)|is_bad|has_mask|image_(id|name)|coordinates"
 )
 INSTEAD = {
     "white_transparent": "--background white", "black_transparent": "--background black", "near": "--near",

@@ -45,6 +45,8 @@ from nerf_pl.types import Rays
 
 POSES = "poses_bounds.npy"
 FILES = f"{POSES} and images"
+PHOTOS = re.compile(r"images(?:_([1-9]\d*))?", re.IGNORECASE)
+CENTRES = "hwf_cxcy.npy"  # beside the poses of some data sets: focal lengths and middles
 NEAREST = 1 / 0.75  # the nearest bound of all views, once scaled: a little beyond the near plane z = -1 of NDC
 FORWARD = 0.05  # cosine of the angle to the mean viewing direction, of the most oblique ray that NDC is still good for
 
@@ -189,6 +191,8 @@ def _doubt(path: Path, c2w: Float[Tensor, "C 3 4"], hwf: Float[Tensor, "C 3"]) -
         if wrong_focal(focal, max(width, height)):
             told = f"a focal length of {focal:g} pixels, for a picture of {width:g}x{height:g}"
             raise UserError(f"{path}: row {row} has {told}; correct it, or the size")
+    if (other := path.with_name(CENTRES)).is_file():
+        warn(f"{other} is not read: the focal length of {POSES} counts, and the middle of each picture")
     if far := strays(c2w):
         told = f"{len(far)} of {len(c2w)} cameras are far from all others (rows {list_some(far)})"
         warn(f"{path}: {told}: are their poses right?")
@@ -244,8 +248,8 @@ def _compare_with_rows(root: Path, files: list[Path], rows: int, pictures: bool)
 def _picture_folders(root: Path) -> dict[int, list[Path]]:
     """The pictures in images (under 1) and in each images_K (under K), sorted by name."""
     folders = {}
-    for folder in root.iterdir():
-        named = re.fullmatch(r"images(?:_([1-9]\d*))?", folder.name)
+    for folder in sorted(root.iterdir()):  # images comes after Images, and counts
+        named = PHOTOS.fullmatch(folder.name)
         if named and folder.is_dir() and (files := pictures_in(folder)):
             folders[int(named[1] or 1)] = files
     if not folders:

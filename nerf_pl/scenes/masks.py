@@ -22,6 +22,7 @@ from nerf_pl.scenes.pictures import Size, list_some
 from nerf_pl.text import counted
 
 MASKS = "masks"  # the folder beside photos
+MANY = 8  # masks, one of which at least should leave something out
 HALF = 127  # of 255, from where on a pixel of a JPEG is white
 WORD = r"(?:masks?|segmentation|seg|alpha|matte)"
 BESIDE = re.compile(rf"{WORD}[ ._-]+(?P<after>.+)|(?P<before>.+?)[ ._-]+{WORD}", re.IGNORECASE)
@@ -123,7 +124,24 @@ def read_masks(
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(read, range(len(sizes))))
+    _tell_odd(shown, masks, first, [sum(w * h for w, h in of_one) for of_one in views])
     return masks
+
+
+def _tell_odd(
+    shown: Sequence[Path | None], masks: Bool[Tensor, "V H W"], first: Sequence[int], pixels: Sequence[int]
+) -> None:
+    """Say so if masks leave nothing of their pictures, or if none of many leaves anything out. first: the first view of
+    each picture; pixels: how many it has."""
+    counts = masks.flatten(1).sum(1).tolist()
+    left = {file: sum(counts[first[i] : first[i + 1]]) for i, file in enumerate(shown) if file is not None}
+    if empty := [file.name for file, count in left.items() if count == 0]:
+        told = f"{len(empty)} of {len(left)} masks leave nothing of their pictures ({list_some(empty)})"
+        warn(f"{next(iter(left)).parent}: {told}: white is what counts")
+    whole = sum(pixels[i] for i, file in enumerate(shown) if file is not None)
+    if len(left) >= MANY and sum(left.values()) == whole:
+        told = f"{len(left)} masks leave nothing out: black is what does not count, and all else does"
+        warn(f"{next(iter(left)).parent}: {told}")
 
 
 def _decode(file: Path, native: Size, size: Size, upright: bool) -> Bool[np.ndarray, "h w"]:
@@ -137,7 +155,8 @@ def _decode(file: Path, native: Size, size: Size, upright: bool) -> Bool[np.ndar
         mask = next((mask for mask in ways if fits(native, mask.size)), stored)
         marked = np.asarray(mask.convert("L") if mask.mode in EIGHT_BIT else mask) > (HALF if lossy else 0)
         if is_transparent(mask):
-            marked &= np.asarray(mask.convert("RGBA").getchannel("A")) > 0
+            shown = np.asarray(mask.convert("RGBA").getchannel("A")) > 0
+            marked = marked & shown if marked.any() else shown  # a black shape on nothing is one that counts
     picture = Image.fromarray(marked)
     if not fits(native, picture.size):
         found, needed = ("x".join(map(str, size)) for size in (picture.size, native))

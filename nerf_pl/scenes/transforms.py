@@ -66,7 +66,7 @@ def load_transforms(root: Path, request: Request) -> Scene:
     whatever is damaged or contradictory.
     """
     path = root / FILE
-    values = read_json(path)
+    values = _with_test_frames(read_json(path))
     frames = _frames_with_pictures(path, values)
     stored = stored_pictures(path, frames)
     natives, mode = stored.natives, stored.mode
@@ -106,6 +106,18 @@ def load_transforms(root: Path, request: Request) -> Scene:
         originals=originals_of(cuts, paths_of(root, [frame.file for frame in frames])),
     )
     return as_object(scene) if on_nothing else scene
+
+
+def _with_test_frames(values: dict[str, object]) -> dict[str, object]:
+    """The content of a file with its frames in one list, if it has those for tests apart, as that of ScanNet++ has."""
+    trained, tests = values.get("frames"), values.get("test_frames")
+    if not isinstance(trained, list) or not isinstance(tests, list) or not tests:
+        return values
+    names = {
+        f"{split}_filenames": [frame.get("file_path") for frame in frames if isinstance(frame, dict)]
+        for split, frames in (("train", trained), ("test", tests))
+    }
+    return {**names, **values, "frames": [*trained, *tests]}
 
 
 def _trains(request: Request) -> bool:
