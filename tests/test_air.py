@@ -102,10 +102,12 @@ def test_other_scenes_have_none(capture):
     assert bool(air_in(two)(torch.rand(9, NUMBERS))[0].isfinite().all())
 
 
-def test_the_kernels_of_a_gpu_train_without_it_and_show_a_run_that_had_it(capture, monkeypatch):
+@pytest.mark.parametrize("step", [0, 2 * EMPTY_STEPS])  # a graph cannot ask whether it is late enough
+def test_the_kernels_of_a_gpu_train_without_it_and_show_a_run_that_had_it(capture, monkeypatch, step):
     options = with_model(config("ngp"), air=0.25, unbounded=True)
     model: Any = make(options).train()
     model.fit(capture)
+    model.go_on(step)
     drawn = batches(model, capture, 64)
     monkeypatch.setattr(NGP, "can_be_captured", True)
     with pytest.raises(

@@ -173,8 +173,10 @@ class NGP(nn.Module):
         view = ops.spherical_harmonics(rays.viewdirs, self.kept, backend=self.backend)
         loss = ops.field_loss(found.unit, view, samples, self.field.weights, target, backend=self.backend)
         error = loss.detach()
-        if batch.air is not None and o.air and int(self.step) < losses.EMPTY_STEPS:
-            loss = loss + self._air_loss(batch.air)
+        if batch.air is not None and o.air:
+            self._require_plain()
+            if int(self.step) < losses.EMPTY_STEPS:
+                loss = loss + self._air_loss(batch.air)
         return loss, error
 
     def _light(self) -> Light | None:
@@ -183,15 +185,16 @@ class NGP(nn.Module):
         least = known(self.options.early_stop)
         return Light(self.field.weights, least) if least and self.backend.march != "reference" else None
 
-    def _air_loss(self, air: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
-        """See `losses.air`. In plain PyTorch, for the kernels have no gradient of density alone; and points are few.
-
-        Raises UserError where kernels run: a CUDA graph could not record this. A run that was trained on a CPU can
-        still be shown there, which asks for no loss.
-        """
+    def _require_plain(self) -> None:
+        """Raises UserError where kernels run: a CUDA graph can record neither the loss on air nor the question whether
+        the step is late enough to leave it out. A run that was trained on a CPU can still be shown there, which asks
+        for no loss."""
         if self.can_be_captured:
             told = f"--air {self.options.air:g}, with which a CPU trains, is not for the GPU kernels"
             raise UserError(f"{told}: give --air 0, or --precision fp32 for plain PyTorch")
+
+    def _air_loss(self, air: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
+        """See `losses.air`. In plain PyTorch, for the kernels have no gradient of density alone; and points are few."""
         points, length = air(uniform(self.seed, self.step, Stream.AIR, (AIR_POINTS, NUMBERS), backend=self.backend))
         unit, shrunk = self.occupancy.unit(points)
         sigma = ops.hash_density(unit, self.field.weights, backend=PLAIN)
