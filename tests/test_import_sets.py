@@ -126,6 +126,52 @@ def test_nerfies(tmp_path, capsys, folder, width):
     assert "1x is missing, the pictures of" in refused(capsys, "import", tmp_path, "--overwrite")
 
 
+def test_one_split_of_nerfplusplus(tmp_path, capsys):
+    write_nerfplusplus(tmp_path)
+    assert "format: NSVF" in run_import(capsys, tmp_path / "train")
+    check(tmp_path / "train", 4)
+    (tmp_path / "train/intrinsics/00001.txt").unlink()
+    assert "00001.txt is missing" in refused(capsys, "import", tmp_path / "train", "--overwrite")
+
+
+def test_scannet(tmp_path, capsys):
+    (tmp_path / "intrinsic").mkdir()
+    (tmp_path / "pose").mkdir()
+    np.savetxt(tmp_path / "intrinsic/intrinsic_color.txt", np.pad(K, (0, 1)) + np.diag([0, 0, 0, 1]))
+    for i, (rotation, centre) in enumerate(zip(*cameras(), strict=True)):
+        shoot(tmp_path / "color" / f"{i}.png", rotation, centre, pinhole)
+        np.savetxt(tmp_path / "pose" / f"{i}.txt", c2w_of(rotation, centre))
+    shutil.copy(tmp_path / "color/0.png", tmp_path / "color/7.png")
+    (tmp_path / "pose/7.txt").write_text("-inf -inf -inf -inf\n" * 4)
+    lines = run_import(capsys, tmp_path)
+    assert "format: ScanNet" in lines
+    assert "left out: 1 could not be placed (7.png)" in lines
+    check(tmp_path)
+    (tmp_path / "intrinsic/intrinsic_color.txt").write_text("-1 0 0\n0 1 0\n0 0 1")
+    assert "has focal length -1" in refused(capsys, "import", tmp_path, "--overwrite")
+
+
+@pytest.mark.parametrize("place", [".", ".."])
+def test_replica(tmp_path, capsys, place):
+    root = tmp_path / "room0"
+    lines = []
+    for i, (rotation, centre) in enumerate(zip(*cameras(), strict=True)):
+        shoot(root / "results" / f"frame{i:06d}.png", rotation, centre, lambda xy: pinhole(xy) + 0.5)
+        Image.fromarray(np.full(SIZE[::-1], 4 * 1000, np.uint16)).save(root / "results" / f"depth{i:06d}.png")
+        lines.append(" ".join(map(str, c2w_of(rotation, centre).flatten())))
+    (root / "traj.txt").write_text("\n".join(lines) + "\n")
+    camera = {"w": SIZE[0], "h": SIZE[1], "fx": FX, "fy": FY, "cx": CX, "cy": CY, "scale": 1000.0}
+    (root / place / "cam_params.json").write_text(json.dumps({"camera": camera}))
+    told = run_import(capsys, root)
+    assert "format: Replica" in told
+    assert f"depth maps: {N}" in told
+    check(root)
+    (root / "traj.txt").write_text("\n".join(lines[1:]))
+    assert f"has 3 lines for {N} pictures" in refused(capsys, "import", root, "--overwrite")
+    (root / place / "cam_params.json").unlink()
+    assert "cam_params.json is missing" in refused(capsys, "import", root, "--overwrite")
+
+
 def rotation_vector(rotation: np.ndarray) -> list[float]:
     angle = np.arccos((np.trace(rotation) - 1) / 2)
     axis = [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]

@@ -13,8 +13,8 @@ from nerf_pl.methods import CLASSIC
 from nerf_pl.writing import locked
 
 Format = Literal[
-    "auto", "metashape", "realitycapture", "polycam", "record3d", "nsvf", "nerfplusplus", "mvsnet", "nerfies", "neus",
-    "bundler", "openmvg", "opensfm", "sdfstudio", "gaussians",
+    "auto", "metashape", "realitycapture", "polycam", "record3d", "nsvf", "nerfplusplus", "mvsnet", "nerfies",
+    "scannet", "replica", "neus", "bundler", "openmvg", "opensfm", "sdfstudio", "gaussians",
 ]  # fmt: skip
 
 

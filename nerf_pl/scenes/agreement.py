@@ -41,9 +41,8 @@ def disagreement(scene: Scene) -> str:
     if best > GOOD and best - as_told > BETTER:
         return f"{told}, and {best:.0%} would if {name}"
     if as_told < POOR:
-        why = (
-            "are the pictures in the order of their poses, and the poses right? If they nearly are, give --refine_poses"
-        )
+        why = "are the pictures in the order of their poses, are these right, and does nothing move?"
+        why += " If poses are nearly right, give --refine_poses"
         return f"{told}: {why}"
     return ""
 

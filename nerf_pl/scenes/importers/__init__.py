@@ -22,6 +22,8 @@ from nerf_pl.scenes.importers import (
     polycam,
     realitycapture,
     record3d,
+    replica,
+    scannet,
     sdfstudio,
 )
 from nerf_pl.scenes.importers.files import REMEDY, masks_of
@@ -61,6 +63,8 @@ IMPORTERS: dict[str, Importer] = {
     "nerfplusplus": Importer("NeRF++", nerfplusplus.FILES, (), nerfplusplus.recognises, nerfplusplus.read),
     "mvsnet": Importer("MVSNet", mvsnet.FILES, (), mvsnet.recognises, mvsnet.read),
     "nerfies": Importer("Nerfies", nerfies.FILES, (), nerfies.recognises, nerfies.read),
+    "scannet": Importer("ScanNet", scannet.FILES, (), scannet.recognises, scannet.read),
+    "replica": Importer("Replica", replica.FILES, (), replica.recognises, replica.read),
     "neus": Importer("NeuS", neus.FILES, (".npz",), neus.recognises, neus.read),
     "bundler": Importer("Bundler", bundler.FILES, (".out",), bundler.recognises, bundler.read),
     "openmvg": Importer("OpenMVG", openmvg.FILES, (".json",), openmvg.recognises, openmvg.read),

@@ -1,4 +1,5 @@
-"""NSVF: bbox.txt, intrinsics.txt, and a pose and a picture of each view, by the same name.
+"""NSVF: bbox.txt, intrinsics.txt, and a pose and a picture of each view, by the same name. A folder intrinsics may have
+those of each view, as in one split of NeRF++ and in IBRNet's data.
 
 Poses are camera to world, with the axes right, down, ahead. A name that begins with 0_ is of a training view, 1_ of a
 validation view, 2_ of a test view; sets without 2_ test with 1_.
@@ -22,7 +23,9 @@ PREFIXES = {"0_": "train", "1_": "val", "2_": "test"}
 
 def recognises(source: Source) -> bool:
     root = source.root
-    return source.file is None and (root / "pose").is_dir() and _intrinsics(root, "") is not None
+    if source.file is not None or not (root / "pose").is_dir():
+        return False
+    return (root / "intrinsics.txt").is_file() or any((root / "intrinsics").glob("*.txt"))
 
 
 def read(source: Source) -> Found:
@@ -58,7 +61,8 @@ def _intrinsics(root: Path, name: str) -> Path | None:
 def _lens(root: Path, name: str, size: Size, notes: list[str]) -> Lens:
     """From a matrix; or from the lines f cx cy 0 / origin / near / scale / height width."""
     file = _intrinsics(root, name)
-    assert file is not None  # recognised
+    if file is None:
+        raise UserError(f"{root / 'intrinsics' / name}.txt is missing: restore it from the data set")
     values = numbers(str(file), read_text(file), (9, 11, 12, 16))
     width, height = size
     if len(values) == 11:
