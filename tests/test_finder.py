@@ -157,7 +157,9 @@ def test_reduced_pictures_stand_for_others_only_where_there_are_no_others(tmp_pa
     (tmp_path / "photos" / "1.png").unlink()
     assert named(tmp_path, ["images/1.png"]) == ["images_4/1.png"]
     touch(tmp_path, "images_8/1.png")
-    with pytest.raises(UserError, match=r"images_4/1.png or images_8/1.png"):
+    assert named(tmp_path, ["images/1.png"]) == ["images_4/1.png"]  # the largest
+    touch(tmp_path, "images_4/left/1.png")
+    with pytest.raises(UserError, match=r"images_4/1.png or images_4/left/1.png"):
         named(tmp_path, ["images/1.png"])
 
 

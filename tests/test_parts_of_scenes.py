@@ -3,6 +3,7 @@ files of their own beside those of a layout."""
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,37 @@ def test_scannetpp(tmp_path, capsys):
         assert scene.masks is not None
         assert scene.masks.float().mean().item() == pytest.approx(0.75, abs=0.01)
     assert "not understood" not in capsys.readouterr().err
+
+
+def test_the_largest_reduced_pictures_stand_for_those_that_are_missing(tmp_path):
+    c2w = write(tmp_path, K, [{}] * 4)
+    for folder, factor in (("images_2", 1), ("images_4", 2), ("images_16", 8)):
+        (tmp_path / folder).mkdir()
+        for file in (tmp_path / "images").iterdir():
+            picture = Image.open(file)
+            picture.resize((K["w"] // factor, K["h"] // factor)).save(tmp_path / folder / file.name)
+    shutil.rmtree(tmp_path / "images")
+    edit(tmp_path, {**read(tmp_path), **{key: 2 * value for key, value in K.items()}})
+    scene = load_scene(tmp_path, ALL)
+    assert scene.images.shape[1:3] == (K["h"], K["w"])
+    check_world(scene, c2w)
+
+
+@pytest.mark.parametrize(("unit", "refused"), [(1e-3, True), (1.0, False)])
+def test_a_unit_cube_whose_cameras_are_in_one_corner(tmp_path, unit, refused):
+    write(tmp_path, K, [{}] * 4)
+    values = read(tmp_path)
+    for frame in values["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= unit
+    edit(tmp_path, {**values, "aabb_scale": 1})
+    if refused:
+        with pytest.raises(
+            UserError, match=r"rays begin 0\.1 from the cameras, but what these look at is 0\.00\d+ away"
+        ):
+            load_scene(tmp_path, ALL)
+    else:
+        assert len(load_scene(tmp_path, ALL)) == 4
 
 
 def with_masks(root: Path, *masks: np.ndarray) -> Path:

@@ -108,7 +108,8 @@ class Search:
                 self._scene = _by_stem(file for file in files_below(self.root) if is_picture(file.name))
             files = [file for file in self._scene.get(_key(_stem(part)), []) if self._may_be(file, parts)]
             whole = [file for file in files if not self._has_folder(file, REDUCED.fullmatch)]
-            yield _nearest(_closest(whole or files if self.reduced else whole, part), parts)
+            reduced = _least_reduced(files) if self.reduced else []
+            yield _nearest(_closest(whole or reduced, part), parts)
 
     def _may_be(self, file: Path, parts: Sequence[str]) -> bool:
         """Whether a file that lies elsewhere is of the kind and split of the pictures that are looked for."""
@@ -256,6 +257,12 @@ def _different(ways: Iterator[list[Path]]) -> list[Path]:
     """The files that the first way leads to that leads anywhere, each once."""
     files = next((files for files in ways if files), [])
     return list({file.resolve(): file for file in reversed(files)}.values())[::-1]
+
+
+def _least_reduced(files: Sequence[Path]) -> list[Path]:
+    """Of pictures in images_4, images_8 and so on those in the folder with the largest."""
+    factors = [min((int(name[7:]) for name in file.parts if REDUCED.fullmatch(name)), default=1) for file in files]
+    return [file for file, factor in zip(files, factors, strict=True) if factor == min(factors)]
 
 
 def _nearest(files: Sequence[Path], parts: Sequence[str]) -> list[Path]:

@@ -192,7 +192,14 @@ def _bounds(
         raise UserError(f"--scale {scale:g}: {path} has a scale of its own, since aabb_scale is 1; change that instead")
     aabb = _unit_cube(path, values)
     nearest, farthest = reach(c2w[:, :, 3].float(), aabb)
-    return True, max(NEAR, nearest), farthest, aabb
+    near, focus = max(NEAR, nearest), camera_focus(c2w)
+    away = (c2w[:, :, 3] - focus).norm(dim=-1).median().item()
+    if looks_at(c2w, focus) and away <= near:
+        told = (
+            f"{path}: aabb_scale is 1, so rays begin {near:.3g} from the cameras, but what these look at is {away:.3g}"
+        )
+        raise UserError(f"{told} away; multiply the positions, or give aabb_scale 16 for a scene of any size")
+    return True, near, farthest, aabb
 
 
 def _normalized(
