@@ -11,7 +11,7 @@ from torch import Tensor
 from nerf_pl.scenes.corners import SIDE, Corners, corners, shared
 from nerf_pl.scenes.scene import Scene
 
-# what was measured: docs/log.md, "Do pictures fit their poses"
+# what was measured: docs/log.md, "Whether pictures fit their poses"
 PAIRS = 16  # of neighbours in space, and half as many in the order of names
 TURNED = 25.0  # degrees between neighbours at most: patches are not turned or tilted much
 OFF = 0.01 * SIDE  # pixels that a point may lie beside the line on which the other camera has it
