@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -27,7 +26,7 @@ from nerf_pl.checkpoints import (
     load_weights,
 )
 from nerf_pl.console import console, doing, now, warn
-from nerf_pl.errors import FinishedError, NothingToDo, UserError
+from nerf_pl.errors import FinishedError, NothingToDo
 from nerf_pl.methods import method_of
 from nerf_pl.methods.method import kind_of
 from nerf_pl.ops import FAMILIES, choose
@@ -40,13 +39,12 @@ from nerf_pl.text import counted
 from nerf_pl.training.colours import UNEVEN, unevenness
 from nerf_pl.training.deterministic import deterministic
 from nerf_pl.training.devices import devices_of
+from nerf_pl.training.folders import check_folder, held, marked, preparation, saved
 from nerf_pl.training.limits import require_memory
 from nerf_pl.training.machines import adopt_slurm, machines, process, process_here, watched
-from nerf_pl.training.processes import follow_first, together
+from nerf_pl.training.processes import together
 from nerf_pl.training.verdict import alone, strange_lens, untrained
-from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
-
-HISTORY = "history.json"  # see report.history
+from nerf_pl.writing import write_errors
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
     import lightning as L
@@ -80,13 +78,13 @@ def train(
     """
     adopt_slurm(os.environ)
     config, where = _begin(config, folders.last if folders.goes_on(resume) else None)
-    with watched(lambda: _saved(folders)), _alone(folders):
+    with watched(lambda: saved(folders)), held(folders):
         goes_on = folders.goes_on(resume)
         if process() == 0:
-            _check_folder(folders, resume, overwrite)
+            check_folder(folders, resume, overwrite)
         with deterministic() if config.train.deterministic and where[0] == "gpu" else nullcontext():
             try:
-                with _marked(folders, goes_on):
+                with marked(folders, goes_on):
                     system, checkpoints = _made(config, root, folders, where, resume=goes_on)
             except FinishedError as error:
                 if resume == "auto":
@@ -107,46 +105,6 @@ def _begin(config: Config, last: Path | None) -> tuple[Config, tuple[str, int]]:
     with clashes_told(world, last) if last is not None else nullcontext():
         world.check()
     return config, where
-
-
-def _saved(folders: RunFolders) -> str:
-    """What a training that is lost can go on from."""
-    if folders.goes_on("auto"):
-        return f"{folders.last} is of an earlier step: the same command with --resume goes on"
-    return "nothing was saved yet"
-
-
-@contextmanager
-def _alone(folders: RunFolders) -> Iterator[None]:
-    """Hold the lock of the run, and remove what a killed training left there. Processes that help end with the first
-    one, which holds the lock. Raises UserError if another training holds it."""
-    if process() > 0:
-        follow_first()
-        yield
-        return
-    with locked(folders.settings.parent, "wait for it, end it, or give another --exp_name"):
-        remove_leftovers_in(folders.checkpoints)
-        remove_leftovers(folders.settings)
-        yield
-
-
-@contextmanager
-def _marked(folders: RunFolders, goes_on: bool) -> Iterator[None]:
-    """Note, until there is a checkpoint of the new run, that what is there is of the old one. If the new training is
-    killed before, nobody takes the old weights for new ones. If it cannot begin, all is as it was."""
-    if goes_on or process() > 0 or not folders.last.is_file() or folders.replaced.is_file():
-        yield
-        return
-    with atomic_write(folders.replaced) as path:
-        path.write_text(
-            f"A training is to replace this run. Until it saves something, {folders.last} is the old one.\n",
-            encoding="utf-8",
-        )
-    try:
-        yield
-    except UserError:
-        folders.replaced.unlink()
-        raise
 
 
 def _made(
@@ -183,7 +141,7 @@ def _made(
     if not resume and config.train.ckpt_path:
         load_weights(system.model, config, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
     if rank == 0:
-        prepare = _preparation(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
+        prepare = preparation(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
         if resume or not last.is_file():
             prepare()
         else:  # until there is a checkpoint of the new run, the old one stays whole
@@ -348,38 +306,3 @@ def _describe(scene: Scene, val: Scene | None, root: Path) -> str:
     size = f"{scene.cameras.width} x {scene.cameras.height}"
     others = f"{len(val)} for validation" if val else "no val split, so no validation and no best.ckpt"
     return f"{root}: {counted(len(scene), 'view')} of {size} to train on, {others}"
-
-
-def _preparation(folders: RunFolders, settings: dict[str, object], resume: bool) -> Callable[[], None]:
-    """What writes the settings and, unless the run is resumed, removes what an earlier run of the name left. Its
-    last.ckpt stays until it is replaced."""
-    old = [folders.checkpoints / "best.ckpt", *folders.logs.glob("events.out.tfevents.*")]
-    old = [] if resume else [*old, folders.settings.with_name(HISTORY)]
-    old.append(folders.logs / "hparams.yaml")  # the options of this training take its place
-
-    def prepare() -> None:
-        with atomic_write(folders.settings) as path:
-            path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        for file in old:
-            with write_errors(file):
-                file.unlink(missing_ok=True)
-
-    return prepare
-
-
-def _check_folder(folders: RunFolders, resume: Resume, overwrite: bool) -> None:
-    last = folders.last
-    if resume and overwrite:
-        raise UserError("--resume goes on with a run and --overwrite starts again: give one of them")
-    if resume == "auto":
-        return
-    if resume and not last.is_file():
-        raise UserError(f"--resume: there is no {last}; leave it out to start a new run")
-    if resume and folders.replaced.exists():
-        told = f"--resume: {last} is of the run before, which a training with --overwrite was to replace"
-        remedy = (
-            f"that saved nothing; start it again with --overwrite, or remove {folders.replaced} to go on with the old"
-        )
-        raise UserError(f"{told}: {remedy}")
-    if last.is_file() and not resume and not overwrite:
-        raise UserError(f"{last} exists: add --resume to go on, --overwrite to start again, or give another --exp_name")
