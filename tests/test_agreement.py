@@ -101,6 +101,25 @@ def test_pictures_that_are_upside_down_are_said(tmp_path):
     assert "turned by 180 degrees" in disagreement(load_scene(tmp_path, Request(test_every=0)))
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_focal_lengths_of_other_pictures_are_named(tmp_path, factor):
+    """Where cameras turn about; those that go round one point tell little of it."""
+    share = torch.linspace(-1, 1, N, dtype=torch.float64)
+    spots = torch.stack([0.4 * share, 0.3 * (3 * share).cos(), torch.full((N,), 3.0)], 1)
+    goals = torch.stack([1.6 * share, 0.8 * (4 * share).sin() + 1e-3, 0 * share], 1)
+    c2w = torch.cat(
+        [look_at(spot[None], tuple(goal.tolist()), (0.0, 1.0, 0.0)) for spot, goal in zip(spots, goals, strict=True)]
+    )
+    write(tmp_path, c2w, photos(c2w))
+    scene = load_scene(tmp_path, Request(test_every=0))
+    assert disagreement(scene) == ""
+    K = scene.cameras.K.clone()
+    K[:, :2, :2] *= factor
+    found = disagreement(replace(scene, cameras=replace(scene.cameras, K=K)))
+    times = float(found.partition("the focal length were about ")[2].partition(" times")[0])
+    assert 0.8 < times * factor < 1.25
+
+
 @pytest.mark.parametrize("wrong", ["mixed", "one", "turned"])
 def test_pictures_of_other_poses_are_said(scene, wrong):
     c2w = scene.cameras.c2w

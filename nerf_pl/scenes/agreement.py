@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,63 +20,77 @@ SHARED = 12  # points of a pair that counts
 FEWEST = 6  # pairs without which nothing is said
 SMALLEST = 64  # pixels of the shorter side of pictures
 POOR, GOOD = 0.5, 0.9  # shares of points that fit poses that are wrong, and that are right
+ZOOMS = tuple(1.15**i for i in range(-8, 9) if i)  # factors of the focal length that are tried
 BETTER = 0.2  # by this a reading must be better than the poses as they are
 CONVERT = "if they are so, convert them: camera to world, y up and z back"
 
 
-def disagreement(scene: Scene) -> str:
-    """What to say if the pictures of training views do not fit their poses; an empty text if they do, or if too few of
-    them share points.
+class Reading(NamedTuple):
+    """A way in which the cameras may be meant. told: what to say of it; zoom: the factor of their focal lengths."""
 
-    Names the reading of the poses that fits, if there is one. A focal length that is wrong may fit all the same.
-    """
+    told: str
+    c2w: Float[Tensor, "C 3 4"]
+    zoom: float = 1.0
+
+
+def disagreement(scene: Scene) -> str:
+    """What to say if the pictures of training views do not fit their cameras; an empty text if they do, or if too few
+    of them share points. Names what would fit, if anything does."""
     if len(scene) < 3 or min(scene.cameras.width, scene.cameras.height) < SMALLEST:
         return ""
-    readings = dict(_readings(scene.cameras.c2w.double()))
-    shares = torch.tensor(list(_shares(scene, list(readings.values()))))  # (pairs, readings)
+    readings = list(_readings(scene.cameras.c2w.double()))
+    shares = torch.tensor(list(_shares(scene, readings)))  # (pairs, readings)
     if len(shares) < FEWEST:
         return ""
-    medians = dict(zip(readings, shares.median(0).values.tolist(), strict=True))
-    as_told, (name, best) = medians.pop(""), max(medians.items(), key=lambda item: item[1])
+    as_told, *others = shares.median(0).values.tolist()
+    best, reading = max(zip(others, readings[1:], strict=True), key=lambda pair: pair[0])
     told = f"{scene.root}: {as_told:.0%} of the points that neighbouring pictures share fit the poses"
     if best > GOOD and best - as_told > BETTER:
-        return f"{told}, and {best:.0%} would if {name}"
+        return f"{told}, and {best:.0%} would if {reading.told}"
     if as_told < POOR:
-        why = "are the pictures in the order of their poses, are these right, and does nothing move?"
-        why += " If poses are nearly right, give --refine_poses"
-        return f"{told}: {why}"
+        why = (
+            "are the pictures in the order of their poses, are these and the focal length right, and does nothing move?"
+        )
+        return f"{told}: {why} If poses are nearly right, give --refine_poses"
     return ""
 
 
-def _readings(c2w: Float[Tensor, "C 3 4"]) -> Iterator[tuple[str, Float[Tensor, "C 3 4"]]]:
-    """The poses as they are, then as they would have to be meant, with what to say of these."""
+def _readings(c2w: Float[Tensor, "C 3 4"]) -> Iterator[Reading]:
+    """The cameras as they are, then as they would have to be meant."""
     turn, over = (torch.tensor(signs, dtype=c2w.dtype) for signs in ((1, -1, -1, 1), (-1, -1, 1, 1)))
     last = torch.tensor([0, 0, 0, 1], dtype=c2w.dtype).expand(len(c2w), 1, 4)
     inverse = torch.linalg.inv(torch.cat([c2w, last], 1))[:, :3]
-    yield "", c2w
-    yield f"they were camera to world with y down and z ahead; {CONVERT}", c2w * turn
-    yield f"they were world to camera; {CONVERT}", inverse
-    yield f"they were world to camera with y down and z ahead; {CONVERT}", inverse * turn
-    yield "the pictures were turned by 180 degrees; turn the pictures, or the poses", c2w * over
+    yield Reading("", c2w)
+    yield Reading(f"they were camera to world with y down and z ahead; {CONVERT}", c2w * turn)
+    yield Reading(f"they were world to camera; {CONVERT}", inverse)
+    yield Reading(f"they were world to camera with y down and z ahead; {CONVERT}", inverse * turn)
+    yield Reading("the pictures were turned by 180 degrees; turn the pictures, or the poses", c2w * over)
     mirrors = {
         "the world were left-handed, as in Unity; change the sign of its z and of the cameras'": (1, 1, -1),
         "the world were mirrored; mirror an axis of it, and one of the cameras": (-1, 1, 1),
     }
     for told, signs in mirrors.items():
         flip = torch.diag(torch.tensor(signs, dtype=c2w.dtype))
-        yield told, torch.cat([flip @ c2w[:, :, :3] @ flip, flip @ c2w[:, :, 3:]], 2)
+        yield Reading(told, torch.cat([flip @ c2w[:, :, :3] @ flip, flip @ c2w[:, :, 3:]], 2))
+    for zoom in ZOOMS:
+        times = f"the focal length were about {zoom:.2g} times as long"
+        yield Reading(f"{times}; is it right, and of pictures of this size and cut?", c2w, zoom)
 
 
-def _shares(scene: Scene, readings: list[Float[Tensor, "C 3 4"]]) -> Iterator[list[float]]:
+def _shares(scene: Scene, readings: list[Reading]) -> Iterator[list[float]]:
     """For each pair of views that share enough points, the share of these that fits each reading."""
     known: dict[int, Corners] = {}
-    for pair in _pairs(readings[0]):
+    for pair in _pairs(readings[0].c2w):
         known |= {i: corners(scene, i) for i in pair if i not in known}
         points = shared(*(known[i] for i in pair))
         if len(points[0]) < SHARED:
             continue
         lenses = [_scaled(scene.cameras.K[i], known[i].scale) for i in pair]
-        yield [float(_fit(points, lenses, (poses[pair[0]], poses[pair[1]])).double().mean()) for poses in readings]
+        fits = []
+        for _, c2w, zoom in readings:
+            factor = torch.tensor([[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]], dtype=torch.float64)
+            fits.append(_fit(points, [K * factor for K in lenses], (c2w[pair[0]], c2w[pair[1]])))
+        yield [float(fit.double().mean()) for fit in fits]
 
 
 def _pairs(c2w: Float[Tensor, "C 3 4"]) -> list[tuple[int, int]]:
