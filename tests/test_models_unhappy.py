@@ -223,6 +223,11 @@ def test_photos_without_their_lines_of_points_are_told(tmp_path):
     file.write_text("\n".join(lines))
     with pytest.raises(UserError, match=r"line 6 is not the line of points of photo view_00\.png"):
         load_scene(tmp_path, Request(test_every=0))
-    file.write_text("\ufeff" + file.read_text().replace(".png", ".png\n"), encoding="utf-8")
-    with pytest.raises(UserError, match=r"images\.txt begins with a byte order mark"):
+    whole = file.read_text().replace(".png", ".png\n")
+    for encoding in ("utf-8-sig", "utf-16"):
+        file.write_text(whole, encoding=encoding)
+        with pytest.raises(UserError, match=r"images\.txt begins with a byte order mark"):
+            load_scene(tmp_path, Request(test_every=0))
+    file.write_text(whole.replace(".png\n", ".png\n10,5 2,5 -1"))
+    with pytest.raises(UserError, match=r"images\.txt: line 6 has numbers like 10,5: write them with a point"):
         load_scene(tmp_path, Request(test_every=0))

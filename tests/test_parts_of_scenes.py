@@ -137,6 +137,29 @@ def test_llff_photos_in_a_folder_with_a_capital_letter(tmp_path):
     assert len(load_scene(tmp_path, ALL, "llff")) == 7
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda root: (root / "images/new.png").write_bytes((root / "images/IMG_40.JPG.png").read_bytes()), "others$"),
+        (
+            lambda root: Image.new("RGB", (24, 16)).save(root / "images/IMG_40.JPG.jpg"),
+            "the same names with another ending$",
+        ),
+        (lambda root: (root / "images/IMG_40.JPG.png").rename(root / "1.png"), "others$"),
+    ],
+)
+@pytest.mark.parametrize("model", [False, True])
+def test_other_pictures_than_rows(tmp_path, change, told, model):
+    write_llff(tmp_path, facing(8))
+    change(tmp_path)
+    if model:
+        (tmp_path / "sparse/0").mkdir(parents=True)
+        (tmp_path / "sparse/0/images.bin").write_bytes(b"")
+        told = told.replace("$", "; or give --dataset_name colmap, whose model names its pictures$")
+    with pytest.raises(UserError, match=told):
+        load_scene(tmp_path, ALL, "llff")
+
+
 def test_intrinsics_beside_poses_are_said(tmp_path, capsys):
     write_llff(tmp_path, facing(8))
     np.save(tmp_path / "hwf_cxcy.npy", np.zeros(6))

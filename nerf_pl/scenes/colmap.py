@@ -347,14 +347,16 @@ def read_model(folder: Path, root: Path) -> Any:
     poses = parts[1:] if not _file(folder, "frames") else (_file(folder, "frames"),)
     if wrong := next((told for part in poses if part and part.is_file() and (told := wrong_rotation(part))), ""):
         raise UserError(f"{wrong}: {remedy}")
+    text = [
+        file for part in ("cameras", "images", "points3D") if (file := _file(folder, part)) and file.suffix == ".txt"
+    ]
+    if marked := next((file for file in text if has_mark(file)), None):
+        raise UserError(f"{marked} begins with a byte order mark: save it as UTF-8 without one")
     if wrong := wrong_pairs(parts[1]):
         raise UserError(wrong)
     try:
         model = pycolmap.Reconstruction(folder)
     except Exception as error:  # pycolmap raises many types
-        text = [file for part in ("cameras", "images", "points3D") if (file := _file(folder, part))]
-        if marked := next((file for file in text if has_mark(file)), None):
-            raise UserError(f"{marked} begins with a byte order mark: save it as UTF-8 without one") from error
         told = next((told for file in text if (told := wrong_line(file))), "")
         if told := told or wrong_camera(_file(folder, "cameras"), parts[1], pycolmap):
             raise UserError(f"{told}: correct it, or {remedy}") from error

@@ -47,6 +47,7 @@ POSES = "poses_bounds.npy"
 FILES = f"{POSES} and images"
 PHOTOS = re.compile(r"images(?:_([1-9]\d*))?", re.IGNORECASE)
 CENTRES = "hwf_cxcy.npy"  # beside the poses of some data sets: focal lengths and middles
+MODEL = "sparse/0"  # of COLMAP, from which the poses were made
 NEAREST = 1 / 0.75  # the nearest bound of all views, once scaled: a little beyond the near plane z = -1 of NDC
 FORWARD = 0.05  # cosine of the angle to the mean viewing direction, of the most oblique ray that NDC is still good for
 
@@ -239,7 +240,11 @@ def _compare_with_rows(root: Path, files: list[Path], rows: int, pictures: bool)
     """Raises UserError if pictures are not as many as rows, or most likely not in their order, as far as that shows."""
     if len(files) != rows:
         told = f"{root / POSES} has {counted(rows, 'row')} but {files[0].parent} {counted(len(files), 'picture')}"
-        raise UserError(f"{told}: restore the pictures that it was made from, or remove the others")
+        twice = len({file.stem for file in files}) < len(files)
+        others = "the others, some of which have the same names with another ending" if twice else "the others"
+        has_model = any((root / MODEL).glob("images.*"))
+        instead = "; or give --dataset_name colmap, whose model names its pictures" if has_model else ""
+        raise UserError(f"{told}: restore the pictures that it was made from, or remove {others}{instead}")
     tell_order(root / POSES, files)
     if pictures and (whole_files := _picture_folders(root).get(1)) and whole_files != files:
         require_same_order(files, whole_files)

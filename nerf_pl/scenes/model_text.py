@@ -1,13 +1,16 @@
 """What is wrong with the text files of a COLMAP model, where COLMAP says nothing that helps: hands and scripts write
 them, too."""
 
+import codecs
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 LOOKS = 20  # photos of images.txt that are looked at
-MARK = "\ufeff"  # what some editors put in front of a text
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what some editors put in front of a text
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+")  # of a spreadsheet
 ID, MODEL, SIZE = 0, 1, 2  # words of a line of cameras.txt, before the parameters
 CAMERA, NAME = 8, 9  # words of the line of a photo in images.txt
 
@@ -19,6 +22,8 @@ def wrong_pairs(images: Path | None) -> str:
         return ""
     for _, photo, (number, points) in islice(_photos(images), LOOKS):
         if len(points) % 3 or not all(map(_is_number, points)):
+            if any(map(DECIMAL_COMMA.fullmatch, points)):
+                return f"{images}: line {number} has numbers like {points[0]}: write them with a point"
             told = f"{images}: line {number} is not the line of points of photo {' '.join(photo[NAME:])}"
             return f"{told}, three numbers each: write it after each photo, be it empty"
     return ""
@@ -69,9 +74,9 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def has_mark(file: Path) -> bool:
-    """Whether a text begins with a byte order mark, which COLMAP takes for a word."""
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        return lines.read(1) == MARK
+    """Whether a text begins with a byte order mark, of UTF-8 or UTF-16, which COLMAP takes for a word."""
+    with file.open("rb") as lines:
+        return lines.read(3).startswith(MARKS)
 
 
 def _is_number(word: str) -> bool:
