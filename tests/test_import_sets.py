@@ -243,12 +243,14 @@ def fisheye(xy: np.ndarray) -> np.ndarray:
         (("depth/1.png", "masks/1.png"), "color/0/1.png", "for photos alone use `nerf prepare`: "),
     ],
 )
-def test_what_is_not_read_is_named_with_what_to_do(tmp_path, capsys, files, photos, told):
+def test_what_is_not_read_is_named_with_what_to_do(tmp_path, monkeypatch, capsys, files, photos, told):
+    monkeypatch.chdir(tmp_path)  # a message with long paths is shortened
+    root = Path("found")
     for name in (*files, *([photos] if photos else [])):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    place = tmp_path / photos if photos.endswith("mp4") else (tmp_path / photos).parent
-    for words in (("train", tmp_path), ("import", tmp_path)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    place = root / photos if photos.endswith("mp4") else (root / photos).parent
+    for words in (("train", root), ("import", root)):
         line = refused(capsys, *words)
         assert told in line
         assert not photos or f"nerf prepare {place} --out" in line

@@ -72,7 +72,8 @@ def launch_all(most: int | None = None) -> None:
 
 
 def _launch(method: Method, work: Work) -> None:
-    config = _small(method.complete(method.preset, GPU.type, kind_of(work.scene)))
+    short = replace(method.preset, train=replace(method.preset.train, max_steps=1))  # so it has one field
+    config = _small(method.complete(short, GPU.type, kind_of(work.scene)))
     config = replace(config, train=replace(config.train, batch_size=RAYS, **work.options))
     model = method.make(config, GPU)
     model.train()
