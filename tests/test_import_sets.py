@@ -207,10 +207,11 @@ def test_opensfm(tmp_path, capsys, place, kind):
     camera["projection_type"] = "dual"
     file.write_text(json.dumps(parts))
     assert "has the projection 'dual'; one of perspective" in refused(capsys, "import", tmp_path, "--overwrite")
-    shots["DJI_0001.png"]["camera"] = "v3"
     camera["projection_type"] = kind
-    file.write_text(json.dumps(parts))
-    assert "has the camera 'v3', which is not there" in refused(capsys, "import", tmp_path, "--overwrite")
+    for wrong in ("v3", ["v3"]):
+        shots["DJI_0001.png"]["camera"] = wrong
+        file.write_text(json.dumps(parts))
+        assert f"has the camera {wrong!r}, which is not there" in refused(capsys, "import", tmp_path, "--overwrite")
 
 
 def perspective(xy: np.ndarray) -> np.ndarray:

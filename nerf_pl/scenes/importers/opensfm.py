@@ -75,9 +75,9 @@ def _lens(where: str, camera: dict[str, object]) -> Lens:
     kind = camera.get("projection_type")
     if kind in AROUND and (around := panorama_lens(width, height)) is not None:
         return around
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise UserError(f"{where} has the projection {kind!r:.40}; one of {', '.join([*MODELS, *AROUND])} is read")
-    model, names = MODELS[str(kind)]
+    model, names = MODELS[kind]
     side = max(width, height)
     focal_x, focal_y = (camera.get(name, camera.get("focal")) for name in ("focal_x", "focal_y"))
     lens: Lens = {"camera_model": model, "w": width, "h": height}
@@ -90,11 +90,11 @@ def _lens(where: str, camera: dict[str, object]) -> Lens:
 
 def _photo(where: str, shot: dict[str, object], picture: Path, lenses: dict[str, Lens]) -> Photo:
     camera = shot.get("camera")
-    if camera not in lenses:
+    if not isinstance(camera, str) or camera not in lenses:
         raise UserError(f"{where} has the camera {camera!r:.60}, which is not there: {REMEDY}")
     rotation = _turned(np.array(vector(where, "rotation", shot.get("rotation"))))
     moved = np.array(vector(where, "translation", shot.get("translation")))
-    return Photo(picture, from_world_to_camera(where, rotation, -rotation.T @ moved), lenses[str(camera)])
+    return Photo(picture, from_world_to_camera(where, rotation, -rotation.T @ moved), lenses[camera])
 
 
 def _turned(way: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
