@@ -18,6 +18,7 @@ from tiny import (
     equal,
     make,
     nerf,
+    rays_of_steps,
     refused,
     resumed,
     start,
@@ -188,13 +189,7 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(scene_dir):
 def test_pixels_have_several_rays_as_late_with_another_number_of_processes(scene_dir, monkeypatch, step):
     """After four steps of each field. These have taken three, which are as many of a run that gave each of three
     processes a field; another count stands for one of more fields in a process than go on."""
-    numbers, whole = [], Gradients.__call__
-
-    def call(self, rays_per_pixel=1, part=None):
-        numbers.append(rays_per_pixel)
-        whole(self, rays_per_pixel, part)
-
-    monkeypatch.setattr(Gradients, "__call__", call)
+    numbers = rays_of_steps(monkeypatch)
     monkeypatch.setattr(system, "LATE_STEPS", 4)
     monkeypatch.setattr(system, "LATE", 0.0)
     asked = with_model(options(max_steps=9), rays_per_pixel=3)

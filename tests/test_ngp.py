@@ -17,6 +17,7 @@ from tiny import (
     equal,
     make,
     nerf,
+    rays_of_steps,
     refused,
     resumed,
     start,
@@ -31,7 +32,6 @@ from nerf_pl.metrics import psnr
 from nerf_pl.options import RunFolders
 from nerf_pl.rendering import render_view
 from nerf_pl.training import system
-from nerf_pl.training.gradients import Gradients
 from nerf_pl.training.run import train
 
 
@@ -86,13 +86,7 @@ def test_resuming_is_exact(scene_dir):
 
 def test_pixels_of_several_rays(scene_dir, monkeypatch, capsys):
     """In the second half of a training, but not before so many steps; and in evaluation."""
-    numbers, whole = [], Gradients.__call__
-
-    def call(self, rays_per_pixel=1, part=None):
-        numbers.append(rays_per_pixel)
-        whole(self, rays_per_pixel, part)
-
-    monkeypatch.setattr(Gradients, "__call__", call)
+    numbers = rays_of_steps(monkeypatch)
     for late, expected in ((3, 6), (20, 12)):
         numbers.clear()
         monkeypatch.setattr(system, "LATE_STEPS", late)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import GRID
+from tiny import GRID, rays_of_steps
 
 from nerf_pl.methods.ngp import optimizer
 from nerf_pl.scenes import load_scene, some_views
-from nerf_pl.training.gradients import Gradients
 
 PATH = Path(__file__).parent.parent / "benchmarks" / "settings.py"
 pytestmark = pytest.mark.skipif(not PATH.is_file(), reason="needs the source tree")
@@ -56,13 +55,7 @@ def test_a_training_and_its_scores(settings, scene_dir):
 
 
 def test_pixels_of_several_rays_come_as_late_for_each_field(settings, scene_dir, monkeypatch):
-    numbers, whole = [], Gradients.__call__
-
-    def call(self, rays_per_pixel=1, part=None):
-        numbers.append(rays_per_pixel)
-        whole(self, rays_per_pixel, part)
-
-    monkeypatch.setattr(Gradients, "__call__", call)
+    numbers = rays_of_steps(monkeypatch)
     monkeypatch.setattr(settings, "LATE_STEPS", 4)
     job = {"name": "a", "steps": 12, "hold": 1, "train": {"batch_size": 64}}
     for fields, expected in ((1, 6), (2, 8)):

@@ -19,6 +19,7 @@ from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
 from nerf_pl.training.callbacks import ImageLog
 from nerf_pl.training.checkpoint_io import AtomicCheckpointIO
+from nerf_pl.training.gradients import Gradients
 from nerf_pl.training.run import train
 from nerf_pl.training.system import NeRFSystem
 
@@ -132,3 +133,15 @@ def start(folder: Path, *words: object, code: str = "from nerf_pl.cli import mai
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+
+
+def rays_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that gets the rays per pixel of each batch from now on."""
+    numbers, whole = [], Gradients.__call__
+
+    def call(self, rays_per_pixel=1, part=None):
+        numbers.append(rays_per_pixel)
+        whole(self, rays_per_pixel, part)
+
+    monkeypatch.setattr(Gradients, "__call__", call)
+    return numbers

@@ -17,6 +17,7 @@ from nerf_pl.ops import (
     cell_numbers,
     cell_places,
     contract,
+    grid_span,
     march,
     moved,
     pack_bits,
@@ -83,7 +84,8 @@ class OccupancyGrid(nn.Module):
         self._changed()
 
     def _changed(self) -> None:
-        self._cells = self._shown = self._filled = None
+        self._cells = None
+        self.forget_shown()
 
     # ---- space -------------------------------------------------------------------------------------------------------
 
@@ -104,8 +106,7 @@ class OccupancyGrid(nn.Module):
     @property
     def span(self) -> Float[Tensor, "3"]:
         """The sides of the grid in the unit cube."""
-        sides = self.aabb[1] - self.aabb[0]
-        return torch.ones_like(sides) if self.unbounded else sides / sides.max()
+        return grid_span(self.aabb, self.unbounded)
 
     def march(
         self, rays: Rays, stride: Stride, jitter: Float[Tensor, "R"], budget: Budget, light: Light | None = None

@@ -35,7 +35,8 @@ class NGPOptions:
     ensemble: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "1")] = None
     """Fields that steps train in turn. Evaluation shows the mean of their pictures, which is better than a picture of
     any of them, and takes as many times as long. On a GPU by default 3, if each of them gets 15 seconds on an H100, or
-    15,000 steps; two to four GPUs share out 3 or 4, or have one each. 150 photos and more have 1."""
+    15,000 steps; two to four GPUs share out 3 or 4, or have one each. Scenes without a box have 1 from 150
+    photos on."""
     levels: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "8")] = None
     """Levels of the hash grid."""
     features: Annotated[Literal[2, 4, 8] | None, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "4")] = None

@@ -19,7 +19,7 @@ from nerf_pl.methods.half import halved, take
 from nerf_pl.methods.ngp.field import HashField
 from nerf_pl.methods.ngp.occupancy import OccupancyGrid
 from nerf_pl.methods.ngp.visibility import Shown, flags_of, nearest
-from nerf_pl.ops import GridLayout, pack_bits
+from nerf_pl.ops import GridLayout, cell_numbers, cell_places, pack_bits
 
 MARGIN = 0.01  # of a level's cell, by which rounding may move a point across a face
 AT_ONCE = 2**20  # cells
@@ -96,11 +96,8 @@ def used_entries(grid: GridLayout, occupancy: OccupancyGrid) -> Bool[Tensor, "E"
 
 def _blocks(cells: Int[Tensor, "N"], size: int, wide: int) -> Int[Tensor, "M 3"]:
     """The places of the blocks of wide^3 cells that these cells of a grid of size^3 are in, in blocks."""
-    x, y, z = (each // wide for each in (cells % size, cells // size % size, cells // size**2))
-    if wide > 1:
-        numbers = (x + size * (y + size * z)).unique()
-        x, y, z = numbers % size, numbers // size % size, numbers // size**2
-    return torch.stack([x, y, z], 1)
+    blocks = cell_places(cells, size) // wide
+    return blocks if wide == 1 else cell_places(cell_numbers(blocks, size).unique(), size)
 
 
 def _mark(used: Bool[Tensor, "E"], grid: GridLayout, level: int, place: Int[Tensor, "N 3"], side: Tensor) -> None:

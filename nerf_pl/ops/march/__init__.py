@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerf_pl.ops.backend import Backend
-from nerf_pl.ops.march.space import cell_numbers, cell_places, contract, moved, pack_bits
+from nerf_pl.ops.march.space import cell_numbers, cell_places, contract, grid_span, moved, pack_bits
 from nerf_pl.ops.march.types import Budget, Light, March, Stride, Way
 from nerf_pl.types import Rays
 
@@ -19,6 +19,7 @@ __all__ = [
     "cell_numbers",
     "cell_places",
     "contract",
+    "grid_span",
     "march",
     "moved",
     "pack_bits",

@@ -13,7 +13,7 @@ from nerf_pl.ops.hash_field.numba_grid import level_table
 from nerf_pl.ops.hash_field.reference import MAX_RAW
 from nerf_pl.ops.march.numba_light import density_at
 from nerf_pl.ops.march.reference import EXPLORERS, fit
-from nerf_pl.ops.march.space import moved
+from nerf_pl.ops.march.space import grid_span, moved
 from nerf_pl.ops.march.types import Budget, Light, March, Stride
 from nerf_pl.ops.numba_jit import compiled, in_parts
 from nerf_pl.types import Rays, Samples
@@ -248,7 +248,8 @@ class Advance:
     passes: tuple[int, ...] = (8, 24, 64)  # fewer than on a GPU, since each costs more
 
     def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int, source: Tensor | None = None):
-        self.bits, self.source, self.size, self.span = bits, source, stride.size, stride.span(aabb)
+        self.bits, self.source, self.size = bits, source, stride.size
+        self.span = grid_span(aabb, stride.linear is not None)
         self.now = None
         self.way = _Walk(rays, aabb, torch.full_like(rays.near, 0.5), stride, len(rays))
         self.passed, self.rgb = torch.ones_like(rays.near), torch.zeros_like(rays.origins)

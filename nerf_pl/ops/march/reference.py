@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nerf_pl.ops.hash_field.reference import hash_density
-from nerf_pl.ops.march.space import contract, moved
+from nerf_pl.ops.march.space import contract, grid_span, moved
 from nerf_pl.ops.march.types import Budget, Light, March, Stride, straightened
 from nerf_pl.ops.rays.reference import composite, transmittance
 from nerf_pl.types import Rays, Samples
@@ -128,7 +128,8 @@ class Advance:
 
     def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int, source: Tensor | None = None):
         self.samples, unit, _ = march(rays, bits, aabb, torch.full_like(rays.near, 0.5), stride)
-        self.unit = unit if source is None else moved(unit, source, stride.size, stride.span(aabb))
+        span = grid_span(aabb, stride.linear is not None)
+        self.unit = unit if source is None else moved(unit, source, stride.size, span)
         ids, offsets = self.samples.ray_ids, self.samples.offsets
         self.rank, self.counts = torch.arange(len(ids), device=ids.device) - offsets[ids], offsets.diff()
         self.passed, self.rgb = torch.ones_like(rays.near), torch.zeros_like(rays.origins)

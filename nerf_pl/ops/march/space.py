@@ -25,6 +25,12 @@ def pack_bits(flags: Bool[Tensor, "N"]) -> Int[Tensor, "W"]:
     return (flags.view(-1, 32) * powers).sum(1).to(torch.int32)  # the highest bit wraps to the sign
 
 
+def grid_span(aabb: Float[Tensor, "2 3"], endless: bool) -> Float[Tensor, "3"]:
+    """The sides, in the unit cube, of the grid over a box, or over a space without end around it."""
+    sides = aabb[1] - aabb[0]
+    return torch.ones_like(sides) if endless else sides / sides.max()
+
+
 def cell_numbers(place: Int[Tensor, "N 3"], size: int) -> Int[Tensor, "N"]:
     """Numbers of the cells (x, y, z) of a grid of size^3, x fastest."""
     return place[:, 0] + size * (place[:, 1] + size * place[:, 2])

@@ -183,8 +183,8 @@ class Advance:
             sigma, rgb, self.t, self.dt, self.lists[0], self.numbers[0], self.lists[1], self.numbers[1], self.passed,
             self.rgb, self.depth, self.room // k, stop, K=k, SLOTS=slots, num_warps=4,
         )  # fmt: skip
-        # new lists, so that a shallow copy goes on by itself
-        self.lists, self.numbers = self.lists[::-1], self.numbers[::-1]
+        self.lists.reverse()
+        self.numbers.reverse()
 
     def left(self) -> int:
         return int(self.numbers[0])

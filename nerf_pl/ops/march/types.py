@@ -25,11 +25,6 @@ class Stride:
     side: float
     linear: float | None = None
 
-    def span(self, aabb: Float[Tensor, "2 3"]) -> Float[Tensor, "3"]:
-        """The sides of the grid in the unit cube."""
-        sides = aabb[1] - aabb[0]
-        return sides / self.side if self.linear is None else torch.ones_like(sides)
-
     def place(self, t: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
         """Where on the ray t is, in sides of the unit cube: a length that grows by as much with every step."""
         return (t if self.linear is None else straightened(t, self.linear)) / self.side

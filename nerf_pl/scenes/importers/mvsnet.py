@@ -12,8 +12,8 @@ from jaxtyping import Float
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import pictures_in
 from nerf_pl.scenes.importers.files import REMEDY, holds, numbers, read_text, stored_size
-from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
-from nerf_pl.scenes.importers.poses import check_skew, from_world_to_camera
+from nerf_pl.scenes.importers.found import Found, Photo, Source
+from nerf_pl.scenes.importers.poses import from_world_to_camera, pinhole
 
 FILES = "cams/00000000_cam.txt and so on, blended_images or images"
 SUFFIX = "_cam.txt"
@@ -52,13 +52,7 @@ def _files(root: Path) -> list[Path]:
 
 def _photo(file: Path, picture: Path, notes: set[str]) -> Photo:
     w2c, K = _matrices(file)
-    width, height = stored_size(picture)
-    fx, fy, cx, cy, skew = (float(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2], K[0, 1]))
-    if min(fx, fy) <= 0:
-        raise UserError(f"{file} has focal length {min(fx, fy):g}: {REMEDY}")
-    if note := check_skew(str(file), skew, (width, height), fy):
-        notes.add(note)
-    lens: Lens = {"camera_model": "PINHOLE", "w": width, "h": height, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
+    lens = pinhole(str(file), K, stored_size(picture), notes)
     rotation = w2c[:3, :3]
     return Photo(picture, from_world_to_camera(str(file), rotation, -rotation.T @ w2c[:3, 3]), lens)
 

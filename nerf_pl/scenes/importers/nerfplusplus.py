@@ -6,9 +6,9 @@ Poses are camera to world with the axes right, down, ahead, and intrinsics 4x4 m
 from pathlib import Path
 
 from nerf_pl.errors import UserError
-from nerf_pl.scenes.importers.files import REMEDY, Pictures, numbers, read_text, stored_size
-from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
-from nerf_pl.scenes.importers.poses import check_skew, opengl
+from nerf_pl.scenes.importers.files import Pictures, numbers, read_text, stored_size
+from nerf_pl.scenes.importers.found import Found, Photo, Source
+from nerf_pl.scenes.importers.poses import opengl, pinhole
 
 FILES = "train/rgb, train/pose, train/intrinsics"
 FOLDERS = {"train": "train", "val": "validation", "test": "test"}
@@ -53,12 +53,5 @@ def _photo(picture: Path, pose: Path, notes: set[str]) -> Photo:
     if not file.is_file():
         raise UserError(f"{file} is missing, the intrinsics of {picture}: restore it from the data set")
     K = numbers(f"{file}", read_text(file), (16,)).reshape(4, 4)
-    width, height = stored_size(picture)
-    fx, fy, skew = float(K[0, 0]), float(K[1, 1]), float(K[0, 1])
-    if min(fx, fy) <= 0:
-        raise UserError(f"{file} has focal length {min(fx, fy):g}: {REMEDY}")
-    if note := check_skew(str(file), skew, (width, height), fy):
-        notes.add(note)
-    lens: Lens = {"camera_model": "PINHOLE", "w": width, "h": height, "fl_x": fx, "fl_y": fy}
-    lens |= {"cx": float(K[0, 2]), "cy": float(K[1, 2])}
+    lens = pinhole(str(file), K, stored_size(picture), notes)
     return Photo(picture, opengl(str(pose), numbers(f"{pose}", read_text(pose), (16,)).reshape(4, 4)), lens)

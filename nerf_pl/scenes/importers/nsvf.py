@@ -13,7 +13,7 @@ from jaxtyping import Float
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, numbers, read_text, stored_size
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
-from nerf_pl.scenes.importers.poses import check_skew, opengl
+from nerf_pl.scenes.importers.poses import opengl, pinhole
 from nerf_pl.scenes.pictures import Size
 
 FILES = "intrinsics.txt, pose, rgb"
@@ -40,7 +40,7 @@ def read(source: Source) -> Found:
         f"have no pose in {root / 'pose'}": [files[name].name for name in files if name not in poses],
         f"are not in {folder}": [name for name in poses if name not in files],
     }
-    notes: list[str] = []
+    notes: set[str] = set()
     photos = []
     for name in sorted(set(poses) & set(files)):
         matrix = numbers(f"{poses[name]}", read_text(poses[name]), (16, 12)).reshape(-1, 4)
@@ -49,7 +49,7 @@ def read(source: Source) -> Found:
     box = root / "bbox.txt"
     splits = _splits([photo.file for photo in photos])
     kept = {why: names for why, names in left_out.items() if names}
-    return Found(root, photos, kept, _box(box) if box.is_file() else None, splits, notes=sorted(set(notes)))
+    return Found(root, photos, kept, _box(box) if box.is_file() else None, splits, notes=sorted(notes))
 
 
 def _intrinsics(root: Path, name: str) -> Path | None:
@@ -58,25 +58,20 @@ def _intrinsics(root: Path, name: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _lens(root: Path, name: str, size: Size, notes: list[str]) -> Lens:
+def _lens(root: Path, name: str, size: Size, notes: set[str]) -> Lens:
     """From a matrix; or from the lines f cx cy 0 / origin / near / scale / height width."""
     file = _intrinsics(root, name)
     if file is None:
         raise UserError(f"{root / 'intrinsics' / name}.txt is missing: restore it from the data set")
     values = numbers(str(file), read_text(file), (9, 11, 12, 16))
-    width, height = size
-    if len(values) == 11:
-        fx, cx, cy = values[:3].tolist()
-        fy, skew = fx, 0.0
-        height, width = values[-2:].tolist()
-    else:
+    if len(values) != 11:
         K = values.reshape(3, 3) if len(values) == 9 else values.reshape(-1, 4)
-        fx, fy, cx, cy, skew = (float(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2], K[0, 1]))
-    if min(fx, fy, width, height) <= 0:
-        raise UserError(f"{file} has focal length {min(fx, fy):g} and size {width:g}x{height:g}: {REMEDY}")
-    if note := check_skew(str(file), skew, (width, height), fy):
-        notes.append(note)
-    return {"camera_model": "PINHOLE", "w": width, "h": height, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
+        return pinhole(str(file), K, size, notes)
+    focal, cx, cy = values[:3].tolist()
+    height, width = values[-2:].tolist()
+    if min(width, height) <= 0:
+        raise UserError(f"{file} has size {width:g}x{height:g}: {REMEDY}")
+    return pinhole(str(file), np.array([[focal, 0, cx], [0, focal, cy]]), (width, height), notes)
 
 
 def _box(file: Path) -> Float[np.ndarray, "2 3"]:

@@ -4,6 +4,8 @@ import numpy as np
 from jaxtyping import Float
 
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.importers.files import REMEDY
+from nerf_pl.scenes.importers.found import Lens
 from nerf_pl.scenes.values import pose_matrix
 
 MOST_SKEW = 1.0  # pixels that a slanted grid of pixels may move a corner of the picture; transforms.json has no skew
@@ -21,6 +23,17 @@ def from_world_to_camera(
 ) -> Float[np.ndarray, "3 4"]:
     """A pose from the rotation of world to camera (axes right, down, ahead) and the camera's centre in the world."""
     return opengl(where, np.concatenate([rotation.T, centre[:, None]], 1))
+
+
+def pinhole(where: str, K: Float[np.ndarray, "_ _"], size: tuple[float, float], notes: set[str]) -> Lens:
+    """The intrinsics of a matrix, in pixels. size: width and height. notes: get what is to be said of a skew. Raises
+    UserError for a focal length that is not positive, and for a skew as `check_skew` does."""
+    fx, fy, cx, cy, skew = (float(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2], K[0, 1]))
+    if min(fx, fy) <= 0:
+        raise UserError(f"{where} has focal length {min(fx, fy):g}: {REMEDY}")
+    if note := check_skew(where, skew, size, fy):
+        notes.add(note)
+    return {"camera_model": "PINHOLE", "w": size[0], "h": size[1], "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
 
 
 def check_skew(where: str, skew: float, size: tuple[float, float], focal: float) -> str | None:

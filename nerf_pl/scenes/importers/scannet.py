@@ -5,8 +5,8 @@ Poses are camera to world with the axes right, down, ahead. A frame that was los
 
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, numbers, read_text, stored_size
-from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
-from nerf_pl.scenes.importers.poses import opengl
+from nerf_pl.scenes.importers.found import Found, Photo, Source
+from nerf_pl.scenes.importers.poses import opengl, pinhole
 
 FILES = "color, pose, intrinsic/intrinsic_color.txt"
 LENS = "intrinsic/intrinsic_color.txt"
@@ -24,21 +24,17 @@ def read(source: Source) -> Found:
         raise UserError(f"{folder} is missing, the pictures of {root / 'pose'}: {REMEDY}")
     K = numbers(f"{root / LENS}", read_text(root / LENS), (16, 9))
     K = K.reshape(4, 4) if len(K) == 16 else K.reshape(3, 3)
-    if min(K[0, 0], K[1, 1]) <= 0:
-        raise UserError(f"{root / LENS} has focal length {min(K[0, 0], K[1, 1]):g}: {REMEDY}")
     poses = {file.stem: file for file in sorted((root / "pose").glob("*.txt"))}
     left_out: dict[str, list[str]] = {}
-    photos = []
+    photos, notes = [], set[str]()
     for picture in Pictures(folder).files:
         file = poses.pop(picture.stem, None)
         text = "" if file is None else read_text(file)
         if file is None or "inf" in text or "nan" in text:
             left_out.setdefault("could not be placed", []).append(picture.name)
             continue
-        width, height = stored_size(picture)
-        lens: Lens = {"camera_model": "PINHOLE", "w": width, "h": height, "fl_x": float(K[0, 0])}
-        lens |= {"fl_y": float(K[1, 1]), "cx": float(K[0, 2]), "cy": float(K[1, 2])}
+        lens = pinhole(f"{root / LENS}", K, stored_size(picture), notes)
         photos.append(Photo(picture, opengl(str(file), numbers(str(file), text, (16,)).reshape(4, 4)), lens))
     if poses:
         left_out[f"are not in {folder}"] = list(poses)
-    return Found(root / "pose", photos, left_out)
+    return Found(root / "pose", photos, left_out, notes=sorted(notes))

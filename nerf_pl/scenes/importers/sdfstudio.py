@@ -12,7 +12,7 @@ from jaxtyping import Float
 from nerf_pl.errors import UserError
 from nerf_pl.scenes.importers.files import REMEDY, Pictures, entry_of, holds, place
 from nerf_pl.scenes.importers.found import Found, Lens, Photo, Source
-from nerf_pl.scenes.importers.poses import check_skew, opengl
+from nerf_pl.scenes.importers.poses import opengl, pinhole
 from nerf_pl.scenes.pictures import read_json
 from nerf_pl.scenes.values import pose_matrix, positive, vector
 
@@ -69,10 +69,7 @@ def _lens(where: str, value: object, size: tuple[float, float], notes: set[str])
         K = np.empty(0)
     if K.shape not in ((3, 3), (4, 4), (3, 4)) or not np.isfinite(K).all() or min(K[0, 0], K[1, 1]) <= 0:
         raise UserError(f"{where}: intrinsics is {value!r:.60}; a matrix of finite numbers belongs there: {REMEDY}")
-    fx, fy, cx, cy = (float(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
-    if note := check_skew(where, float(K[0, 1]), size, fy):
-        notes.add(note)
-    return {"camera_model": "PINHOLE", "w": size[0], "h": size[1], "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
+    return pinhole(where, K, size, notes)
 
 
 def _box(file: Path, told: object) -> Float[np.ndarray, "2 3"] | None:
