@@ -147,8 +147,12 @@ def test_scannet(tmp_path, capsys):
     assert "format: ScanNet" in lines
     assert "left out: 1 could not be placed (7.png)" in lines
     check(tmp_path)
-    (tmp_path / "intrinsic/intrinsic_color.txt").write_text("-1 0 0\n0 1 0\n0 0 1")
-    assert "has focal length -1" in refused(capsys, "import", tmp_path, "--overwrite")
+    for lens, told in (
+        ("-1 0 0\n0 1 0\n0 0 1", "has focal length -1"),
+        ("60 9 0\n0 60 0\n0 0 1", "has a skew that moves"),
+    ):
+        (tmp_path / "intrinsic/intrinsic_color.txt").write_text(lens)
+        assert told in refused(capsys, "import", tmp_path, "--overwrite")
 
 
 @pytest.mark.parametrize("place", [".", ".."])
