@@ -22,6 +22,10 @@ IN_ADVANCE = 2  # pictures that each of several models renders before they are a
 CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
 
 
+Found = tuple[Float[Tensor, "R 3"], Float[Tensor, "R"], Float[Tensor, "R"]]
+"""Colour, depth and opacity of rays."""
+
+
 @runtime_checkable
 class RawField(Protocol):
     """A field that gives raw density, before the rectifier, and colour."""
@@ -49,6 +53,14 @@ class Hasty(Protocol):
     """A model that can render a quicker picture. haste: by which factor its samples are farther apart; 1 is usual."""
 
     haste: float
+
+
+@runtime_checkable
+class Averaged(Protocol):
+    """A model whose picture is the mean of those that other models, `shown`, render."""
+
+    @property
+    def shown(self) -> Sequence[Renderer]: ...
 
 
 @contextmanager
@@ -116,9 +128,7 @@ def on_top(
 
 
 @torch.no_grad()
-def render_rays(
-    model: Renderer, rays: Rays, background: Background, chunk: int
-) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R"], Float[Tensor, "R"]]:
+def render_rays(model: Renderer, rays: Rays, background: Background, chunk: int) -> Found:
     """Colour in [0, 1], depth and opacity of many rays, `chunk` at a time. The model must be in evaluation mode.
 
     Raises torch.OutOfMemoryError with a remedy if a chunk does not fit.
@@ -150,7 +160,8 @@ def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
     """The picture of a view, on the model's device. chunk: rays at a time.
 
     First one ray per pixel is rendered. If a pixel differs little from its neighbours, that ray is the pixel. Otherwise
-    the pixel is the mean of the model's `rays_per_pixel` rays (see `ops.mean_of_rays`).
+    the pixel is the mean of the model's `rays_per_pixel` rays (see `ops.mean_of_rays`). If the picture is the mean of
+    several models, each has these rays in other places, so that together they see more of the pixel.
 
         >>> from pathlib import Path
         >>> from nerf_pl.checkpoints import open_run
@@ -161,22 +172,44 @@ def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
     """
     view = view.to(model.step.device)
     width, height = view.size
-    first, *others = pixel_places(model.rays_per_pixel)
+    shown = model.shown if isinstance(model, Averaged) else [model]
+    places = [pixel_places(model.rays_per_pixel, i / len(shown)) for i in range(len(shown))]
     with evaluating(model):
-        rgb, depth, opacity = render_rays(model, view.rays(first), None, chunk)
-        pixels = edges(on_top(rgb, opacity, view.background).view(height, width, 3)) if others else rgb.new_empty(0)
-        if len(pixels):
-            within = torch.tensor(others, device=rgb.device).repeat_interleave(len(pixels), 0)
-            rays = view.rays((within[:, 0], within[:, 1]), pixels.repeat(len(others)))
-            more = render_rays(model, rays, None, chunk)
-            parts = zip((rgb, depth, opacity), more, strict=True)
-            # (k, P, ..) of all rays of these pixels
-            colours, depths, opacities = (
-                torch.cat([a[None, pixels], b.unflatten(0, (-1, len(pixels)))]) for a, b in parts
-            )
-            rgb[pixels], opacity[pixels] = mean_of_rays(colours.transpose(0, 1), opacities.T)
-            depth[pixels] = depths.mean(0)
-    return _image((rgb, depth, opacity), view, (height, width))
+        found = [render_rays(part, view.rays(at[0]), None, chunk) for part, at in zip(shown, places, strict=True)]
+        if model.rays_per_pixel > 1:
+            rgb, _, opacity = _mean(found)
+            pixels = edges(on_top(rgb, opacity, view.background).view(height, width, 3))
+            for part, first, at in zip(shown, found, places, strict=True):
+                _refine(first, part, view, at[1:], pixels, chunk)
+    return _image(_mean(found), view, (height, width))
+
+
+def _mean(found: Sequence[Found]) -> Found:
+    if len(found) == 1:
+        return found[0]
+    rgb, depth, opacity = (torch.stack(each).mean(0) for each in zip(*found, strict=True))
+    return rgb, depth, opacity
+
+
+def _refine(
+    first: Found,
+    model: Renderer,
+    view: View,
+    places: Sequence[tuple[float, float]],
+    pixels: Int[Tensor, "P"],
+    chunk: int,
+) -> None:
+    """Make some pixels the means of their first rays, which are in `first`, and of rays through more places."""
+    if not len(pixels):
+        return
+    within = torch.tensor(places, device=pixels.device).repeat_interleave(len(pixels), 0)
+    rays = view.rays((within[:, 0], within[:, 1]), pixels.repeat(len(places)))
+    parts = zip(first, render_rays(model, rays, None, chunk), strict=True)
+    # (k, P, ..) of all rays of these pixels
+    colours, depths, opacities = (torch.cat([a[None, pixels], b.unflatten(0, (-1, len(pixels)))]) for a, b in parts)
+    rgb, depth, opacity = first
+    rgb[pixels], opacity[pixels] = mean_of_rays(colours.transpose(0, 1), opacities.T)
+    depth[pixels] = depths.mean(0)
 
 
 def render_views(models: Sequence[Renderer], views: Iterable[View], chunk: int = 2**15) -> Generator[Image, None, None]:

@@ -1,5 +1,7 @@
 """Where along each ray the field is asked: stratified first, then where the weights are."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,13 +13,23 @@ FAR_AWAY = 1e10
 """dt of the last sample. Any density there makes the ray opaque (classic)."""
 LATTICE = 0.7548776662466927, 0.5698402909980532
 """Steps, modulo 1, that spread points evenly over a square, however many they are (Roberts 2018)."""
+FIRST = 0.1  # where the circle of `pixel_places` begins, so that no two places are in one row or column
 
 
-def pixel_places(n: int) -> list[tuple[float, float]]:
-    """n places spread over a pixel, in columns and rows from its middle. Their mean is the middle."""
-    places = [(i * LATTICE[0] % 1, i * LATTICE[1] % 1) for i in range(n)]
-    x, y = (sum(axis) / n for axis in zip(*places, strict=True))
-    return [(a - x, b - y) for a, b in places]
+def pixel_places(n: int, turn: float = 0.0) -> list[tuple[float, float]]:
+    """n places in a pixel, in columns and rows from its middle: the middle first, the others on a circle around it. Two
+    are opposite each other.
+
+    Their mean is the middle, and they vary along each axis as much as the pixel does, by 1/12. turn: of the circle, as
+    a share of the way from one place to the next.
+    """
+    if n == 1:
+        return [(0.0, 0.0)]
+    inside = 0 if n == 2 else 1
+    around = n - inside
+    radius = math.sqrt(n / (6 * around))
+    angles = [2 * math.pi * (FIRST + turn + i) / around for i in range(around)]
+    return [(0.0, 0.0)] * inside + [(radius * math.cos(angle), radius * math.sin(angle)) for angle in angles]
 
 
 def with_intervals(t: Float[Tensor, "R S"]) -> Samples:

@@ -23,6 +23,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def typed(name: str, value: object) -> str:
+    """An option as one types it: --name value, or --name and --no_name for what is on or off."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no_{name}"
+    return f"--{name} {value}"
+
+
 def clock_time(seconds: float) -> str:
     """h:mm:ss, or m:ss below an hour."""
     hours, rest = divmod(round(seconds), 3600)

@@ -205,7 +205,7 @@ def test_few_and_many_photos_train_differently():
     assert usual == model(None, unbounded=True) == model(33, unbounded=True) == model(149, unbounded=True)
     assert model(32, unbounded=True) == replace(usual, smoothness=3e-3)
     assert model(150, unbounded=True) == replace(
-        usual, samples=2**20, grad_share=0.05, log2_size=21, finest_resolution=4096, ensemble=1
+        usual, samples=2**20, grad_share=0.05, log2_size=21, finest_resolution=4096, ensemble=1, interleave=False
     )
     assert model(20, ndc=True) == replace(model(40, ndc=True), table_decay=0.1)
     for kind in ({}, {"device_type": "cpu", "unbounded": True}, {"device_type": "cpu", "ndc": True}):

@@ -25,7 +25,7 @@ from tiny import (
     with_model,
 )
 
-from nerf_pl import media
+from nerf_pl import media, rendering
 from nerf_pl.checkpoints import as_begun, open_run, write_checkpoint
 from nerf_pl.methods.ngp import ensemble
 from nerf_pl.methods.ngp.ensemble import Ensemble
@@ -51,7 +51,7 @@ def _here(tmp_path, monkeypatch):
 
 
 def options(fields: int = FIELDS, **values: object):
-    return with_model(config("ngp", **values), ensemble=fields)
+    return with_model(config("ngp", **values), ensemble=fields, interleave=fields > 1)
 
 
 def trained(scene_dir, steps: int, fields: int = FIELDS) -> Ensemble:
@@ -81,7 +81,7 @@ def test_a_field_of_many_is_trained_like_one_alone(scene_dir):
     """The first one: it has the seed of the run."""
     alone = make(options(1)).train()
     assert isinstance(alone, NGP)
-    many = make(options()).train()
+    many = make(with_model(options(), interleave=False)).train()
     many.parts[0].load_state_dict(alone.state_dict())
     scene = load_scene(scene_dir)
     for model, every in ((alone, 1), (many, FIELDS)):
@@ -90,6 +90,47 @@ def test_a_field_of_many_is_trained_like_one_alone(scene_dir):
         optimizer = model.make_optimizer(config("ngp").optim)
         take_steps(Gradients(model, batches(model, scene, 256)), optimizer, range(4 * every))
     assert equal(alone.state_dict(), many.parts[0].state_dict())
+
+
+def test_levels_of_the_fields_lie_between_each_other():
+    """Those of the first field are as the options say, so it can be shown alone."""
+    sizes = {"base_resolution": 8, "finest_resolution": 64}
+    usual, fine, coarse = (part.field.grid.resolutions for part in make(with_model(options(), **sizes)).parts)
+    assert usual == make(with_model(options(1), **sizes)).field.grid.resolutions
+    assert all(a < b < c for a, b, c in zip(coarse, usual, fine, strict=True))
+    assert all(a < b for a, b in zip(fine, coarse[1:], strict=False))
+    same = make(with_model(options(), **sizes, interleave=False)).parts
+    assert {part.field.grid.resolutions for part in same} == {usual}
+
+
+def test_runs_from_before_had_fields_of_one_size(scene_dir, capsys):
+    """They are opened as they are. A training that takes over their weights is told the option."""
+    train(with_model(options(2), interleave=False), scene_dir, RunFolders.modern(Path("run")), overwrite=True)
+    path = Path("run/checkpoints/last.ckpt")
+    checkpoint = content(Path("run"))
+    del checkpoint["config"]["model"]["interleave"]
+    write_checkpoint(checkpoint, path)
+    assert open_run(Path("run"), CPU).config.model.interleave is False
+    told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ensemble", 2, "--ckpt_path", path)
+    assert "--no_interleave" in told
+    nerf("train", scene_dir, *NGP_FLAGS, "--ensemble", 2, "--ckpt_path", path, "--no_interleave", "--exp_name", "b")
+
+
+def test_each_field_has_rays_in_other_places_of_a_pixel(scene_dir, monkeypatch):
+    """The picture is the mean of what the fields show there, of depth and opacity as well."""
+    model = trained(scene_dir, 9)
+    model.rays_per_pixel, view = 4, load_scene(scene_dir).view(0)
+    own = rendering.pixel_places
+    monkeypatch.setattr(rendering, "CONTRAST", -1.0)  # all pixels are means of several rays
+    whole, alone = render_view(model, view), []
+    for i, part in enumerate(model.parts):
+        part.rays_per_pixel = 4
+        monkeypatch.setattr(rendering, "pixel_places", lambda n, turn, i=i: own(n, i / FIELDS))
+        alone.append(render_view(part, view))
+    for name in ("rgb", "depth", "opacity"):
+        expected = torch.stack([getattr(picture, name) for picture in alone]).mean(0)
+        assert torch.allclose(getattr(whole, name), expected, atol=1e-5)
+    assert len({own(4, i / FIELDS)[1] for i in range(FIELDS)}) == FIELDS
 
 
 @pytest.mark.parametrize(("world", "step", "expected"), [(1, 6, [6, 6, 7, 7]), (2, 12, [6, 7, 8, 9])])

@@ -94,7 +94,7 @@ def test_pixels_of_several_rays(scene_dir, monkeypatch, capsys):
         train(options, scene_dir, RunFolders.modern(Path("run")), overwrite=True)
         assert numbers[-12:] == [1] * expected + [3] * (12 - expected)
     rendered = []
-    monkeypatch.setattr(rendering, "pixel_places", lambda n: rendered.append(n) or [(0.0, 0.0)])
+    monkeypatch.setattr(rendering, "pixel_places", lambda n, _: rendered.append(n) or [(0.0, 0.0)] * 2)
     nerf("eval", "run")
     nerf("eval", "run", "--rays_per_pixel", 2)
     nerf("render", "run", "--rays_per_pixel", 1, "--frames", 1, "--img_wh", 8, 8)

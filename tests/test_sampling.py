@@ -21,9 +21,14 @@ def rays(n: int, near: float = 2.0, far: float = 6.0) -> Rays:
 
 @pytest.mark.parametrize("n", [1, 2, 4, 5, 16])
 def test_places_in_a_pixel(n):
-    """Around its middle, and no two near each other."""
-    places = torch.tensor(sampling.pixel_places(n))
+    """Around its middle, as spread as the pixel is, and no two near each other; turned, they are others."""
+    places, turned = (torch.tensor(sampling.pixel_places(n, turn)) for turn in (0.0, 0.3))
     assert torch.allclose(places.mean(0), torch.zeros(2), atol=1e-6)
+    if n > 1:
+        assert torch.allclose(places.square().mean(), torch.tensor(1 / 12))
+        assert not torch.allclose(places, turned)
+    if n != 2:  # most pixels are their first ray alone
+        assert places[0].tolist() == turned[0].tolist() == [0, 0]
     assert places.abs().max() < 0.55
     apart = (places[:, None] - places).norm(dim=-1) + 9 * torch.eye(n)
     assert apart.min() > 0.5 * n**-0.5  # a square grid has n^-1/2

@@ -12,6 +12,7 @@ from nerf_pl.errors import UserError, reading
 from nerf_pl.methods import METHODS, Foreign, from_dict, method_of
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config, ModelOptions, differing
+from nerf_pl.text import typed
 
 ANOTHER = "give another, or fetch it again"
 MOST_NAMES = 5  # of weights in a message
@@ -71,8 +72,8 @@ def compare(stored: ModelOptions, asked: ModelOptions, source: str, resumed: boo
     """
     found = differing(stored, asked, resumed=resumed, parts=parts)
     if found:
-        here = ", ".join(f"--{name} {pair[1]}" for name, pair in found.items())
-        given = " ".join(f"--{name} {pair[0]}" for name, pair in found.items())
+        here = ", ".join(typed(name, pair[1]) for name, pair in found.items())
+        given = " ".join(typed(name, pair[0]) for name, pair in found.items())
         raise UserError(f"{here}: {source} was trained with other sizes; give {given}")
 
 

@@ -104,7 +104,8 @@ class GridLayout:
     growing geometrically from `base` to `finest` cells a side, with `features` numbers at every vertex.
 
     A level whose (resolution + 1)^3 vertices fit into 2^log2_size entries is stored densely, x fastest; the vertices
-    of finer ones share 2^log2_size entries by hashing. The flat vector holds (total, features).
+    of finer ones share 2^log2_size entries by hashing. The flat vector holds (total, features). finer: by which share
+    of the way to the next level all levels are finer than that.
     """
 
     levels: int = 16
@@ -112,12 +113,14 @@ class GridLayout:
     log2_size: int = 19
     base: int = 16
     finest: int = 2048
+    finer: float = 0.0
 
     @cached_property
     def resolutions(self) -> tuple[int, ...]:
         growth = (self.finest / self.base) ** (1 / max(self.levels - 1, 1))
         # the small number keeps the last level from falling short of `finest` by rounding
-        return tuple(math.floor(self.base * growth**level + 1e-6) for level in range(self.levels))
+        levels = (self.base * growth ** (level + self.finer) for level in range(self.levels))
+        return tuple(max(math.floor(cells + 1e-6), 1) for cells in levels)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -39,7 +39,10 @@ class Ensemble(nn.Module):
     def __init__(self, options: NGPOptions, backend: Backend, seed: int = 0, grid_seed: int = 0):
         super().__init__()
         seeds = range(0, SEED_STEP * known(options.ensemble), SEED_STEP)
-        self.fields = nn.ModuleList(NGP(options, backend, seed + more, grid_seed + more) for more in seeds)
+        self.fields = nn.ModuleList(
+            NGP(options, backend, seed + more, grid_seed + more, finer=share)
+            for more, share in zip(seeds, _finer(options), strict=True)
+        )
         self.options, self.backend, self.seed = options, backend, seed
         self.rays_per_pixel = self._all[0].rays_per_pixel
         self.turn = 0  # number of the part that the next step trains
@@ -162,11 +165,16 @@ class Ensemble(nn.Module):
 
     # ---- evaluation --------------------------------------------------------------------------------------------------
 
-    def render(self, rays: Rays, background: Background) -> Pixels:
-        """The mean of the pixels of all fields. A hasty picture is that of the first field alone."""
+    @property
+    def shown(self) -> Sequence[NGP]:
+        """The fields whose mean a picture is. A hasty one shows a single field."""
         if self.haste > 1:
-            return self.parts[0].render(rays, background)  # one that this process trains, so it is up to date
-        found = [field.render(rays, background) for i, field in enumerate(self._all) if i not in self.unknown]
+            return self.parts[:1]  # one that this process trains, so it is up to date
+        return [field for i, field in enumerate(self._all) if i not in self.unknown]
+
+    def render(self, rays: Rays, background: Background) -> Pixels:
+        """The mean of the pixels of the fields that are shown."""
+        found = [field.render(rays, background) for field in self.shown]
 
         def mean(name: str) -> Tensor:
             return torch.stack([getattr(pixels, name) for pixels in found]).mean(0)
@@ -225,6 +233,15 @@ class Ensemble(nn.Module):
                 part.take_portable(own[i])
             except ValueError as error:
                 raise ValueError(f"of field {i}: {error}") from error
+
+
+def _finer(options: NGPOptions) -> list[float]:
+    """By which share of a level the grid of each field is finer than the options say, so that levels of one lie between
+    those of another. What a grid leaves over, and what collides in it, is then not the same in all fields, so the mean
+    has less of it (docs/log.md). The first field is as the options say, so it can be shown alone."""
+    n = known(options.ensemble)
+    steps = [(i + 1) // 2 * (-1) ** (i + 1) for i in range(n)]  # 0, 1, -1, 2, -2, ...
+    return [step / n if known(options.interleave) else 0.0 for step in steps]
 
 
 def make(config: Config, device: torch.device, rank: int = 0) -> NGP | Ensemble:

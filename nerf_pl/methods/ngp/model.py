@@ -41,7 +41,7 @@ class NGP(nn.Module):
 
     options: complete, so no size is None. seed: of the random numbers of a training step. grid_seed: of the random
     numbers of the occupancy grid. Processes that train together have different seeds, so they draw different pixels.
-    They have one grid_seed, so they keep the same grid.
+    They have one grid_seed, so they keep the same grid. finer: see `GridLayout`.
     """
 
     precrop_steps: ClassVar[int] = 0
@@ -56,7 +56,7 @@ class NGP(nn.Module):
     kept: Tensor
     least: Tensor
 
-    def __init__(self, options: NGPOptions, backend: Backend, seed: int = 0, grid_seed: int = 0):
+    def __init__(self, options: NGPOptions, backend: Backend, seed: int = 0, grid_seed: int = 0, finer: float = 0.0):
         super().__init__()
         o = options
         self.options, self.backend, self.seed, self.grid_seed = options, backend, seed, grid_seed
@@ -64,7 +64,7 @@ class NGP(nn.Module):
         self.ndc: tuple[float, float] | None = None
         self.haste = 1.0  # see `rendering.Hasty`
         sizes = known(o.levels), known(o.features), known(o.log2_size)
-        layout = GridLayout(*sizes, o.base_resolution, known(o.finest_resolution))
+        layout = GridLayout(*sizes, o.base_resolution, known(o.finest_resolution), finer)
         networks = FieldLayout(layout.width, o.hidden, o.outputs, 16, known(o.colour_hidden))
         self.field = HashField(layout, networks, backend)
         box = torch.tensor([[0.0] * 3, [1.0] * 3])
