@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nerf_pl import ops
 from nerf_pl.errors import UserError
-from nerf_pl.methods.ngp.model import NGP, optimizer_of, this_process
+from nerf_pl.methods.ngp.model import NGP, UPDATE_EVERY, optimizer_of, this_process
 from nerf_pl.methods.ngp.optimizer import GridAdam
 from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.ops import Backend
@@ -112,11 +112,13 @@ class Ensemble(nn.Module):
 
     def go_on(self, step: int) -> None:
         """A part goes on from its own step. A run that another number of processes began had other turns before, so its
-        steps do not follow from that of the run."""
+        steps do not follow from that of the run. It is shifted by whole updates of its occupancy grid: these come right
+        after an exchange of weights, so that all processes get the same grid."""
         self.step.fill_(step)
         parts = self.parts
         nexts = [step + (turn - step) % len(parts) for turn in range(len(parts))]
-        self.ahead = [int(part.step) - at // len(parts) for part, at in zip(parts, nexts, strict=True)]
+        ahead = [int(part.step) - at // len(parts) for part, at in zip(parts, nexts, strict=True)]
+        self.ahead = [UPDATE_EVERY * round(steps / UPDATE_EVERY) for steps in ahead]
         if self.apart(this_process()[1]) and step == 0:
             self.unknown = {i for i, field in enumerate(self._all) if field not in parts}
 
