@@ -346,8 +346,11 @@ def test_a_run_of_before_has_one_field(scene_dir, trained_ngp, capsys):
     assert "give --ensemble 1" in told
 
 
-def test_the_viewer_shows_one_field_in_motion_and_the_mean_at_rest(scene_dir):
+@pytest.mark.parametrize("rays_per_pixel", [1, 4])
+def test_the_viewer_shows_one_field_in_motion_and_the_mean_at_rest(scene_dir, rays_per_pixel):
     model = trained(scene_dir, 60)
+    for each in (model, *model.fields):
+        each.rays_per_pixel = rays_per_pixel
     loop, shown = Loop(model, load_scene(scene_dir)), []
     loop.pace.target = 1e-9  # so pictures in motion are hasty
     loop.join(0, lambda picture, is_sharp: shown.append(picture))

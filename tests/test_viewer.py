@@ -210,6 +210,102 @@ def test_a_resting_camera_gets_finer_pictures_then_none():
     assert shown == [((128, 256), False), ((256, 512), False), ((350, 700), False), ((350, 700), True)]
 
 
+class Unlike(Flat):
+    """Its quick pictures are black. Its time goes by rays: it takes a second for `rate` of them."""
+
+    haste = 1.0
+    rays_per_pixel = 4
+
+    def render(self, rays, background) -> Pixels:
+        found = super().render(rays, background)
+        side = torch.arange(len(rays)) % 2  # so that there are edges everywhere
+        return replace(found, rgb=found.rgb * (self.haste == 1) * (0.8 + 0.4 * side[:, None]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_of_a_sharp_picture_are_shown_while_it_is_rendered(mode):
+    model, shown = Unlike(), []
+    width, height = 96, 128
+    loop = wall(model, clock=lambda: model.rays / (24 * width), chunk=width // 2)
+    loop.join(0, lambda picture, is_sharp: shown.append((picture, is_sharp)))
+    loop.ask(0, replace(wish_of(loop.scene.view(0)), size=(width, height), mode=mode))
+    while loop.step():
+        pass
+    (quick, _), *parts, (sharp, is_sharp) = shown
+    assert is_sharp
+    assert not any(is_sharp for _, is_sharp in parts)
+    rows = [11 + 12 * i for i in range(10)] + [height]
+    assert len(parts) == len(rows)  # with all rows there is nothing more to show, but many rays of edges to come
+    for (picture, _), whole in zip(parts, rows, strict=True):
+        assert picture.dtype == np.uint8
+        np.testing.assert_array_equal(picture[whole:], quick[whole:])
+        if mode == "colour":
+            assert picture[:whole].min() > 0 == quick.max()
+        else:
+            np.testing.assert_array_equal(picture[:whole], sharp[:whole])
+
+
+class Mean(Unlike):
+    """Of two walls, of which the second one is black."""
+
+    @property
+    def shown(self):
+        return [Counted(self, 1.0), Counted(self, 0.0)]
+
+
+class Counted(Unlike):
+    """A wall whose rays count as those of another one."""
+
+    def __init__(self, whole, light) -> None:
+        super().__init__()
+        self.whole, self.light = whole, light
+
+    def render(self, rays, background) -> Pixels:
+        self.whole.rays += len(rays)
+        found = super().render(rays, background)
+        return replace(found, rgb=self.light * found.rgb)
+
+
+def test_rows_of_a_mean_get_better_with_each_model():
+    model, shown = Mean(), []
+    side = 64
+    loop = wall(model, clock=lambda: model.rays / (40 * side), chunk=side)
+    loop.join(0, lambda picture, is_sharp: shown.append(picture[:, 0, 0].astype(int)))
+    loop.ask(0, replace(wish_of(loop.scene.view(0)), size=(side, side)))
+    while loop.step():
+        pass
+    assert len(shown) == 10 - 1  # a quick one, one in twenty rows, and the sharp one
+    half, sharp = len(shown) // 2, shown[-1]
+    assert (shown[0] == 0).all()
+    assert (shown[1][:19] == 2 * sharp[0]).all()
+    assert (shown[1][19:] == 0).all()
+    assert (shown[half][:12] == sharp[0]).all()
+    assert (shown[half][24:] == 2 * sharp[0]).all()
+
+
+def test_rows_stay_if_their_picture_is_given_up():
+    """Another client comes in the middle of a sharp picture. Then the rest is rendered anew, over what there is."""
+    model, shown = Unlike(), []
+    side = 64
+    loop = wall(model, clock=lambda: model.rays / (30 * side), chunk=side)
+    wish = replace(wish_of(loop.scene.view(0)), size=(side, side))
+
+    def show(picture, is_sharp):
+        shown.append((int((picture.max((1, 2)) > 0).sum()), is_sharp))
+        if len(shown) == 4:
+            loop.join(1, lambda picture, is_sharp: None)
+            loop.ask(1, wish)
+
+    loop.join(0, show)
+    loop.ask(0, wish)
+    while loop.step():
+        pass
+    lit = [n for n, _ in shown]
+    assert lit == sorted(lit)
+    assert lit[0] == 0 < lit[1] < lit[3] < side == lit[-1]
+    assert [is_sharp for _, is_sharp in shown].index(True) == len(shown) - 1
+
+
 def test_motion_interrupts_a_fine_picture_but_not_a_first_one():
     wishes, shown = [], []
 

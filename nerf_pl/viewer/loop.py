@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,16 +11,18 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from nerf_pl.cameras import View
-from nerf_pl.rendering import Image, Renderer, hurried, render_view
+from nerf_pl.rendering import Averaged, Image, Renderer, hurried, render_view
 from nerf_pl.scenes import Scene
 from nerf_pl.types import Background, Pixels, Rays
 from nerf_pl.viewer.pace import Pace, Size
 from nerf_pl.viewer.paint import Span, paint, span_of
+from nerf_pl.viewer.rows import Rows
 from nerf_pl.viewer.stage import Wish, view_of
 
 HASTE = 3.0  # see `rendering.Hasty`; of the pictures before the sharp one
 ENOUGH = 1.25  # a picture whose sides are smaller by less than this factor is as sharp as one may be
 PATIENCE = 0.2  # seconds between two looks at what happens elsewhere
+ROWS_SECONDS = 0.5  # between two pictures of a sharp one that is not finished
 
 Show = Callable[[UInt8[ndarray, "H W 3"], bool], None]
 """Takes a picture, and whether it is the sharp one."""
@@ -32,10 +34,16 @@ class GivenUp(Exception):  # noqa: N818 - no error
 
 class Interruptible:
     """A model that gives up a picture between two chunks of rays. is_sharp: whether pixels with an edge have all their
-    rays, and rays all their samples."""
+    rays, and rays all their samples. seen: called with the pixels of each chunk."""
 
-    def __init__(self, model: Renderer, is_over: Callable[[], bool], is_sharp: bool):
-        self.model, self.is_over = model, is_over
+    def __init__(
+        self,
+        model: Renderer,
+        is_over: Callable[[], bool],
+        is_sharp: bool,
+        seen: Callable[[Pixels], None] = lambda pixels: None,
+    ):
+        self.model, self.is_over, self.is_sharp, self.seen = model, is_over, is_sharp, seen
         self.rays_per_pixel, self.haste = (model.rays_per_pixel, 1.0) if is_sharp else (1, HASTE)
         self.step, self.training = model.step, model.training
 
@@ -43,7 +51,16 @@ class Interruptible:
         if self.is_over():
             raise GivenUp
         with hurried(self.model, self.haste):
-            return self.model.render(rays, background)
+            pixels = self.model.render(rays, background)
+        self.seen(pixels)
+        return pixels
+
+    @property
+    def shown(self) -> Sequence[Renderer]:
+        """See `rendering.Averaged`. Before the sharp picture, this is the model's own affair."""
+        if not self.is_sharp or not isinstance(self.model, Averaged):
+            return [self]
+        return [Interruptible(part, self.is_over, self.is_sharp, self.seen) for part in self.model.shown]
 
     def train(self, mode: bool = True) -> object:
         return self.model.train(mode)
@@ -52,7 +69,7 @@ class Interruptible:
 @dataclass
 class Client:
     """A client and the last picture that it got. got: the wish of that picture, and size: its size. is_stale: the model
-    has changed since. served: when."""
+    has changed since. served: when. picture: the picture itself, perhaps with some rows of a sharper one."""
 
     show: Show
     wish: Wish | None = None
@@ -62,6 +79,7 @@ class Client:
     is_stale: bool = False
     span: Span | None = None
     served: int = 0
+    picture: UInt8[ndarray, "H W 3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,7 @@ class Loop:
     """Renders pictures for the clients, one at a time, in the thread that calls `run`.
 
     A client whose camera has moved gets a quick picture first. Then pictures get sharper, as long as no camera moves.
+    The sharp one is shown row by row if it takes long.
     Other threads call `join`, `ask` and `leave`. chunk: rays at a time. most_seconds: that a picture of a resting
     camera may take, if others need the machine; then none takes all rays of a pixel.
     """
@@ -160,8 +179,9 @@ class Loop:
         job = self.next_job()
         if job is None:
             return False
-        view = view_of(self.scene, job.wish, job.size)
-        model, start = Interruptible(self.model, lambda: self.is_given_up(job), job.is_sharp), self.clock()
+        view, start = view_of(self.scene, job.wish, job.size), self.clock()
+        seen = self._unveil(job, view)
+        model = Interruptible(self.model, lambda: self.is_given_up(job), job.is_sharp, seen)
         try:
             image = render_view(model, view, self.chunk)
         except GivenUp:
@@ -175,9 +195,27 @@ class Loop:
         with self.changed:
             self.pictures += 1
             client.got, client.size, client.is_sharp, client.is_stale = job.wish, job.size, job.is_sharp, False
-            client.served = self.pictures
+            client.served, client.picture = self.pictures, picture
         client.show(picture, job.is_sharp)
         return True
+
+    def _unveil(self, job: Job, view: View) -> Callable[[Pixels], None]:
+        """Takes the pixels of a picture as they are rendered. Rows of a sharp one are shown now and then."""
+        client = self.clients.get(job.client)
+        if not job.is_sharp or client is None or client.picture is None:
+            return lambda pixels: None
+        passes = len(self.model.shown) if isinstance(self.model, Averaged) else 1
+        rows, shown_at = Rows(client.picture, view, job.wish.mode, client.span, passes), self.clock()
+
+        def seen(pixels: Pixels) -> None:
+            nonlocal shown_at
+            rows.add(pixels)
+            if self.clock() - shown_at < ROWS_SECONDS or (picture := rows.picture()) is None:
+                return
+            client.picture, shown_at = picture, self.clock()
+            client.show(picture, False)
+
+        return seen
 
     @staticmethod
     def _painted(job: Job, client: Client, image: Image, view: View) -> UInt8[ndarray, "H W 3"]:
