@@ -18,8 +18,8 @@ from nerf_pl.viewer.stage import Mode
 class Rows:
     """The picture of a view, as far as it is rendered.
 
-    before: the coarser picture, of the same size. span: see `paint`. passes: of so many models, each of which renders
-    all rows before the next one does, the picture is the mean. Rays come row by row. Those that pixels with an edge have
+    before: the coarser picture, of the same size. span: see `paint`. passes: the picture is the mean of so many models,
+    each of which renders all rows before the next one does. Rays come row by row. Those that pixels with an edge have
     beside come at the end, and are left to the whole picture.
     """
 
