@@ -21,6 +21,7 @@ from nerf_pl.training import run as training
 from nerf_pl.training.callbacks import Checkpoints
 from nerf_pl.training.length import Length
 from nerf_pl.training.run import train
+from nerf_pl.training.saving import Saving
 from nerf_pl.training.system import NeRFSystem
 
 TRAIN = [*FLAGS, "--batch_size", 64, "--num_gpus", 0, "--exp_name", "tiny"]
@@ -156,7 +157,7 @@ class SlowDisk:
         patch.setattr(Checkpoints, "on_validation_end", scored)
         patch.setattr(checkpoint_io, "write_checkpoint", slow)
         patch.setattr(callbacks, "duplicate", lambda source, path: (copy(source, path), self._took(path)))
-        patch.setattr(Checkpoints, "clock", lambda _: self.now)
+        patch.setattr(Saving, "clock", lambda _: self.now)
 
     def _took(self, path: Path) -> None:
         self.now += 3

@@ -17,6 +17,7 @@ from nerf_pl.scenes.prepare.top_view import top_view
 from nerf_pl.text import counted
 from nerf_pl.training.length import AROUND_SECONDS, Length
 from nerf_pl.training.run import train
+from nerf_pl.training.saving import Saving
 from nerf_pl.training.time_left import TimeLeft
 from nerf_pl.training.verdict import verdict
 
@@ -65,11 +66,16 @@ def test_time_left_by_the_clock_does_not_depend_on_the_speed():
     assert timed.seconds_left(1.0, 3.0, 1.1) == pytest.approx(14.5 * 1.1 + 3.0)
 
 
-def lived_through(training: Length, step_seconds: Callable[[float], float], between: float, val: float) -> list:
+def lived_through(
+    training: Length, step_seconds: Callable[[float], float], between: float, val: float, save: float = 0.0
+) -> list:
     """The moments of a training and what was said to be left then, if its clock goes as is said: step_seconds of a
-    step, by the share that is done; between: seconds from one chunk of steps to the next; val: of a validation."""
-    now, said = 100.0, []
-    watch = TimeLeft(lambda: now)
+    step, by the share that is done; between: seconds from one chunk of steps to the next; val: of a validation; save:
+    of saving after one, which some leave out."""
+    now, said, saving = 100.0, [], Saving()
+    saving.clock = lambda: now
+    saving.begin()
+    watch = TimeLeft(saving)
     watch.begin(training)
     while not training.finished:
         for index, asked in enumerate(training.next_chunks()):
@@ -83,8 +89,12 @@ def lived_through(training: Length, step_seconds: Callable[[float], float], betw
             said.append((now, watch.seconds(training)))
             if training.finished:
                 break
-        watch.pause()
-        now += val
+        if training.validates:
+            watch.pause()
+            now += val
+        if training.finished or not saving.must_wait:
+            with saving.of_a_validation(), saving.counted():
+                now += save
         watch.go_on()
     return [(at, left, now - at) for at, left in said]
 
@@ -98,6 +108,18 @@ def test_time_left_is_right_within_a_tenth(length, val, slower):
     whole = told[0][0] + told[0][2] - 100.0
     for share in (0.25, 0.5, 0.75):
         _, said, true = min(told, key=lambda moment: abs(moment[0] - 100.0 - share * whole))
+        assert said == pytest.approx(true, rel=0.1), share
+
+
+@pytest.mark.parametrize("length", [{"max_steps": 3000}, {"max_steps": None, "seconds": 60.0}])
+@pytest.mark.parametrize("val", [0.0, 0.5])
+@pytest.mark.parametrize("save", [0.5, 1.2, 12.0])
+def test_time_left_counts_the_checkpoints_that_are_saved(length, val, save):
+    """Once the first one is saved. Of slow ones the next is the last."""
+    training = length_of(val > 0, **length)
+    told = lived_through(training, lambda share: 0.02, between=0.03, val=val, save=save)
+    for share in (0.5, 0.75):
+        _, said, true = min(told, key=lambda moment: abs(moment[0] - 100.0 - share * (told[0][0] + told[0][2] - 100.0)))
         assert said == pytest.approx(true, rel=0.1), share
 
 

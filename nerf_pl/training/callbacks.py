@@ -25,24 +25,22 @@ from nerf_pl.signals import ENDING, handled
 from nerf_pl.text import clock_time
 from nerf_pl.training.checkpoint_io import HELD, AtomicCheckpointIO
 from nerf_pl.training.machines import difference
+from nerf_pl.training.saving import Saving
 from nerf_pl.training.system import NeRFSystem
 from nerf_pl.training.time_left import TimeLeft
 from nerf_pl.training.verdict import plain_psnr, verdict
-
-SAVING = 0.05  # share of the time since a training began that saving may take before its next checkpoint waits
-LEAST_SAVING = 1.0  # seconds that it may take in any case
 
 
 class ProgressBar(Callback):
     """Speed, training and validation PSNR, and time left: a bar on a terminal, elsewhere a line every QUIET_SECONDS."""
 
-    def __init__(self) -> None:
+    def __init__(self, saving: Saving | None = None) -> None:
         self.bar: Progress | None = None
         self.status = ""
         self.val_psnr = "-"
         self.last_line = time.monotonic()
         self.has_warned = self.has_told_plan = False
-        self.time_left = TimeLeft()
+        self.time_left = TimeLeft(saving)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         if trainer.is_global_zero:
@@ -198,13 +196,11 @@ class ImageLog(Callback):
 class Checkpoints(Callback):
     """Writes last.ckpt after a validation, and best.ckpt if its PSNR was the highest so far.
 
-    Without a validation split it writes last.ckpt alone, as often. Once saving has taken more than SAVING of the time,
-    validations save nothing until it has not, or until the last one. The best weights stay in memory meanwhile.
-    minutes: of training after which last.ckpt is written in any case; 0 is never. best, best_step: the highest PSNR so
-    far, and after which step.
+    Without a validation split it writes last.ckpt alone, as often. Once saving has taken too much of the time, see
+    `Saving`, validations save nothing until it has not, or until the last one. The best weights stay in memory
+    meanwhile. minutes: of training after which last.ckpt is written in any case; 0 is never. best, best_step: the
+    highest PSNR so far, and after which step.
     """
-
-    clock = staticmethod(time.monotonic)
 
     def __init__(self, folder: Path, best: float = float("-inf"), minutes: float = 0.0) -> None:
         self.folder, self.best, self.best_step, self.minutes = folder, best, -1, minutes
@@ -212,7 +208,7 @@ class Checkpoints(Callback):
         self.before_first: Callable[[], None] | None = None  # called before the first checkpoint is written
         self.after_first: Callable[[], None] | None = None
         self._saved_at = 0.0  # training seconds; all processes count the same
-        self._began = self._spent = 0.0  # when this process began to train, and its seconds of saving since then
+        self.saving = Saving()
 
     @property
     def last(self) -> Path:
@@ -225,7 +221,7 @@ class Checkpoints(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         self._saved_at = pl_module.length.train_seconds
-        self._began, self._spent = self.clock(), 0.0
+        self.saving.begin()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: NeRFSystem, *_: Any) -> None:
         is_due = 0 < 60 * self.minutes <= pl_module.length.train_seconds - self._saved_at
@@ -239,13 +235,13 @@ class Checkpoints(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         is_best = self.best_step == pl_module.step
-        allowed = max(SAVING * (self.clock() - self._began), LEAST_SAVING)
-        if pl_module.length.finished or not _largest(trainer, int(self._spent > allowed)):
-            self.save(trainer, pl_module)
-            if trainer.is_global_zero and is_best:
-                self.keep_best()
+        if pl_module.length.finished or not _largest(trainer, int(self.saving.must_wait)):
+            with self.saving.of_a_validation():
+                self.save(trainer, pl_module)
+                if trainer.is_global_zero and is_best:
+                    self.keep_best()
         elif is_best:
-            with self._counted():
+            with self.saving.counted():
                 pl_module.synchronize()
                 trainer.save_checkpoint(self._best, storage_options=HELD)
 
@@ -255,7 +251,7 @@ class Checkpoints(Callback):
 
     def save(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
         """Write last.ckpt. All processes call this."""
-        with self._counted():
+        with self.saving.counted():
             pl_module.synchronize()
             if self.best_step == pl_module.step:
                 _files_of(trainer).drop_held()  # these weights are better
@@ -269,15 +265,8 @@ class Checkpoints(Callback):
 
     def keep_best(self) -> None:
         """Copy last.ckpt to best.ckpt, after it is safe on the disk: so it is written, whatever becomes of the copy."""
-        with self._counted():
+        with self.saving.counted():
             duplicate(self.last, self._best)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """The block is saving."""
-        start = self.clock()
-        yield
-        self._spent += self.clock() - start
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: NeRFSystem, checkpoint: dict[str, Any]) -> None:
         checkpoint["best_psnr"], checkpoint["best_step"] = self.best, self.best_step

@@ -58,20 +58,25 @@ class Length:
         val_seconds: 0 as long as that is not known. stretch: how much longer than the steps is the time from one to the
         next, because of what is done between them.
         """
-        steps = math.inf if self.max_steps is None else self.max_steps - self.step
-        seconds = math.inf if self.seconds is None else self.seconds - self.train_seconds
-        left = 0.0 if self.finished else max(min(seconds, steps * step_seconds), 0.0)
+        left = self._left(step_seconds) * stretch
         if not self.validates:
-            return left * stretch
-        every = self.pass_seconds(step_seconds)
-        by_plan = max(SHARE * every, LEAST_SECONDS) / 2 + AROUND_SECONDS  # it may take all of the plan, or little
-        return left * stretch + self._passes_left(left / every) * (val_seconds or by_plan)
+            return left
+        # it may take all of the plan, or little
+        by_plan = max(SHARE * self.pass_seconds(step_seconds), LEAST_SECONDS) / 2 + AROUND_SECONDS
+        return left + self.passes_left(step_seconds) * (val_seconds or by_plan)
 
-    def _passes_left(self, passes: float) -> int:
-        """Validations to come. passes: what is left of the training, in times from one to the next."""
+    def passes_left(self, step_seconds: float) -> int:
+        """Validations to come or, without any, as many times to save."""
         if self.max_steps is not None and self.seconds is None:
             return -(-self.max_steps // self.val_every) - self.step // self.val_every
+        passes = self._left(step_seconds) / self.pass_seconds(step_seconds)
         return max(math.ceil(passes - NEARLY), 1)  # a pass may end a little late or early; the last one is to come
+
+    def _left(self, step_seconds: float) -> float:
+        """Seconds of training to come."""
+        steps = math.inf if self.max_steps is None else self.max_steps - self.step
+        seconds = math.inf if self.seconds is None else self.seconds - self.train_seconds
+        return 0.0 if self.finished else max(min(seconds, steps * step_seconds), 0.0)
 
     # ---- from one validation to the next -----------------------------------------------------------------------------
 

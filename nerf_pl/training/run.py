@@ -234,7 +234,7 @@ def _callbacks(checkpoints: Checkpoints, interrupt: Interrupt, watcher: Watcher 
     from nerf_pl.training.callbacks import Agreement, ImageLog, OptionsLog, ProgressBar
     from nerf_pl.training.watching import Watched
 
-    bar = ProgressBar()
+    bar = ProgressBar(checkpoints.saving)
     watched = [] if watcher is None else [Watched(watcher, bar, interrupt)]
     return [Agreement(), bar, ImageLog(), checkpoints, OptionsLog(checkpoints), *watched, interrupt]
 

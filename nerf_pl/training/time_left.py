@@ -1,11 +1,10 @@
 """How long the rest of a training takes, by what its steps and validations have taken of late."""
 
-import time
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 from nerf_pl.training.length import Length
+from nerf_pl.training.saving import Saving
 
 RECENT, FEWEST = 0.3, 4  # share of the time so far, and chunks of steps at least, that tell how long a step takes now
 
@@ -22,11 +21,11 @@ class TimeLeft:
     """Watches the clock while a training goes on.
 
     A step takes longer than the training counts, because logging and the progress bar come between. A validation
-    takes longer than its pictures, because checkpoints are written after it. Both are measured.
+    takes longer than its pictures. Both are measured, without what saving takes: not all validations save.
     """
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        self.clock = clock or time.monotonic
+    def __init__(self, saving: Saving | None = None) -> None:
+        self.saving = saving or Saving()
         self.marks: deque[Mark] = deque()
         self.val_seconds = 0.0  # of the last validation; 0 until there was one
         self._last = self._active = 0.0
@@ -34,13 +33,13 @@ class TimeLeft:
 
     def begin(self, length: Length) -> None:
         """The first step is about to come."""
-        self._last = self.clock()
+        self._last = self.saving.clock_of_all_else()
         self.marks.append(Mark(self._active, length.step, length.train_seconds))
 
     def stepped(self, length: Length) -> None:
         """Some steps were taken."""
         self.go_on()
-        now = self.clock()
+        now = self.saving.clock_of_all_else()
         self._active, self._last = self._active + now - self._last, now
         self.marks.append(Mark(self._active, length.step, length.train_seconds))
         first = self._active * (1 - RECENT)
@@ -49,13 +48,13 @@ class TimeLeft:
 
     def pause(self) -> None:
         """A validation begins."""
-        self._paused_at = self.clock()
+        self._paused_at = self.saving.clock_of_all_else()
         self._active += self._paused_at - self._last
 
     def go_on(self) -> None:
-        """The validation is over, and what was to be written after it is written. Does nothing without a validation."""
+        """The validation is over. Does nothing without a validation."""
         if self._paused_at is not None:
-            self._last = self.clock()
+            self._last = self.saving.clock_of_all_else()
             self.val_seconds, self._paused_at = self._last - self._paused_at, None
 
     def seconds(self, length: Length) -> float:
@@ -64,5 +63,6 @@ class TimeLeft:
         spent, steps = last.train_seconds - first.train_seconds, last.step - first.step
         pace = spent / steps if steps > 0 else length.step_seconds
         stretch = (last.active - first.active) / spent if spent > 0 else 1.0
-        so_far = 0.0 if self._paused_at is None else self.clock() - self._paused_at
-        return length.seconds_left(pace, max(self.val_seconds, so_far), max(stretch, 1.0))
+        so_far = 0.0 if self._paused_at is None else self.saving.clock_of_all_else() - self._paused_at
+        left = length.seconds_left(pace, max(self.val_seconds, so_far), max(stretch, 1.0))
+        return left + self.saving.seconds_left(length.passes_left(pace), left)
