@@ -92,6 +92,7 @@ def test_results_do_not_mix_with_those_of_a_run_or_a_scene(run, scene_dir, capsy
 
 KINDS = {
     "box": {}, "parts": {"seen_detail": 2}, "photos": {"unbounded": True, "extended": True}, "side": {"extended": True},
+    "mirror": {"mirror": True},
 }  # fmt: skip
 
 
@@ -109,6 +110,8 @@ def mottled(seed: int, **values: object) -> tuple:
     box = [[-1.0] * 3, [1.0] * 3] if grid.unbounded else [[-1.0, -0.6, -1.2], [1.0, 1.1, 1.2]]
     state["occupancy.aabb"] = torch.tensor(box)
     state["occupancy.bits"] = pack_bits(blocks.flatten() < 0.15)
+    if "mirror.solid" in state:
+        state["mirror.solid"] = torch.randint(0, 256, state["mirror.solid"].shape, generator=g, dtype=torch.uint8)
     state["occupancy.seen"] = 4000 * (torch.rand(state["occupancy.seen"].shape, generator=g) < 0.5).int()
     model.load_state_dict(state)
     return model.eval(), other.eval()
@@ -250,9 +253,12 @@ def test_the_page_lists_what_is_in_a_file(run):
 
 def test_each_field_of_an_ensemble_has_the_tensors_of_the_page():
     options = config("ngp")
+    options = with_model(options, mirror=True)
     many = make(with_model(options, ensemble=2)).portable()
     assert many.keys() == {f"{i}.{name}" for i in range(2) for name in make(options).portable()}
-    assert "`model.0.field.levels`" in PAGE.read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    assert "`model.0.field.levels`" in page
+    assert all(f"`model.{name}`" in page for name in make(options).portable())
 
 
 # ---- what can go wrong -----------------------------------------------------------------------------------------------

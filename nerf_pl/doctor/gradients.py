@@ -25,7 +25,7 @@ OF_A_PART = 5  # times as much in one matrix of them, which may be small
 
 
 def compare_gradients(backend: Backend, device: torch.device) -> Iterator[Compared]:
-    """The gradients of the loss in the table and in each matrix of the networks, without and with smoothness."""
+    """The gradients of the loss in the table and in each matrix of the networks, as trainings of both kinds have it."""
     start = time.perf_counter()
     try:
         error, failed = max(_errors(backend, device)), ""
@@ -35,9 +35,9 @@ def compare_gradients(backend: Backend, device: torch.device) -> Iterator[Compar
 
 
 def _errors(backend: Backend, device: torch.device) -> Iterator[float]:
-    for smoothness in (0.0, 2.0):
+    for smoothness, view in ((0.0, 32), (2.0, 16)):  # in a box, and for photos
         for width in WIDTHS:
-            layout = FieldLayout(GRID.width, 64, 16, 16, width)
+            layout = FieldLayout(GRID.width, 64, 16, view, width)
             try:
                 own = gradients(backend, layout, torch.float32, device, smoothness)
             except Exception as problem:
@@ -81,5 +81,7 @@ def gradients(
     kept, step = (torch.tensor([value], dtype=torch.int32, device=device) for value in (RAYS, 1))
     least = torch.full((1,), 1e-9, device=device)
     target = Target(uniform(RAYS, 3), uniform(RAYS, 3), kept, cells, seen, step, least, smoothness=smoothness)
-    loss = field_loss(uniform(n, 3), uniform(RAYS, 16) - 0.5, samples, weights, target, backend=backend)
+    of_samples = layout.view > 16  # as with mirrored directions
+    unit, view = uniform(n, 3), uniform(n if of_samples else RAYS, layout.view) - 0.5
+    loss = field_loss(unit, view, samples, weights, target, of_samples, backend=backend)
     return torch.autograd.grad(loss, (weights.table, weights.params))  # pyright: ignore[reportReturnType]

@@ -8,11 +8,13 @@ from nerf_pl.ops.adam import AdamStep, adam
 from nerf_pl.ops.backend import FAMILIES, Backend, choose, describe, forced, precision_of
 from nerf_pl.ops.hash_field import (
     HashWeights,
+    Normals,
     Target,
     field_loss,
     hash_density,
     hash_field,
     mean_of_rays,
+    mirrored_harmonics,
     spherical_harmonics,
 )
 from nerf_pl.ops.layout import FieldLayout, GridLayout, MLPLayout, encoded_width
@@ -48,6 +50,7 @@ __all__ = [
     "Light",
     "MLPLayout",
     "March",
+    "Normals",
     "Pictures",
     "Stride",
     "Target",
@@ -70,6 +73,7 @@ __all__ = [
     "hash_field",
     "march",
     "mean_of_rays",
+    "mirrored_harmonics",
     "moved",
     "nerf_mlp",
     "pack_bits",

@@ -59,6 +59,22 @@ def test_field_loss(fused, kept, smoothness):
         assert (own.double() - truth).norm() / truth.norm() < (2e-2 if NATIVE else 1e-5)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.4])
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_row_of_directions_for_each_sample(kind, share):
+    """It is as if each sample were on a ray of its own."""
+    results = []
+    for of_samples in (False, True):
+        samples, target = along_rays(torch.float32, kept=7, share=share)
+        target.least.fill_(2e-3)
+        weights, view = start()
+        given = view[samples.ray_ids] if of_samples else view
+        loss = field_loss(uniform(len(samples), 3), given, samples, weights, target, of_samples, backend=BOTH[kind])
+        results.append([loss.detach(), *torch.autograd.grad(loss, (weights.table, weights.params))])
+    for one, other in zip(*results, strict=True):
+        assert (one - other).norm() / one.norm() < (1e-3 if NATIVE else 1e-5)
+
+
 def test_smoothness_is_no_part_of_the_value():
     samples, target = along_rays(torch.float64)
     (plain, *_), (smooth, *_) = (outcome(TWINS, samples, replace(target, smoothness=s)) for s in (0.0, 2.0))

@@ -9,13 +9,22 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from nerf_pl.ops import FieldLayout, GridLayout, HashWeights, hash_density, hash_field, spherical_harmonics
+from nerf_pl.ops import (
+    FieldLayout,
+    GridLayout,
+    HashWeights,
+    Normals,
+    hash_density,
+    hash_field,
+    mirrored_harmonics,
+    spherical_harmonics,
+)
 from nerf_pl.ops.hash_field import losses, reference
 from nerf_pl.ops.hash_field.types import Listed
 
 pytest.importorskip("triton")
 
-from inputs import BOTH, DEVICE, FUSED, HALF, KERNELS, NATIVE, SMALL, TWINS, field_inputs, uniform
+from inputs import BOTH, DEVICE, FUSED, HALF, KERNELS, NATIVE, SMALL, TWINS, field_inputs, normal, uniform
 
 from nerf_pl.ops.hash_field import triton_grid, triton_networks
 
@@ -206,6 +215,47 @@ def test_spherical_harmonics():
     assert torch.allclose(harmonics.float(), spherical_harmonics(dirs, backend=TWINS), atol=1e-3)
     some = spherical_harmonics(dirs, torch.tensor([130], device=DEVICE), backend=KERNELS)
     assert torch.equal(some[:130], harmonics[:130])
+
+
+def normals_of(vector: torch.Tensor, size: int = 5) -> Normals:
+    return Normals(vector.expand(size, size, size, 4).contiguous().to(DEVICE), torch.full((3,), 5.0, device=DEVICE))
+
+
+@pytest.mark.parametrize("count", [None, 130])
+def test_mirrored_harmonics(count):
+    """Between cells of a longer and of a shorter box, outside, and where no normal is known."""
+    size, n = 33, 300
+    values = normal(size, size, size, 4)
+    values[..., 3], values[:9] = 0, 0
+    normals = Normals(values.half(), torch.tensor([33.0, 50, 40], device=DEVICE))
+    dirs, ray_ids = torch.nn.functional.normalize(normal(9, 3, seed=1), dim=1), (uniform(n, seed=2) * 9).int()
+    unit, limit = uniform(n, 3, seed=3) * 1.2 - 0.1, None if count is None else torch.tensor([count], device=DEVICE)
+    found = mirrored_harmonics(unit, dirs, ray_ids, normals, limit, backend=KERNELS)[:count]
+    expected = mirrored_harmonics(unit.double(), dirs.double(), ray_ids, normals, backend=TWINS)[:count]
+    assert torch.allclose(found.double(), expected, atol=2e-3)
+    assert torch.allclose(
+        expected[:, :16], spherical_harmonics(dirs, backend=TWINS)[ray_ids].double()[:count], atol=1e-6
+    )
+
+
+def test_what_a_mirror_sends_on():
+    """Of any length of its normal, and from both sides; and nothing where there is none."""
+    dirs = torch.nn.functional.normalize(normal(20, 3), dim=1)
+    unit, ids = uniform(20, 3, seed=1), torch.arange(20, device=DEVICE)
+    for vector, factors in (([0.0, 0, 7, 0], [1, 1, -1]), ([-0.01, 0, 0, 0], [-1, 1, 1]), ([0.0] * 4, [1, 1, 1])):
+        found = mirrored_harmonics(unit, dirs, ids, normals_of(torch.tensor(vector)), backend=TWINS)
+        expected = spherical_harmonics(dirs * torch.tensor(factors, device=DEVICE), backend=TWINS)
+        assert torch.allclose(found[:, 16:], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_row_for_each_point(kind):
+    """It is as if each point were on a ray of its own."""
+    unit, ray_ids = uniform(9000, 3), (uniform(9000, seed=2) * 9).int()
+    weights, view = field_weights(torch.float32)
+    own = hash_field(unit, view[ray_ids], None, weights, backend=BOTH[kind])
+    for found, expected in zip(own, hash_field(unit, view, ray_ids, weights, backend=BOTH[kind]), strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_spherical_harmonics_are_orthonormal():

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from nerf_pl import ops
 from nerf_pl.cameras import AHEAD, ndc_points, ndc_scale
 from nerf_pl.errors import UserError
+from nerf_pl.methods.half import take
 from nerf_pl.methods.ngp import losses
 from nerf_pl.methods.ngp.field import HashField
 from nerf_pl.methods.ngp.hull import possible_cells, scene_box
+from nerf_pl.methods.ngp.mirror import Mirror
 from nerf_pl.methods.ngp.occupancy import OccupancyGrid
 from nerf_pl.methods.ngp.optimizer import GridAdam
 from nerf_pl.methods.ngp.options import NGPOptions, known
@@ -32,6 +34,7 @@ UPDATE_EVERY = 16  # steps between two updates of the occupancy grid
 ROOM = 2**16  # the least number of samples at a time in rendering
 STOP = 1e-2  # a ray ends in rendering if less than this share of its light is left (docs/log.md); a hasty one sooner
 CPU_MASKS = 20  # a CPU fits the box to about this many views
+HARMONICS, MIRRORED = 16, 32  # numbers that stand for a direction, and for it and the mirrored one
 AIR_POINTS = 1024  # of a step
 PLAIN = Backend()  # plain PyTorch
 
@@ -65,11 +68,13 @@ class NGP(nn.Module):
         self.haste = 1.0  # see `rendering.Hasty`
         sizes = known(o.levels), known(o.features), known(o.log2_size)
         layout = GridLayout(*sizes, o.base_resolution, known(o.finest_resolution), finer)
-        networks = FieldLayout(layout.width, o.hidden, o.outputs, 16, known(o.colour_hidden))
+        view = MIRRORED if known(o.mirror) else HARMONICS
+        networks = FieldLayout(layout.width, o.hidden, o.outputs, view, known(o.colour_hidden))
         self.field = HashField(layout, networks, backend)
         box = torch.tensor([[0.0] * 3, [1.0] * 3])
         kind = {"unbounded": known(o.unbounded), "extended": known(o.extended), "detail": known(o.seen_detail)}
         self.occupancy = OccupancyGrid(box, known(o.cells), backend, **kind)
+        self.mirror = Mirror(known(o.cells)) if o.mirror else None
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
         # rays that the next step takes, and rays that found room in the last step
         self.register_buffer("active", torch.full((1,), max(self.samples // 64, 64), dtype=torch.int32))
@@ -96,9 +101,11 @@ class NGP(nn.Module):
         return self.backend.march == "triton"
 
     def _measure(self) -> None:
-        """Derive the steps of rays from the box."""
+        """Derive the steps of rays from the box, and what the colours take of it."""
         low, high = self.occupancy.aabb.unbind(0)
         self.stride = self.occupancy.stride(float((high - low).norm()) / known(self.options.march_steps))
+        if self.mirror is not None:
+            self.mirror.refresh(self.occupancy.span)
 
     def fit(self, scene: Scene, keep_box: bool = False) -> None:
         """Fit the box and the possible cells to the cameras, silhouettes and masks of a scene; see `hull.scene_box`. To
@@ -149,6 +156,8 @@ class NGP(nn.Module):
         turn, since = step // UPDATE_EVERY, step - known(self.options.horizon)
         density = self._trained_density
         self.occupancy.update(density, numbers, march_step=self.stride.step, turn=turn, since=since)
+        if self.mirror is not None:
+            self.mirror.follow(self.occupancy.taken(self.stride.side), self.occupancy.span)
 
     def batch_limit(self) -> int | None:
         """Plain PyTorch also draws rays that do not fit into the budget, so fewer rays save work there."""
@@ -170,14 +179,23 @@ class NGP(nn.Module):
         if o.density_noise:
             noise = normal(self.seed, self.step, Stream.NOISE, len(samples), backend=self.backend)
             samples = losses.noisy(samples, noise, o)
-        view = ops.spherical_harmonics(rays.viewdirs, self.kept, backend=self.backend)
-        loss = ops.field_loss(found.unit, view, samples, self.field.weights, target, backend=self.backend)
+        if self.mirror is None:
+            view = ops.spherical_harmonics(rays.viewdirs, self.kept, backend=self.backend)
+        else:
+            view = self._mirrored(found.unit, rays.viewdirs, samples.ray_ids, samples.offsets[-1:])
+        given = found.unit, view, samples, self.field.weights, target
+        loss = ops.field_loss(*given, self.mirror is not None, backend=self.backend)
         error = loss.detach()
         if batch.air is not None and o.air:
             self._require_plain()
             if int(self.step) < losses.EMPTY_STEPS:
                 loss = loss + self._air_loss(batch.air)
         return loss, error
+
+    def _mirrored(self, unit: Tensor, dirs: Tensor, ray_ids: Tensor, count: Tensor | None = None) -> Tensor:
+        """See `ops.mirrored_harmonics`."""
+        assert self.mirror is not None
+        return ops.mirrored_harmonics(unit, dirs, ray_ids, self.mirror.normals, count, backend=self.backend)
 
     def _light(self) -> Light | None:
         """What ends the rays of a step early. Plain PyTorch would have to ask for the densities of all samples first,
@@ -229,6 +247,7 @@ class NGP(nn.Module):
         """Called after another process has written into all tensors of `state_dict`."""
         self.field.refresh()
         self.occupancy.forget_shown()
+        self._measure()
 
     def samples_in(self, rays: int) -> int:
         """The budget, or less if there were too few rays to fill it."""
@@ -242,13 +261,17 @@ class NGP(nn.Module):
         shown, room = self._shown(), max(4 * len(rays), ROOM)
         stride = replace(self.stride, step=self.haste * self.stride.step, size=shown.size)
         way = ops.advance(rays, shown.bits, grid.aabb, stride, room, shown.source, backend=backend)
-        view = ops.spherical_harmonics(rays.viewdirs, backend=backend)
+        view = None if self.mirror is not None else ops.spherical_harmonics(rays.viewdirs, backend=backend)
         first = len(way.passes)
         for turn, k in enumerate(itertools.chain(way.passes, itertools.repeat(way.passes[-1]))):
             if turn >= first and not way.left():  # `left` waits for the device, so it is called late
                 break
             unit, ray_ids, count = way.fill(k)
-            sigma, rgb = ops.hash_field(unit, view, ray_ids, weights, count, backend=backend)
+            if view is None:
+                own = self._mirrored(unit, rays.viewdirs, ray_ids, count)
+                sigma, rgb = ops.hash_field(unit, own, None, weights, count, backend=backend)
+            else:
+                sigma, rgb = ops.hash_field(unit, view, ray_ids, weights, count, backend=backend)
             way.blend(sigma, rgb, k, stop)
         # what a ray has met stands for the rest of its light, or dark surfaces would shine
         ended = way.passed <= stop
@@ -281,10 +304,13 @@ class NGP(nn.Module):
         """Density per world length and colour, as evaluation shows them, at world points seen along unit directions.
         Without a gradient."""
         unit, scale = self._place(xyz, dirs)
-        view = ops.spherical_harmonics(dirs, backend=self.backend)
-        ids = torch.arange(len(xyz), dtype=torch.int32, device=xyz.device)
-        weights = self.field.weights
-        sigma, rgb = ops.hash_field(self.occupancy.moved(unit), view, ids, weights, backend=self.backend)
+        unit = self.occupancy.moved(unit)
+        if self.mirror is None:
+            view = ops.spherical_harmonics(dirs, backend=self.backend)
+        else:
+            ids = torch.arange(len(xyz), dtype=torch.int32, device=xyz.device)
+            view = self._mirrored(unit, dirs, ids)
+        sigma, rgb = ops.hash_field(unit, view, None, self.field.weights, backend=self.backend)
         return sigma * scale, rgb
 
     def describe(self) -> str:
@@ -295,11 +321,14 @@ class NGP(nn.Module):
 
     def portable(self) -> dict[str, Tensor]:
         """See `ngp.portable`."""
-        return {**field_of(self.field, self.occupancy), **shown_of(self.occupancy)}
+        mirror = {} if self.mirror is None else {"mirror.solid": self.mirror.solid}
+        return {**field_of(self.field, self.occupancy), **shown_of(self.occupancy), **mirror}
 
     def take_portable(self, tensors: Mapping[str, Tensor]) -> None:
         take_field(self.field, tensors)
         take_shown(self.occupancy, tensors)
+        if self.mirror is not None:
+            take(tensors, {"solid": self.mirror.solid}, "mirror.")
         self._measure()
 
     def _place(

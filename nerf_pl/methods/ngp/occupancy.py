@@ -187,6 +187,10 @@ class OccupancyGrid(nn.Module):
         self.visible.copy_(pack_bits(occupied & seen))
         self.forget_shown()
 
+    def taken(self, side: float) -> Float[Tensor, "C"]:
+        """Which share of the light each cell takes on the length of a cell. side: of the grid, in the world."""
+        return -torch.expm1(-self.density * (side / self.size)) * self.possible
+
     def _due(self, turn: int) -> tuple[Tensor, int]:
         """The cells at which an update asks for the density, and the number of parts that all cells form."""
         cells = self._possible_cells()

@@ -29,7 +29,7 @@ class NGPOptions:
 
     EARLIER: ClassVar[dict[str, float]] = {
         "close_range": 0.0, "table_decay": 0.0, "emptiness": 0.0, "air": 0.0, "early_stop": 0.0,
-        "charbonnier": 0.0, "ensemble": 1, "interleave": False,
+        "charbonnier": 0.0, "ensemble": 1, "interleave": False, "mirror": False,
     }  # fmt: skip
 
     ensemble: Annotated[int | None, between(1, 16), SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "1")] = None
@@ -56,6 +56,9 @@ class NGPOptions:
     """Numbers that the colour network gets from the density network: a power of two, 16 or more."""
     colour_hidden: Annotated[int | None, POWER_OF_TWO, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL, "64")] = None
     """Width of the colour network: a power of two, 16 or more."""
+    mirror: Annotated[bool | None, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL)] = None
+    """Colours also depend on the direction in which a surface would mirror the ray, so that what is glossy looks right
+    from new places. By default they do in a box, on a GPU."""
     cells: Annotated[int | None, CELLS, SHAPES_WEIGHTS, Help(SAMPLING, "64")] = None
     """Cells of the occupancy grid along each axis: a multiple of 32."""
     march_steps: Annotated[int | None, between(8, 2**16), Help(SAMPLING, "512")] = None
@@ -151,13 +154,13 @@ GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=1024, cells=128, march_steps=1024, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
     close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.3, table_decay=0.0, emptiness=0.1, air=0.0,
-    early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False,
+    early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False, mirror=False,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
     close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0, air=0.0,
-    early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False,
+    early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False, mirror=False,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
@@ -231,6 +234,7 @@ def complete(config: Config, device_type: str, kind: SceneKind = SceneKind()) ->
         sizes |= LONG if (train.seconds or 0) >= LONG_SECONDS and not (unbounded or ndc) else {}
         is_many = (unbounded or ndc) and (kind.photos or 0) >= MANY
         sizes["ensemble"] = 1 if is_many else _fields(train)
+    sizes["mirror"] = device == "cuda" and not (unbounded or ndc)
     sizes["interleave"] = (asked.ensemble or sizes["ensemble"]) > 1
     sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}
     missing = {name: value for name, value in sizes.items() if getattr(asked, name) is None}

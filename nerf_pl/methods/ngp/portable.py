@@ -4,8 +4,8 @@ field.levels: (L, 4) resolution, first entry, number of entries and 1 if dense, 
 each entry, whether it is stored. field.entries: (U, F) the entries that are, in their order. field.density_0 and so on:
 see `ops.FieldLayout`. occupancy.aabb: the box. occupancy.shown: one bit for each cell, whether it shows anything.
 occupancy.lit, in models that are `extended`: one bit for each cell, whether it shows its own content; others show that
-of the cell that `visibility.nearest` gives. Bits are in bytes, the first in the lowest. Cells and vertices are numbered
-with x fastest.
+of the cell that `visibility.nearest` gives. mirror.solid, in models with mirrored directions: see `mirror.Mirror`. Bits
+are in bytes, the first in the lowest. Cells and vertices are numbered with x fastest.
 """
 
 import math

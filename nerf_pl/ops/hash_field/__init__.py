@@ -5,16 +5,18 @@ from torch import Tensor
 
 from nerf_pl.ops.backend import Backend
 from nerf_pl.ops.hash_field.losses import mean_of_rays
-from nerf_pl.ops.hash_field.types import HashWeights, Target
+from nerf_pl.ops.hash_field.types import HashWeights, Normals, Target
 from nerf_pl.types import Samples
 
 __all__ = [
     "HashWeights",
+    "Normals",
     "Target",
     "field_loss",
     "hash_density",
     "hash_field",
     "mean_of_rays",
+    "mirrored_harmonics",
     "spherical_harmonics",
 ]
 
@@ -35,10 +37,31 @@ def spherical_harmonics(
     return backend.module("hash_field").spherical_harmonics(dirs, count)
 
 
+def mirrored_harmonics(
+    unit: Float[Tensor, "N 3"],
+    dirs: Float[Tensor, "R 3"],
+    ray_ids: Int[Tensor, "N"],
+    normals: Normals,
+    count: Int[Tensor, "1"] | None = None,
+    *,
+    backend: Backend,
+) -> Float[Tensor, "N 32"]:
+    """`spherical_harmonics` of the direction d in which each point is seen, and of the one in which a mirror with the
+    normal n there would send that look on:
+
+        r = d - 2 (d . n) n
+
+    (Verbin et al. 2022, eq. 4, for looks that go into the scene.) n is read between the eight cells around the point,
+    and r is d where it is 0. Points outside have the normal of the cube's face. The kernel gives float16. No gradient.
+    count: only the first so many points matter.
+    """
+    return backend.module("hash_field").mirrored_harmonics(unit, dirs, ray_ids, normals, count)
+
+
 def hash_field(
     unit: Float[Tensor, "N 3"],
     view: Float[Tensor, "R V"],
-    ray_ids: Int[Tensor, "N"],
+    ray_ids: Int[Tensor, "N"] | None,
     weights: HashWeights,
     count: Int[Tensor, "1"] | None = None,
     *,
@@ -46,9 +69,10 @@ def hash_field(
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N 3"]]:
     """Density per side of the cube, > 0, and colour in [0, 1] at points of the unit cube, seen along rays.
 
-    view: encoded directions of the rays, from `spherical_harmonics`; ray_ids says which one a point is on. Points
-    outside are asked for on the cube's face. count: as in `spherical_harmonics`. Only the twin is differentiable, in
-    the table and params; for training see `field_loss`.
+    view: encoded directions of the rays, from `spherical_harmonics`; ray_ids says which one a point is on. With ray_ids
+    None view has a row for each point, such as from `mirrored_harmonics`. Points outside are asked for on the cube's
+    face. count: as in `spherical_harmonics`. Only the twin is differentiable, in the table and params; for training see
+    `field_loss`.
     """
     return backend.module("hash_field").hash_field(unit, view, ray_ids, weights, count)
 
@@ -64,13 +88,14 @@ def field_loss(
     samples: Samples,
     weights: HashWeights,
     target: Target,
+    of_samples: bool = False,
     *,
     backend: Backend,
 ) -> Float[Tensor, ""]:
     """Mean squared error of the pixels that `hash_field` gives at the samples. `Target` lists the buffers that it
-    updates.
+    updates. of_samples: view has a row for each sample, in place of one for each ray.
 
     Its gradient is that of all terms in `losses`, while the value stays the error alone. Differentiable in the table
     and params of the weights. For the end of a graph: the gradient that comes from above is taken for 1.
     """
-    return backend.module("hash_field").field_loss(unit, view, samples, weights, target)
+    return backend.module("hash_field").field_loss(unit, view, samples, weights, target, of_samples)

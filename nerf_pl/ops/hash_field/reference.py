@@ -3,6 +3,7 @@
 What each computes stands in its public op, of the same name; the terms of the loss are in `losses`.
 """
 
+import functools
 from dataclasses import replace
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nerf_pl.ops.hash_field import losses
-from nerf_pl.ops.hash_field.types import HashWeights, Listed, Target
+from nerf_pl.ops.hash_field.types import HashWeights, Listed, Normals, Target
 from nerf_pl.ops.layout import PRIMES, FieldLayout, GridLayout
 from nerf_pl.ops.rays.reference import MASK, composite, mix, transmittance
 from nerf_pl.types import Samples
@@ -18,6 +19,7 @@ from nerf_pl.types import Samples
 SIGNED = tuple(prime if prime < 2**31 else prime - 2**32 for prime in PRIMES)
 """Of the spatial hash, in 32 bits with a sign."""
 MAX_RAW = 11.0  # exp of it is opaque within a thousandth of any scene; beyond, the density stays
+LEAST_NORMAL = 1e-6  # length below which a normal counts as unknown
 BLOCK = 4096  # points at a time without a gradient on a CPU, so that what lies between two layers stays in its caches
 SEEN = 1e-3  # transmittance below which what lies there does not show
 
@@ -97,13 +99,38 @@ def spherical_harmonics(dirs: Tensor, count: Tensor | None = None) -> Tensor:
     return torch.stack(values, -1)
 
 
+@torch.no_grad()
+def mirrored_harmonics(
+    unit: Tensor, dirs: Tensor, ray_ids: Tensor, normals: Normals, count: Tensor | None = None
+) -> Tensor:
+    d = dirs.index_select(0, ray_ids)
+    n = F.normalize(_between_cells(unit, normals), dim=1, eps=LEAST_NORMAL)
+    mirrored = d - 2 * (d * n).sum(1, keepdim=True) * n
+    return torch.cat([spherical_harmonics(d), spherical_harmonics(mirrored)], 1)
+
+
+def _between_cells(unit: Tensor, normals: Normals) -> Tensor:
+    """The values of the eight cells around each point, (N, 3), weighed by how near their middles are."""
+    size, values = len(normals.values), normals.values.view(-1, 4)
+    place = (unit * normals.scale - 0.5).clamp(0, size - 1)
+    low = place.floor().clamp(max=size - 2).long()
+    far, found = place - low, unit.new_zeros(len(unit), 3)
+    for corner in range(8):
+        bits = [corner >> axis & 1 for axis in range(3)]
+        x, y, z = (low[:, axis] + bit for axis, bit in enumerate(bits))
+        shares = (far[:, axis] if bit else 1 - far[:, axis] for axis, bit in enumerate(bits))
+        found += functools.reduce(torch.mul, shares)[:, None] * values[x + size * (y + size * z), :3].to(unit.dtype)
+    return found
+
+
 def field(
     features: Tensor, view: Tensor | None, ray_ids: Tensor | None, params: Tensor, layout: FieldLayout
 ) -> tuple[Tensor, Tensor | None]:
     """The networks behind a hash grid: density (N,) > 0 and colour (N, 3) in [0, 1].
 
     features: (N, inputs); view: encoded directions (R, view) of the rays, ray_ids (N,) says which ray a sample is on.
-    view None asks for density alone, which is exp(raw) with raw held to MAX_RAW.
+    ray_ids None: each sample has a row of `view` for itself. view None asks for density alone, which is exp(raw) with
+    raw held to MAX_RAW.
     """
     if torch.is_grad_enabled() or features.device.type != "cpu" or len(features) <= BLOCK:
         return _networks(features, view, ray_ids, params, layout)
@@ -115,15 +142,17 @@ def field(
 
 def _of_part(view: Tensor | None, ray_ids: Tensor | None, part: slice) -> tuple[Tensor | None, Tensor | None]:
     """What `_networks` takes of a part of the samples: their own directions if there are more rays than samples."""
-    if view is None or ray_ids is None:
-        return view, ray_ids
+    if view is None:
+        return None, None
+    if ray_ids is None:
+        return view[part], None
     return (view, ray_ids[part]) if len(view) <= BLOCK else (view.index_select(0, ray_ids[part]), None)
 
 
 def _networks(
     features: Tensor, view: Tensor | None, ray_ids: Tensor | None, params: Tensor, layout: FieldLayout
 ) -> tuple[Tensor, Tensor | None]:
-    """See `field`. ray_ids None: each sample has a row of `view` for itself."""
+    """See `field`."""
     p = layout.parts(params)
     out = F.linear(F.linear(features, p["density_0"]).relu_(), p["density_1"])
     sigma = out[:, 0].clamp(max=MAX_RAW).exp()
@@ -137,7 +166,7 @@ def _networks(
 
 
 def hash_field(
-    unit: Tensor, view: Tensor, ray_ids: Tensor, weights: HashWeights, count: Tensor | None = None
+    unit: Tensor, view: Tensor, ray_ids: Tensor | None, weights: HashWeights, count: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     features = hash_grid(unit, weights.table, weights.grid)
     sigma, rgb = field(features, view, ray_ids, weights.params, weights.networks)
@@ -150,11 +179,14 @@ def hash_density(unit: Tensor, weights: HashWeights) -> Tensor:
     return field(features, None, None, weights.params, weights.networks)[0]
 
 
-def field_loss(unit: Tensor, view: Tensor, samples: Samples, weights: HashWeights, target: Target) -> Tensor:
+def field_loss(
+    unit: Tensor, view: Tensor, samples: Samples, weights: HashWeights, target: Target, of_samples: bool
+) -> Tensor:
+    ray_ids = None if of_samples else samples.ray_ids
     if target.share < 1 and len(samples):
-        given = unit, view, samples, weights, target
+        given = unit, view, ray_ids, samples, weights, target
         return _Visited.apply(weights.table, weights.params, target.rgb, *given)  # pyright: ignore[reportReturnType]
-    sigma, rgb = hash_field(unit, view, samples.ray_ids, weights)
+    sigma, rgb = hash_field(unit, view, ray_ids, weights)
     loss = pixel_loss(sigma, rgb, samples, target)
     if target.smoothness:
         entries = vertices(unit, weights.grid)[0]
@@ -197,6 +229,11 @@ def listed(sigma: Tensor, d_sigma: Tensor, d_rgb: Tensor, target: Target) -> Lis
     return Listed(order, count, d_sigma[order] * scale, d_rgb[order] * scale[:, None])
 
 
+def of_listed(view: Tensor, ray_ids: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The encoded directions of some samples, see `field`."""
+    return (view[rows], None) if ray_ids is None else (view, ray_ids[rows])
+
+
 def adapt(target: Target, count: Tensor, n: int) -> None:
     """Set `least` after count of n samples were listed."""
     target.least.mul_((count / max(target.share * n, 1.0)).clamp(1 / 8, 8)).clamp_(1e-20, 1e20)
@@ -212,16 +249,17 @@ class _Visited(torch.autograd.Function):
     that are smoothed."""
 
     @staticmethod
-    def forward(ctx, table, params, rgb_target, unit, view, samples, weights, target):
+    def forward(ctx, table, params, rgb_target, unit, view, ray_ids, samples, weights, target):
         entries, shares = vertices(unit, weights.grid)
-        sigma, rgb = field(interpolate(entries, shares, table), view, samples.ray_ids, params, weights.networks)
+        sigma, rgb = field(interpolate(entries, shares, table), view, ray_ids, params, weights.networks)
         assert rgb is not None
         with torch.enable_grad():
             leaves = sigma.requires_grad_(), rgb.requires_grad_(), rgb_target.detach().requires_grad_()
             loss = pixel_loss(*leaves[:2], samples, replace(target, rgb=leaves[2]))
             d_sigma, d_rgb, ctx.d_target = torch.autograd.grad(loss, leaves)
         rows, _, *grads = listed(sigma.detach(), d_sigma, d_rgb, target)
-        ctx.save_for_backward(table, params, entries[:, rows], shares[:, rows], view, samples.ray_ids[rows], *grads)
+        view, ray_ids = of_listed(view, ray_ids, rows)
+        ctx.save_for_backward(table, params, entries[:, rows], shares[:, rows], view, ray_ids, *grads)
         ctx.networks, ctx.smoothness = weights.networks, target.smoothness
         return loss.detach()
 
@@ -237,4 +275,4 @@ class _Visited(torch.autograd.Function):
                 outputs.append(losses.smoothness(entries, table, ctx.smoothness))
                 grads.append(torch.ones_like(outputs[-1]))
             d_table, d_params = torch.autograd.grad(outputs, (table, params), grads)
-        return d_table, d_params, ctx.d_target, None, None, None, None, None
+        return d_table, d_params, ctx.d_target, None, None, None, None, None, None

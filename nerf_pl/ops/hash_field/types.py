@@ -33,6 +33,18 @@ class HashWeights:
 
 
 @dataclass(frozen=True)
+class Normals:
+    """Which way surfaces face, on a grid over the unit cube, which is read between its cells.
+
+    values: of cells [z, y, x], of any length, 0 where it is not known; the fourth number is 0. scale: how many cells a
+    side of the unit cube is long, along each axis.
+    """
+
+    values: Float[Tensor, "S S S 4"]
+    scale: Float[Tensor, "3"]
+
+
+@dataclass(frozen=True)
 class Target:
     """What `field_loss` compares the rendered pixels with, and the buffers that it updates.
 

@@ -1,0 +1,53 @@
+"""Which way surfaces face, as far as the occupancy grid tells, for the colours of what mirrors."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nerf_pl.ops import Normals
+
+BLURS = 2  # of the grid, each over 3^3 cells, so that the steps from cell to cell do not show (docs/log.md)
+LENGTH = 64.0  # of the normals, so that in half precision the least of them is not rounded away
+
+
+class Mirror(nn.Module):
+    """Normals of a field's surfaces, which follow the density that its occupancy grid has found.
+
+    A colour that depends on the direction in which a surface would mirror the ray is learned from fewer photos than one
+    that depends on the ray's own: what is mirrored moves over a surface, but stays where it is in the world (Verbin et
+    al. 2022). `solid`: which share of the light a cell takes, in 255ths. All else follows from it, so it is all that is
+    stored.
+    """
+
+    solid: Tensor
+    values: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("solid", torch.zeros(size, size, size, dtype=torch.uint8))
+        self.register_buffer("values", torch.zeros(size, size, size, 4, dtype=torch.float16), persistent=False)
+        self.register_buffer("scale", torch.full((3,), float(size)), persistent=False)
+
+    @property
+    def normals(self) -> Normals:
+        return Normals(self.values, self.scale)
+
+    @torch.no_grad()
+    def follow(self, taken: Float[Tensor, "C"], span: Float[Tensor, "3"]) -> None:
+        """taken: the share of the light that each cell takes. span: the sides of the grid in the unit cube."""
+        self.solid.copy_((taken * 255).round().view_as(self.solid))
+        self.refresh(span)
+
+    @torch.no_grad()
+    def refresh(self, span: Float[Tensor, "3"]) -> None:
+        """The normals that follow from `solid`: against the slope of what it is after a blur."""
+        size = len(self.solid)
+        self.scale.copy_(size / span)
+        blurred = self.solid[None, None].float() / 255
+        for _ in range(BLURS):
+            blurred = F.avg_pool3d(blurred, 3, 1, padding=1, count_include_pad=False)
+        slopes = torch.gradient(blurred[0, 0])[::-1]  # along x, y, z
+        for axis, slope in enumerate(slopes):
+            self.values[..., axis] = -LENGTH * self.scale[axis] / size * slope
