@@ -14,8 +14,10 @@ from tiny import FLAGS, nerf
 
 from nerf_pl.films.paths import look_at
 from nerf_pl.scenes import Request, Scene, load_scene
-from nerf_pl.scenes.agreement import disagreement
+from nerf_pl.scenes.agreement import disagreement, doubt, looking_away
+from nerf_pl.scenes.conventions import MATRICES, MODEL
 from nerf_pl.scenes.corners import corners, shared
+from nerf_pl.scenes.normalize import moved
 from nerf_pl.training.verdict import alone, strange_lens
 
 N, SIZE, FOCAL = 10, (112, 84), 110.0
@@ -29,15 +31,32 @@ def arc(n: int = N) -> torch.Tensor:
 def photos(c2w: torch.Tensor) -> np.ndarray:
     """What cameras see of the cloth, the plane z = 0."""
     noise = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    y, x = torch.meshgrid(torch.arange(SIZE[1]) + 0.5, torch.arange(SIZE[0]) + 0.5, indexing="ij")
-    local = torch.stack([(x - SIZE[0] / 2) / FOCAL, (SIZE[1] / 2 - y) / FOCAL, -torch.ones_like(x)], -1).double()
     pictures = []
     for pose in c2w:
-        ways = local @ pose[:, :3].T
+        ways = rays() @ pose[:, :3].T
         at = pose[:2, 3] - ways[..., :2] * (pose[2, 3] / ways[..., 2:])
         seen = F.grid_sample(noise, at[None] / 2.4, padding_mode="reflection", align_corners=False)
         pictures.append(seen[0].permute(1, 2, 0))
     return (255 * torch.stack(pictures)).round().byte().numpy()
+
+
+def walls(c2w: torch.Tensor) -> np.ndarray:
+    """What cameras see from within a ball of noise, of radius 3."""
+    noise = torch.rand(1, 3, 64, 64, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    pictures = []
+    for pose in c2w:
+        ways = F.normalize(rays() @ pose[:, :3].T, dim=-1)
+        along, centre = ways @ pose[:, 3], pose[:, 3]
+        t = -along + (along**2 - centre @ centre + 9).sqrt()
+        at = centre + t[..., None] * ways
+        pictures.append(F.grid_sample(noise, at[None, None] / 3.2, align_corners=False)[0, :, 0].permute(1, 2, 0))
+    return (255 * torch.stack(pictures)).round().byte().numpy()
+
+
+def rays() -> torch.Tensor:
+    """The ways that pixels see, in the camera."""
+    y, x = torch.meshgrid(torch.arange(SIZE[1]) + 0.5, torch.arange(SIZE[0]) + 0.5, indexing="ij")
+    return torch.stack([(x - SIZE[0] / 2) / FOCAL, (SIZE[1] / 2 - y) / FOCAL, -torch.ones_like(x)], -1).double()
 
 
 def write(root: Path, c2w: torch.Tensor, pictures: np.ndarray) -> None:
@@ -58,11 +77,12 @@ def scene(tmp_path_factory) -> Scene:
 
 
 def posed(scene: Scene, c2w: torch.Tensor) -> Scene:
-    return replace(scene, cameras=replace(scene.cameras, c2w=c2w.float()))
+    """The scene of a file with these poses."""
+    return replace(scene, cameras=replace(scene.cameras, c2w=c2w.float()), frame=None)
 
 
 def inverse(c2w: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.inv(torch.cat([c2w, torch.tensor([0.0, 0, 0, 1]).expand(len(c2w), 1, 4)], 1))[:, :3]
+    return torch.linalg.inv(torch.cat([c2w, torch.tensor([0.0, 0, 0, 1]).to(c2w).expand(len(c2w), 1, 4)], 1))[:, :3]
 
 
 def mirrored(c2w: torch.Tensor, axis: int) -> torch.Tensor:
@@ -71,7 +91,8 @@ def mirrored(c2w: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.cat([flip @ c2w[:, :, :3] @ flip, flip @ c2w[:, :, 3:]], 2)
 
 
-AHEAD = torch.tensor([1.0, -1.0, -1.0, 1.0])
+AHEAD = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+MOVE = torch.tensor([[0.0, 0, 2, 9], [2, 0, 0, -4], [0, 2, 0, 5], [0, 0, 0, 1]], dtype=torch.float64)
 READINGS = {
     "camera to world with y down and z ahead": lambda c2w: c2w * AHEAD,
     "if they were world to camera; ": inverse,
@@ -97,7 +118,7 @@ def test_poses_of_another_convention_are_named(scene, told):
 def test_pictures_that_are_upside_down_are_said(tmp_path):
     down = torch.eye(4, dtype=torch.float64)[:3].repeat(N, 1, 1)
     down[:, :, 3] = torch.stack([torch.arange(N) * 0.15 - 0.7, torch.arange(N) % 3 * 0.2, torch.full((N,), 3.0)], 1)
-    write(tmp_path, down, photos(down)[:, ::-1, ::-1])
+    write(tmp_path, moved(down, MOVE), photos(down)[:, ::-1, ::-1])
     assert "turned by 180 degrees" in disagreement(load_scene(tmp_path, Request(test_every=0)))
 
 
@@ -136,24 +157,65 @@ def test_pictures_of_other_poses_are_said(scene, wrong):
 def test_nothing_is_said_where_nothing_is_known(scene):
     wrong = posed(scene, scene.cameras.c2w * AHEAD)
     assert disagreement(wrong)
-    assert disagreement(replace(wrong, images=torch.full_like(scene.images, 90))) == ""
+    assert disagreement(replace(wrong, images=torch.full_like(scene.images, 90))) is None
     noise = torch.randint(0, 256, scene.images.shape, generator=torch.Generator().manual_seed(2)).byte()
-    assert disagreement(replace(wrong, images=noise)) == ""
-    assert disagreement(replace(wrong, masks=torch.zeros(scene.images.shape[:3], dtype=torch.bool))) == ""
+    assert disagreement(replace(wrong, images=noise)) is None
+    assert disagreement(replace(wrong, masks=torch.zeros(scene.images.shape[:3], dtype=torch.bool))) is None
 
 
 def test_what_is_painted_on_all_pictures_does_not_count(scene):
     images = scene.images.clone()
     images[:, 20:60, 20:90] = images[0, 20:60, 20:90]
-    assert disagreement(replace(scene, images=images)) == ""
+    assert not disagreement(replace(scene, images=images))
 
 
-def test_a_training_says_it_once(tmp_path, capsys, monkeypatch):
+CONVENTIONS = [told for told in READINGS if "camera" in told]
+
+
+@pytest.mark.parametrize("told", CONVENTIONS)
+def test_poses_of_another_convention_are_named_in_the_coordinates_of_their_file(tmp_path, told):
+    """These are not those of the scene: a matrix that is moved has another inverse."""
+    write(tmp_path, READINGS[told](moved(arc(), MOVE)), photos(arc()))
+    assert told in disagreement(load_scene(tmp_path, Request(test_every=0)))
+
+
+def outward(n: int = N) -> torch.Tensor:
+    """Cameras on a circle that look outward: read with y down and z ahead, all would look at its middle."""
+    angle = torch.arange(n, dtype=torch.float64) * 2 * math.pi / n
+    ways = torch.stack([angle.cos(), angle.sin(), torch.zeros(n)], -1)
+    return torch.cat([look_at(way[None], tuple((2 * way).tolist())) for way in ways])
+
+
+def test_what_pictures_say_goes_before_what_cameras_look_at(scene):
+    """Where the pictures do not tell, the latter is said. Where they fit, it is not."""
+    wrong = posed(scene, scene.cameras.c2w * AHEAD)
+    assert doubt(wrong, MATRICES) == disagreement(wrong)
+    blank = replace(wrong, images=torch.full_like(scene.images, 90))
+    assert "the cameras look at no common point" in doubt(blank, MATRICES)
+    assert "y up and z back" in doubt(blank, MATRICES)
+    assert "QW QX QY QZ" in doubt(wrong, MODEL)
+    around = posed(scene, outward())
+    assert looking_away(around, MATRICES)
+    assert looking_away(replace(around, photos=(0,) * N), MATRICES) == ""  # cut from one panorama
+
+
+def test_cameras_that_look_outward_are_not_doubted_if_their_pictures_fit(tmp_path):
+    c2w = outward(24)
+    write(tmp_path, c2w, walls(c2w))
+    scene = load_scene(tmp_path, Request(test_every=0))
+    assert looking_away(scene, MATRICES)
+    assert doubt(scene, MATRICES) == ""
+
+
+@pytest.mark.parametrize("told", CONVENTIONS)
+def test_a_training_says_it_once(tmp_path, capsys, monkeypatch, told):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "cloth", arc() * AHEAD.double(), photos(arc()))
+    write(tmp_path / "cloth", READINGS[told](arc()), photos(arc()))
     words = ("cloth", "--exp_name", "tiny", "--num_gpus", "0", "--max_steps", "2", *FLAGS, "--downscale", "1")
     nerf("train", *words)
-    assert capsys.readouterr().err.count("fit the poses, and") == 1
+    said = capsys.readouterr().err
+    assert said.count("fit the poses, and") == said.count(told) == 1
+    assert "common point" not in said
 
 
 def test_cameras_in_one_place_are_said(scene):

@@ -12,11 +12,13 @@ import torch
 from llff_files import around, facing, write_scene
 from photo_world import K, poses, read, write
 from PIL import Image
+from tiny import nerf
 
 from nerf_pl.errors import UserError
 from nerf_pl.films.paths import look_at
-from nerf_pl.scenes import Request, Scene, frame_of, load_scene
-from nerf_pl.scenes.normalize import misread
+from nerf_pl.scenes import LOADERS, Request, Scene, frame_of, load_scene
+from nerf_pl.scenes.agreement import doubt, looking_away
+from nerf_pl.scenes.conventions import misread
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 N = 6
@@ -27,14 +29,14 @@ def layout(request) -> str:
     return request.param
 
 
-def load_json(root: Path, layout: str, change: Callable[[dict], object]) -> None:
+def load_json(root: Path, layout: str, change: Callable[[dict], object]) -> Scene:
     """Load what `photo_world.write` wrote, in a layout, after a change of its file."""
     values = read(root)
     change(values)
     (root / "transforms.json").unlink()
     values = {key: value for key, value in values.items() if value is not None}
     (root / ("transforms_train.json" if layout == "blender" else "transforms.json")).write_text(json.dumps(values))
-    load_scene(root, Request(test_every=0), layout)
+    return load_scene(root, Request(test_every=0), layout)
 
 
 def resize(root: Path, factor: float) -> None:
@@ -108,21 +110,25 @@ def test_matrices_of_another_convention_are_said(tmp_path, layout, capsys, conve
         for frame in values["frames"]:
             frame["transform_matrix"] = CONVENTIONS[convention](np.array(frame["transform_matrix"])).tolist()
 
-    load_json(tmp_path, layout, change)
-    told = capsys.readouterr().err
-    assert told.count(f"if transform_matrix were {convention}; if it is that, convert it") == 1
+    scene = load_json(tmp_path, layout, change)
+    told = f"would if their poses were {convention}; if they are so, convert them: camera to world, y up and z back"
+    assert told in doubt(scene, LOADERS[layout].poses)  # of tiny pictures, which do not tell
+    nerf("info", tmp_path)
+    assert capsys.readouterr().err.count(told) == 1
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("views", [around, facing])
-def test_rows_of_another_convention_are_said(tmp_path, capsys, convention, views):
+def test_rows_of_another_convention_are_said(tmp_path, convention, views):
     c2w = torch.cat([views(8), torch.tensor([0.0, 0, 0, 1]).expand(8, 1, 4)], 1).numpy()
     other = torch.from_numpy(np.stack([CONVENTIONS[convention](m)[:3] for m in c2w]))
     write_scene(tmp_path, other)
     if "world to camera" in convention and views is facing:
         return  # cameras that differ little in direction say too little
-    load_scene(tmp_path, Request(test_every=0), "llff")
-    assert f"would if the poses were {convention}" in capsys.readouterr().err
+    scene = load_scene(tmp_path, Request(test_every=0), "llff")
+    told = looking_away(scene, LOADERS["llff"].poses)
+    assert f"would if their poses were {convention}" in told
+    assert "with the axes down, right, back" in told
 
 
 def level_turn(n: int, height: float, out: float) -> torch.Tensor:

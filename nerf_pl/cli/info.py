@@ -32,8 +32,9 @@ class Info:
     data: Flags[DataOptions] = field(default_factory=DataOptions)
 
     def run(self) -> None:
-        from nerf_pl.console import console
-        from nerf_pl.scenes import available_splits, detect
+        from nerf_pl.console import console, warn
+        from nerf_pl.scenes import LOADERS, available_splits, detect
+        from nerf_pl.scenes.agreement import looking_away
 
         check_options(self.data)
         if not self.folder.exists():
@@ -48,7 +49,10 @@ class Info:
             name = self.data.dataset_name
             layout = detect(self.folder, self.data.spheric) if name == "auto" else name
             splits = available_splits(self.folder, layout, self.data.test_every)
-            lines = _of_scene(layout, {split: self._cameras(split, layout) for split in splits or ("train",)})
+            scenes = {split: self._cameras(split, layout) for split in splits or ("train",)}
+            if told := looking_away(next(iter(scenes.values())), LOADERS[layout].poses):
+                warn(told)
+            lines = _of_scene(layout, scenes)
         for title, told in lines:
             console.print(f"{title:<11}  {told}")
 

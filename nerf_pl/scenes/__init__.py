@@ -13,6 +13,7 @@ from nerf_pl.scenes import blender, colmap, llff, transforms
 from nerf_pl.scenes.backgrounds import name_of, on_its_background, silhouettes
 from nerf_pl.scenes.bars import without_bars
 from nerf_pl.scenes.clearings import with_trusted_points
+from nerf_pl.scenes.conventions import MATRICES, MODEL, ROWS, Convention
 from nerf_pl.scenes.cut_outs import masks_as_asked
 from nerf_pl.scenes.files import FILM_SUFFIXES, files_below, is_junk, is_picture
 from nerf_pl.scenes.request import Request
@@ -36,20 +37,21 @@ RESTORE = "restore the scene, or make it anew"
 @dataclass(frozen=True)
 class Loader:
     """How one layout is read. recognises: whether a folder has it; splits: those that the folder has with this
-    test_every; files: what is looked for, for messages."""
+    test_every; files: what is looked for, for messages; poses: how it has them."""
 
     load: Callable[[Path, Request], Scene]
     recognises: Callable[[Path], bool]
     splits: Callable[[Path, int], tuple[str, ...]]
     files: str
+    poses: Convention = MATRICES
 
 
 # in the order in which they are looked for
 LOADERS: dict[str, Loader] = {
     "blender": Loader(blender.load_blender, blender.recognises, blender.splits, blender.FILES),
-    "llff": Loader(llff.load_llff, llff.recognises, llff.splits, llff.FILES),
+    "llff": Loader(llff.load_llff, llff.recognises, llff.splits, llff.FILES, ROWS),
     "transforms": Loader(transforms.load_transforms, transforms.recognises, transforms.splits, transforms.FILES),
-    "colmap": Loader(colmap.load_colmap, colmap.recognises, colmap.splits, colmap.FILES),
+    "colmap": Loader(colmap.load_colmap, colmap.recognises, colmap.splits, colmap.FILES, MODEL),
 }
 
 

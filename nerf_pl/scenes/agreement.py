@@ -1,6 +1,7 @@
 """Whether pictures fit their poses: points that two neighbours share must lie where both cameras can see them."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,8 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nerf_pl.scenes.conventions import MATRICES, Convention, misread, readings
 from nerf_pl.scenes.corners import SIDE, Corners, corners, shared
-from nerf_pl.scenes.scene import Scene
+from nerf_pl.scenes.normalize import moved
+from nerf_pl.scenes.scene import Scene, frame_of
 
 # what was measured: docs/log.md, "Whether pictures fit their poses"
 PAIRS = 16  # of neighbours in space, and half as many in the order of names
@@ -22,7 +25,6 @@ SMALLEST = 64  # pixels of the shorter side of pictures
 POOR, GOOD = 0.5, 0.9  # shares of points that fit poses that are wrong, and that are right
 ZOOMS = tuple(1.15**i for i in range(-8, 9) if i)  # factors of the focal length that are tried
 BETTER = 0.2  # by this a reading must be better than the poses as they are
-CONVERT = "if they are so, convert them: camera to world, y up and z back"
 
 
 class Reading(NamedTuple):
@@ -33,17 +35,34 @@ class Reading(NamedTuple):
     zoom: float = 1.0
 
 
-def disagreement(scene: Scene) -> str:
-    """What to say if the pictures of training views do not fit their cameras; an empty text if they do, or if too few
-    of them share points. Names what would fit, if anything does."""
+def doubt(scene: Scene, poses: Convention) -> str:
+    """What is most likely wrong with the cameras of training views; an empty text if nothing is. The pictures say it.
+    If they do not tell, what the cameras look at does. poses: how the scene's file has them."""
+    found = disagreement(scene, poses)
+    return looking_away(scene, poses) if found is None else found
+
+
+def looking_away(scene: Scene, poses: Convention) -> str:
+    """What to say if cameras look at one point once their poses are read in another way, and not as they are. The views
+    of a photo that was cut have no part in it, for a panorama looks everywhere."""
+    counts = Counter(scene.photos)
+    whole = [counts[scene.photos[i]] == 1 if scene.photos else True for i in range(len(scene))]
+    found = misread(_in_file(scene)[torch.tensor(whole)], poses)
+    told = f"the cameras look at no common point, but would if their poses were {found}"
+    return f"{scene.root}: {told}; {_convert(poses)}" if found else ""
+
+
+def disagreement(scene: Scene, poses: Convention = MATRICES) -> str | None:
+    """What to say if the pictures of training views do not fit their cameras; an empty text if they do. Names what
+    would fit, if anything does. None if the pictures do not tell, as too few of them share points."""
     if len(scene) < 3 or min(scene.cameras.width, scene.cameras.height) < SMALLEST:
-        return ""
-    readings = list(_readings(scene.cameras.c2w.double()))
-    shares = torch.tensor(list(_shares(scene, readings)))  # (pairs, readings)
+        return None
+    meant = list(_readings(_in_file(scene), poses))
+    shares = torch.tensor(list(_shares(scene, meant)))  # (pairs, readings)
     if len(shares) < FEWEST:
-        return ""
+        return None
     as_told, *others = shares.median(0).values.tolist()
-    best, reading = max(zip(others, readings[1:], strict=True), key=lambda pair: pair[0])
+    best, reading = max(zip(others, meant[1:], strict=True), key=lambda pair: pair[0])
     told = f"{scene.root}: {as_told:.0%} of the points that neighbouring pictures share fit the poses"
     if best > GOOD and best - as_told > BETTER:
         return f"{told}, and {best:.0%} would if {reading.told}"
@@ -52,18 +71,24 @@ def disagreement(scene: Scene) -> str:
             "are the pictures in the order of their poses, are these and the focal length right, and does nothing move?"
         )
         return f"{told}: {why} If poses are nearly right, give --refine_poses"
-    return ""
+    return "" if as_told > GOOD else None
 
 
-def _readings(c2w: Float[Tensor, "C 3 4"]) -> Iterator[Reading]:
+def _in_file(scene: Scene) -> Float[Tensor, "C 3 4"]:
+    """The cameras in the coordinates of the scene's own file."""
+    return moved(scene.cameras.c2w.double().cpu(), torch.linalg.inv(frame_of(scene)))
+
+
+def _convert(poses: Convention) -> str:
+    return f"if they are so, convert them: {poses.right}"
+
+
+def _readings(c2w: Float[Tensor, "C 3 4"], poses: Convention) -> Iterator[Reading]:
     """The cameras as they are, then as they would have to be meant."""
-    turn, over = (torch.tensor(signs, dtype=c2w.dtype) for signs in ((1, -1, -1, 1), (-1, -1, 1, 1)))
-    last = torch.tensor([0, 0, 0, 1], dtype=c2w.dtype).expand(len(c2w), 1, 4)
-    inverse = torch.linalg.inv(torch.cat([c2w, last], 1))[:, :3]
+    over = torch.tensor((-1, -1, 1, 1), dtype=c2w.dtype)
     yield Reading("", c2w)
-    yield Reading(f"they were camera to world with y down and z ahead; {CONVERT}", c2w * turn)
-    yield Reading(f"they were world to camera; {CONVERT}", inverse)
-    yield Reading(f"they were world to camera with y down and z ahead; {CONVERT}", inverse * turn)
+    for told, other in readings(c2w, poses):
+        yield Reading(f"they were {told}; {_convert(poses)}", other)
     yield Reading("the pictures were turned by 180 degrees; turn the pictures, or the poses", c2w * over)
     mirrors = {
         "the world were left-handed, as in Unity; change the sign of its z and of the cameras'": (1, 1, -1),
@@ -77,17 +102,17 @@ def _readings(c2w: Float[Tensor, "C 3 4"]) -> Iterator[Reading]:
         yield Reading(f"{times}; is it right, and of pictures of this size and cut?", c2w, zoom)
 
 
-def _shares(scene: Scene, readings: list[Reading]) -> Iterator[list[float]]:
+def _shares(scene: Scene, meant: list[Reading]) -> Iterator[list[float]]:
     """For each pair of views that share enough points, the share of these that fits each reading."""
     known: dict[int, Corners] = {}
-    for pair in _pairs(readings[0].c2w):
+    for pair in _pairs(meant[0].c2w):
         known |= {i: corners(scene, i) for i in pair if i not in known}
         points = shared(*(known[i] for i in pair))
         if len(points[0]) < SHARED:
             continue
         lenses = [_scaled(scene.cameras.K[i], known[i].scale) for i in pair]
         fits = []
-        for _, c2w, zoom in readings:
+        for _, c2w, zoom in meant:
             factor = torch.tensor([[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]], dtype=torch.float64)
             fits.append(_fit(points, [K * factor for K in lenses], (c2w[pair[0]], c2w[pair[1]])))
         yield [float(fit.double().mean()) for fit in fits]

@@ -14,9 +14,9 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.files import files_below, is_picture
 from nerf_pl.scenes.finder import find_named, of_other_kind, told_path
 from nerf_pl.scenes.keys import spelled, tell_keys
-from nerf_pl.scenes.lenses import FOCALS, is_panorama, over
+from nerf_pl.scenes.lenses import FOCALS, over
 from nerf_pl.scenes.masks import masks_folder
-from nerf_pl.scenes.normalize import in_one_pose, misread, strays
+from nerf_pl.scenes.normalize import in_one_pose, strays
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
 
@@ -62,10 +62,6 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
         names = list_some([str(frames[i].values["file_path"]) for i in same])
         told = f"{len(same)} of {len(frames)} pictures have one and the same pose ({names})"
         warn(f"{path}: {told}: if it stands for those that could not be placed, remove them")
-    one_way = [frame.c2w for frame in frames if not is_panorama(frame.where, frame.values)]
-    if one_way and (convention := misread(torch.from_numpy(np.stack(one_way)))):
-        told = f"the cameras look at no common point, but would if transform_matrix were {convention}; if it is that,"
-        warn(f"{path}: {told} convert it: camera to world, y up and z back")
     return _different(path, _found(path, frames, split))
 
 

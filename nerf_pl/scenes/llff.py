@@ -28,7 +28,6 @@ from nerf_pl.scenes.normalize import (
     NEAR,
     ahead_of,
     closest_of,
-    misread,
     near_of,
     normalize_poses,
     strays,
@@ -197,9 +196,6 @@ def _doubt(path: Path, c2w: Float[Tensor, "C 3 4"], hwf: Float[Tensor, "C 3"]) -
     if far := strays(c2w):
         told = f"{len(far)} of {len(c2w)} cameras are far from all others (rows {list_some(far)})"
         warn(f"{path}: {told}: are their poses right?")
-    if convention := misread(c2w):
-        told = f"the cameras look at no common point, but would if the poses were {convention}; if they are that,"
-        warn(f"{path}: {told} convert them: camera to world, with the axes down, right, back")
 
 
 def _find_pictures(root: Path, hwf: Float[Tensor, "3"], img_wh: Size | None, downscale: int) -> tuple[list[Path], Size]:

@@ -12,9 +12,10 @@ from jaxtyping import Float
 from nerf_pl.cameras import quaternions, rotation_matrices
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.conventions import MODEL
 from nerf_pl.scenes.lenses import require_own_middles, wrong_focal
 from nerf_pl.scenes.model_lenses import WIDE, sees_all_around
-from nerf_pl.scenes.normalize import misread, strays
+from nerf_pl.scenes.normalize import strays
 from nerf_pl.scenes.pictures import list_some
 
 LOOKS, POINTS = 24, 100  # photos, about, and points of each that are looked at
@@ -66,9 +67,7 @@ def different(root: Path, views: Sequence[Any], files: Sequence[Path]) -> list[i
 
 
 def doubt(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequence[Any]) -> None:
-    """Say so if poses look like matrices of another convention, or if views do not see the points that the model says
-    they see. c2w: our axes."""
-    remedy = "a model has world to camera, QW QX QY QZ TX TY TZ, with the axes right, down, ahead"
+    """Say so if views do not see the points that the model says they see, or if cameras are astray. c2w: our axes."""
     if far := strays(torch.from_numpy(c2w)):
         names = list_some([views[i].name for i in far])
         warn(f"{root}: {len(far)} of {len(views)} cameras are far from all others ({names}): are their poses right?")
@@ -76,10 +75,7 @@ def doubt(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequen
     behind, n = _not_seen(model, views)
     if n and behind > n / 2:
         told = f"{behind} of {n} points that photos of the model see lie behind their cameras, or far aside"
-        warn(f"{root}: {told}, so the poses or the points are wrong: {remedy}")
-    elif misread(torch.from_numpy(c2w[[not sees_all_around(view.camera) for view in views]])):
-        told = "the cameras look at no common point, but would if their poses were of another convention"
-        warn(f"{root}: {told}; if they are, convert them: {remedy}")
+        warn(f"{root}: {told}, so the poses or the points are wrong: {MODEL.right}")
 
 
 def _refuse_other_order(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequence[Any]) -> None:

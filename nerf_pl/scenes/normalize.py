@@ -1,7 +1,6 @@
 """One frame for scenes whose files choose their own: upright, in the middle, cameras within the unit ball."""
 
 import math
-from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -160,26 +159,6 @@ def in_one_pose(c2w: Float[Tensor, "C 3 4"]) -> list[int]:
     _, group, counts = c2w.reshape(-1, 12).unique(dim=0, return_inverse=True, return_counts=True)
     alike = (group == counts.argmax()).nonzero()[:, 0].tolist()
     return alike if len(alike) > 2 and len(counts) > 2 and len(alike) + len(counts) - 1 == len(c2w) else []
-
-
-def misread(c2w: Float[Tensor, "C 3 4"]) -> str:
-    """What the poses would have to be for the cameras to look at one point, if they do not as they are: matrices of
-    another convention. An empty text if that is no better. Cameras that look outward may seem so, too."""
-    if len(c2w) < 3 or looks_at(c2w, camera_focus(c2w)):
-        return ""
-    last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=c2w.dtype).expand(len(c2w), 1, 4)
-    inverse = torch.linalg.inv(torch.cat([c2w, last], 1))[:, :3]
-    return next((told for told, poses in _readings(c2w, inverse) if looks_at(poses, camera_focus(poses))), "")
-
-
-def _readings(
-    c2w: Float[Tensor, "C 3 4"], inverse: Float[Tensor, "C 3 4"]
-) -> Iterator[tuple[str, Float[Tensor, "C 3 4"]]]:
-    """Poses of other conventions as ours, with what they are called."""
-    turn = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=c2w.dtype)
-    yield "camera to world with y down and z ahead", c2w * turn
-    yield "world to camera", inverse
-    yield "world to camera with y down and z ahead", inverse * turn
 
 
 def _upright(c2w: Float[Tensor, "C 3 4"]) -> Float[Tensor, "3 3"]:

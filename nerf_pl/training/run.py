@@ -25,14 +25,15 @@ from nerf_pl.checkpoints import (
     load_training,
     load_weights,
 )
+from nerf_pl.checkpoints.splits import layout_of
 from nerf_pl.console import console, doing, now, warn
 from nerf_pl.errors import FinishedError, NothingToDo
 from nerf_pl.methods import method_of
 from nerf_pl.methods.method import kind_of
 from nerf_pl.ops import FAMILIES, choose
 from nerf_pl.options import Config, Resume, RunFolders, TrainOptions, to_dict
-from nerf_pl.scenes import Scene, available_splits, with_pixels
-from nerf_pl.scenes.agreement import disagreement
+from nerf_pl.scenes import LOADERS, Scene, available_splits, with_pixels
+from nerf_pl.scenes.agreement import doubt
 from nerf_pl.scenes.placing import missed
 from nerf_pl.scenes.store import require_gpu_memory
 from nerf_pl.text import counted
@@ -119,7 +120,8 @@ def _made(
         config, scene = load_training(config, root)
         val = _validation(config, root, scene)
         tested = load_cameras(config, root, "test")
-        beside, unlike = missed(scene), "" if resume or rank else disagreement(scene)
+        beside = missed(scene)
+        unlike = "" if resume or rank else doubt(scene, LOADERS[layout_of(config, root)].poses)
         now("importing PyTorch Lightning")
         for work in ready:
             work.result()
