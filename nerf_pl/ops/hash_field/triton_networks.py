@@ -132,8 +132,10 @@ def field_backward_kernel(
         h0 = tl.maximum(_dot(view, tl.trans(v)) + _dot(geo, tl.trans(c0_half)), 0.0).to(half)
         g_c1 = tl.dot(tl.trans(g), h0.to(wide), g_c1, input_precision="ieee")
         g = tl.where(h0 > 0, _dot(g, c1), 0.0).to(wide)
-        g_c0 = tl.dot(tl.trans(g), geo.to(wide), g_c0, input_precision="ieee")
+        # in this order: in the other one the assembler of Triton 3.6 lets a first block read the directions at an
+        # address that is not set yet, where they are 32 wide and COLOUR is 128, on Hopper (docs/log.md)
         g_v = tl.dot(tl.trans(g), view.to(wide), g_v, input_precision="ieee")
+        g_c0 = tl.dot(tl.trans(g), geo.to(wide), g_c0, input_precision="ieee")
         # exp is its own derivative, and past MAX the density stays
         d_raw = tl.load(d_sigma_ptr + rows, mask=live, other=0.0) * tl.where(raw < MAX, tl.exp(raw), 0.0)
         g = (_dot(g, c0) + tl.where(first, d_raw[:, None], 0.0)).to(wide)  # (BLOCK, OUTPUTS)
