@@ -205,8 +205,8 @@ LONG: dict[str, float] = {"march_steps": 1536, "samples": 2**19}
 """Values that differ on a GPU, in a box, for trainings from LONG_SECONDS on: with the values above, more time wins next
 to nothing (docs/log.md)."""
 SMALL_CHIP: dict[str, float] = {"colour_hidden": 64}
-"""Values that differ on GPUs with little on-chip memory. The gradients of a network of width 128 take 132 KB (160 on
-Hopper), those of width 64 take 58 KB. Consumer GPUs have 99 KB. On Blackwell GPUs in data centres products accumulate
+"""Values that differ on GPUs with little on-chip memory. The gradients of a network of width 128 take 140 KB (164 on
+Hopper), those of width 64 take 64 KB. Consumer GPUs have 99 KB. On Blackwell GPUs in data centres products accumulate
 in a memory of their own, of 512 columns, and width 128 takes 704 (docs/log.md)."""
 ROOMY = ((8, 0), (9, 0))  # compute capabilities with enough: A100 and Hopper
 SECONDS, ONE_SIDE_SECONDS_ON_CPU = 60.0, 20.0  # of training, if no length is given
