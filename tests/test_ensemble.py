@@ -103,6 +103,23 @@ def test_levels_of_the_fields_lie_between_each_other():
     assert {part.field.grid.resolutions for part in same} == {usual}
 
 
+def test_tables_of_all_sizes_decay_level_by_level():
+    """Each entry is pulled by its share of the mean square of its own level."""
+    model = make(with_model(options(), base_resolution=4, table_decay=0.1))
+    assert len({part.field.grid.total for part in model.parts}) == FIELDS
+    optimizer = model.make_optimizer(config("ngp").optim)
+    for part in model.parts:
+        part.field.params.grad = torch.zeros_like(part.field.params)
+        part.field.table.data.fill_(1.0)
+        part.field.table.grad = torch.zeros_like(part.field.table)
+    optimizer.step()
+    for part in model.parts:
+        found = optimizer.state[part.field.table]["m"]
+        for begin, size in zip(part.field.grid.offsets, part.field.grid.sizes, strict=True):
+            expected = (1 - optimizer.defaults["betas"][0]) * 2 * 0.1 / (size * part.field.grid.features)
+            assert torch.allclose(found[begin : begin + size], torch.tensor(expected))
+
+
 def test_runs_from_before_had_fields_of_one_size(scene_dir, capsys):
     """They are opened as they are. A training that takes over their weights is told the option."""
     train(with_model(options(2), interleave=False), scene_dir, RunFolders.modern(Path("run")), overwrite=True)

@@ -43,8 +43,8 @@ def test_a_table_decays_level_by_level():
     for is_loss in (True, False):
         torch.manual_seed(0)
         table, network = torch.rand(4, 2).requires_grad_(), torch.rand(5).requires_grad_()
-        how = {} if is_loss else {"pulls": [(1, 2 * 0.5 / 2), (3, 2 * 0.5 / 6)]}
-        optimizer = GridAdam([table], [network], lr=0.1, backend=BACKEND, **how)
+        pulls = {} if is_loss else {table: [(1, 2 * 0.5 / 2), (3, 2 * 0.5 / 6)]}
+        optimizer = GridAdam([table], [network], lr=0.1, pulls=pulls, backend=BACKEND)
         before = table.detach().clone()
         for _ in range(5):
             table.grad, network.grad = torch.zeros_like(table), torch.zeros_like(network)

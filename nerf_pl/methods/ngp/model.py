@@ -369,13 +369,13 @@ def this_process() -> tuple[int, int]:
 
 
 def optimizer_of(models: Sequence[NGP], options: OptimOptions) -> GridAdam:
-    """The optimizer of models of the same sizes; see `GridAdam`."""
+    """The optimizer of models with the same options; see `GridAdam`. Their tables may be of different sizes."""
     first, fields = models[0], [model.field for model in models]
     copies: dict[Tensor, Tensor] = {field.table: field.values for field in fields if field.values is not None}
-    rate, pulls = known(first.options.network_rate), []
+    rate, pulls = known(first.options.network_rate), {}
     if decay := known(first.options.table_decay):  # the mean of squares of each level (Barron et al. 2023)
-        grid = first.field.grid
-        pulls = [(n, 2 * decay / (n * grid.features)) for n in grid.sizes]
+        for grid, table in ((field.grid, field.table) for field in fields):
+            pulls[table] = [(n, 2 * decay / (n * grid.features)) for n in grid.sizes]
     return GridAdam(
         [field.table for field in fields], [field.params for field in fields], copies=copies, lr=options.lr,
         weight_decay=options.weight_decay, network_rate=rate, pulls=pulls, backend=first.backend,

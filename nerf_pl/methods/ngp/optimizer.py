@@ -22,8 +22,8 @@ class GridAdam(torch.optim.Optimizer):
     An entry of a table that a step did not touch stays as it is. weight_decay applies to the networks alone. The
     learning rate rises to `lr` over the first WARM_UP steps. The factor of the networks falls from 1 to network_rate
     over the first SETTLED steps. A step whose gradients are not finite is skipped and counted in `skipped`.
-    copies: half-precision copies of parameters, which each step updates. pulls: the numbers of entries of
-    a table's levels, and the pull on each; see `AdamStep`. Of several processes each takes its own steps, see
+    copies: half-precision copies of parameters, which each step updates. pulls: of each table, the numbers of entries
+    of its levels, and the pull on each; see `AdamStep`. Of several processes each takes its own steps, see
     `training.exchange.LocalSteps`.
     """
 
@@ -38,7 +38,7 @@ class GridAdam(torch.optim.Optimizer):
         lr: float,
         weight_decay: float = 0.0,
         network_rate: float = 1.0,
-        pulls: Sequence[tuple[int, float]] = (),
+        pulls: dict[Tensor, list[tuple[int, float]]] | None = None,
         copies: dict[Tensor, Tensor] | None = None,
         backend: Backend,
     ) -> None:
@@ -47,8 +47,7 @@ class GridAdam(torch.optim.Optimizer):
             {"params": list(tables), "weight_decay": 0.0, "sparse": True, "rate": 1.0},
         ]
         super().__init__(groups, {"lr": lr, "betas": BETAS, "eps": EPS})
-        self.copies, self.backend = copies or {}, backend
-        self.pulls = tuple(pulls)
+        self.copies, self.pulls, self.backend = copies or {}, pulls or {}, backend
         self.skipped = torch.zeros((), device=self.param_groups[0]["params"][0].device)
 
     @torch.no_grad()
@@ -109,7 +108,7 @@ class GridAdam(torch.optim.Optimizer):
         how = AdamStep(lr, group["weight_decay"], group["betas"], state["step"], group["eps"], group["sparse"])
         m, v, half = state["m"], state["v"], self.copies.get(p)
         begin = 0
-        for entries, pull in self.pulls if group["sparse"] and self.pulls else [(len(p), 0.0)]:
+        for entries, pull in self.pulls.get(p, [(len(p), 0.0)]):
             of = slice(begin, begin + entries)
             copy = None if half is None else half[of]
             adam(p[of], g[of], m[of], v[of], copy, ok, replace(how, pull=pull), backend=self.backend)
