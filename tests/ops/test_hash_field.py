@@ -221,8 +221,9 @@ def normals_of(vector: torch.Tensor, size: int = 5) -> Normals:
     return Normals(vector.expand(size, size, size, 4).contiguous().to(DEVICE), torch.full((3,), 5.0, device=DEVICE))
 
 
+@pytest.mark.parametrize("fused", FUSED)
 @pytest.mark.parametrize("count", [None, 130])
-def test_mirrored_harmonics(count):
+def test_mirrored_harmonics(count, fused):
     """Between cells of a longer and of a shorter box, outside, and where no normal is known."""
     size, n = 33, 300
     values = normal(size, size, size, 4)
@@ -230,7 +231,7 @@ def test_mirrored_harmonics(count):
     normals = Normals(values.half(), torch.tensor([33.0, 50, 40], device=DEVICE))
     dirs, ray_ids = torch.nn.functional.normalize(normal(9, 3, seed=1), dim=1), (uniform(n, seed=2) * 9).int()
     unit, limit = uniform(n, 3, seed=3) * 1.2 - 0.1, None if count is None else torch.tensor([count], device=DEVICE)
-    found = mirrored_harmonics(unit, dirs, ray_ids, normals, limit, backend=KERNELS)[:count]
+    found = mirrored_harmonics(unit, dirs, ray_ids, normals, limit, backend=FUSED[fused])[:count]
     expected = mirrored_harmonics(unit.double(), dirs.double(), ray_ids, normals, backend=TWINS)[:count]
     assert torch.allclose(found.double(), expected, atol=2e-3)
     assert torch.allclose(

@@ -17,17 +17,18 @@ class Mirror(nn.Module):
     A colour that depends on the direction in which a surface would mirror the ray is learned from fewer photos than one
     that depends on the ray's own: what is mirrored moves over a surface, but stays where it is in the world (Verbin et
     al. 2022). `solid`: which share of the light a cell takes, in 255ths. All else follows from it, so it is all that is
-    stored.
+    stored. half: keep normals in half precision, as kernels read them; other forms read float32.
     """
 
     solid: Tensor
     values: Tensor
     scale: Tensor
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, half: bool = False):
         super().__init__()
+        number = torch.float16 if half else torch.float32
         self.register_buffer("solid", torch.zeros(size, size, size, dtype=torch.uint8))
-        self.register_buffer("values", torch.zeros(size, size, size, 4, dtype=torch.float16), persistent=False)
+        self.register_buffer("values", torch.zeros(size, size, size, 4, dtype=number), persistent=False)
         self.register_buffer("scale", torch.full((3,), float(size)), persistent=False)
 
     @property

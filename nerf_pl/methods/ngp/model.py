@@ -74,7 +74,7 @@ class NGP(nn.Module):
         box = torch.tensor([[0.0] * 3, [1.0] * 3])
         kind = {"unbounded": known(o.unbounded), "extended": known(o.extended), "detail": known(o.seen_detail)}
         self.occupancy = OccupancyGrid(box, known(o.cells), backend, **kind)
-        self.mirror = Mirror(known(o.cells)) if o.mirror else None
+        self.mirror = Mirror(known(o.cells), backend.hash_field == "triton") if o.mirror else None
         self.register_buffer("step", torch.zeros(1, dtype=torch.int64))
         # rays that the next step takes, and rays that found room in the last step
         self.register_buffer("active", torch.full((1,), max(self.samples // 64, 64), dtype=torch.int32))

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from nerf_pl.ops.hash_field import numba_grid, numba_loss
-from nerf_pl.ops.hash_field.reference import field, mirrored_harmonics, of_listed, spherical_harmonics
+from nerf_pl.ops.hash_field.numba_mirror import mirrored_harmonics
+from nerf_pl.ops.hash_field.reference import field, of_listed, spherical_harmonics
 from nerf_pl.ops.hash_field.types import HashWeights, Target
 from nerf_pl.types import Samples
 
