@@ -95,17 +95,17 @@ def test_each_field_has_normals_of_its_own(scene_dir):
     nerf("eval", "run")
 
 
-def test_they_are_for_boxes_on_a_gpu():
-    def mirrors(device: str, **kind: object) -> bool:
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_they_are_for_boxes(device):
+    def mirrors(**kind: object) -> bool:
         return complete(NGP, device, SceneKind(**kind)).model.mirror
 
-    assert mirrors("cuda")
-    assert not mirrors("cuda", unbounded=True)
-    assert not mirrors("cuda", ndc=True)
-    assert not mirrors("cpu")
+    assert mirrors()
+    assert not mirrors(unbounded=True)
+    assert not mirrors(ndc=True)
 
 
 def test_a_run_without_is_told_the_option(scene_dir, capsys):
-    nerf("train", scene_dir, *NGP_FLAGS, "--exp_name", "a", "--mirror")
+    nerf("train", scene_dir, *NGP_FLAGS, "--exp_name", "a", "--no_mirror")
     told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ckpt_path", "runs/a/checkpoints/last.ckpt")
-    assert "give --mirror" in told
+    assert "give --no_mirror" in told

@@ -73,8 +73,10 @@ def all_at_once(ours: NGP, given: Rays) -> tuple[Pixels, int]:
     grid = ours.occupancy
     bits, half = torch.full_like(grid.bits, -1), torch.full_like(given.near, 0.5)
     samples, unit, _ = ops.march(given, bits, grid.aabb, half, ours.stride, backend=ours.backend)
-    view = ops.spherical_harmonics(given.viewdirs, backend=ours.backend)
-    sigma, rgb = ops.hash_field(unit, view, samples.ray_ids, ours.field.weights, backend=ours.backend)
+    assert ours.mirror is not None
+    seen = given.viewdirs, samples.ray_ids, ours.mirror.normals
+    view = ops.mirrored_harmonics(unit, *seen, backend=ours.backend)
+    sigma, rgb = ops.hash_field(unit, view, None, ours.field.weights, backend=ours.backend)
     return ops.composite(sigma, rgb, samples, backend=ours.backend), len(samples)
 
 

@@ -58,7 +58,7 @@ class NGPOptions:
     """Width of the colour network: a power of two, 16 or more."""
     mirror: Annotated[bool | None, SHAPES_WEIGHTS, Help(SIZE_OF_MODEL)] = None
     """Colours also depend on the direction in which a surface would mirror the ray, so that what is glossy looks right
-    from new places. By default they do in a box, on a GPU."""
+    from new places. By default they do in a box."""
     cells: Annotated[int | None, CELLS, SHAPES_WEIGHTS, Help(SAMPLING, "64")] = None
     """Cells of the occupancy grid along each axis: a multiple of 32."""
     march_steps: Annotated[int | None, between(8, 2**16), Help(SAMPLING, "512")] = None
@@ -234,7 +234,7 @@ def complete(config: Config, device_type: str, kind: SceneKind = SceneKind()) ->
         sizes |= LONG if (train.seconds or 0) >= LONG_SECONDS and not (unbounded or ndc) else {}
         is_many = (unbounded or ndc) and (kind.photos or 0) >= MANY
         sizes["ensemble"] = 1 if is_many else _fields(train)
-    sizes["mirror"] = device == "cuda" and not (unbounded or ndc)
+    sizes["mirror"] = not (unbounded or ndc)
     sizes["interleave"] = (asked.ensemble or sizes["ensemble"]) > 1
     sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}
     missing = {name: value for name, value in sizes.items() if getattr(asked, name) is None}
