@@ -106,6 +106,6 @@ def test_they_are_for_boxes(device):
 
 
 def test_a_run_without_is_told_the_option(scene_dir, capsys):
-    nerf("train", scene_dir, *NGP_FLAGS, "--exp_name", "a", "--no_mirror")
+    nerf("train", scene_dir, *NGP_FLAGS, "--max_steps", 4, "--exp_name", "a", "--no_mirror")
     told = refused(capsys, "train", scene_dir, *NGP_FLAGS, "--ckpt_path", "runs/a/checkpoints/last.ckpt")
     assert "give --no_mirror" in told
