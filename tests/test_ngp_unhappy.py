@@ -118,6 +118,12 @@ def test_sizes_that_do_not_go_with_those_of_the_device(scene_dir, capsys):
     assert "give no less than --base_resolution, 4096" in told
 
 
+@pytest.mark.parametrize("words", [["--ensemble", 1], []])
+def test_one_field_has_no_levels_of_others_between_its_own(scene_dir, capsys, words):
+    told = refused(capsys, "train", scene_dir, "--interleave", *words, "--num_gpus", 0)
+    assert told.startswith("nerf: --interleave cannot work: give --ensemble 2 or more")
+
+
 def test_pictures_of_nothing(scene_dir, capsys):
     scene = Path(shutil.copytree(scene_dir, "scene"))
     for picture in (scene / "train").glob("*.png"):
@@ -144,7 +150,7 @@ def test_cameras_that_look_away(scene_dir, capsys):
         nerf("train", scene, *NGP_FLAGS, "--num_gpus", 0)
     assert stop.value.code == 2
     hint, refusal = capsys.readouterr().err.splitlines()
-    assert "convert it: camera to world, y up and z back" in hint
+    assert "convert them: camera to world, y up and z back" in hint
     assert "no camera looks inside the scene's box" in refusal
 
 
@@ -156,7 +162,7 @@ def test_two_processes_fail_with_one_line(scene_dir, tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     hint, refusal = err.splitlines()  # each said by one of the processes
-    assert "convert it: camera to world, y up and z back" in hint
+    assert "convert them: camera to world, y up and z back" in hint
     assert "no camera looks inside the scene's box" in refusal
 
 

@@ -18,6 +18,7 @@ from typing import (
 )
 
 from nerf_pl.errors import UserError
+from nerf_pl.text import typed
 
 SMALLEST, LARGEST = 1e-15, 1e15  # beyond them squares and their quotients do not fit into 32-bit floats
 
@@ -101,7 +102,7 @@ def require(holds: bool, options: Options, name: str, remedy: str) -> None:
     if not holds:
         value = getattr(options, name)
         shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-        raise UserError(f"--{name} {shown} cannot work: {remedy}")
+        raise UserError(f"{typed(name, shown)} cannot work: {remedy}")
 
 
 Mark = TypeVar("Mark")

@@ -120,8 +120,9 @@ def _made(
         config, scene = load_training(config, root)
         val = _validation(config, root, scene)
         tested = load_cameras(config, root, "test")
+        if not (resume or rank) and (unlike := doubt(scene, LOADERS[layout_of(config, root)].poses)):
+            warn(unlike)  # before anything is refused, for it may say why
         beside = missed(scene)
-        unlike = "" if resume or rank else doubt(scene, LOADERS[layout_of(config, root)].poses)
         now("importing PyTorch Lightning")
         for work in ready:
             work.result()
@@ -151,7 +152,7 @@ def _made(
         if resume and checkpoints.best_step == system.step:
             checkpoints.keep_best()  # which a training that was killed may not have done
         few = untrained(len(system.model.parts), system.length.max_steps, world)
-        for line in filter(None, (beside, strange_lens(scene), alone(scene, val), unlike, few)):
+        for line in filter(None, (beside, strange_lens(scene), alone(scene, val), few)):
             warn(line)
         console.print("\n".join([_describe(scene, val, root), *goes_on]))
     return system, checkpoints
