@@ -318,6 +318,9 @@ def test_a_file_without_a_checksum_is_read(run):
         ({"tensors": {"model.field.levels": torch.zeros(1, 4, dtype=torch.int32)}}, "field.levels"),
         ({"tensors": {"model.field.density_0": torch.full((32, 8), torch.nan)}}, "is not finite"),
         ({"tensors": {"model.occupancy.aabb": torch.zeros(2, 3)}}, "is no box"),
+        ({"drop": "model.mirror.solid"}, "mirror.solid is missing"),
+        ({"tensors": {"model.mirror.solid": torch.zeros(8, 8, 8)}}, "mirror.solid has the shape (8, 8, 8)"),
+        ({"tensors": {"model.mirror.solid": torch.zeros(32, 32, 32)}}, "numbers of the type torch.float32"),
         ({"tensors": {"frame": torch.zeros(3)}}, "has frame"),
     ],
 )  # fmt: skip

@@ -19,11 +19,13 @@ def halved(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def take(tensors: Mapping[str, Tensor], weights: Mapping[str, Shaped[Tensor, "*shape"]], prefix: str) -> None:
-    """The inverse of `halved`, in place. Raises ValueError for a weight that is not there, has another shape or is not
-    finite."""
+    """The inverse of `halved`, in place. Raises ValueError for a weight that is not there, has another shape, is not
+    finite, or is of another type than whole numbers, where these belong: others would be cut to them without a word."""
     for name, weight in weights.items():
         stored = tensors.get(f"{prefix}{name}")
         if stored is None or stored.shape != weight.shape or not bool(stored.isfinite().all()):
             told = "is missing" if stored is None else f"has the shape {tuple(stored.shape)}, or is not finite"
             raise ValueError(f"{prefix}{name} {told}")
+        if not weight.is_floating_point() and stored.dtype != weight.dtype:
+            raise ValueError(f"{prefix}{name} has numbers of the type {stored.dtype}, and not {weight.dtype}")
         weight.copy_(stored)
