@@ -239,6 +239,21 @@ def test_mirrored_harmonics(count, fused):
     )
 
 
+@pytest.mark.skipif("compiled" not in FUSED, reason="needs Numba, on a CPU")
+def test_a_place_that_is_no_number_lies_at_0():
+    """Elsewhere there may be no memory to read."""
+    normals, lost, ids = (
+        Normals(normal(5, 5, 5, 4).half(), torch.full((3,), 5.0)),
+        torch.full((3, 3), torch.nan),
+        torch.arange(3),
+    )
+    found, expected = (
+        mirrored_harmonics(unit, torch.eye(3), ids.int(), normals, backend=FUSED["compiled"])
+        for unit in (lost, torch.zeros_like(lost))
+    )
+    assert torch.equal(found, expected)
+
+
 def test_what_a_mirror_sends_on():
     """Of any length of its normal, and from both sides; and nothing where there is none."""
     dirs = torch.nn.functional.normalize(normal(20, 3), dim=1)

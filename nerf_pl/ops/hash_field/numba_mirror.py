@@ -26,8 +26,10 @@ def _harmonics(x, y, z, out):
 
 @compiled
 def _along(place, scale, size):
-    """The first of the two cells around a place along an axis, and how near it is to the second."""
-    at = min(max(place * scale - 0.5, 0.0), size - 1.0)
+    """The first of the two cells around a place along an axis, and how near it is to the second. What is not a number
+    lies at 0."""
+    at = place * scale - 0.5
+    at = min(at, size - 1.0) if at > 0 else 0.0
     low = min(int(at), size - 2)
     return low, at - low
 
