@@ -118,12 +118,6 @@ def test_sizes_that_do_not_go_with_those_of_the_device(scene_dir, capsys):
     assert "give no less than --base_resolution, 4096" in told
 
 
-@pytest.mark.parametrize("words", [["--ensemble", 1], []])
-def test_one_field_has_no_levels_of_others_between_its_own(scene_dir, capsys, words):
-    told = refused(capsys, "train", scene_dir, "--interleave", *words, "--num_gpus", 0)
-    assert told.startswith("nerf: --interleave cannot work: give --ensemble 2 or more")
-
-
 def test_pictures_of_nothing(scene_dir, capsys):
     scene = Path(shutil.copytree(scene_dir, "scene"))
     for picture in (scene / "train").glob("*.png"):

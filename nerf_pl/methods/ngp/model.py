@@ -183,8 +183,8 @@ class NGP(nn.Module):
             view = ops.spherical_harmonics(rays.viewdirs, self.kept, backend=self.backend)
         else:
             view = self._mirrored(found.unit, rays.viewdirs, samples.ray_ids, samples.offsets[-1:])
-        given = found.unit, view, samples, self.field.weights, target
-        loss = ops.field_loss(*given, self.mirror is not None, backend=self.backend)
+        of_samples, weights = self.mirror is not None, self.field.weights
+        loss = ops.field_loss(found.unit, view, samples, weights, target, of_samples, backend=self.backend)
         error = loss.detach()
         if batch.air is not None and o.air:
             self._require_plain()

@@ -117,8 +117,6 @@ class NGPOptions:
             yield "seen_detail", f"give less: times --cells, {self.cells}, it must be at most {MOST_PARTS}"
         if self.finest_resolution is not None and self.base_resolution > self.finest_resolution:
             yield "finest_resolution", f"give no less than --base_resolution, {self.base_resolution}"
-        if self.interleave and self.ensemble == 1:
-            yield "interleave", "give --ensemble 2 or more: a single field has none to lie between"
         if self.samples is None or self.march_steps is None:
             return
         steps, rays = self.march_steps, self.rays_per_pixel or 1
