@@ -79,7 +79,7 @@ def make_on_gpu(method: str):
 def test_what_cannot_repeat_itself_is_refused(method):
     config(method, deterministic=True).check()
     for values, told in [({"seconds": 5.0}, "give --max_steps and no --seconds"), ({"num_gpus": 2}, "in one process")]:
-        with pytest.raises(UserError, match=f"--deterministic True cannot work: .*{told}"):
+        with pytest.raises(UserError, match=f"--deterministic cannot work: .*{told}"):
             config(method, deterministic=True, **values).check()
 
 

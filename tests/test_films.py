@@ -348,7 +348,7 @@ def test_a_bad_path_file_is_one_line(run, capsys):
         ),
         ("--path interpolate --elevation 0", "--elevation 0.0 cannot work: it is for --path 360"),
         ("--path pan.json --every 2", "--every 2 cannot work: it is for --path interpolate"),
-        ("--loop", "--loop True cannot work: it is for --path interpolate, and this film has the path 360"),
+        ("--loop", "--loop cannot work: it is for --path interpolate, and this film has the path 360"),
     ],
 )
 def test_an_option_that_the_path_would_ignore_is_refused(run, capsys, words, told):
