@@ -1,7 +1,6 @@
 """Which way surfaces face, as far as the occupancy grid tells, for the colours of what mirrors."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -46,9 +45,17 @@ class Mirror(nn.Module):
         """The normals that follow from `solid`: against the slope of what it is after a blur."""
         size = len(self.solid)
         self.scale.copy_(size / span)
-        blurred = self.solid[None, None].float() / 255
-        for _ in range(BLURS):
-            blurred = F.avg_pool3d(blurred, 3, 1, padding=1, count_include_pad=False)
-        slopes = torch.gradient(blurred[0, 0])[::-1]  # along x, y, z
+        blurred = self.solid.float() / 255
+        for axis in BLURS * (0, 1, 2):
+            blurred = _blurred(blurred, axis)
+        slopes = torch.gradient(blurred)[::-1]  # along x, y, z
         for axis, slope in enumerate(slopes):
             self.values[..., axis] = -LENGTH * self.scale[axis] / size * slope
+
+
+def _blurred(cells: Float[Tensor, "S S S"], axis: int) -> Float[Tensor, "S S S"]:
+    """The mean of each cell and its two neighbours along an axis. Behind the outermost cells all is as in them."""
+    last = cells.shape[axis] - 1
+    before = torch.cat([cells.narrow(axis, 0, 1), cells.narrow(axis, 0, last)], axis)
+    after = torch.cat([cells.narrow(axis, 1, last), cells.narrow(axis, last, 1)], axis)
+    return (before + cells + after) / 3
