@@ -45,17 +45,20 @@ class Mirror(nn.Module):
         """The normals that follow from `solid`: against the slope of what it is after a blur."""
         size = len(self.solid)
         self.scale.copy_(size / span)
-        blurred = self.solid.float() / 255
+        blurred = self.solid.float()
         for axis in BLURS * (0, 1, 2):
-            blurred = _blurred(blurred, axis)
+            blurred = _three(blurred, axis)
+        blurred *= 1 / (255 * 27**BLURS)
         slopes = torch.gradient(blurred)[::-1]  # along x, y, z
         for axis, slope in enumerate(slopes):
             self.values[..., axis] = -LENGTH * self.scale[axis] / size * slope
 
 
-def _blurred(cells: Float[Tensor, "S S S"], axis: int) -> Float[Tensor, "S S S"]:
-    """The mean of each cell and its two neighbours along an axis. Behind the outermost cells all is as in them."""
-    last = cells.shape[axis] - 1
-    before = torch.cat([cells.narrow(axis, 0, 1), cells.narrow(axis, 0, last)], axis)
-    after = torch.cat([cells.narrow(axis, 1, last), cells.narrow(axis, last, 1)], axis)
-    return (before + cells + after) / 3
+def _three(cells: Float[Tensor, "S S S"], axis: int) -> Float[Tensor, "S S S"]:
+    """The sum of each cell and its two neighbours along an axis. Behind the outermost cells all is as in them."""
+    last, found = cells.shape[axis] - 1, cells.clone()
+    found.narrow(axis, 1, last).add_(cells.narrow(axis, 0, last))
+    found.narrow(axis, 0, last).add_(cells.narrow(axis, 1, last))
+    for end in (0, last):
+        found.narrow(axis, end, 1).add_(cells.narrow(axis, end, 1))
+    return found
