@@ -25,7 +25,7 @@ OF_A_PART = 5  # times as much in one matrix of them, which may be small
 
 
 def compare_gradients(backend: Backend, device: torch.device) -> Iterator[Compared]:
-    """The gradients of the loss in the table and in each matrix of the networks, as trainings of both kinds have it."""
+    """The gradients of the loss in the table and in each matrix of the networks, as in a box and for photos."""
     start = time.perf_counter()
     try:
         error, failed = max(_errors(backend, device)), ""

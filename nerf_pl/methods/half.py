@@ -19,8 +19,8 @@ def halved(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def take(tensors: Mapping[str, Tensor], weights: Mapping[str, Shaped[Tensor, "*shape"]], prefix: str) -> None:
-    """The inverse of `halved`, in place. Raises ValueError for a weight that is not there, has another shape, is not
-    finite, or is of another type than whole numbers, where these belong: others would be cut to them without a word."""
+    """The inverse of `halved`, in place. Raises ValueError for a weight that is not there, has another shape or is not
+    finite, and where whole numbers belong, for numbers of another type, which would be cut to these."""
     for name, weight in weights.items():
         stored = tensors.get(f"{prefix}{name}")
         if stored is None or stored.shape != weight.shape or not bool(stored.isfinite().all()):

@@ -81,7 +81,7 @@ class NGP(nn.Module):
         self.register_buffer("kept", torch.ones(1, dtype=torch.int32))
         self.register_buffer("least", torch.full((1,), 1e-9))  # see `ops.Target`
         self._measure()
-        self.register_load_state_dict_post_hook(lambda module, _: module._measure())
+        self.register_load_state_dict_post_hook(lambda module, _: module._loaded())
 
     @property
     def parts(self) -> "Sequence[NGP]":
@@ -101,9 +101,13 @@ class NGP(nn.Module):
         return self.backend.march == "triton"
 
     def _measure(self) -> None:
-        """Derive the steps of rays from the box, and what the colours take of it."""
+        """Derive the steps of rays from the box."""
         low, high = self.occupancy.aabb.unbind(0)
         self.stride = self.occupancy.stride(float((high - low).norm()) / known(self.options.march_steps))
+
+    def _loaded(self) -> None:
+        """Derive what follows from weights and grids that came from elsewhere."""
+        self._measure()
         if self.mirror is not None:
             self.mirror.refresh(self.occupancy.span)
 
@@ -247,7 +251,7 @@ class NGP(nn.Module):
         """Called after another process has written into all tensors of `state_dict`."""
         self.field.refresh()
         self.occupancy.forget_shown()
-        self._measure()
+        self._loaded()
 
     def samples_in(self, rays: int) -> int:
         """The budget, or less if there were too few rays to fill it."""
@@ -329,7 +333,7 @@ class NGP(nn.Module):
         take_shown(self.occupancy, tensors)
         if self.mirror is not None:
             take(tensors, {"solid": self.mirror.solid}, "mirror.")
-        self._measure()
+        self._loaded()
 
     def _place(
         self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]

@@ -110,16 +110,17 @@ def mirrored_harmonics(
 
 
 def _between_cells(unit: Tensor, normals: Normals) -> Tensor:
-    """The values of the eight cells around each point, (N, 3), weighed by how near their middles are."""
-    size, values = len(normals.values), normals.values.view(-1, 4)
-    place = (unit * normals.scale - 0.5).clamp(0, size - 1)
+    """The values of the eight cells around each point, (N, 3), weighed by how near their middles are. A point that is
+    not a number lies at 0."""
+    size = len(normals.values)
+    place = (unit * normals.scale - 0.5).nan_to_num(0).clamp(0, size - 1)
     low = place.floor().clamp(max=size - 2).long()
     far, found = place - low, unit.new_zeros(len(unit), 3)
     for corner in range(8):
         bits = [corner >> axis & 1 for axis in range(3)]
         x, y, z = (low[:, axis] + bit for axis, bit in enumerate(bits))
         shares = (far[:, axis] if bit else 1 - far[:, axis] for axis, bit in enumerate(bits))
-        found += functools.reduce(torch.mul, shares)[:, None] * values[x + size * (y + size * z), :3].to(unit.dtype)
+        found += functools.reduce(torch.mul, shares)[:, None] * normals.values[z, y, x, :3].to(unit.dtype)
     return found
 
 
