@@ -1,9 +1,9 @@
-"""Rays in a closed room: where they meet balls, cubes and cans, and what light comes from there.
+"""Rays in a closed room: where they meet balls, cubes, cans and tubes, and what light comes from there.
 
 Each thing is a ball, a cube or an upright can of radius and half height 1, taken to its place by three half axes, so
-that leaves are flat balls and branches thin cans. The first thing is the room, a cube seen from inside. Light that
-falls on things is found once, for small fields of all surfaces (room_light.py): pictures are then free of noise, and
-quick. Mirror images are traced for each picture.
+that leaves are flat balls and branches thin cans. A tube is the side of a can, without thickness. The first thing is
+the room, a cube seen from inside. Light that falls on things is found once, for small fields of all surfaces
+(room_light.py): pictures are then free of noise, and quick. Mirror images are traced for each picture.
 """
 
 import math
@@ -17,7 +17,7 @@ from room_paints import LAMP, WINDOW, outside, paint
 from nerf_pl.ops.numba_jit import compiled, in_parts
 from nerf_pl.scenes.demo.render import display
 
-BALL, CUBE, CAN = range(3)
+BALL, CUBE, CAN, TUBE = range(4)
 Colour = tuple[float, float, float]
 AFAR = 1e9
 CLEAR = 1e-5  # metres that a ray starts above its surface
@@ -25,12 +25,18 @@ LEAF_SIZE = 3  # things in a leaf of the tree of boxes
 
 
 class Look(NamedTuple):
-    """paint: a number of room_paints. gloss: the share of light that is mirrored straight back; 0 for matt things."""
+    """paint: a number of room_paints. gloss: the share of light that is mirrored straight back; 0 for matt things.
+
+    clear: the share of what is not mirrored that goes straight on, fog: how much of that is lost on each metre inside.
+    In a room all things are solid: these two are for objects.py.
+    """
 
     paint: int
     first: Colour
     second: Colour = (0.0, 0.0, 0.0)
     gloss: float = 0.0
+    clear: float = 0.0
+    fog: float = 0.0
 
 
 class Thing(NamedTuple):
@@ -68,7 +74,7 @@ def make_world(things: Sequence[Thing], field: float) -> World:
     kind = np.array([t.kind for t in things])
     extent = np.where((kind == BALL)[:, None], np.sqrt((axes**2).sum(2)), np.abs(axes).sum(2))
     can = np.sqrt((axes[:, :, :2] ** 2).sum(2)) + np.abs(axes[:, :, 2])
-    extent = np.where((kind == CAN)[:, None], can, extent) + 1e-6
+    extent = np.where((kind >= CAN)[:, None], can, extent) + 1e-6
     looks = [t.look for t in things]
     return World(
         kind,
@@ -124,7 +130,10 @@ def _areas(low: Float[np.ndarray, "k 3"], high: Float[np.ndarray, "k 3"]) -> Flo
 
 @compiled
 def hit(world, i, o, d):
-    """Along a ray: how far away it enters a thing and leaves it. It misses if the latter is less."""
+    """Along a ray: how far away it enters a thing and leaves it. It misses if the latter is less.
+
+    It enters and leaves a tube where it meets it first.
+    """
     m, kind = world.inverse, world.kind[i]
     px = m[i, 0, 0] * o[0] + m[i, 0, 1] * o[1] + m[i, 0, 2] * o[2] + m[i, 0, 3]
     py = m[i, 1, 0] * o[0] + m[i, 1, 1] * o[1] + m[i, 1, 2] * o[2] + m[i, 1, 3]
@@ -151,6 +160,11 @@ def hit(world, i, o, d):
     if inside <= 0:
         return 1.0, 0.0
     root = math.sqrt(inside)
+    if kind == TUBE:
+        near, far = (-b - root) / a, (root - b) / a
+        if near > 0 and enter <= near <= leave:
+            return near, near
+        return (far, far) if enter <= far <= leave else (1.0, 0.0)
     return max(enter, (-b - root) / a), min(leave, (root - b) / a)
 
 
@@ -212,9 +226,9 @@ def applied(m, i, p):
 def on_cube(kind, p):
     """The point of a cube's surface that stands for a point of a thing's surface, both in the frame of the thing."""
     x, y, z = p
-    if kind == CAN:
+    if kind >= CAN:
         rho = math.hypot(x, y)
-        if abs(z) > rho:
+        if kind == CAN and abs(z) > rho:
             return x, y, 1.0 if z > 0 else -1.0
         size = max(abs(x), abs(y))
         return x / size, y / size, z
@@ -226,8 +240,9 @@ def on_cube(kind, p):
 def normal_at(world, i, p):
     """The unit normal at a point of a thing's surface, which is given in the frame of the thing."""
     x, y, z = p
-    if world.kind[i] == CAN:
-        x, y, z = (0.0, 0.0, z) if abs(z) > math.hypot(x, y) else (x, y, 0.0)
+    if world.kind[i] >= CAN:
+        is_lid = world.kind[i] == CAN and abs(z) > math.hypot(x, y)
+        x, y, z = (0.0, 0.0, z) if is_lid else (x, y, 0.0)
     elif world.kind[i] == CUBE:
         size = max(abs(x), abs(y), abs(z))
         x, y, z = (x, 0.0, 0.0) if abs(x) == size else (0.0, y, 0.0) if abs(y) == size else (0.0, 0.0, z)
@@ -272,21 +287,28 @@ def matt(world, i, p, d, width):
     """The light that a thing sends on from a point, but for what it mirrors. p: in its frame. width: of a pixel."""
     if world.paint[i] == WINDOW:
         return outside(d[0], d[1], d[2])
-    c = world.colours
     if world.paint[i] == LAMP:
-        return c[i, 0, 0], c[i, 0, 1], c[i, 0, 2]
-    q, half = on_cube(world.kind[i], p), world.half
+        return world.colours[i, 0, 0], world.colours[i, 0, 1], world.colours[i, 0, 2]
+    q = on_cube(world.kind[i], p)
+    r, g, b = albedo(world, i, p, q, width)
+    red, green, blue = light_at(world, i, q)
+    return r * red, g * green, b * blue
+
+
+@compiled
+def albedo(world, i, p, q, width):
+    """The share of light that a thing sends on from a point, matt. q: see `on_cube`."""
+    c, half = world.colours, world.half
     x, y, z = p[0] * half[i, 0], p[1] * half[i, 1], p[2] * half[i, 2]
     ax, ay, az = abs(q[0]), abs(q[1]), abs(q[2])
     u, v = (y, z) if ax >= ay and ax >= az else (x, z) if ay >= az else (x, y)
-    if world.kind[i] == CAN and az < 1:
+    if world.kind[i] >= CAN and az < 1:
         u = math.atan2(y, x) * half[i, 0]
     share, shade = paint(world.paint[i], x, y, z, u, v, i, width)
-    red, green, blue = light_at(world, i, q)
     return (
-        (c[i, 0, 0] + share * (c[i, 1, 0] - c[i, 0, 0])) * shade * red,
-        (c[i, 0, 1] + share * (c[i, 1, 1] - c[i, 0, 1])) * shade * green,
-        (c[i, 0, 2] + share * (c[i, 1, 2] - c[i, 0, 2])) * shade * blue,
+        (c[i, 0, 0] + share * (c[i, 1, 0] - c[i, 0, 0])) * shade,
+        (c[i, 0, 1] + share * (c[i, 1, 1] - c[i, 0, 1])) * shade,
+        (c[i, 0, 2] + share * (c[i, 1, 2] - c[i, 0, 2])) * shade,
     )
 
 
@@ -314,22 +336,28 @@ def seen(world, o, d, cone, stack):
 
 
 @compiled
-def trace_pixels(world, c2w, size, focal, rays, out, begin, end):
-    """The mean light of rays x rays rays through each pixel, no two of them in one row or column of the pixel."""
-    stack = np.empty(128, np.int64)
+def pixel_ray(c2w, size, focal, rays, pixel, k):
+    """The direction of one of rays x rays rays through a pixel, no two of them in one row or column of the pixel."""
     width, height = size
+    i, j = k % rays, k // rays
+    x = (pixel % width + (i + (j + 0.5) / rays) / rays - 0.5 * width) / focal
+    y = (0.5 * height - pixel // width - (j + (rays - i - 0.5) / rays) / rays) / focal
+    far = 1 / math.sqrt(x * x + y * y + 1)
+    return (
+        (c2w[0, 0] * x + c2w[0, 1] * y - c2w[0, 2]) * far,
+        (c2w[1, 0] * x + c2w[1, 1] * y - c2w[1, 2]) * far,
+        (c2w[2, 0] * x + c2w[2, 1] * y - c2w[2, 2]) * far,
+    )
+
+
+@compiled
+def trace_pixels(world, c2w, size, focal, rays, out, begin, end):
+    """The mean light of rays x rays rays through each pixel."""
+    stack = np.empty(128, np.int64)
     for pixel in range(begin, end):
         red, green, blue = 0.0, 0.0, 0.0
         for k in range(rays * rays):
-            i, j = k % rays, k // rays
-            x = (pixel % width + (i + (j + 0.5) / rays) / rays - 0.5 * width) / focal
-            y = (0.5 * height - pixel // width - (j + (rays - i - 0.5) / rays) / rays) / focal
-            far = 1 / math.sqrt(x * x + y * y + 1)
-            d = (
-                (c2w[0, 0] * x + c2w[0, 1] * y - c2w[0, 2]) * far,
-                (c2w[1, 0] * x + c2w[1, 1] * y - c2w[1, 2]) * far,
-                (c2w[2, 0] * x + c2w[2, 1] * y - c2w[2, 2]) * far,
-            )
+            d = pixel_ray(c2w, size, focal, rays, pixel, k)
             r, g, b = seen(world, (c2w[0, 3], c2w[1, 3], c2w[2, 3]), d, 1 / focal, stack)
             red, green, blue = red + r, green + g, blue + b
         out[0, pixel], out[1, pixel], out[2, pixel] = red / rays**2, green / rays**2, blue / rays**2
