@@ -97,8 +97,10 @@ def field_backward_kernel(
     d0, d1, c0, c1, c2 = d0.to(wide), d1.to(wide), c0.to(wide), c1.to(wide), c2.to(wide)
     g_d0 = tl.zeros((HIDDEN, PADDED), tl.float32)
     g_d1 = tl.zeros((HIDDEN, OUTPUTS), tl.float32)  # transposed, since tensor cores want many rows
-    g_c0 = tl.zeros((COLOUR, OUTPUTS), tl.float32)
-    g_v = tl.zeros((COLOUR, VIEW), tl.float32)
+    # these two have so few rows that their products need no descriptors of shared memory. In those, the assembler of
+    # Triton 3.6 reads an address that is not there, where directions are 32 wide and COLOUR is 128 (docs/log.md)
+    g_c0 = tl.zeros((OUTPUTS, COLOUR), tl.float32)
+    g_v = tl.zeros((VIEW, COLOUR), tl.float32)
     g_c1 = tl.zeros((COLOUR, COLOUR), tl.float32)
     g_c2 = tl.zeros((COLOUR, 16), tl.float32)  # transposed
     # addresses that the compiler works out before the loop would take registers all through it
@@ -132,10 +134,8 @@ def field_backward_kernel(
         h0 = tl.maximum(_dot(view, tl.trans(v)) + _dot(geo, tl.trans(c0_half)), 0.0).to(half)
         g_c1 = tl.dot(tl.trans(g), h0.to(wide), g_c1, input_precision="ieee")
         g = tl.where(h0 > 0, _dot(g, c1), 0.0).to(wide)
-        # in this order: in the other one the assembler of Triton 3.6 lets a first block read the directions at an
-        # address that is not set yet, where they are 32 wide and COLOUR is 128, on Hopper (docs/log.md)
-        g_v = tl.dot(tl.trans(g), view.to(wide), g_v, input_precision="ieee")
-        g_c0 = tl.dot(tl.trans(g), geo.to(wide), g_c0, input_precision="ieee")
+        g_v = tl.dot(tl.trans(view.to(wide)), g, g_v, input_precision="ieee")
+        g_c0 = tl.dot(tl.trans(geo.to(wide)), g, g_c0, input_precision="ieee")
         # exp is its own derivative, and past MAX the density stays
         d_raw = tl.load(d_sigma_ptr + rows, mask=live, other=0.0) * tl.where(raw < MAX, tl.exp(raw), 0.0)
         g = (_dot(g, c0) + tl.where(first, d_raw[:, None], 0.0)).to(wide)  # (BLOCK, OUTPUTS)
@@ -154,10 +154,10 @@ def field_backward_kernel(
     tl.store(parts_ptr + hidden * INPUTS + column, g_d0, mask=column < INPUTS)
     output = tl.arange(0, OUTPUTS)[None, :]
     tl.store(parts_ptr + AT_D1 + output * HIDDEN + hidden, g_d1)
-    row = tl.arange(0, COLOUR)[:, None]
-    tl.store(parts_ptr + AT_C0 + row * OUTPUTS + output, g_c0)
-    tl.store(parts_ptr + AT_V + row * VIEW + tl.arange(0, VIEW)[None, :], g_v)
-    tl.store(parts_ptr + AT_C1 + row * COLOUR + tl.arange(0, COLOUR)[None, :], g_c1)
+    row, across = tl.arange(0, COLOUR)[:, None], tl.arange(0, COLOUR)[None, :]
+    tl.store(parts_ptr + AT_C0 + across * OUTPUTS + tl.arange(0, OUTPUTS)[:, None], g_c0)
+    tl.store(parts_ptr + AT_V + across * VIEW + tl.arange(0, VIEW)[:, None], g_v)
+    tl.store(parts_ptr + AT_C1 + row * COLOUR + across, g_c1)
     channel = tl.arange(0, 16)[None, :]
     tl.store(parts_ptr + AT_C2 + channel * COLOUR + row, g_c2, mask=channel < 3)
 
