@@ -187,16 +187,6 @@ def test_sizes_that_are_left_to_the_device(device):
     assert complete(NGP, "cpu") != complete(NGP, "cuda")
 
 
-def test_long_trainings_of_a_box_take_finer_steps():
-    def steps(seconds, device_type="cuda", **kind):
-        given = replace(NGP, train=replace(NGP.train, seconds=seconds))
-        return complete(given, device_type, SceneKind(**kind)).model.march_steps
-
-    assert steps(None) == steps(119.0) < steps(120.0)
-    for kind in ({"device_type": "cpu"}, {"unbounded": True}, {"unbounded": True, "ndc": True}):
-        assert steps(60.0, **kind) == steps(600.0, **kind)
-
-
 def test_few_and_many_photos_train_differently():
     def model(photos, device_type="cuda", **kind):
         return complete(NGP, device_type, SceneKind(photos=photos, **kind)).model
@@ -238,7 +228,11 @@ def test_few_and_many_photos_train_differently():
         (4, {}, {"num_gpus": 4, "seconds": 15.0}),
         (1, {}, {"num_gpus": 8, "seconds": 44.0}),
         (1, {"unbounded": True}, {"num_gpus": 2, "seconds": 5.0}),
-        (1, {"unbounded": True, "photos": 150}, {"num_gpus": 2}),
+        (3, {"unbounded": True, "photos": 150}, {"seconds": 150.0}),
+        (1, {"unbounded": True, "photos": 150}, {"seconds": 149.0}),
+        (3, {"ndc": True, "photos": 150}, {"max_steps": 75_000}),
+        (2, {"unbounded": True, "photos": 150}, {"num_gpus": 2}),
+        (1, {"unbounded": True, "photos": 150}, {"num_gpus": 2, "seconds": 49.0}),
     ],
 )
 def test_fields_of_an_ensemble(monkeypatch, fields, kind, train):

@@ -228,20 +228,6 @@ def test_a_run_that_was_begun_on_a_cpu_says_so_on_a_gpu(grid, scene_dir):
     assert told.endswith(" lets a step do more")
 
 
-def test_values_that_follow_from_the_length_are_not_those_of_another_device(grid, scene_dir):
-    """A longer training would have 1536 steps along a ray, on the GPU that the run was begun on."""
-    stored, last = content(grid), grid / "checkpoints" / "last.ckpt"
-    stored["config"]["model"]["march_steps"] = 1024
-    write_checkpoint(stored | {"begun_on": "cuda"}, last)
-    asked = config("ngp", max_steps=None, seconds=120.0, fit_colours=None)
-    options, scene = load_training(as_begun(with_model(asked, march_steps=None), last), scene_dir)
-    ours = NeRFSystem(options, make(options), scene)
-    ours.begun_on = "cuda"
-    told = resume_run(ours, Checkpoints(last.parent), last)
-    assert told
-    assert not [line for line in told if "sizes of" in line]
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -200,19 +200,17 @@ MANY_AROUND: dict[str, float] = {
 """Values that differ on a GPU for few and for many photos. Few leave more of the field undetermined. A minute is too
 short to see all pixels of many, so a step takes more rays, and goes back to no more samples; and they show more than
 the usual table holds (docs/log.md)."""
-LONG_SECONDS = 120.0
-LONG: dict[str, float] = {"march_steps": 1536, "samples": 2**19}
-"""Values that differ on a GPU, in a box, for trainings from LONG_SECONDS on: with the values above, more time wins next
-to nothing (docs/log.md)."""
 SMALL_CHIP: dict[str, float] = {"colour_hidden": 64}
 """Values that differ on GPUs with little on-chip memory. The gradients of a network of width 128 take 140 KB (164 on
 Hopper), those of width 64 take 64 KB. Consumer GPUs have 99 KB. On Blackwell GPUs in data centres products accumulate
 in a memory of their own, of 512 columns, and width 128 takes 704 (docs/log.md)."""
 ROOMY = ((8, 0), (9, 0))  # compute capabilities with enough: A100 and Hopper
 SECONDS, ONE_SIDE_SECONDS_ON_CPU = 60.0, 20.0  # of training, if no length is given
-FIELDS, FIELD_SECONDS, FIELD_STEPS = 3, 15.0, 15_000
-"""Fields of an ensemble on a GPU, and for how long each must be trained, on a GPU of MULTIPROCESSORS. A single one
-gains little after 15,000 steps, and the mean of three wins 0.3 to 1 dB (docs/log.md)."""
+FIELDS = 3
+FIELD_SECONDS, FIELD_STEPS = 15.0, 15_000
+MANY_FIELD_SECONDS, MANY_FIELD_STEPS = 50.0, 25_000
+"""Fields of an ensemble on a GPU, and for how long each must be trained, on a GPU of MULTIPROCESSORS; the second values
+are for MANY photos. A single one gains little from then on, and the mean of three wins 0.3 to 1 dB (docs/log.md)."""
 MULTIPROCESSORS = 132  # of an H100, where steps were timed
 MOST_SHARED_OUT = 4  # GPUs, each of which trains fields of its own by default; more would make pictures too slow
 
@@ -231,9 +229,9 @@ def complete(config: Config, device_type: str, kind: SceneKind = SceneKind()) ->
     sizes |= ONE_SIDE[device] if ndc else {}
     if device == "cuda":
         sizes |= _by_number(kind.photos, unbounded, ndc)
-        sizes |= LONG if (train.seconds or 0) >= LONG_SECONDS and not (unbounded or ndc) else {}
         is_many = (unbounded or ndc) and (kind.photos or 0) >= MANY
-        sizes["ensemble"] = 1 if is_many else _fields(train)
+        each = (MANY_FIELD_SECONDS, MANY_FIELD_STEPS) if is_many else (FIELD_SECONDS, FIELD_STEPS)
+        sizes["ensemble"] = _fields(train, *each)
     sizes["mirror"] = not (unbounded or ndc)
     sizes["interleave"] = (asked.ensemble or sizes["ensemble"]) > 1
     sizes |= SMALL_CHIP if device == "cuda" and _has_small_chip() else {}
@@ -248,9 +246,9 @@ def _usual_seconds(device: str, ndc: bool) -> float:
     return ONE_SIDE_SECONDS_ON_CPU if ndc and device == "cpu" else SECONDS
 
 
-def _fields(train: TrainOptions) -> int:
-    """Fields of an ensemble on GPUs: FIELDS of them if each gets its time, or one. Several GPUs share them out, so each
-    gets as many, and at least one."""
+def _fields(train: TrainOptions, each_seconds: float, each_steps: int) -> int:
+    """Fields of an ensemble on GPUs: FIELDS of them if each gets its seconds or steps, or one. Several GPUs share them
+    out, so each gets as many, and at least one."""
     seconds, steps, gpus = train.seconds, train.max_steps, max(train.num_gpus, 1)
     if seconds is None and steps is None:
         if train.num_epochs is not None:
@@ -258,8 +256,8 @@ def _fields(train: TrainOptions) -> int:
         seconds = SECONDS
     shared = 1 < gpus <= MOST_SHARED_OUT
     for turns in (-(-FIELDS // gpus), 1) if shared else (FIELDS,):  # fields of which each step trains one
-        is_short = seconds is not None and seconds < turns * FIELD_SECONDS * _slowness()
-        is_short |= steps is not None and steps < turns * FIELD_STEPS
+        is_short = seconds is not None and seconds < turns * each_seconds * _slowness()
+        is_short |= steps is not None and steps < turns * each_steps
         if not is_short:
             return turns * gpus if shared else turns
     return 1
