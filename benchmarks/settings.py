@@ -125,6 +125,7 @@ def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str,
         share = step / steps if steps else done
         for group in optimizer.param_groups:
             group["lr"] = config.optim.lr * lr_factor(config.optim, share * epochs, epochs)
+        gradients.batches.advance(share)
         return model.rays_per_pixel if share >= LATE and step >= late else 1
 
     while done < 1:

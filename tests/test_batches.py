@@ -59,6 +59,28 @@ def test_every_pixel_can_be_drawn(scene):
     assert len(torch.unique(torch.cat([rays.origins, rays.directions], 1), dim=0)) == len(batches)
 
 
+def test_late_in_a_training_the_background_is_the_one_that_is_shown(scene):
+    batches = draw(replace(scene, background=(0.25, 0.5, 1.0)), 100, random_background=0.75)
+    shown = torch.tensor([0.25, 0.5, 1.0]).expand(100, 3)
+    for progress, is_shown in ((0.0, False), (0.74, False), (0.75, True), (0.9, True), (0.7, False)):
+        batches.advance(progress)
+        batch = batches(step(1))
+        assert torch.equal(batch.background, shown) == is_shown
+        assert is_shown or len(batch.background.unique(dim=0)) == 100
+    assert batches(step(1)).rgb.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("plain", "until", "is_random"), [(False, 0.75, True), (True, 1.0, False), (False, 0.0, False)]
+)
+def test_nothing_is_shown_behind_opaque_pictures(scene, plain, until, is_random):
+    """So colours stay random there, or the field would learn to be transparent where the background looks alike."""
+    opaque = replace(scene, images=scene.images[..., :3].contiguous(), plain=plain)
+    batches = draw(opaque, 100, random_background=until)
+    batches.advance(1.0)
+    assert (len(batches(step(1)).background.unique(dim=0)) == 100) == is_random
+
+
 def test_rays_of_one_pixel(scene):
     batch = draw(scene, 402, random_background=True)(step(1), 4)
     rays, rgb, behind = batch.rays, batch.rgb, batch.background

@@ -364,7 +364,8 @@ def test_two_processes_share_the_fields_out(scene_dir, tmp_path):
         model.fit(scene)
         part = model.parts[rank]
         optimizer = part.make_optimizer(asked.optim)
-        take_steps(Gradients(part, batches(part, scene, 256)), optimizer, range(6), begin=lowered(optimizer, asked))
+        gradients = Gradients(part, batches(part, scene, 256))
+        take_steps(gradients, optimizer, range(6), begin=as_in_a_training(gradients, optimizer, asked))
         theirs = {name: ours["state_dict"][f"model.fields.{rank}.{name}"] for name in part.state_dict()}
         assert torch.allclose(theirs["field.table"], part.field.table, atol=1e-6)
         assert torch.equal(theirs["occupancy.bits"], part.occupancy.bits)
@@ -377,15 +378,16 @@ def test_two_processes_share_the_fields_out(scene_dir, tmp_path):
     assert sorted(steps) == [7, 8]
 
 
-def lowered(optimizer: torch.optim.Optimizer, asked):
-    """The learning rate of each step, as the training sets it."""
+def as_in_a_training(gradients: Gradients, optimizer: torch.optim.Optimizer, asked):
+    """The learning rate of each step and what is behind the pictures, as the training sets them."""
     from nerf_pl.options import EPOCHS
     from nerf_pl.training.schedule import lr_factor
 
     def begin(step: int) -> int:
-        epochs = asked.train.num_epochs or EPOCHS
+        epochs, progress = asked.train.num_epochs or EPOCHS, step / asked.train.max_steps
         for group in optimizer.param_groups:
-            group["lr"] = asked.optim.lr * lr_factor(asked.optim, step / asked.train.max_steps * epochs, epochs)
+            group["lr"] = asked.optim.lr * lr_factor(asked.optim, progress * epochs, epochs)
+        gradients.batches.advance(progress)
         return 1
 
     return begin

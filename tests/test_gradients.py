@@ -63,6 +63,23 @@ def test_gradients_are_those_of_the_last_call(scene_dir, is_taken_off, is_captur
             assert torch.allclose(p.grad, g, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("is_captured", [False, pytest.param(True, marks=pytest.mark.skipif(
+    DEVICE.type == "cpu", reason="a graph needs a GPU"))])  # fmt: skip
+def test_the_background_changes_while_a_graph_is_replayed(scene_dir, is_captured):
+    gradients = small(scene_dir)
+    gradients.batches.random_background = 0.5
+    if is_captured:
+        gradients.capture()
+    found = []
+    for progress in (0.0, 1.0, 0.0):
+        gradients.model.step.zero_()
+        gradients.batches.advance(progress)
+        gradients()
+        found.append([p.grad.clone() for p in gradients.model.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(found[0], found[2], strict=True))
+    assert not any(torch.allclose(a, b, rtol=1e-2) for a, b in zip(found[0], found[1], strict=True))
+
+
 def test_a_step_of_training(scene_dir):
     """What is due before it, the gradients, their exchange, and the optimizer; in this order."""
     gradients, done = small(scene_dir), []

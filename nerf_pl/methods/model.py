@@ -67,8 +67,8 @@ class Model(Protocol):
         ...
 
     @property
-    def random_background(self) -> bool:
-        """Whether training composites pictures and rendering on random colours."""
+    def random_background(self) -> float:
+        """Up to which share of a training pictures and rendering are composited on random colours."""
         ...
 
     @property

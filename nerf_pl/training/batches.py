@@ -37,6 +37,7 @@ class PixelBatches(nn.Module):
     allowed: Tensor | None
     behind: Tensor
     clear: Tensor | None
+    is_random: Tensor
     near: Tensor
     far: Tensor
     lattice: Tensor
@@ -49,13 +50,15 @@ class PixelBatches(nn.Module):
         *,
         backend: Backend,
         precrop_steps: int = 0,
-        random_background: bool = False,
+        random_background: float = 0.0,
         limit: Callable[[], int | None] = lambda: None,
         fit_colours: bool = False,
     ):
         super().__init__()
         self.backend, self.limit = backend, limit
-        self.random_background = random_background and not scene.plain  # the pictures show a background of their own
+        self.random_background = 0.0 if scene.plain else random_background  # plain: pictures show one of their own
+        if self.random_background and scene.images.shape[-1] == 3:
+            self.random_background = 1.0  # nothing behind opaque pictures ever shows
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
         self.pixel_offset, self.ndc = scene.cameras.pixel_offset, scene.ndc
         is_fitted = fit_colours and scene.images.shape[-1] == 3
@@ -76,6 +79,8 @@ class PixelBatches(nn.Module):
         self.air = air_of(scene)
         behind = torch.tensor(scene.background or (0.0, 0.0, 0.0))
         self.register_buffer("behind", behind, persistent=False)
+        self.register_buffer("is_random", torch.ones(1, dtype=torch.bool), persistent=False)  # a graph reads it
+        self._was_random = True
         self.register_buffer("lattice", torch.tensor(LATTICE), persistent=False)
         self.register_buffer("near", scene.near_at(scene.cameras.c2w), persistent=False)  # of each view
         self.register_buffer("far", torch.full((batch_size,), scene.far), persistent=False)
@@ -83,6 +88,14 @@ class PixelBatches(nn.Module):
     def __len__(self) -> int:
         """Pixels to draw from. Views of several sizes count as large as their canvas."""
         return self.images.shape[:3].numel() if self.allowed is None else len(self.allowed)
+
+    def advance(self, progress: float) -> None:
+        """To be called before a step. progress: the share of the training that is over, which decides on the colours
+        that are behind the pictures."""
+        is_random = progress < self.random_background
+        if is_random != self._was_random:
+            self.is_random.fill_(is_random)
+            self._was_random = is_random
 
     def forward(self, step: Int[Tensor, "1"], rays_per_pixel: int = 1, seed: int | None = None) -> Batch:
         """The batch of a step. seed: in place of the usual one, see `Model.parts`."""
@@ -110,9 +123,11 @@ class PixelBatches(nn.Module):
         return clear.flatten().index_select(0, (photos * rows + row) * columns + column)
 
     def _background(self, seed: int, step: Tensor, n: int) -> Float[Tensor, "n 3"]:
+        behind = self.behind.expand(n, 3)
         if not self.random_background:
-            return self.behind.expand(n, 3)
-        return uniform(seed, step, Stream.BACKGROUND, (n, 3), backend=self.backend)
+            return behind
+        colours = uniform(seed, step, Stream.BACKGROUND, (n, 3), backend=self.backend)
+        return colours if self.random_background >= 1 else torch.where(self.is_random, colours, behind)
 
     def _within(self, seed: int, step: Tensor, n: int, rays_per_pixel: int) -> Float[Tensor, "n 2"] | None:
         """Offsets of n rays from the middle of their pixels. The first ray of each pixel has a random one."""

@@ -155,7 +155,8 @@ class NeRFSystem(L.LightningModule):
         return optimizer
 
     def _begin(self, step: int) -> int:
-        """Set the learning rate of a step, and refine poses if it is time; returns the rays per pixel of the step."""
+        """Set the learning rate of a step and what is behind pictures, and refine poses if it is time; returns the rays
+        per pixel of the step."""
         if self.between_steps is not None:
             self._away += self.between_steps()
         self.length.step = step
@@ -166,6 +167,7 @@ class NeRFSystem(L.LightningModule):
         lr = self._lr()
         for group in self._optimizer().param_groups:
             group["lr"] = lr
+        self.batches.advance(self.length.progress)
         return self._rays_per_pixel()
 
     def _report(self, error: float) -> None:

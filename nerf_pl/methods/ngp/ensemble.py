@@ -95,7 +95,7 @@ class Ensemble(nn.Module):
             part.haste = haste
 
     @property
-    def random_background(self) -> bool:
+    def random_background(self) -> float:
         return self._all[0].random_background
 
     @property

@@ -92,8 +92,8 @@ class NGP(nn.Module):
         return self
 
     @property
-    def random_background(self) -> bool:
-        return self.options.random_background
+    def random_background(self) -> float:
+        return known(self.options.random_until) if self.options.random_background else 0.0
 
     @property
     def can_be_captured(self) -> bool:
