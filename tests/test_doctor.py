@@ -11,7 +11,10 @@ from tiny import nerf
 
 from nerf_pl.doctor import compare_gradients, compare_kernels, findings, gradients, kernels
 from nerf_pl.doctor.findings import Finding
+from nerf_pl.errors import UserError
+from nerf_pl.methods.ngp.trust import require_right_gradients
 from nerf_pl.ops import FAMILIES, Backend, FieldLayout
+from nerf_pl.ops.hash_field import comparison
 
 there = sys.modules["nerf_pl.doctor.findings"]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,8 +79,9 @@ def test_a_kernel_that_is_wrong_is_told(monkeypatch, capsys, kernel, told):
 
 
 def of_a_small_field(monkeypatch: pytest.MonkeyPatch) -> FieldLayout:
-    for name, value in (("RAYS", 5), ("PER_RAY", 27), ("WIDTHS", (32, 16))):
-        monkeypatch.setattr(gradients, name, value)
+    monkeypatch.setattr(gradients, "WIDTHS", (32, 16))
+    for name, value in (("RAYS", 5), ("PER_RAY", 27)):
+        monkeypatch.setattr(comparison, name, value)
     return FieldLayout(gradients.GRID.width, 64, 16, 16, 16)
 
 
@@ -94,15 +98,48 @@ def test_gradients_of_kernels_agree_with_the_twin(monkeypatch):
 def test_a_gradient_that_is_wrong_is_told(monkeypatch, name):
     """Also of one small matrix, whose norm is little of that of all."""
     layout = of_a_small_field(monkeypatch)
-    truth = gradients.gradients(Backend(), layout, torch.float64, CPU, 0.0)
+    truth = comparison.gradients(Backend(), gradients.GRID, layout, torch.float64, CPU, 0.0)
     own = tuple(each.float() for each in truth)
-    assert gradients.error_of(own, truth, layout) < 1e-6
+    assert comparison.error_of(own, truth, layout) < 1e-6
     parts = dict(zip(layout.shapes, own[1].split(layout.sizes), strict=True)) | {"table": own[0]}
     part = parts[name]
     part.mul_(0.5)
-    assert gradients.error_of(own, truth, layout) > 2 * max(gradients.LIMIT.values())
+    assert comparison.error_of(own, truth, layout) > 2 * max(comparison.LIMIT.values())
     part.fill_(float("nan"))
-    assert gradients.error_of(own, truth, layout) == float("inf")
+    assert comparison.error_of(own, truth, layout) == float("inf")
+
+
+@needs_triton
+def test_a_training_with_unusual_sizes_compares_its_gradients_first(monkeypatch):
+    layout = of_a_small_field(monkeypatch)
+    right = comparison.gradients
+
+    def wrong(backend, grid, networks, *given):
+        table, params = right(Backend(), grid, networks, *given)
+        return table, params if backend == Backend() else params * 0.5
+
+    require_right_gradients(gradients.GRID, layout, KERNELS, CPU)
+    monkeypatch.setattr(comparison, "gradients", wrong)
+    require_right_gradients(gradients.GRID, layout, Backend(), CPU)
+    require_right_gradients(gradients.GRID, layout, KERNELS, CPU, [layout])
+    with pytest.raises(UserError, match=r"compute wrong gradients .* with Triton \d.*: leave out --levels"):
+        require_right_gradients(gradients.GRID, layout, KERNELS, CPU)
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("said", "raised"),
+    [("Triton Error [CUDA]: an illegal memory access was encountered", UserError), ("out of memory", RuntimeError)],
+)
+def test_an_address_that_is_wrong_is_a_wrong_gradient(monkeypatch, said, raised):
+    def fails(*_):
+        raise RuntimeError(said)
+
+    layout = of_a_small_field(monkeypatch)
+    monkeypatch.setattr(comparison, "gradients", fails)
+    with pytest.raises(raised) as error:
+        require_right_gradients(gradients.GRID, layout, KERNELS, CPU)
+    assert type(error.value) is raised
 
 
 def test_a_gpu_without_room_for_the_wide_network_is_tested_with_the_other(monkeypatch):
@@ -110,15 +147,15 @@ def test_a_gpu_without_room_for_the_wide_network_is_tested_with_the_other(monkey
         pass
 
     of_a_small_field(monkeypatch)
-    found, right, room = [], gradients.gradients, [0]
+    found, right, room = [], comparison.gradients, [0]
 
-    def run(backend, layout, number, *given):
+    def run(backend, grid, layout, number, *given):
         found.append((layout.colour_hidden, number))
         if number == torch.float32 and layout.colour_hidden > room[0]:
             raise OutOfResources("shared memory")
-        return right(backend, layout, number, *given)
+        return right(backend, grid, layout, number, *given)
 
-    monkeypatch.setattr(gradients, "gradients", run)
+    monkeypatch.setattr(comparison, "gradients", run)
     for width, failed in ((16, ""), (8, "OutOfResources: shared memory")):
         found.clear()
         room[0] = width

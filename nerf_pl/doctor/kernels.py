@@ -26,6 +26,7 @@ from nerf_pl.ops import (
     march,
     pack_bits,
 )
+from nerf_pl.ops.hash_field.comparison import half_of
 from nerf_pl.types import Rays, Samples
 
 TWINS = Backend()
@@ -98,11 +99,6 @@ def _weights(device: torch.device) -> HashWeights:
     table = _uniform(grid.total, 4, seed=1, device=device) - 0.5
     params = (_uniform(sum(networks.sizes), seed=2, device=device) - 0.5) * 0.5
     return HashWeights(table, params, grid, networks, table.to(half_of(device)))
-
-
-def half_of(device: torch.device) -> torch.dtype:
-    """What the kernels read entries in; in the interpreter, single precision."""
-    return torch.float16 if device.type == "cuda" else torch.float32
 
 
 def _march(backend: Backend, device: torch.device) -> list[Tensor]:

@@ -21,6 +21,7 @@ from nerf_pl.methods.ngp.occupancy import OccupancyGrid
 from nerf_pl.methods.ngp.optimizer import GridAdam
 from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.methods.ngp.portable import field_of, shown_of, take_field, take_shown
+from nerf_pl.methods.ngp.trust import require_right_gradients
 from nerf_pl.methods.ngp.visibility import Shown
 from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Light, Target
 from nerf_pl.options import OptimOptions
@@ -226,9 +227,11 @@ class NGP(nn.Module):
         return optimizer_of([self], options)
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Compile its kernels."""
+        """Compile its kernels. Raises UserError if the kernels of the field compute wrong gradients here."""
         assert isinstance(optimizer, GridAdam)
         optimizer.prepare()
+        if self.step.is_cuda:
+            require_right_gradients(self.field.grid, self.field.networks, self.backend, self.step.device)
 
     def counts(self, optimizer: torch.optim.Optimizer) -> Float[Tensor, "2"] | None:
         """Rays that found room in the last step, and the number of skipped steps."""

@@ -1,0 +1,45 @@
+"""Whether the kernels compute right gradients for networks whose sizes are not the usual ones.
+
+The assembler of Triton 3.6 makes wrong code of some sizes on Hopper, which no error tells (docs/log.md). `nerf doctor`
+compares the usual ones, and so do the tests on a GPU. A training of others compares its own before its first step.
+"""
+
+import torch
+
+from nerf_pl.errors import UserError
+from nerf_pl.ops import Backend, FieldLayout, GridLayout
+from nerf_pl.ops.hash_field.comparison import gradient_error
+
+USUAL = [FieldLayout(32, 64, 16, view, width) for view in (16, 32) for width in (64, 128)]
+SMALL = 12  # the binary logarithm of the entries of a level, which no network depends on
+LIMIT = 0.1  # half precision makes up to 0.06 at odd sizes, wrong code 0.17 and more (docs/log.md)
+OPTIONS = "--levels, --features, --hidden, --outputs, --colour_hidden and --mirror"
+
+
+def require_right_gradients(
+    grid: GridLayout, networks: FieldLayout, backend: Backend, device: torch.device, known: list[FieldLayout] = USUAL
+) -> None:
+    """Compare the gradients of a small batch with those of plain PyTorch in float64. known: sizes that need it not.
+
+    Raises UserError if they are wrong. What the device has no room for is raised as it is.
+    """
+    if backend.hash_field != "triton" or networks in known:
+        return
+    few = GridLayout(grid.levels, grid.features, min(grid.log2_size, SMALL), grid.base, grid.finest)
+    try:
+        error = gradient_error(backend, few, networks, device)
+    except RuntimeError as problem:
+        if "illegal" not in str(problem):
+            raise
+        error = float("inf")
+    if not error <= LIMIT:
+        what = f"the kernels compute wrong gradients for networks of these sizes on {_told(device)}"
+        remedy = f"leave out {OPTIONS}, or give --precision fp32, which computes without them"
+        raise UserError(f"{what}: {remedy}")
+
+
+def _told(device: torch.device) -> str:
+    import triton
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"
+    return f"{name} with Triton {triton.__version__}"
