@@ -17,6 +17,8 @@ from nerf_pl.scenes.clearings import clearings
 from nerf_pl.training.colours import ColourFit
 from nerf_pl.types import Batch, Rays
 
+STILL_RANDOM = 4  # late in a training one of so many pixels is in front of a random colour (docs/log.md)
+
 
 class PixelBatches(nn.Module):
     """Random pixels of all training images, drawn and turned into rays on the device that holds the images.
@@ -91,7 +93,7 @@ class PixelBatches(nn.Module):
 
     def advance(self, progress: float) -> None:
         """To be called before a step. progress: the share of the training that is over, which decides on the colours
-        that are behind the pictures."""
+        that are behind the pictures: random ones, later for one of STILL_RANDOM pixels."""
         is_random = progress < self.random_background
         if is_random != self._was_random:
             self.is_random.fill_(is_random)
@@ -127,7 +129,10 @@ class PixelBatches(nn.Module):
         if not self.random_background:
             return behind
         colours = uniform(seed, step, Stream.BACKGROUND, (n, 3), backend=self.backend)
-        return colours if self.random_background >= 1 else torch.where(self.is_random, colours, behind)
+        if self.random_background >= 1:
+            return colours
+        keeps = torch.arange(n, device=step.device)[:, None] % STILL_RANDOM == 0
+        return torch.where(self.is_random | keeps, colours, behind)
 
     def _within(self, seed: int, step: Tensor, n: int, rays_per_pixel: int) -> Float[Tensor, "n 2"] | None:
         """Offsets of n rays from the middle of their pixels. The first ray of each pixel has a random one."""

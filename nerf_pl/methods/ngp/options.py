@@ -107,9 +107,9 @@ class NGPOptions:
     random_background: Annotated[bool, Help(LOSSES)] = True
     """Train in front of random colours, so that the field must learn which space is empty."""
     random_until: Annotated[float | None, SHARE, Help(LOSSES, "1")] = None
-    """Share of a training after which transparent pictures have the background behind them that is shown later, by
-    default 0.75. What is half transparent gains, on that background. 1 keeps random colours, for what is to be shown in
-    front of others."""
+    """Share of a training after which three of four pixels of transparent pictures have the background behind them that
+    is shown later, by default 0.5. What is half transparent gains, on that background. 1 keeps random colours, for what
+    is to be shown in front of others."""
     early_stop: Annotated[float | None, between(0, 0.01), Help(SAMPLING, "0")] = None
     """A ray of a training step ends where no more than this share of its light is left, by default 1e-4. More than 1e-3
     loses quality. 0 sends all rays on to their ends, as plain PyTorch does in any case."""
@@ -159,14 +159,14 @@ GPU = NGPOptions(
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
     close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.3, table_decay=0.0, emptiness=0.1, air=0.0,
     early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False, mirror=False,
-    random_until=0.75,
+    random_until=0.5,
 )  # fmt: skip
 CPU = NGPOptions(
     levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
     close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0, air=0.0,
     early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False, mirror=False,
-    random_until=0.75,
+    random_until=0.5,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
