@@ -8,6 +8,7 @@ from test_config import NGP
 from tiny import CPU, NGP_FLAGS, batches, config, content, crashed, equal, make, nerf, refused, resumed, with_model
 
 from nerf_pl.checkpoints import open_run
+from nerf_pl.methods.ngp import mirror as mirrors
 from nerf_pl.methods.ngp.mirror import Mirror
 from nerf_pl.methods.ngp.options import complete
 from nerf_pl.ops import Backend, mirrored_harmonics, spherical_harmonics
@@ -85,6 +86,19 @@ def test_a_run_keeps_them_and_goes_on_with_them(scene_dir):
     assert torch.equal(models[0].mirror.values, models[1].mirror.values)
     first, second = (render_view(model, view).rgb for model in models)
     assert torch.allclose(first, second, atol=2e-3)  # weights in half precision
+
+
+def test_normals_of_a_fine_grid_follow_more_rarely(scene_dir, monkeypatch):
+    """A grid with eight times the cells is followed an eighth as often."""
+    monkeypatch.setattr(mirrors, "OFTEN", 16)
+    model, followed = make(options()).train(), []
+    assert model.occupancy.size == 32
+    monkeypatch.setattr(model.mirror, "follow", lambda *_: followed.append(int(model.step)))
+    model.fit(load_scene(scene_dir))
+    for step in range(0, 300):
+        model.step.fill_(step)
+        model.before_step(step)
+    assert followed == [0, 128, 256]
 
 
 def test_each_field_has_normals_of_its_own(scene_dir):

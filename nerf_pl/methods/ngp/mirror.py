@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from nerf_pl.ops import Normals
 
 BLURS = 2  # of the grid, each over 3^3 cells, so that the steps from cell to cell do not show (docs/log.md)
+OFTEN = 128  # cells a side, up to which normals follow every update of the grid: 256 take a CPU 0.8 s
 LENGTH = 64.0  # of the normals, so that in half precision the least of them is not rounded away
 
 
@@ -33,6 +34,10 @@ class Mirror(nn.Module):
     @property
     def normals(self) -> Normals:
         return Normals(self.values, self.scale)
+
+    def is_due(self, turn: int) -> bool:
+        """Whether normals follow this update of the grid, so that fine grids take no more of a step than others."""
+        return turn % max((len(self.solid) // OFTEN) ** 3, 1) == 0
 
     @torch.no_grad()
     def follow(self, taken: Float[Tensor, "C"], span: Float[Tensor, "3"]) -> None:

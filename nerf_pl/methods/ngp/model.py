@@ -161,7 +161,7 @@ class NGP(nn.Module):
         turn, since = step // UPDATE_EVERY, step - known(self.options.horizon)
         density = self._trained_density
         self.occupancy.update(density, numbers, march_step=self.stride.step, turn=turn, since=since)
-        if self.mirror is not None:
+        if self.mirror is not None and self.mirror.is_due(turn):
             self.mirror.follow(self.occupancy.taken(self.stride.side), self.occupancy.span)
 
     def batch_limit(self) -> int | None:
