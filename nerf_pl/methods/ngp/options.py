@@ -158,15 +158,13 @@ GPU = NGPOptions(
     levels=8, features=4, log2_size=20, finest_resolution=1024, cells=128, march_steps=1024, horizon=512,
     colour_hidden=128, samples=2**18, distortion=1e-3, smoothness=0.0, density_noise=0.0, network_rate=0.3,
     close_range=0.0, rays_per_pixel=4, seen_detail=2, grad_share=0.3, table_decay=0.0, emptiness=0.1, air=0.0,
-    early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False, mirror=False,
-    random_until=0.5,
+    early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False, mirror=False, random_until=0.5,
 )  # fmt: skip
 CPU = NGPOptions(
-    levels=8, features=2, log2_size=14, finest_resolution=192, cells=64, march_steps=192, horizon=128,
+    levels=8, features=2, log2_size=16, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
     close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0, air=0.0,
-    early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False, mirror=False,
-    random_until=0.5,
+    early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False, mirror=False, random_until=0.5,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
     "cuda": {
@@ -174,8 +172,8 @@ PHOTOS: dict[str, dict[str, float]] = {
         "density_noise": 0.5, "rays_per_pixel": 1, "seen_detail": 1, "charbonnier": 0.1,
     },
     "cpu": {
-        "finest_resolution": 512, "march_steps": 256, "distortion": 1e-2, "smoothness": 1e-4, "density_noise": 0.5,
-        "charbonnier": 0.1,
+        "log2_size": 14, "finest_resolution": 512, "march_steps": 256, "distortion": 1e-2, "smoothness": 1e-4,
+        "density_noise": 0.5, "charbonnier": 0.1,
     },
 }  # fmt: skip
 """Values that differ for photos: scenes without a box around them."""
