@@ -122,7 +122,7 @@ def test_a_training_with_unusual_sizes_compares_its_gradients_first(monkeypatch)
     monkeypatch.setattr(comparison, "gradients", wrong)
     require_right_gradients(gradients.GRID, layout, Backend(), CPU)
     require_right_gradients(gradients.GRID, layout, KERNELS, CPU, [layout])
-    with pytest.raises(UserError, match=r"compute wrong gradients .* with Triton \d.*: leave out --levels"):
+    with pytest.raises(UserError, match=r"--colour_hidden 16 .* wrong .* Triton \d.*: leave out --colour_hidden 16,"):
         require_right_gradients(gradients.GRID, layout, KERNELS, CPU)
 
 

@@ -4,6 +4,8 @@ The assembler of Triton 3.6 makes wrong code of some sizes on Hopper, which no e
 compares the usual ones, and so do the tests on a GPU. A training of others compares its own before its first step.
 """
 
+from collections.abc import Iterator
+
 import torch
 
 from nerf_pl.errors import UserError
@@ -13,7 +15,7 @@ from nerf_pl.ops.hash_field.comparison import gradient_error
 USUAL = [FieldLayout(32, 64, 16, view, width) for view in (16, 32) for width in (64, 128)]
 SMALL = 12  # the binary logarithm of the entries of a level, which no network depends on
 LIMIT = 0.1  # half precision makes up to 0.06 at odd sizes, wrong code 0.17 and more (docs/log.md)
-OPTIONS = "--levels, --features, --hidden, --outputs, --colour_hidden and --mirror"
+USUAL_SIZES = {"levels": (8,), "features": (4,), "hidden": (64,), "outputs": (16,), "colour_hidden": (64, 128)}
 
 
 def require_right_gradients(
@@ -33,9 +35,17 @@ def require_right_gradients(
             raise
         error = float("inf")
     if not error <= LIMIT:
-        what = f"the kernels compute wrong gradients for networks of these sizes on {_told(device)}"
-        remedy = f"leave out {OPTIONS}, or give --precision fp32, which computes without them"
-        raise UserError(f"{what}: {remedy}")
+        given = " ".join(_unusual(grid, networks))
+        told = f"with {given} the GPU kernels compute wrong gradients on {_told(device)}"
+        raise UserError(f"{told}: leave out {given}, or give --precision fp32 for plain PyTorch")
+
+
+def _unusual(grid: GridLayout, networks: FieldLayout) -> Iterator[str]:
+    """The options whose values are not the usual ones."""
+    for name, usual in USUAL_SIZES.items():
+        value = getattr(grid if hasattr(grid, name) else networks, name)
+        if value not in usual:
+            yield f"--{name} {value}"
 
 
 def _told(device: torch.device) -> str:
