@@ -19,7 +19,7 @@ from nerf_pl.types import Background, Pixels, Rays, Samples
 
 CONTRAST = 16 / 255  # between neighbours; above it a pixel is the mean of several rays
 IN_ADVANCE = 2  # pictures that each of several models renders before they are asked for
-CPU_CHUNK = 1024  # rays; more leave the caches and spend their time on fresh pages
+CPU_CHUNK = 1024  # rays in plain PyTorch; more leave the caches and spend their time on fresh pages
 
 
 Found = tuple[Float[Tensor, "R 3"], Float[Tensor, "R"], Float[Tensor, "R"]]
@@ -53,6 +53,14 @@ class Hasty(Protocol):
     """A model that can render a quicker picture. haste: by which factor its samples are farther apart; 1 is usual."""
 
     haste: float
+
+
+@runtime_checkable
+class Chunked(Protocol):
+    """A model that says how many rays a CPU renders at once, in place of CPU_CHUNK: `cpu_chunk`."""
+
+    @property
+    def cpu_chunk(self) -> int: ...
 
 
 @runtime_checkable
@@ -134,7 +142,8 @@ def render_rays(model: Renderer, rays: Rays, background: Background, chunk: int)
     Raises torch.OutOfMemoryError with a remedy if a chunk does not fit.
     """
     parts = []
-    chunk = min(chunk, CPU_CHUNK) if rays.origins.device.type == "cpu" else chunk
+    if rays.origins.device.type == "cpu":
+        chunk = min(chunk, model.cpu_chunk if isinstance(model, Chunked) else CPU_CHUNK)
     for start in range(0, len(rays), chunk):
         try:
             last = model.render(rays[start : start + chunk], background)

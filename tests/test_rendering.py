@@ -9,6 +9,7 @@ import torch
 from nerf_pl.cameras import Cameras, View
 from nerf_pl.ops import Backend
 from nerf_pl.rendering import (
+    CPU_CHUNK,
     edges,
     evaluating,
     lattice,
@@ -108,6 +109,20 @@ def test_chunks_do_not_show():
     assert whole[0].max() == 1  # colours are clipped
     for chunk in (1, 3, 9, 1000):
         assert all(map(torch.equal, whole, render_rays(*given, chunk)))
+
+
+@pytest.mark.parametrize(("kind", "most"), [({}, CPU_CHUNK), ({"cpu_chunk": 3000}, 3000)])
+def test_a_cpu_renders_so_many_rays_at_once_as_the_model_says(kind, most):
+    asked = []
+
+    class Model(Still):
+        def render(self, batch, background):
+            asked.append(len(batch))
+            return Pixels(batch.origins, batch.far, batch.near, torch.ones(len(batch)))
+
+    batch = Rays(*(torch.rand(4000, 3) for _ in range(3)), torch.rand(4000), torch.rand(4000))
+    render_rays(type("Kind", (Model,), kind)(), batch, None, 3500)
+    assert (max(asked), sum(asked)) == (most, 4000)
 
 
 def test_packed_samples_give_the_same_pixels():

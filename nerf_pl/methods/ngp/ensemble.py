@@ -95,6 +95,10 @@ class Ensemble(nn.Module):
             part.haste = haste
 
     @property
+    def cpu_chunk(self) -> int:
+        return self._all[0].cpu_chunk
+
+    @property
     def random_background(self) -> float:
         return self._all[0].random_background
 

@@ -26,13 +26,14 @@ from nerf_pl.methods.ngp.visibility import Shown
 from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Light, Target
 from nerf_pl.options import OptimOptions
 from nerf_pl.randomness import Stream, normal, uniform
-from nerf_pl.rendering import over
+from nerf_pl.rendering import CPU_CHUNK, over
 from nerf_pl.scenes import Scene, silhouettes, some_views, with_pixels
 from nerf_pl.scenes.air import NUMBERS
 from nerf_pl.types import Background, Batch, Pixels, Rays
 
 UPDATE_EVERY = 16  # steps between two updates of the occupancy grid
 ROOM = 2**16  # the least number of samples at a time in rendering
+COMPILED_CHUNK = 8192  # rays that a CPU renders at once if it has compiled the field (docs/log.md)
 STOP = 1e-2  # a ray ends in rendering if less than this share of its light is left (docs/log.md); a hasty one sooner
 CPU_MASKS = 20  # a CPU fits the box to about this many views
 HARMONICS, MIRRORED = 16, 32  # numbers that stand for a direction, and for it and the mirrored one
@@ -100,6 +101,11 @@ class NGP(nn.Module):
     def can_be_captured(self) -> bool:
         """Kernels fill a fixed number of samples. In plain PyTorch the sizes of tensors depend on values."""
         return self.backend.march == "triton"
+
+    @property
+    def cpu_chunk(self) -> int:
+        """See `rendering.Chunked`."""
+        return COMPILED_CHUNK if self.backend.hash_field == "numba" else CPU_CHUNK
 
     def _measure(self) -> None:
         """Derive the steps of rays from the box."""
