@@ -132,6 +132,19 @@ def test_text_from_files_is_harmless_and_short():
     assert one_line(f"{'y' * 400} is damaged").endswith("y is damaged")
 
 
+def test_what_was_told_first_counts_where_cleaning_up_fails_too(capsys, monkeypatch):
+    """After an illegal access nothing works on a GPU any more."""
+
+    def fails(*_: object) -> None:
+        try:
+            raise UserError("the kernels are wrong")
+        finally:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("nerf_pl.cli.info.Info.run", fails)
+    assert "nerf: the kernels are wrong" in refused(capsys, "info", "scene")
+
+
 def test_a_system_without_threads_is_no_damage(capsys, monkeypatch):
     """Nor is it a traceback."""
 

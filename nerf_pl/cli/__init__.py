@@ -123,6 +123,8 @@ def _run(command: Command, words: Sequence[str]) -> None:
         if NO_THREADS in str(error):
             told = "the system allows no more threads: allow more processes or memory (ulimit -u, -v)"
             raise UserError(f"{told}, or end other programs") from error
+        if told := _told_before(error):
+            raise told from error
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
         raise UserError("out of memory: lower --batch_size or --chunk, or give smaller pictures") from error
@@ -132,6 +134,13 @@ def _run(command: Command, words: Sequence[str]) -> None:
                 _report(command, words, clock)
         how = "the same command with --resume" if hasattr(command, "resume") else getattr(command, "goes_on", None)
         raise Stopped(f"{stop}: {how} goes on" if stop.resumable and how else str(stop), stop.number) from stop
+
+
+def _told_before(error: BaseException | None) -> UserError | None:
+    """The mistake that was being told as an error came up. After a fault of a GPU, cleaning up fails as well."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__context__
+    return error
 
 
 def _report(command: Command, words: Sequence[str], clock: Clock) -> None:

@@ -106,13 +106,18 @@ class NeRFSystem(L.LightningModule):
             self.exchange = Exchange(self._optimizer(), self.world, self.model.apart(self.world))
             compiles = "; it compiles, which takes longest the first time" if self.model.backend.uses_kernels else ""
             said = doing(f"preparing the first step{compiles}") if self.global_rank == 0 else nullcontext()
-            with said, untouched(self.model):  # before the clock of a time budget starts
-                self.model.before_step(0)
-                self.model.prepare_optimizer(self._optimizer())
-                self.length.step_seconds = self._mean(self.gradients.capture())
-                # a CPU captures nothing, so it does not run later steps in advance
-                if self.device.type == "cuda" and self.model.rays_per_pixel > 1 and self._gets_late:
-                    self.length.step_seconds = self._mean(self.gradients.capture(self.model.rays_per_pixel))
+            with said:  # before the clock of a time budget starts
+                self._prepare()
+
+    def _prepare(self) -> None:
+        """Compile the kernels and record the graphs."""
+        self.model.prepare_optimizer(self._optimizer())
+        with untouched(self.model):
+            self.model.before_step(0)
+            self.length.step_seconds = self._mean(self.gradients.capture())
+            # a CPU captures nothing, so it does not run later steps in advance
+            if self.device.type == "cuda" and self.model.rays_per_pixel > 1 and self._gets_late:
+                self.length.step_seconds = self._mean(self.gradients.capture(self.model.rays_per_pixel))
 
     @property
     def _fitted_scene(self) -> Scene:
