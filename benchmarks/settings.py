@@ -168,7 +168,7 @@ def prepared(
     model.train()
     batches = PixelBatches(
         train, config.train.batch_size, model.seed, backend=model.backend, precrop_steps=model.precrop_steps,
-        random_background=model.random_background, limit=model.batch_limit,
+        random_until=model.random_until, limit=model.batch_limit,
         fit_colours=bool(config.train.fit_colours),
     ).to(device)  # fmt: skip
     model.fit(train)

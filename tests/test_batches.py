@@ -61,7 +61,7 @@ def test_every_pixel_can_be_drawn(scene):
 
 def test_late_in_a_training_the_background_is_the_one_that_is_shown(scene):
     """Behind three of four pixels."""
-    batches = draw(replace(scene, background=(0.25, 0.5, 1.0)), 100, random_background=0.5)
+    batches = draw(replace(scene, background=(0.25, 0.5, 1.0)), 100, random_until=0.5)
     first = batches(step(1))
     assert len(first.background.unique(dim=0)) == 100
     for progress, is_shown in ((0.0, False), (0.49, False), (0.5, True), (0.9, True), (0.3, False)):
@@ -76,16 +76,16 @@ def test_late_in_a_training_the_background_is_the_one_that_is_shown(scene):
 @pytest.mark.parametrize(
     ("plain", "until", "is_random"), [(False, 0.75, True), (True, 1.0, False), (False, 0.0, False)]
 )
-def test_nothing_is_shown_behind_opaque_pictures(scene, plain, until, is_random):
+def test_opaque_pictures_keep_random_colours(scene, plain, until, is_random):
     """So colours stay random there, or the field would learn to be transparent where the background looks alike."""
     opaque = replace(scene, images=scene.images[..., :3].contiguous(), plain=plain)
-    batches = draw(opaque, 100, random_background=until)
+    batches = draw(opaque, 100, random_until=until)
     batches.advance(1.0)
     assert (len(batches(step(1)).background.unique(dim=0)) == 100) == is_random
 
 
 def test_rays_of_one_pixel(scene):
-    batch = draw(scene, 402, random_background=True)(step(1), 4)
+    batch = draw(scene, 402, random_until=1.0)(step(1), 4)
     rays, rgb, behind = batch.rays, batch.rgb, batch.background
     assert rgb.shape == behind.shape == (100, 3)
     places = [

@@ -66,7 +66,7 @@ def boxed(unbounded: bool) -> NGP:
     part = make(with_model(config("ngp"), ensemble=1, unbounded=unbounded))
     assert isinstance(part, NGP)
     part.occupancy.aabb.copy_(torch.tensor([[-1.0] * 3, [1.0] * 3]))
-    part._measure()
+    part._set_stride()
     return part
 
 

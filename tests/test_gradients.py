@@ -67,7 +67,7 @@ def test_gradients_are_those_of_the_last_call(scene_dir, is_taken_off, is_captur
     DEVICE.type == "cpu", reason="a graph needs a GPU"))])  # fmt: skip
 def test_the_background_changes_while_a_graph_is_replayed(scene_dir, is_captured):
     gradients = small(scene_dir)
-    gradients.batches.random_background = 0.5
+    gradients.batches.random_until = 0.5
     if is_captured:
         gradients.capture()
     found = []

@@ -34,7 +34,7 @@ class FogOptions:
 class Fog(nn.Module):
     """Coloured fog in the cube [-1.5, 1.5]^3, in cells of one density and colour each."""
 
-    precrop_steps, fixed_batches, random_background, can_be_captured, ndc = 0, True, False, True, None
+    precrop_steps, fixed_batches, random_until, can_be_captured, ndc = 0, True, 0.0, True, None
     state_of_a_run, essential_state = frozenset({"step"}), frozenset()
     memory_options, chip_options, size_options = "--batch_size", "--cells", "--cells"
 

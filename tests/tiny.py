@@ -64,7 +64,7 @@ def make(options: Config, device: torch.device = CPU, rank: int = 0) -> Model:
 
 def batches(model: Model, scene: Scene, batch_size: int, precrop_steps: int = 0) -> PixelBatches:
     """The batches that a training would give the model."""
-    draw = {"precrop_steps": precrop_steps, "random_background": model.random_background, "limit": model.batch_limit}
+    draw = {"precrop_steps": precrop_steps, "random_until": model.random_until, "limit": model.batch_limit}
     return PixelBatches(scene, batch_size, model.seed, backend=model.backend, **draw)
 
 

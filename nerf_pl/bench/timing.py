@@ -24,7 +24,7 @@ class Trainer:
         self.model, self.device = model.to(device).train(), device
         model.fit(scene)
         model.go_on(0)
-        draw = {"precrop_steps": model.precrop_steps, "random_background": model.random_background}
+        draw = {"precrop_steps": model.precrop_steps, "random_until": model.random_until}
         limits = {"backend": model.backend, "limit": model.batch_limit}
         batches = PixelBatches(scene, config.train.batch_size, model.seed, **draw, **limits).to(device)
         self.optimizer, self.gradients = model.make_optimizer(config.optim), Gradients(model, batches)

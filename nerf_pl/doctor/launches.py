@@ -89,7 +89,7 @@ def _launch(method: Method, work: Work) -> None:
 
 
 def _batches(model: Model, config: Config, scene: Scene) -> PixelBatches:
-    draw = {"precrop_steps": model.precrop_steps, "random_background": model.random_background}
+    draw = {"precrop_steps": model.precrop_steps, "random_until": model.random_until}
     fitted = bool(config.train.fit_colours)
     return PixelBatches(scene, RAYS, model.seed, backend=model.backend, fit_colours=fitted, **draw)
 

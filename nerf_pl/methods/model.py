@@ -67,7 +67,7 @@ class Model(Protocol):
         ...
 
     @property
-    def random_background(self) -> float:
+    def random_until(self) -> float:
         """Up to which share of a training pictures and rendering are composited on random colours."""
         ...
 

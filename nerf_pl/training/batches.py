@@ -52,15 +52,15 @@ class PixelBatches(nn.Module):
         *,
         backend: Backend,
         precrop_steps: int = 0,
-        random_background: float = 0.0,
+        random_until: float = 0.0,
         limit: Callable[[], int | None] = lambda: None,
         fit_colours: bool = False,
     ):
         super().__init__()
         self.backend, self.limit = backend, limit
-        self.random_background = 0.0 if scene.plain else random_background  # plain: pictures show one of their own
-        if self.random_background and scene.images.shape[-1] == 3:
-            self.random_background = 1.0  # nothing behind opaque pictures ever shows
+        self.random_until = 0.0 if scene.plain else random_until  # plain: pictures show one of their own
+        if self.random_until and scene.images.shape[-1] == 3:
+            self.random_until = 1.0  # nothing behind opaque pictures ever shows
         self.batch_size, self.seed, self.precrop_steps = batch_size, seed, precrop_steps
         self.pixel_offset, self.ndc = scene.cameras.pixel_offset, scene.ndc
         is_fitted = fit_colours and scene.images.shape[-1] == 3
@@ -92,10 +92,10 @@ class PixelBatches(nn.Module):
         return self.images.shape[:3].numel() if self.allowed is None else len(self.allowed)
 
     def advance(self, progress: float) -> None:
-        """To be called before a step. progress: the share of the training that is over, which decides on the colours
-        that are behind the pictures: random ones, later for one of STILL_RANDOM pixels."""
-        is_random = progress < self.random_background
-        if is_random != self._was_random:
+        """Call before each step. progress: the share of the training that is over. From `random_until` on, only one of
+        STILL_RANDOM pixels keeps a random colour behind it."""
+        is_random = progress < self.random_until
+        if is_random != self._was_random:  # so that hardly any step has one more operation
             self.is_random.fill_(is_random)
             self._was_random = is_random
 
@@ -126,10 +126,10 @@ class PixelBatches(nn.Module):
 
     def _background(self, seed: int, step: Tensor, n: int) -> Float[Tensor, "n 3"]:
         behind = self.behind.expand(n, 3)
-        if not self.random_background:
+        if not self.random_until:
             return behind
         colours = uniform(seed, step, Stream.BACKGROUND, (n, 3), backend=self.backend)
-        if self.random_background >= 1:
+        if self.random_until >= 1:
             return colours
         keeps = torch.arange(n, device=step.device)[:, None] % STILL_RANDOM == 0
         return torch.where(self.is_random | keeps, colours, behind)

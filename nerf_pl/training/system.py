@@ -54,7 +54,7 @@ class NeRFSystem(L.LightningModule):
         validates, most = val_scene is not None, model.precrop_steps
         self.length = Length(config.train, steps_per_epoch, fixed_batches=model.fixed_batches, validates=validates)
         precrop = most if self.length.max_steps is None else min(most, self.length.max_steps // 4)
-        draw = {"precrop_steps": precrop, "random_background": model.random_background, "limit": model.batch_limit}
+        draw = {"precrop_steps": precrop, "random_until": model.random_until, "limit": model.batch_limit}
         draw["fit_colours"] = bool(config.train.fit_colours)
         self.batches = PixelBatches(scene, config.train.batch_size, model.seed, backend=model.backend, **draw)
         self.rays = config.train.batch_size  # of one step and process, as last measured

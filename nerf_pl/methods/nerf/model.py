@@ -36,7 +36,7 @@ class NeRF(nn.Module):
     memory_options: ClassVar[str] = "--batch_size"
     chip_options: ClassVar[str] = "--net_width"
     size_options: ClassVar[str] = "--net_depth and --net_width"
-    random_background = 0.0
+    random_until = 0.0
     can_be_captured = True
     step: Tensor
 

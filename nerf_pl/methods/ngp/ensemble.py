@@ -99,8 +99,8 @@ class Ensemble(nn.Module):
         return self._all[0].cpu_chunk
 
     @property
-    def random_background(self) -> float:
-        return self._all[0].random_background
+    def random_until(self) -> float:
+        return self._all[0].random_until
 
     @property
     def can_be_captured(self) -> bool:

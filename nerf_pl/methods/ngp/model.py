@@ -82,8 +82,8 @@ class NGP(nn.Module):
         self.register_buffer("active", torch.full((1,), max(self.samples // 64, 64), dtype=torch.int32))
         self.register_buffer("kept", torch.ones(1, dtype=torch.int32))
         self.register_buffer("least", torch.full((1,), 1e-9))  # see `ops.Target`
-        self._measure()
-        self.register_load_state_dict_post_hook(lambda module, _: module._loaded())
+        self._set_stride()
+        self.register_load_state_dict_post_hook(lambda module, _: module._derive())
 
     @property
     def parts(self) -> "Sequence[NGP]":
@@ -94,7 +94,7 @@ class NGP(nn.Module):
         return self
 
     @property
-    def random_background(self) -> float:
+    def random_until(self) -> float:
         return known(self.options.random_until) if self.options.random_background else 0.0
 
     @property
@@ -107,14 +107,14 @@ class NGP(nn.Module):
         """See `rendering.Chunked`."""
         return COMPILED_CHUNK if self.backend.hash_field == "numba" else CPU_CHUNK
 
-    def _measure(self) -> None:
-        """Derive the steps of rays from the box."""
+    def _set_stride(self) -> None:
+        """The steps of rays follow from the box."""
         low, high = self.occupancy.aabb.unbind(0)
         self.stride = self.occupancy.stride(float((high - low).norm()) / known(self.options.march_steps))
 
-    def _loaded(self) -> None:
-        """Derive what follows from weights and grids that came from elsewhere."""
-        self._measure()
+    def _derive(self) -> None:
+        """Work out what is not stored, after weights and grids came from elsewhere."""
+        self._set_stride()
         if self.mirror is not None:
             self.mirror.refresh(self.occupancy.span)
 
@@ -139,14 +139,14 @@ class NGP(nn.Module):
             shown = None if scene.plain else masks
             possible = possible_cells(cameras, shown, grid.aabb, grid.size, unbounded=grid.unbounded, counted=counted)
             grid.restrict(possible)
-        self._measure()
+        self._set_stride()
 
     def fit_like(self, other: "NGP") -> None:
         """Take over what another model found as it was fitted to the scene."""
         self.ndc = other.ndc
         self.occupancy.aabb.copy_(other.occupancy.aabb)
         self.occupancy.restrict(other.occupancy.possible.view(3 * (self.occupancy.size,)))
-        self._measure()
+        self._set_stride()
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class NGP(nn.Module):
         """Called after another process has written into all tensors of `state_dict`."""
         self.field.refresh()
         self.occupancy.forget_shown()
-        self._loaded()
+        self._derive()
 
     def samples_in(self, rays: int) -> int:
         """The budget, or less if there were too few rays to fill it."""
@@ -342,7 +342,7 @@ class NGP(nn.Module):
         take_shown(self.occupancy, tensors)
         if self.mirror is not None:
             take(tensors, {"solid": self.mirror.solid}, "mirror.")
-        self._loaded()
+        self._derive()
 
     def _place(
         self, xyz: Float[Tensor, "N 3"], dirs: Float[Tensor, "N 3"]
