@@ -123,7 +123,7 @@ def _run(command: Command, words: Sequence[str]) -> None:
         if NO_THREADS in str(error):
             told = "the system allows no more threads: allow more processes or memory (ulimit -u, -v)"
             raise UserError(f"{told}, or end other programs") from error
-        if told := _told_before(error):
+        if "CUDA" in str(error) and (told := _told_before(error)):
             raise told from error
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
@@ -137,7 +137,7 @@ def _run(command: Command, words: Sequence[str]) -> None:
 
 
 def _told_before(error: BaseException | None) -> UserError | None:
-    """The mistake that was being told as an error came up. After a fault of a GPU, cleaning up fails as well."""
+    """The mistake on whose way out this error came up: after a fault of a GPU, cleaning up fails as well."""
     while error is not None and not isinstance(error, UserError):
         error = error.__context__
     return error

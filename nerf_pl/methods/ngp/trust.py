@@ -12,20 +12,18 @@ from nerf_pl.errors import UserError
 from nerf_pl.ops import Backend, FieldLayout, GridLayout
 from nerf_pl.ops.hash_field.comparison import gradient_error
 
-USUAL = [FieldLayout(32, 64, 16, view, width) for view in (16, 32) for width in (64, 128)]
+USUAL = {"levels": (8,), "features": (4,), "hidden": (64,), "outputs": (16,), "colour_hidden": (64, 128)}
 SMALL = 12  # the binary logarithm of the entries of a level, which no network depends on
 LIMIT = 0.1  # half precision makes up to 0.06 at odd sizes, wrong code 0.17 and more (docs/log.md)
-USUAL_SIZES = {"levels": (8,), "features": (4,), "hidden": (64,), "outputs": (16,), "colour_hidden": (64, 128)}
 
 
-def require_right_gradients(
-    grid: GridLayout, networks: FieldLayout, backend: Backend, device: torch.device, known: list[FieldLayout] = USUAL
-) -> None:
-    """Compare the gradients of a small batch with those of plain PyTorch in float64. known: sizes that need it not.
+def require_right_gradients(grid: GridLayout, networks: FieldLayout, backend: Backend, device: torch.device) -> None:
+    """Compare the gradients of a small batch with those of plain PyTorch in float64, if a size is not a usual one.
 
     Raises UserError if they are wrong. What the device has no room for is raised as it is.
     """
-    if backend.hash_field != "triton" or networks in known:
+    given = " ".join(_unusual(grid, networks))
+    if backend.hash_field != "triton" or not given:
         return
     few = GridLayout(grid.levels, grid.features, min(grid.log2_size, SMALL), grid.base, grid.finest)
     try:
@@ -35,16 +33,15 @@ def require_right_gradients(
             raise
         error = float("inf")
     if not error <= LIMIT:
-        given = " ".join(_unusual(grid, networks))
         told = f"with {given} the GPU kernels compute wrong gradients on {_told(device)}"
         raise UserError(f"{told}: leave out {given}, or give --precision fp32 for plain PyTorch")
 
 
 def _unusual(grid: GridLayout, networks: FieldLayout) -> Iterator[str]:
-    """The options whose values are not the usual ones."""
-    for name, usual in USUAL_SIZES.items():
-        value = getattr(grid if hasattr(grid, name) else networks, name)
-        if value not in usual:
+    """The options of sizes that are not usual ones."""
+    sizes = {"levels": grid.levels, "features": grid.features, "hidden": networks.hidden, "outputs": networks.outputs}
+    for name, value in {**sizes, "colour_hidden": networks.colour_hidden}.items():
+        if value not in USUAL[name]:
             yield f"--{name} {value}"
 
 
