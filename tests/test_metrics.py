@@ -48,6 +48,15 @@ def test_ssim_follows_its_definition():
     assert ssim(torch.from_numpy(a), torch.from_numpy(b)).item() == pytest.approx(expected.mean(), abs=1e-6)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_ssim_of_a_gpu_is_that_of_a_cpu():
+    """Bright pictures of little contrast: TF32 would lose the variances."""
+    torch.manual_seed(0)
+    a = 0.9 + 0.01 * torch.rand(64, 80, 3)
+    b = a + 0.003 * torch.randn(64, 80, 3)
+    assert ssim(a.cuda(), b.cuda()).item() == pytest.approx(ssim(a, b).item(), abs=1e-4)
+
+
 def test_ssim_of_a_picture_smaller_than_its_window_is_refused():
     assert torch.isfinite(ssim(torch.rand(11, 11, 3), torch.rand(11, 11, 3)))
     with pytest.raises(ValueError, match="11x11"):
