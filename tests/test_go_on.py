@@ -106,6 +106,41 @@ def test_a_run_that_was_to_be_replaced_does_not_go_on(run, scene_dir, capsys, mo
     assert content(run)["global_step"] == 3
 
 
+@pytest.mark.parametrize("error", [CrashError, UserError])
+def test_a_run_is_whole_until_the_first_checkpoint_of_the_next_is_on_the_disk(run, scene_dir, monkeypatch, error):
+    """As kill -9 while that is written, and a full disk."""
+    (run / FILE).write_text("[]")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+    def fail(content: dict, path: Path) -> None:
+        raise error("cannot write it")
+
+    monkeypatch.setattr(checkpoint_io, "write_checkpoint", fail)
+    with pytest.raises((CrashError, SystemExit)):
+        nerf("train", scene_dir, *TRAIN, "--overwrite", "--lr", 0.25, "--max_steps", 5)
+    assert MARK.is_file()
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_best_weights_alone_are_not_lost(run, scene_dir, capsys, monkeypatch):
+    """Who wants to save space removes last.ckpt."""
+    best = LAST.with_name("best.ckpt")
+    LAST.unlink()
+    words = ["train", scene_dir, *TRAIN, "--max_steps", 13]
+    assert refused(capsys, *words).startswith(f"nerf: {best} exists: add --resume to go on")
+    told = f"nerf: --resume: there is no {LAST}: cp {best} {LAST}, then the same command goes on from the best weights"
+    for resume in (["--resume"], ["--resume", "auto"]):
+        assert refused(capsys, *words, *resume) == told
+    assert refused(capsys, "eval", run) == f"nerf: run {run} has no last.ckpt: give --checkpoint best"
+    before = best.read_bytes()
+    killed_while_overwriting(scene_dir, monkeypatch)
+    assert best.read_bytes() == before
+    assert f"{best} is the old one" in MARK.read_text()
+    nerf(*words, "--overwrite")
+    assert not MARK.exists()
+    assert content(run)["global_step"] == 13
+
+
 def test_what_cannot_replace_a_run_leaves_it(run, capsys):
     (run / FILE).write_text("[]")
     refused(capsys, "train", "nowhere", *TRAIN, "--overwrite")

@@ -108,6 +108,9 @@ def find_checkpoint(run: Path, which: str = "last") -> Path:
         return run
     path = run / "checkpoints" / f"{which}.ckpt"
     if not path.is_file():
+        other = "last" if which == "best" else "best"
+        if path.with_name(f"{other}.ckpt").is_file():
+            raise UserError(f"run {run} has no {path.name}: give --checkpoint {other}")
         what = "holds no checkpoint" if run.is_dir() else "does not exist"
         raise UserError(f"run {run} {what} ({path} is missing): give the folder of a training, such as runs/NAME")
     return path

@@ -59,6 +59,16 @@ class RunFolders:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def best(self) -> Path:
+        """The checkpoint with the best weights. A training without validation has none."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def trained(self) -> Path | None:
+        """A checkpoint of the run that is there. None if it has neither."""
+        return next((path for path in (self.last, self.best) if path.is_file()), None)
+
+    @property
     def replaced(self) -> Path:
         """A file that is there from the beginning of a training with --overwrite until its first checkpoint. Until then
         all others are of the run before."""

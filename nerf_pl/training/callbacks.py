@@ -205,8 +205,7 @@ class Checkpoints(Callback):
     def __init__(self, folder: Path, best: float = float("-inf"), minutes: float = 0.0) -> None:
         self.folder, self.best, self.best_step, self.minutes = folder, best, -1, minutes
         self.has_saved = False
-        self.before_first: Callable[[], None] | None = None  # called before the first checkpoint is written
-        self.after_first: Callable[[], None] | None = None
+        self.after_first: Callable[[], None] | None = None  # called after the first checkpoint is written
         self._saved_at = 0.0  # training seconds; all processes count the same
         self.saving = Saving()
 
@@ -270,9 +269,6 @@ class Checkpoints(Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: NeRFSystem, checkpoint: dict[str, Any]) -> None:
         checkpoint["best_psnr"], checkpoint["best_step"] = self.best, self.best_step
-        if self.before_first is not None:
-            self.before_first()
-            self.before_first = None
 
 
 def _files_of(trainer: L.Trainer) -> AtomicCheckpointIO:

@@ -1,6 +1,7 @@
 """The folders of a run that is to be trained: whether they are free, and what an earlier run has left there."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,9 @@ def check_folder(folders: RunFolders, resume: Resume, overwrite: bool) -> None:
     last = folders.last
     if resume and overwrite:
         raise UserError("--resume goes on with a run and --overwrite starts again: give one of them")
+    if resume and not last.is_file() and folders.best.is_file():
+        copied = shlex.join(["cp", str(folders.best), str(last)])
+        raise UserError(f"--resume: there is no {last}: {copied}, then the same command goes on from the best weights")
     if resume == "auto":
         return
     if resume and not last.is_file():
@@ -28,8 +32,10 @@ def check_folder(folders: RunFolders, resume: Resume, overwrite: bool) -> None:
             f"that saved nothing; start it again with --overwrite, or remove {folders.replaced} to go on with the old"
         )
         raise UserError(f"{told}: {remedy}")
-    if last.is_file() and not resume and not overwrite:
-        raise UserError(f"{last} exists: add --resume to go on, --overwrite to start again, or give another --exp_name")
+    if (there := folders.trained) is not None and not resume and not overwrite:
+        raise UserError(
+            f"{there} exists: add --resume to go on, --overwrite to start again, or give another --exp_name"
+        )
 
 
 @contextmanager
@@ -57,12 +63,12 @@ def saved(folders: RunFolders) -> str:
 def marked(folders: RunFolders, goes_on: bool) -> Iterator[None]:
     """Note, until there is a checkpoint of the new run, that what is there is of the old one. If the new training is
     killed before, nobody takes the old weights for new ones. If it cannot begin, all is as it was."""
-    if goes_on or process() > 0 or not folders.last.is_file() or folders.replaced.is_file():
+    if goes_on or process() > 0 or (there := folders.trained) is None or folders.replaced.is_file():
         yield
         return
     with atomic_write(folders.replaced) as path:
         path.write_text(
-            f"A training is to replace this run. Until it saves something, {folders.last} is the old one.\n",
+            f"A training is to replace this run. Until it saves something, {there} is the old one.\n",
             encoding="utf-8",
         )
     try:
@@ -73,17 +79,19 @@ def marked(folders: RunFolders, goes_on: bool) -> Iterator[None]:
 
 
 def preparation(folders: RunFolders, settings: dict[str, object], resume: bool) -> Callable[[], None]:
-    """What writes the settings and, unless the run is resumed, removes what an earlier run of the name left. Its
-    last.ckpt stays until it is replaced."""
-    old = [folders.checkpoints / "best.ckpt", *folders.logs.glob("events.out.tfevents.*")]
-    old = [] if resume else [*old, folders.settings.with_name(HISTORY)]
-    old.append(folders.logs / "hparams.yaml")  # the options of this training take its place
+    """What writes the settings and, unless the run is resumed, removes what an earlier run of the name left: called
+    after last.ckpt is replaced, so that the earlier run is whole until then."""
+    old = [folders.logs / "hparams.yaml"]  # the options of this training take its place
+    if not resume:
+        # the mark goes after what could be taken for a result of this training
+        old = [folders.best, folders.replaced, *folders.logs.glob("events.out.tfevents.*"), *old]
+        old.append(folders.settings.with_name(HISTORY))
 
     def prepare() -> None:
-        with atomic_write(folders.settings) as path:
-            path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         for file in old:
             with write_errors(file):
                 file.unlink(missing_ok=True)
+        with atomic_write(folders.settings) as path:
+            path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     return prepare

@@ -145,10 +145,10 @@ def _made(
         load_weights(system.model, config, Path(config.train.ckpt_path), config.train.prefixes_to_ignore)
     if rank == 0:
         prepare = preparation(folders, {"scene": system.scene_root, **to_dict(config)}, resume)
-        if resume or not last.is_file():
+        if resume or folders.trained is None:
             prepare()
         else:  # until there is a checkpoint of the new run, the old one stays whole
-            checkpoints.before_first, checkpoints.after_first = prepare, folders.replaced.unlink
+            checkpoints.after_first = prepare
         if resume and checkpoints.best_step == system.step:
             checkpoints.keep_best()  # which a training that was killed may not have done
         few = untrained(len(system.model.parts), system.length.max_steps, world)
