@@ -24,6 +24,7 @@ else:
 REMEDIES = {
     errno.ENOSPC: "free some space or write elsewhere",
     errno.EDQUOT: "free some space or write elsewhere",
+    errno.EFBIG: "allow larger files (ulimit -f) or write elsewhere",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
     errno.EROFS: "choose a folder that you may write to",
@@ -31,6 +32,7 @@ REMEDIES = {
     errno.EEXIST: "a file is in the way of a folder",
     errno.EISDIR: "a folder of that name is in the way",
 }
+OF_A_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # which no file that is read can cause
 TAKEN = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}  # what a lock that somebody holds is answered with
 FAR = 2**30  # the byte that Windows locks, beyond what the file holds, so that others can read it
 PATIENCE = 60.0  # seconds to wait for files that are written at once
@@ -54,8 +56,8 @@ def write_errors(path: Path) -> Iterator[None]:
 def other_file(error: OSError, path: Path) -> str | None:
     """The file that an error is about, if it is neither `path`, nor in it, nor a folder that holds it, nor one of the
     hidden files that are made beside it."""
-    name = error.filename
-    if not isinstance(name, str | bytes | os.PathLike):
+    name = error.filename  # of a copy that fails it is the original, also where the disk is full
+    if not isinstance(name, str | bytes | os.PathLike) or error.errno in OF_A_WRITE:
         return None
     file, place = (os.path.abspath(os.fsdecode(each)) for each in (name, path))
     try:

@@ -7,10 +7,12 @@ import pytest
 import torch
 from test_mesh import Ball
 from tiny import nerf, refused
+from torch.nn.functional import normalize
 
 from nerf_pl.export.options import WebOptions
 from nerf_pl.export.web import bake, coding, opacity, tune
 from nerf_pl.export.web.bake import web_page
+from nerf_pl.export.web.colours import Looks, fit_points, fit_table, shown
 from nerf_pl.export.web.faint import foretold
 from nerf_pl.export.web.grid import CHANNELS, FEATURES, Grid, numbers_of
 from nerf_pl.export.web.march import picture
@@ -88,6 +90,17 @@ def test_points_that_do_not_show_have_what_the_packing_foretells():
             (found[row] * steps)[1:], (around.mean(0) + 0.5 + 1e-4).floor()[1:], atol=1e-3, rtol=0
         )
     assert len(pack(replace(grid, values=found))) < 0.5 * len(pack(grid))
+
+
+@pytest.mark.parametrize("n", [1, 6])
+def test_the_table_of_colours_needs_no_more_points_than_there_are(n):
+    """Rays of a fog that is trained for a second end at a handful."""
+    directions = normalize(torch.randn(n, 9, 3, generator=torch.Generator().manual_seed(0)), dim=2)
+    found = Looks(directions.add(1).div(2), directions, torch.ones(n, 9, dtype=torch.bool))
+    table = fit_table(found)
+    own = fit_points(found, table)
+    told = own[:, None, :3] + torch.einsum("nk,nvkc->nvc", own[:, 3:], shown(table, directions))
+    assert (told - found.rgb).abs().mean() < (found.rgb.mean(1, keepdim=True) - found.rgb).abs().mean() / 4
 
 
 @pytest.mark.parametrize("method", ["trained", "trained_ngp"])

@@ -49,7 +49,7 @@ def test_what_failed_is_named_if_it_is_another_file(name):
     assert str(error.value) == f"{name} cannot be used (Permission denied): mend that, and start again"
 
 
-@pytest.mark.parametrize("name", ["out", "out/a/b.png", ".out-1234", b"out/x", 3, None, ".", "/"])
+@pytest.mark.parametrize("name", ["out", "out/a/b.png", ".out-1234", b"out/x", 3, None, ".", "/", "original"])
 def test_what_is_written_is_told_by_what_was_asked_for(name):
     told = "cannot write out: No space left on device; free some space"
     with pytest.raises(UserError, match=told), write_errors(Path("out")):

@@ -109,5 +109,6 @@ def _start(found: Looks) -> Float[Tensor, "K J 3"]:
     system = torch.einsum("nv,nvi,nvj->nij", weight, full, full)
     system += torch.eye(full.shape[2], device=full.device) * 0.1
     own = torch.linalg.solve(system, torch.einsum("nv,nvi,nvc->nic", weight, full, found.rgb))[:, 1:]  # (N, J, 3)
-    _, _, components = torch.linalg.svd(own.flatten(1), full_matrices=False)
+    rows = torch.nn.functional.pad(own.flatten(1), (0, 0, 0, max(FEATURES - len(own), 0)))  # few points have few
+    _, _, components = torch.linalg.svd(rows, full_matrices=False)
     return components[:FEATURES].reshape(FEATURES, *own.shape[1:])
