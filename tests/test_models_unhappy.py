@@ -1,5 +1,6 @@
 """COLMAP models in text that hold what cannot be: each ends in one line that says where, or is said and goes on."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from PIL import Image
 from nerf_pl.errors import UserError
 from nerf_pl.scenes import LOADERS, Request, load_scene
 from nerf_pl.scenes.agreement import doubt
+from nerf_pl.scenes.model_files import _entries
+from nerf_pl.scenes.model_text import _photos
 
 Change = Callable[[list[str]], object]
 N = 6
@@ -86,6 +89,38 @@ def test_cameras_that_cannot_be(tmp_path, change, parts):
     with pytest.raises(UserError) as caught:
         load_scene(tmp_path, Request(test_every=0))
     assert all(part in str(caught.value) for part in (str(tmp_path), *parts)), str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["SIMPLE_RADIAL", "SIMPLE_DIVISION"])
+def test_a_distortion_that_is_not_finite(tmp_path, kind):
+    """COLMAP takes it for none."""
+    write_scene(tmp_path, n=N, cameras=((kind, [20.0, 12.0, 8.0, math.nan], (24, 16)),), xyz=np.zeros((0, 3)))
+    with pytest.raises(UserError, match=rf"\({kind}\) has the parameters 20, 12, 8, nan, not all finite"):
+        load_scene(tmp_path, Request(test_every=0))
+
+
+def test_a_camera_that_took_no_photo_is_not_looked_at(tmp_path):
+    file = write(tmp_path) / "cameras.txt"
+    file.write_text(f"{file.read_text()}7 OPENCV 0 0 0 0 5 5 0 0 0 0\n")
+    assert len(load_scene(tmp_path, Request(test_every=0))) == N
+
+
+@pytest.mark.parametrize(("gone", "there"), [("frames", "rigs"), ("rigs", "frames")])
+def test_a_file_of_newer_models_that_was_not_copied_is_named(tmp_path, gone, there):
+    write_scene(tmp_path, n=N)
+    (tmp_path / "sparse" / "0" / f"{gone}.bin").unlink()
+    with pytest.raises(UserError, match=rf"sparse/0 has {there}.bin and no {gone}.bin: copy that as well"):
+        load_scene(tmp_path, Request(test_every=0))
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_names_that_are_not_in_utf8(tmp_path, text):
+    """As on a computer whose file names are in Latin-1."""
+    write_scene(tmp_path, n=N, text=text)
+    file = tmp_path / "sparse" / "0" / f"images.{'txt' if text else 'bin'}"
+    file.write_bytes(file.read_bytes().replace(b"view_03", b"v\xe9w_03"))
+    with pytest.raises(UserError, match=rf"{file.name} has a name of a photo that is not in UTF-8: rename"):
+        load_scene(tmp_path, Request(test_every=0))
 
 
 def test_poses_of_newer_models_are_those_of_their_frames(tmp_path):
@@ -216,6 +251,19 @@ def test_blank_lines_and_comments_between_photos_mean_nothing(tmp_path):
         "  # a script\n" + "".join(f"{a}\n{b}\n\n# next\n" for a, b in zip(lines[::2], lines[1::2], strict=True))
     )
     assert len(load_scene(tmp_path, Request(test_every=0))) == N
+
+
+@pytest.mark.parametrize("line", ["", "  ", "# a note", "# 1 2"])
+def test_lines_between_a_photo_and_its_points_are_told(tmp_path, line):
+    """COLMAP takes such a line for the points, and all who read the file do."""
+    file = write(tmp_path) / "images.txt"
+    lines = file.read_text().splitlines()
+    lines.insert(next(i for i, each in enumerate(lines) if each.endswith("view_01.png")) + 1, line)
+    file.write_text("\n".join(lines) + "\n")
+    assert [number for number, _ in _entries(file)] == [number for number, _, _ in _photos(file)]
+    told = "8 is not the line of points of photo view_01" if line.strip() else "9 has points, where the line of a photo"
+    with pytest.raises(UserError, match=rf"images\.txt: line {told}"):
+        load_scene(tmp_path, Request(test_every=0))
 
 
 def test_photos_without_their_lines_of_points_are_told(tmp_path):

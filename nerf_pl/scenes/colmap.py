@@ -344,9 +344,9 @@ def read_model(folder: Path, root: Path) -> Any:
     parts = points, _file(folder, "images"), folder / "frames.bin"
     if cut := [part for part in (*parts, folder / "rigs.bin") if part and part.is_file() and not is_whole(part)]:
         raise UserError(f"{cut[0]} is damaged or cut short: {remedy}")
-    poses = parts[1:] if not _file(folder, "frames") else (_file(folder, "frames"),)
-    if wrong := next((told for part in poses if part and part.is_file() and (told := wrong_rotation(part))), ""):
-        raise UserError(f"{wrong}: {remedy}")
+    for one, other in (("rigs", "frames"), ("frames", "rigs")):
+        if (there := _file(folder, one)) and not _file(folder, other):
+            raise UserError(f"{folder} has {there.name} and no {other}{there.suffix}: copy that as well, or {remedy}")
     text = [
         file for part in ("cameras", "images", "points3D") if (file := _file(folder, part)) and file.suffix == ".txt"
     ]
@@ -354,6 +354,9 @@ def read_model(folder: Path, root: Path) -> Any:
         raise UserError(f"{marked} begins with a byte order mark: save it as UTF-8 without one")
     if wrong := wrong_pairs(parts[1]):
         raise UserError(wrong)
+    poses = parts[1:] if not _file(folder, "frames") else (_file(folder, "frames"),)
+    if wrong := next((told for part in poses if part and part.is_file() and (told := wrong_rotation(part))), ""):
+        raise UserError(f"{wrong}: {remedy}")
     try:
         model = pycolmap.Reconstruction(folder)
     except Exception as error:  # pycolmap raises many types
@@ -361,9 +364,14 @@ def read_model(folder: Path, root: Path) -> Any:
         if told := told or wrong_camera(_file(folder, "cameras"), parts[1], pycolmap):
             raise UserError(f"{told}: correct it, or {remedy}") from error
         raise UserError(f"{folder} is no readable COLMAP model ({reason(error)}): {remedy}") from error
-    for number, name in names_with_blanks(parts[1]):
-        if number in model.images:
-            model.images[number].name = name
+    try:
+        _ = [image.name for image in model.images.values()]
+        for number, name in names_with_blanks(parts[1]):
+            if number in model.images:
+                model.images[number].name = name
+    except UnicodeDecodeError as error:
+        told = f"{parts[1]} has a name of a photo that is not in UTF-8"
+        raise UserError(f"{told}: rename the photo, and make the model anew") from error
     cameras = _file(folder, "cameras")
     if cameras and not has_cameras(cameras, [len(camera.params) for camera in model.cameras.values()]):
         raise UserError(f"{cameras} is damaged or cut short: {remedy}")

@@ -25,18 +25,22 @@ SEEN = 0.2  # cosine to the axis of a camera, below which nothing is seen withou
 
 
 def require_cameras(root: Path, model: Any) -> None:
-    """Raises UserError for a camera whose size, focal length or middle cannot be that of its pictures."""
+    """Raises UserError for a camera with pictures whose size, focal length or middle cannot be that of its pictures."""
     named, middles, sizes = [], [], []
-    for camera in model.cameras.values():
+    used = {image.camera_id for image in model.images.values()}
+    for camera in (model.cameras[number] for number in sorted(used)):
         where = f"{root}: camera {camera.camera_id} of the model ({camera.model_name})"
         width, height = camera.width, camera.height
+        if not np.isfinite(camera.params).all():  # COLMAP takes a distortion of nan for none
+            found = ", ".join(f"{value:g}" for value in camera.params)
+            raise UserError(f"{where} has the parameters {found}, not all finite; correct it, or make the model anew")
         if min(width, height) < 1:
             raise UserError(f"{where} has pictures of {width}x{height} pixels; correct it, or make the model anew")
         if not camera.is_perspective():
             continue
         K = camera.calibration_matrix()
         focal = min(K[0, 0], K[1, 1])
-        if not np.isfinite(K).all() or focal <= 0 or wrong_focal(focal, max(width, height)):
+        if focal <= 0 or wrong_focal(focal, max(width, height)):
             told = f"has the focal length {focal:g}, for pictures of {width}x{height} pixels"
             raise UserError(f"{where} {told}; correct it, or make the model anew")
         middle = float(K[0, 2]), float(K[1, 2])

@@ -121,15 +121,16 @@ def wrong_line(file: Path) -> str:
 
 
 def _entries(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The number and the words of each line that begins an entry of a text file; pictures have two lines each."""
+    """The number and the words of each line that begins an entry of a text file. Pictures have two lines each: as in
+    COLMAP, the second one is the next line, whatever it holds."""
     is_points = False
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            if line.lstrip().startswith("#") or not (line.strip() or is_points):
-                continue
-            if not is_points:
+            if is_points:
+                is_points = False
+            elif line.strip() and not line.lstrip().startswith("#"):
                 yield number, line.split()
-            is_points = file.stem == "images" and not is_points
+                is_points = file.stem == "images"
 
 
 def _is_finite(word: str) -> bool:

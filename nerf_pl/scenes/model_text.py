@@ -20,7 +20,10 @@ def wrong_pairs(images: Path | None) -> str:
     every second photo for points. An empty text if nothing is wrong, and of other files."""
     if images is None or images.suffix != ".txt":
         return ""
-    for _, photo, (number, points) in islice(_photos(images), LOOKS):
+    for line, photo, (number, points) in islice(_photos(images), LOOKS):
+        if len(photo) > NAME and len(photo) % 3 == 0 and all(map(_is_number, photo)):
+            told = f"{images}: line {line} has points, where the line of a photo belongs"
+            return f"{told}: write the points right after their photo, without a line between"
         if len(points) % 3 or not all(map(_is_number, points)):
             if any(map(DECIMAL_COMMA.fullmatch, points)):
                 return f"{images}: line {number} has numbers like {points[0]}: write them with a point"
