@@ -82,6 +82,20 @@ def test_films_are_turned_upright(tmp_path, degrees):
     assert np.abs(pixels.astype(int) - expected).mean() < 8
 
 
+@pytest.mark.parametrize(("kept", "is_told"), [(1.0, False), (0.5, True)])
+def test_a_film_that_is_cut_short_is_said(tmp_path, capsys, kept, is_told):
+    """Half of a walk around a scene would be missing, unnoticed."""
+    film = tmp_path / "film.mp4"
+    frames = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), np.uint8)
+    write_mp4(film, frames, fps=10)
+    content = film.read_bytes()
+    film.write_bytes(content[: int(kept * len(content))])
+    assert (len(list(video.sharp_frames(film, 100))) == 40) != is_told
+    told = capsys.readouterr().err
+    assert told.startswith(f"{film}: its frames end after ") == is_told
+    assert ("of 4 seconds, so it is cut short; copy it again" in told) == is_told
+
+
 def test_files_that_are_no_films(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"nothing" * 100)
     with pytest.raises(UserError, match=r"a.mp4 is no readable film \(.*\): give"):

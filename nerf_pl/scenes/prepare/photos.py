@@ -62,8 +62,11 @@ def _stage_photo(file: Path, target: Path, max_size: int, budget: Budget, white:
         tags = picture.getexif()
         more = tags.get_ifd(EXIF)
         picture.draft(None, (2 * max_size, 2 * max_size))
-        with budget.take(decoding_memory(file, picture)), write_errors(target):
-            size = _save(_in_colours(ImageOps.exif_transpose(picture), file, white), target, max_size)
+        with budget.take(decoding_memory(file, picture)):
+            # decoded before anything is written: a photo that is cut short is no disk that is full
+            colours = _in_colours(ImageOps.exif_transpose(picture), file, white)
+            with write_errors(target):
+                size = _save(colours, target, max_size)
     # zoom and a change of lens make another camera
     key = file.parent, size, str(tags.get(MODEL)), str(more.get(FOCAL_LENGTH)), str(more.get(FOCAL_LENGTH_35MM))
     return Photo(target.name, size, key, focal_in_pixels(more.get(FOCAL_LENGTH_35MM), size))

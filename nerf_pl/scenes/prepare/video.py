@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from nerf_pl.console import warn
 from nerf_pl.errors import UserError, reading
 from nerf_pl.extras import extra
 
+WHOLE = 0.9  # share of the length that a film tells, from which on all of it is there
 JUDGED_WIDTH = 640  # pixels to which frames are reduced to be judged: noise and grain are no sharpness
 
 
@@ -33,7 +36,7 @@ def _sharp_frames(path: Path, n: int, step: Callable[[int, int], None]) -> Itera
             total = sum(1 for packet in film.demux(video=0) if packet.size)  # what the file says may be wrong
         with av.open(str(path), metadata_errors="replace") as film:
             film.streams.video[0].thread_type = "AUTO"
-            best, best_sharpness, window = None, -1.0, 0
+            best, best_sharpness, window, end = None, -1.0, 0, None
             for i, frame in enumerate(film.decode(video=0)):
                 now = window_of(i, total, n)
                 if now != window and best is not None:
@@ -44,10 +47,23 @@ def _sharp_frames(path: Path, n: int, step: Callable[[int, int], None]) -> Itera
                 if (found := sharpness(grey)) > best_sharpness:
                     best, best_sharpness = frame, found
                 step(min(i + 1, total), total)
+                end = frame.time
             if best is not None:
                 yield upright(best)
+            _tell_if_cut(path, end, film)
     except FFmpegError as error:
         raise UserError(f"{path} is no readable film ({error.strerror}): give a film, or a folder of photos") from error
+
+
+def _tell_if_cut(path: Path, end: float | None, film: Any) -> None:
+    """Say so if the last frame comes long before the end that a film tells. end: its time in seconds, if known."""
+    stream = film.streams.video[0]
+    told = stream.duration and float(stream.duration * stream.time_base)
+    told = told or (film.duration or 0) / 1e6  # in microseconds
+    begin = float((stream.start_time or 0) * stream.time_base)
+    if end is not None and end - begin < min(WHOLE * told, told - 1):
+        lost = f"its frames end after {end - begin:.3g} of {told:.3g} seconds, so it is cut short"
+        warn(f"{path}: {lost}; copy it again for the rest")
 
 
 def window_of(index: int, total: int, n: int) -> int:
