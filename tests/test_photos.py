@@ -228,9 +228,9 @@ def test_too_few_or_unreadable_photos_leave_nothing_behind(tmp_path, capsys):
 def test_a_photo_that_is_cut_short_is_named(tmp_path):
     """And not the file that is made of it."""
     write_photos(tmp_path / "photos")
-    photo = max((tmp_path / "photos").iterdir())
+    photo, out = max((tmp_path / "photos").iterdir()), tmp_path / "out"
     photo.write_bytes(photo.read_bytes()[:-400])
-    complaint(f"{photo} is not a readable photo", "remove it", call=lambda: prepare(tmp_path / "photos", tmp_path / "out"))
+    complaint(f"{photo} is not a readable photo", "remove it", call=lambda: prepare(photo.parent, out))
 
 
 def test_photos_of_nothing_in_common_fail_with_advice(tmp_path):

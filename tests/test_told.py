@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import llff_files
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +16,7 @@ from nerf_pl.scenes import detect
 from nerf_pl.scenes.prepare.sheet import PLACED, sheet_of, write_sheet
 from nerf_pl.scenes.prepare.top_view import top_view
 from nerf_pl.text import counted
+from nerf_pl.training import run as training
 from nerf_pl.training.length import AROUND_SECONDS, Length
 from nerf_pl.training.run import train
 from nerf_pl.training.saving import Saving
@@ -196,3 +198,14 @@ def test_one_is_not_told_in_the_plural(scene_dir, tmp_path, capsys, monkeypatch)
     assert "1 frame:" in out
     wrong = re.findall(r"[^0-9.,]1 (?:steps|views|frames|photos|pictures|fields|epochs|cameras|points)\b.{20}", out)
     assert not wrong
+
+
+@pytest.mark.parametrize(("words", "is_told"), [(["--random_until", 0.3], True), ([], False)])
+def test_options_for_transparent_pictures_are_told_of_others(scene_dir, tmp_path, capsys, monkeypatch, words, is_told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "_fit", lambda *_: None)
+    llff_files.write_scene(tmp_path / "photos", llff_files.facing())
+    told = f"--random_until 0.3 changes nothing: the pictures of {tmp_path / 'photos'} are opaque"
+    for scene, is_opaque in ((tmp_path / "photos", True), (scene_dir, False)):
+        nerf("train", scene, *NGP_FLAGS, "--num_gpus", 0, *words)
+        assert (told in capsys.readouterr().err) == (is_told and is_opaque)

@@ -76,6 +76,11 @@ class Shapes:
 SHAPES_WEIGHTS, SHAPES_PART, FIXED_IN_A_RUN = Shapes(), Shapes(part=True), Shapes(weights=False)
 
 
+@dataclass(frozen=True)
+class OfTransparent:
+    """Marks an option that changes nothing where all pictures are opaque."""
+
+
 @runtime_checkable
 class Options(Protocol):
     """A frozen dataclass of options."""

@@ -44,7 +44,7 @@ from nerf_pl.training.folders import check_folder, held, marked, preparation, sa
 from nerf_pl.training.limits import require_memory
 from nerf_pl.training.machines import adopt_slurm, machines, process, process_here, watched
 from nerf_pl.training.processes import together
-from nerf_pl.training.verdict import alone, strange_lens, untrained
+from nerf_pl.training.verdict import alone, idle, strange_lens, untrained
 from nerf_pl.writing import write_errors
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: it is imported while the pictures are read
@@ -131,6 +131,7 @@ def _made(
     from nerf_pl.training.resume import resume_run
     from nerf_pl.training.system import NeRFSystem
 
+    without_effect = "" if resume else idle(config.model, scene)  # a run that goes on has all of its options
     config = _completed(_with_colours(config, scene, world), scene, device.type, world)
     config.check()  # once more, with the sizes that were left to the device and the scene
     if device.type == "cpu":
@@ -152,7 +153,7 @@ def _made(
         if resume and checkpoints.best_step == system.step:
             checkpoints.keep_best()  # which a training that was killed may not have done
         few = untrained(len(system.model.parts), system.length.max_steps, world)
-        for line in filter(None, (beside, strange_lens(scene), alone(scene, val), few)):
+        for line in filter(None, (without_effect, beside, strange_lens(scene), alone(scene, val), few)):
             warn(line)
         console.print("\n".join([_describe(scene, val, root), *goes_on]))
     return system, checkpoints

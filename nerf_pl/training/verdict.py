@@ -4,8 +4,10 @@ import math
 
 import torch
 
+from nerf_pl.options import Options
+from nerf_pl.options.ranges import OfTransparent, marks
 from nerf_pl.scenes import Scene, on_background
-from nerf_pl.text import counted
+from nerf_pl.text import counted, typed
 
 GAP, POOR = 6.0, 22.0  # dB: between photos trained on and held out; below this the held-out ones look wrong
 FEWEST_STEPS = 1000  # after fewer it is too early to judge
@@ -56,6 +58,16 @@ def strange_lens(scene: Scene) -> str:
         return ""
     units = "a focal length belongs there in pixels, camera_angle_x in radians, x_fov in degrees"
     return f"{scene.root}: the cameras see {across:.3g} degrees across; is that right? In files of scenes {units}"
+
+
+def idle(options: Options, scene: Scene) -> str:
+    """What to tell of options that are given and change nothing, as all pictures are opaque; an empty text if there are
+    none. No error: a sweep gives all scenes the same options."""
+    if scene.images.shape[-1] == 4:
+        return ""
+    values = {name: getattr(options, name) for name, _ in marks(type(options), OfTransparent)}
+    given = [typed(name, value) for name, value in values.items() if value is not None]
+    return f"{' '.join(given)} changes nothing: the pictures of {scene.root} are opaque" if given else ""
 
 
 def untrained(fields: int, steps: int | None, world: int = 1) -> str:

@@ -12,6 +12,7 @@ from nerf_pl.options.ranges import (
     POWER_OF_TWO,
     SHAPES_WEIGHTS,
     SHARE,
+    OfTransparent,
     Range,
     at_least,
     between,
@@ -106,7 +107,7 @@ class NGPOptions:
     that, one ray passes through the middle of each pixel."""
     random_background: Annotated[bool, Help(LOSSES)] = True
     """Train in front of random colours, so that the field must learn which space is empty."""
-    random_until: Annotated[float | None, SHARE, Help(LOSSES, "1")] = None
+    random_until: Annotated[float | None, SHARE, OfTransparent(), Help(LOSSES, "1")] = None
     """Share of a training after which three of four pixels of transparent pictures have the background behind them that
     is shown later, by default 0.5. What is half transparent gains, on that background. 1 keeps random colours, for what
     is to be shown in front of others."""
