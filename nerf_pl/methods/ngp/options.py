@@ -180,14 +180,7 @@ PHOTOS: dict[str, dict[str, float]] = {
 """Values that differ for photos: scenes without a box around them."""
 AROUND: dict[str, dict[str, float]] = {
     "cuda": {"distortion": 1e-3, "close_range": 1.0},
-    "cpu": {
-        "distortion": 1e-3,
-        "close_range": 0.5,
-        "smoothness": 3e-3,
-        "density_noise": 1.0,
-        "samples": 2**14,
-        "air": 0.1,
-    },
+    "cpu": {"distortion": 1e-3, "close_range": 0.5, "smoothness": 3e-3, "samples": 2**14, "air": 0.1},
 }
 """Values that differ further for photos of a space without end. More distortion loss builds walls in front of plain
 surfaces before their place is known (docs/log.md)."""
