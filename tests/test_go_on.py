@@ -141,6 +141,16 @@ def test_best_weights_alone_are_not_lost(run, scene_dir, capsys, monkeypatch):
     assert content(run)["global_step"] == 13
 
 
+def test_a_demo_replaces_no_training_on_another_scene(run, capsys):
+    settings = run / "settings.json"
+    mine = Path("mine").resolve()
+    mine.mkdir()
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "scene": str(mine)}))
+    told = refused(capsys, "demo", "--out", run, "--seconds", 1)
+    assert told == f"nerf: --out {run} holds a training on {mine}, which is no demo: give another folder"
+    assert not Path("data").exists()
+
+
 def test_what_cannot_replace_a_run_leaves_it(run, capsys):
     (run / FILE).write_text("[]")
     refused(capsys, "train", "nowhere", *TRAIN, "--overwrite")

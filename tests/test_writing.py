@@ -16,7 +16,7 @@ from nerf_pl import writing
 from nerf_pl.checkpoints import models, open_run, read_checkpoint, stamp_of, write_checkpoint
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
-from nerf_pl.scenes.prepare import prepare
+from nerf_pl.scenes.prepare import _replace, prepare
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, replacing, write_errors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="flock")
@@ -269,3 +269,16 @@ def test_all_devices_have_the_weights_of_one_file(trained, trained_ngp, monkeypa
     assert equal(run.model.state_dict()[weights.removeprefix("model.")], read_checkpoint(last)["state_dict"][weights])
     assert run.stamp == stamp_of(Path(last))
     assert open_run(Path(last), CPU).others == ()
+
+
+def test_old_photos_are_out_of_the_way_before_they_are_removed(tmp_path, monkeypatch):
+    """Else a kill while many are removed would leave neither the old scene nor the new one."""
+    out, work = tmp_path / "out", tmp_path / "out" / ".prepare-1"
+    for folder in (out / "images", work / "images"):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").touch()
+    (work / "images" / "new.txt").touch()
+    monkeypatch.setattr(shutil, "rmtree", lambda *_: pytest.fail("killed while photos are removed"))
+    _replace(work / "images", out / "images", work)
+    assert sorted(file.name for file in (out / "images").iterdir()) == ["a.jpg", "new.txt"]
+    assert (work / "old-images" / "a.jpg").is_file()

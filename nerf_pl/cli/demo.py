@@ -10,10 +10,11 @@ from nerf_pl.cli.flags import RUNS, device_of
 from nerf_pl.cli.render import Render
 from nerf_pl.cli.reporting import Added
 from nerf_pl.cli.trained import Trained
-from nerf_pl.errors import Interrupted
+from nerf_pl.errors import Interrupted, UserError
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.methods import DEFAULT, METHODS
 from nerf_pl.options import RunFolders
+from nerf_pl.scenes.runs import scene_of
 
 SECONDS = {"cpu": 89.5, "cuda": 15.0}
 
@@ -48,6 +49,7 @@ class Demo:
         from nerf_pl.scenes.demo import make_demo
         from nerf_pl.training.run import train
 
+        self._require_no_other_run()
         root = make_demo(self.scene)
         seconds = SECONDS[device_of(self.num_gpus).type] if self.seconds is None else self.seconds
         config = METHODS[DEFAULT].preset
@@ -67,6 +69,14 @@ class Demo:
         console.print(
             f"{self.added.report} shows all of this on one page; next: nerf view {shlex.quote(str(self.out))}"
         )
+
+    def _require_no_other_run(self) -> None:
+        """Raises UserError if the run that is there is of another scene: only a demo takes the place of a demo."""
+        from nerf_pl.scenes.demo import is_demo
+
+        scene = None if RunFolders.modern(self.out).trained is None else scene_of(self.out)
+        if scene is not None and not is_demo(Path(scene)):
+            raise UserError(f"--out {self.out} holds a training on {scene}, which is no demo: give another folder")
 
 
 def _tell_path() -> None:

@@ -92,7 +92,7 @@ def prepare(
         write_scene(model, views, stage, work, step=step)
         (out / "transforms.json").unlink(missing_ok=True)  # it names the pictures that are about to go
         for name in (MAP, "images", POINTS, "transforms.json"):
-            _replace(work / name, out / name)
+            _replace(work / name, out / name, work)
     missing = tuple(name for photo in photos if (name := Path(photo.name).stem) not in placed)
     return Prepared(out, placed, missing, model.compute_mean_reprojection_error(), max_size)
 
@@ -149,9 +149,11 @@ def _workshop(source: Path, out: Path, overwrite: bool) -> Iterator[Path]:
                 out.rmdir()
 
 
-def _replace(new: Path, old: Path) -> None:
+def _replace(new: Path, old: Path, work: Path) -> None:
+    """Put a file or folder in the place of an old one, if there is one. A folder is moved out of the way: to remove
+    thousands of photos takes so long that a kill could come between, with the new ones nowhere yet."""
     if old.is_dir():
-        shutil.rmtree(old)
+        old.replace(work / f"old-{old.name}")
     if new.exists():
         new.replace(old)
     else:
