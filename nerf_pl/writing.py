@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nerf_pl.console import warn
-from nerf_pl.errors import UserError
+from nerf_pl.errors import OF_THE_SYSTEM, UserError
 
 if sys.platform == "win32":
     import msvcrt
@@ -31,6 +31,9 @@ REMEDIES = {
     errno.ENOTDIR: "a file is in the way of a folder",
     errno.EEXIST: "a file is in the way of a folder",
     errno.EISDIR: "a folder of that name is in the way",
+    errno.EMFILE: OF_THE_SYSTEM[errno.EMFILE],
+    errno.ENFILE: OF_THE_SYSTEM[errno.ENFILE],
+    errno.ESTALE: OF_THE_SYSTEM[errno.ESTALE],
 }
 OF_A_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # which no file that is read can cause
 TAKEN = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}  # what a lock that somebody holds is answered with

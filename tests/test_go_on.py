@@ -92,8 +92,9 @@ def test_a_run_that_was_to_be_replaced_does_not_go_on(run, scene_dir, capsys, mo
     told = refused(capsys, "train", scene_dir, *TRAIN, "--resume", "--max_steps", 20)
     assert f"{LAST} is of the run before, which a training with --overwrite was to replace: that saved nothing" in told
     assert f"remove {MARK} to go on with the old" in told
-    nerf("points", run, "--count", 50)
-    assert "a training with --overwrite has saved nothing yet" in capsys.readouterr().err
+    for given in (run, LAST):
+        nerf("points", given, "--count", 50)
+        assert "a training with --overwrite has saved nothing yet" in capsys.readouterr().err
     assert "--overwrite to start again" in refused(capsys, "train", scene_dir, *TRAIN, "--max_steps", 2)
     nerf("train", scene_dir, *TRAIN, "--resume", "auto", "--max_steps", 2)  # starts what was to replace the run
     assert not MARK.exists()

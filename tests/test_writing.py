@@ -1,6 +1,8 @@
 """One writer at a time, and what killed commands leave."""
 
+import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +56,14 @@ def test_what_is_written_is_told_by_what_was_asked_for(name):
     told = "cannot write out: No space left on device; free some space"
     with pytest.raises(UserError, match=told), write_errors(Path("out")):
         raise OSError(28, "No space left on device", name)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.EMFILE, "allow more open files (ulimit -n)"), (errno.EFBIG, "allow larger files")]
+)
+def test_another_place_is_no_remedy_for_limits(number, remedy):
+    with pytest.raises(UserError, match=re.escape(remedy)), write_errors(Path("out")):
+        raise OSError(number, "a limit", "out/a")
 
 
 def test_a_lock_leaves_nothing_behind(tmp_path):

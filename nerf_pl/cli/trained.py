@@ -52,7 +52,7 @@ class Trained:
 
         check_options(self)
         self._require_gpus(shares)
-        if RunFolders.modern(self.folder).replaced.is_file():
+        if RunFolders.modern(self.results).replaced.is_file():  # also if a checkpoint is given
             warn(f"{self.folder}: a training with --overwrite has saved nothing yet, so this is the run before it")
         # all read one file: a training may replace it meanwhile
         others = [torch.device("cuda", number) for number in range(1, self.num_gpus)]
