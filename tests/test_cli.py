@@ -206,6 +206,13 @@ def test_import(run, scene_dir, data_dir):
     assert torch.equal(found.model.fine.layers()["rgb"][0], theirs["nerf_fine.rgb.0.weight"])
 
 
+def test_an_import_leaves_a_run_alone_that_has_its_best_weights_only(run, data_dir, capsys):
+    (run / "checkpoints" / "last.ckpt").unlink()
+    told = refused(capsys, "import", data_dir / "parity" / "nerf_pl_lego.ckpt", "--out", run)
+    assert f"{run / 'checkpoints' / 'best.ckpt'} exists: give another --out" in told
+    assert not (run / "checkpoints" / "last.ckpt").exists()
+
+
 def test_demo(scene_dir, monkeypatch, capsys):
     """The command makes its own scene; here a small one stands in for it."""
     monkeypatch.setattr(shutil, "which", lambda _: None)

@@ -10,6 +10,7 @@ from nerf_pl.cli.flags import RUNS, Plain, Position
 from nerf_pl.cli.trained import split_to_score
 from nerf_pl.errors import UserError
 from nerf_pl.methods import CLASSIC
+from nerf_pl.options import RunFolders
 from nerf_pl.writing import locked
 
 Format = Literal[
@@ -90,28 +91,28 @@ class Import:
         if is_portable(self.file):
             raise UserError(f"{self.file} needs no import, commands take it as a run: nerf render {self.file}")
         out = self.out or RUNS / self.file.stem
-        target = out / "checkpoints" / "last.ckpt"
         with locked(out, "wait for it, or give another --out"):
-            self._import_into(out, target)
+            self._import_into(out)
 
-    def _import_into(self, out: Path, target: Path) -> None:
+    def _import_into(self, out: Path) -> None:
         import torch
 
         from nerf_pl.checkpoints import load_cameras, load_model, save_model
         from nerf_pl.console import console
         from nerf_pl.methods import METHODS
 
-        if target.exists():
-            raise UserError(f"{target} exists: give another --out")
+        folders = RunFolders.modern(out)
+        if (there := folders.trained) is not None:
+            raise UserError(f"{there} exists: give another --out")
         preset = METHODS[CLASSIC.method].preset
         sampling = {"N_samples": self.N_samples, "N_importance": self.N_importance, "noise_std": 0.0}
         asked = replace(preset, model=replace(CLASSIC.model, **sampling), data=replace(preset.data, img_wh=self.img_wh))
         asked.check()
         run = load_model(self.file, torch.device("cpu"), asked)
         views = load_cameras(run.config, self.scene, "train", "test") if self.scene else {}
-        save_model(target, run.model, run.config, str(self.scene.resolve()) if self.scene else "", views)
+        save_model(folders.last, run.model, run.config, str(self.scene.resolve()) if self.scene else "", views)
         more = split_to_score(self.scene, run.config.data) if self.scene else ["--scene", "SCENE_DIR"]
-        console.print(f"{target}; next: nerf eval {shlex.join([str(out), *more])}")
+        console.print(f"{folders.last}; next: nerf eval {shlex.join([str(out), *more])}")
 
 
 def _refuse(what: str, file: Path, options: Iterator[str]) -> None:
