@@ -14,7 +14,7 @@ from tiny import FLAGS, content, nerf, refused
 
 from nerf_pl import cli
 from nerf_pl.bench import budgets, classic
-from nerf_pl.checkpoints import load_model, read_checkpoint
+from nerf_pl.checkpoints import read_checkpoint
 from nerf_pl.cli.refusals import in_one_line
 from nerf_pl.console import short_number
 from nerf_pl.errors import Interrupted, UserError
@@ -194,23 +194,6 @@ def test_resume_needs_only_the_name(run, scene_dir):
     assert stored["config"]["model"]["use_disp"]
     nerf("train", scene_dir, "--exp_name", "tiny", "--resume", "--max_steps", 14, "--use_disp")
     assert read_checkpoint(run / "checkpoints" / "last.ckpt")["config"]["model"]["use_disp"]
-
-
-def test_import(run, scene_dir, data_dir):
-    nerf("import", data_dir / "parity" / "nerf_pl_lego.ckpt", "--scene", scene_dir)
-    found = load_model(Path("runs/nerf_pl_lego/checkpoints/last.ckpt"), torch.device("cpu"))
-    assert found.root == scene_dir
-    options = found.config.model
-    assert (options.net_depth, options.net_width, options.net_skip) == (8, 256, 4)
-    theirs = read_checkpoint(data_dir / "parity" / "nerf_pl_lego.ckpt")["state_dict"]
-    assert torch.equal(found.model.fine.layers()["rgb"][0], theirs["nerf_fine.rgb.0.weight"])
-
-
-def test_an_import_leaves_a_run_alone_that_has_its_best_weights_only(run, data_dir, capsys):
-    (run / "checkpoints" / "last.ckpt").unlink()
-    told = refused(capsys, "import", data_dir / "parity" / "nerf_pl_lego.ckpt", "--out", run)
-    assert f"{run / 'checkpoints' / 'best.ckpt'} exists: give another --out" in told
-    assert not (run / "checkpoints" / "last.ckpt").exists()
 
 
 def test_demo(scene_dir, monkeypatch, capsys):
