@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from nerf_pl import metrics
+from nerf_pl.evaluation import views
 from nerf_pl.metrics import fitted, fitted_together, psnr, ssim
 
 
@@ -104,3 +106,19 @@ def test_masks_leave_the_rest_out():
     mask[15:] = False
     assert ssim(torch.cat([a[:20], b[20:]]), b, mask).item() == pytest.approx(ssim(a, b, mask).item(), abs=2e-2)
     assert ssim(a, b, torch.ones_like(mask)).item() == pytest.approx(ssim(a, b).item(), abs=1e-6)
+
+
+def test_a_picture_for_which_a_gpu_has_no_room_is_scored_on_the_cpu(monkeypatch):
+    picture, target, asked = torch.rand(16, 16, 3), torch.rand(16, 16, 3), []
+
+    def full(*given):
+        asked.append(given)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("no room")
+        return ssim(*given)
+
+    monkeypatch.setattr(metrics, "ssim", full)
+    found = views._psnr_and_ssim(picture, target, None, torch.device("cpu"))
+    assert found == (psnr(picture, target).item(), ssim(picture, target).item())
+    assert len(asked) == 2
+    assert asked[1][0] is picture

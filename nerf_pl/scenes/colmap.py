@@ -365,7 +365,7 @@ def read_model(folder: Path, root: Path) -> Any:
             raise UserError(f"{told}: correct it, or {remedy}") from error
         raise UserError(f"{folder} is no readable COLMAP model ({reason(error)}): {remedy}") from error
     try:
-        _ = [image.name for image in model.images.values()]
+        _ = [image.name for image in model.images.values()]  # raises for bytes that are no text
         for number, name in names_with_blanks(parts[1]):
             if number in model.images:
                 model.images[number].name = name
