@@ -81,6 +81,9 @@ def test_curves_of_a_resumed_run_are_in_order(tmp_path):
                 log.add_scalar("val/psnr", 10 * step + len(steps), step)
                 log.add_scalar("train/seconds", 0.5 * step, step)
                 log.add_scalar("train/psnr", math.nan, step)
+        # named as if written in different seconds: of one second the tenth file would come before the ninth
+        (file,) = tmp_path.glob(f"*.{steps[0]}")
+        file.rename(tmp_path / f"events.out.tfevents.{steps[0]}")
     found = read_curves(tmp_path)
     assert set(found) == {"val/psnr"}
     assert found["val/psnr"] == Curve((1, 2, 3, 4, 5), (14, 24, 33, 43, 53), (0.5, 1, 1.5, 2, 2.5))
