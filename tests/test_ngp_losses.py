@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import GRID, config, make, with_model
 
-from nerf_pl.methods.ngp.losses import EMPTY_STEPS, LOSSES, distortion, emptiness, noisy, smoothness
+from nerf_pl.methods.ngp.losses import EMPTY_STEPS, LOSSES, OPAQUE, distortion, emptiness, noisy, smoothness
 from nerf_pl.methods.ngp.options import NGPOptions
 from nerf_pl.ops import Stride, Target
 from nerf_pl.types import Batch, Rays, Samples
@@ -86,6 +86,21 @@ def test_noise_multiplies_the_density():
     assert after.t is found.t
     assert after.offsets is found.offsets
     assert torch.equal(noisy(found, noise, OFF).dt, found.dt)
+
+
+def test_light_that_noise_leaves_stays_on_the_last_sample_of_a_ray_that_ended():
+    found, noise = samples(), torch.randn(6)
+    options = replace(OFF, density_noise=0.5)
+    ends, ended = found.offsets[1:], torch.tensor([i % 2 == 0 for i in range(len(found.offsets) - 1)])
+    ratio = noisy(found, noise, options, ended).dt / noisy(found, noise, options).dt
+    last = [
+        int(end) - 1
+        for end, begin, is_ended in zip(ends, found.offsets, ended, strict=False)
+        if is_ended and end > begin
+    ]
+    assert last
+    assert (ratio[last] == OPAQUE).all()
+    assert (ratio == 1).sum() == len(ratio) - len(last)
 
 
 def test_they_change_what_is_learned_and_not_the_error_that_is_told():

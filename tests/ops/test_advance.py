@@ -44,7 +44,7 @@ def test_passes_add_up(space, share, room, stop, kind):
     assert way.left() == 0
     if kind == "kernel":
         assert (passes > len(way.passes)) == (room < 1000)
-    samples, unit, _ = march(rays, bits, box, torch.full_like(rays.near, 0.5), stride, backend=TWINS)
+    samples, unit, *_ = march(rays, bits, box, torch.full_like(rays.near, 0.5), stride, backend=TWINS)
     pixels = composite(*field(unit), samples, backend=TWINS)
     close = stop * 1.01 + 1e-5
     assert (way.rgb - pixels.rgb).abs().max() <= close
@@ -65,7 +65,7 @@ def test_the_field_is_asked_in_other_cells(space, kind):
         unit, _, _ = way.fill(k)
         way.blend(*field(unit), k, 0.0)
     assert way.left() == 0
-    samples, unit, _ = march(rays, bits, box, torch.full_like(rays.near, 0.5), stride, backend=TWINS)
+    samples, unit, *_ = march(rays, bits, box, torch.full_like(rays.near, 0.5), stride, backend=TWINS)
     there = moved(unit, source, SIZE, grid_span(box, stride.linear is not None))
     assert (there - unit).abs().mean() > 0.1
     pixels = composite(*field(there), samples, backend=TWINS)

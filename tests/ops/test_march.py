@@ -65,7 +65,7 @@ def test_march(fused, share):
 
 def parts(found):
     """t, dt, ray_ids and offsets; points; cells."""
-    samples, unit, cells = found
+    samples, unit, cells, _ = found
     return (samples.t, samples.dt, samples.ray_ids, samples.offsets), unit, cells
 
 
@@ -73,7 +73,7 @@ def parts(found):
 def test_march_of_nothing(kind):
     empty = torch.zeros(0, device=DEVICE)
     rays = Rays(*(empty.view(0, 3),) * 3, empty, empty)
-    samples, unit, cells = march(rays, occupied(32, 1.0), BOX, empty, STRIDE, backend=BOTH[kind])
+    samples, unit, cells, _ = march(rays, occupied(32, 1.0), BOX, empty, STRIDE, backend=BOTH[kind])
     assert len(samples) == len(unit) == len(cells) == 0
     assert samples.offsets.tolist() == [0]
 
@@ -146,6 +146,10 @@ def test_rays_end_where_their_light_does(fused, unbounded, grid):
         own, true = found.samples.offsets.diff(), truth.samples.offsets.diff()
         same = own == true
         assert same.sum() >= n - 1  # by rounding, a ray may end a sample sooner or later
+        assert found.ended is not None
+        assert truth.ended is not None
+        assert (found.ended == truth.ended).sum() >= n - 1
+        assert truth.ended.any() == (least == 0.75)
         where, theirs = (same[part.samples.ray_ids[: part.samples.offsets[-1]].long()] for part in samples)
         assert torch.allclose(found.unit[: len(where)][where], truth.unit[theirs], atol=1e-4)
         sizes.append(int(truth.samples.offsets[-1]))
@@ -187,7 +191,7 @@ def test_light_reaches_what_is_kept_and_nothing_else():
     given = through_the_box(n), bits, BOX, uniform(n, seed=5), STRIDE
     budget = Budget(10**4, integer(n), integer(0), bits)
     kept = march(*given, budget, Light(weights, 0.5), backend=TWINS).samples.offsets.diff().tolist()
-    samples, unit, _ = march(*given, backend=TWINS)
+    samples, unit, *_ = march(*given, backend=TWINS)
     sigma = hash_density(unit, weights, backend=TWINS)
     for ray in range(n):
         light, expected = 1.0, 0
@@ -207,7 +211,7 @@ def test_parts_of_cells(kind, detail, unbounded):
     n, size, bits = 5, 32, occupied(32, 0.5)
     rays, box, stride = (outward(n), CUBE, OPEN) if unbounded else (through_the_box(n), BOX, STRIDE)
     given = rays, bits, box, uniform(n, seed=5), stride
-    samples, unit, fine = march(*given, Budget(10**4, integer(n), integer(n), bits, detail), backend=BOTH[kind])
+    samples, unit, fine, _ = march(*given, Budget(10**4, integer(n), integer(n), bits, detail), backend=BOTH[kind])
     number = int(samples.offsets[-1])
     assert number > 50
     fine, unit = fine[:number].long(), unit[:number]

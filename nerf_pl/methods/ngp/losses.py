@@ -7,13 +7,14 @@ name in `ops.hash_field.losses`. Its weight is the option of the same name.
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nerf_pl.methods.ngp.options import NGPOptions, known
 from nerf_pl.ops import Stride, Target
 from nerf_pl.types import Samples
 
+OPAQUE = 1e8  # times as much density makes any sample opaque
 EMPTY_STEPS = 5000  # after which the losses on empty space have no weight left (docs/log.md)
 
 
@@ -54,6 +55,18 @@ def air(optical: Float[Tensor, "N"], step: Tensor, options: NGPOptions) -> Float
     return weight[0] * torch.log1p(optical).mean()
 
 
-def noisy(samples: Samples, noise: Float[Tensor, "N"], options: NGPOptions) -> Samples:
-    """Samples whose density is multiplied by exp(density_noise * noise): dt changes, as only their product matters."""
-    return replace(samples, dt=samples.dt * (known(options.density_noise) * noise).exp())
+def noisy(
+    samples: Samples, noise: Float[Tensor, "N"], options: NGPOptions, ended: Bool[Tensor, "R"] | None = None
+) -> Samples:
+    """Samples whose density is multiplied by exp(density_noise * noise): dt changes, as only their product matters.
+
+    ended: rays that left out samples, for without noise no light reaches them. With noise some would. The last sample
+    that is there takes it: else the background would shine through surfaces, and density that holds it off, anywhere on
+    the ray, would lower the loss.
+    """
+    dt = samples.dt * (known(options.density_noise) * noise).exp()
+    if ended is not None:
+        ray, ends = samples.ray_ids.long(), samples.offsets[1:]
+        last = torch.arange(1, len(dt) + 1, device=dt.device) == ends[ray]
+        dt = torch.where(last & ended[ray], OPAQUE * dt, dt)
+    return replace(samples, dt=dt)

@@ -189,7 +189,7 @@ class NGP(nn.Module):
             target = add(target, samples, self.stride, o)
         if o.density_noise:
             noise = normal(self.seed, self.step, Stream.NOISE, len(samples), backend=self.backend)
-            samples = losses.noisy(samples, noise, o)
+            samples = losses.noisy(samples, noise, o, found.ended)
         if self.mirror is None:
             view = ops.spherical_harmonics(rays.viewdirs, self.kept, backend=self.backend)
         else:

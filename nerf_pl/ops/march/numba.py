@@ -112,10 +112,10 @@ def _walk(
 @compiled
 def _walk_lit(
     origins, directions, starts, steps, words, explored, every, aabb, step, linear, scale, cells, size, rooms, hits,
-    counts, field, thick, begin, end,
+    counts, ended, field, thick, begin, end,
 ):  # fmt: skip
     """Note the steps of rays begin to end that lie in occupied cells and in front of the optical depth `thick`; see
-    `_walk`. field: see `density_at`."""
+    `_walk`. To `ended` goes whether there are more behind. field: see `density_at`."""
     features, hidden = np.empty(field[3].shape[0], F), np.empty(field[3].shape[1], F)
     for ray in range(begin, end):
         bits, k, count, depth = (explored if ray % every == 0 else words), 0, 0, ZERO
@@ -127,7 +127,11 @@ def _walk_lit(
                 tau = density_at(x, y, z, field, features, hidden) * (step * scale * longer)
                 depth += ZERO if math.isnan(tau) else tau
             k += 1
-        counts[ray] = count
+        counts[ray], ended[ray] = count, False
+        while k < steps[ray] and not ended[ray]:
+            _, x, y, z, _ = _point(origins, directions, ray, starts[ray], k, step, linear, aabb, scale)
+            ended[ray] = _is_occupied(bits, x * cells[0], y * cells[1], z * cells[2], size)
+            k += 1
 
 
 @compiled
@@ -164,7 +168,7 @@ class _Walk:
         in_cube = sides * self.scale if stride.linear is None else np.ones(3, F)
         self.cells = (F(stride.size) / in_cube).astype(F)
         self.starts, self.steps = np.empty(n, F), np.empty(n, np.int64)
-        self.next, self.counts = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self.next, self.counts, self.ended = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.bool_)
         ends = rays.near[:n].contiguous().numpy(), rays.far[:n].contiguous().numpy()
         way = self.aabb, jitter[:n].contiguous().numpy(), self.step, self.linear, self.starts, self.steps
         in_parts(lambda begin, end: _starts(*self.rays, *ends, *way, begin, end), n, RAYS)
@@ -189,7 +193,7 @@ class _Walk:
         self.rooms = np.cumsum(self.steps) - self.steps
         self.hits = np.empty(int(self.steps.sum()), np.int32)
         grid = words.numpy(), explored.numpy(), every, self.aabb, self.step, self.linear, self.scale, self.cells
-        last = self.size, self.rooms, self.hits, self.counts, field, F(-math.log(light.least))
+        last = self.size, self.rooms, self.hits, self.counts, self.ended, field, F(-math.log(light.least))
         way = *self.rays, self.starts, self.steps, *grid, *last
         in_parts(lambda begin, end: _walk_lit(*way, begin, end), self.n, RAYS)
 
@@ -225,8 +229,14 @@ def march(
     offsets[1 : active + 1] = torch.from_numpy(np.cumsum(way.counts))
     offsets[active + 1 :] = offsets[active]
     if budget is None:
-        return way.samples(offsets)
-    return way.samples(offsets.clamp(max=fit(offsets, active, budget)), budget.detail)
+        found = way.samples(offsets)
+    else:
+        found = way.samples(offsets.clamp(max=fit(offsets, active, budget)), budget.detail)
+    if light is None:
+        return found
+    ended = torch.zeros(len(rays), dtype=torch.bool)
+    ended[:active] = torch.from_numpy(way.ended)
+    return found._replace(ended=ended)
 
 
 @compiled

@@ -36,16 +36,17 @@ def march(
         cells = parts_of(cells, [i[hits] for i in corners], [place[hits] for place in places], budget.detail)
     ray_ids = rows[hits[0]]
     unit, dt = _in_cube(rays, ray_ids, t, aabb, stride)
-    offsets = F.pad(torch.bincount(ray_ids, minlength=len(rays)).cumsum(0), (1, 0))
+    offsets, ended = F.pad(torch.bincount(ray_ids, minlength=len(rays)).cumsum(0), (1, 0)), None
     if light is not None:
         lit = reached(unit, Samples(t, dt, ray_ids, offsets), light)
         t, dt, unit, cells, ray_ids = t[lit], dt[lit], unit[lit], cells[lit], ray_ids[lit]
-        offsets = F.pad(torch.bincount(ray_ids, minlength=len(rays)).cumsum(0), (1, 0))
+        met, offsets = offsets, F.pad(torch.bincount(ray_ids, minlength=len(rays)).cumsum(0), (1, 0))
+        ended = offsets.diff() < met.diff()
     if budget is None:
-        return March(Samples(t, dt, ray_ids, offsets), unit, cells)
+        return March(Samples(t, dt, ray_ids, offsets), unit, cells, ended)
     room = fit(offsets, active, budget)
     samples = Samples(t[:room], dt[:room], ray_ids[:room], offsets.clamp(max=room))
-    return March(samples, unit[:room], cells[:room])
+    return March(samples, unit[:room], cells[:room], ended)
 
 
 def _steps(rays: Rays, aabb: Tensor, jitter: Tensor, stride: Stride) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,7 +128,7 @@ class Advance:
     passes: tuple[int, ...] = (8, 24, 64)  # fewer than on a GPU, since each costs more
 
     def __init__(self, rays: Rays, bits: Tensor, aabb: Tensor, stride: Stride, room: int, source: Tensor | None = None):
-        self.samples, unit, _ = march(rays, bits, aabb, torch.full_like(rays.near, 0.5), stride)
+        self.samples, unit, *_ = march(rays, bits, aabb, torch.full_like(rays.near, 0.5), stride)
         span = grid_span(aabb, stride.linear is not None)
         self.unit = unit if source is None else moved(unit, source, stride.size, span)
         ids, offsets = self.samples.ray_ids, self.samples.offsets

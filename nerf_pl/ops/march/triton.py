@@ -126,14 +126,16 @@ def march(
         "SIZE": stride.size, "OPEN": stride.linear is not None, "BATCH": budget is not None,
         "DETAIL": 1 if budget is None else budget.detail, "EXPLORERS": EXPLORERS, "LANES": LANES, "num_warps": 1,
     }  # fmt: skip
-    programs = min(n, PROGRAMS)
+    programs, ended = min(n, PROGRAMS), None
     if n:
         march_kernel[(programs,)](
             *given, number, counts, firsts, offsets, near, near, counts, near, counts, *sizes, WRITE=False, **options,
         )  # fmt: skip
         if light is not None:
+            met = counts.clone()
             same = {name: options[name] for name in ("SIZE", "OPEN", "EXPLORERS")}
             lower_counts((*given, number), light, counts, firsts, sizes[:3], same)
+            ended = counts < met
         most = 2**31 - 1 if budget is None else budget.size
         scan_kernel[(1,)](
             counts, offsets, active, kept, n, most, SCAN=SCAN, ADAPT=budget is not None, num_warps=16,
@@ -146,4 +148,4 @@ def march(
         march_kernel[(programs,)](
             *given, number, counts, firsts, offsets, t, dt, ray_ids, unit, cells, *sizes, WRITE=True, **options,
         )  # fmt: skip
-    return March(Samples(t, dt, ray_ids, offsets), unit, cells)
+    return March(Samples(t, dt, ray_ids, offsets), unit, cells, ended)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nerf_pl.ops.hash_field.types import HashWeights
@@ -65,12 +65,14 @@ class March(NamedTuple):
     """Samples in occupied cells.
 
     samples: t, and dt in sides of the unit cube. unit: the points in the unit cube. cells: the cell of each sample, or
-    its part if `Budget.detail` is above 1.
+    its part if `Budget.detail` is above 1. ended: the rays that left samples out, as no light reached them; see
+    `Light`. None if rays go on to their ends.
     """
 
     samples: Samples
     unit: Float[Tensor, "N 3"]
     cells: Int[Tensor, "N"]
+    ended: Bool[Tensor, "R"] | None = None
 
 
 @runtime_checkable
