@@ -47,7 +47,7 @@ from nerf_pl.scenes import Request, Scene, load_scene, some_views
 from nerf_pl.training.batches import PixelBatches
 from nerf_pl.training.gradients import Gradients, take_steps
 from nerf_pl.training.schedule import lr_factor
-from nerf_pl.training.system import LATE, LATE_STEPS, LEAST_STEP_SECONDS
+from nerf_pl.training.system import LATE, LATE_STEPS, LATEST
 
 EVERY = 8  # of the views are held out
 HOLD = 3  # the first of them
@@ -117,7 +117,7 @@ def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str,
     train, held = split(scene, job)
     config = complete(job, train, device)
     epochs, seconds, steps = config.train.num_epochs or EPOCHS, job.get("seconds", math.inf), job.get("steps")
-    model, gradients, optimizer = prepared(config, train, device, steps or seconds / LEAST_STEP_SECONDS)
+    model, gradients, optimizer = prepared(config, train, device)
     late = LATE_STEPS * len(model.parts)
     start, done, at, error = time.perf_counter(), 0.0, 0, math.nan
 
@@ -126,7 +126,8 @@ def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str,
         for group in optimizer.param_groups:
             group["lr"] = config.optim.lr * lr_factor(config.optim, share * epochs, epochs)
         gradients.batches.advance(share)
-        return model.rays_per_pixel if share >= LATE and step >= late else 1
+        is_late = share >= LATEST or (share >= LATE and step >= late)
+        return model.rays_per_pixel if is_late else 1
 
     while done < 1:
         n = min(CHUNK, steps - at) if steps else CHUNK
@@ -159,10 +160,8 @@ def complete(job: Mapping[str, Any], train: Scene, device: torch.device) -> Conf
     return method.complete(config, device.type, kind_of(train))
 
 
-def prepared(
-    config: Config, train: Scene, device: torch.device, most: float
-) -> tuple[Model, Gradients, torch.optim.Optimizer]:
-    """All that a training needs before its clock starts. most: steps that it may take."""
+def prepared(config: Config, train: Scene, device: torch.device) -> tuple[Model, Gradients, torch.optim.Optimizer]:
+    """All that a training needs before its clock starts."""
     torch.manual_seed(config.train.seed)
     model = METHODS[config.method].make(config, device).to(device)
     model.train()
@@ -177,7 +176,7 @@ def prepared(
     model.before_step(0)
     model.prepare_optimizer(optimizer)
     gradients.capture()
-    if model.rays_per_pixel > 1 and most > LATE_STEPS * len(model.parts) and device.type == "cuda":
+    if model.rays_per_pixel > 1 and device.type == "cuda":
         gradients.capture(model.rays_per_pixel)
     return model, gradients, optimizer
 

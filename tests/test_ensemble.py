@@ -236,6 +236,7 @@ def test_pixels_have_several_rays_as_late_with_another_number_of_processes(scene
     numbers = rays_of_steps(monkeypatch)
     monkeypatch.setattr(system, "LATE_STEPS", 4)
     monkeypatch.setattr(system, "LATE", 0.0)
+    monkeypatch.setattr(system, "LATEST", 2.0)  # never
     asked = with_model(options(max_steps=9), rays_per_pixel=3)
     train(asked, scene_dir, RunFolders.modern(Path("run")))
     before = content(Path("run"))

@@ -85,9 +85,9 @@ def test_resuming_is_exact(scene_dir):
 
 
 def test_pixels_of_several_rays(scene_dir, monkeypatch, capsys):
-    """In the second half of a training, but not before so many steps; and in evaluation."""
+    """In the second half of a training after so many steps, and in its last quarter; and in evaluation."""
     numbers = rays_of_steps(monkeypatch)
-    for late, expected in ((3, 6), (20, 12)):
+    for late, expected in ((3, 6), (8, 8), (20, 9)):
         numbers.clear()
         monkeypatch.setattr(system, "LATE_STEPS", late)
         options = with_model(config("ngp"), rays_per_pixel=3)

@@ -58,7 +58,7 @@ def test_pixels_of_several_rays_come_as_late_for_each_field(settings, scene_dir,
     numbers = rays_of_steps(monkeypatch)
     monkeypatch.setattr(settings, "LATE_STEPS", 4)
     job = {"name": "a", "steps": 12, "hold": 1, "train": {"batch_size": 64}}
-    for fields, expected in ((1, 6), (2, 8)):
+    for fields, expected in ((1, 6), (2, 8), (3, 9)):
         numbers.clear()
         asked = {**ASKED, "ensemble": fields, "rays_per_pixel": 3}
         settings.run({**job, "scene": str(scene_dir), "options": asked}, load_scene(scene_dir), CPU)

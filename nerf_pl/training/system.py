@@ -30,9 +30,9 @@ from nerf_pl.training.poses import TURNS, refine
 from nerf_pl.training.schedule import lr_factor
 from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 
-LEAST_STEP_SECONDS = 4e-4  # that a step takes; the first ones say little of the later ones
 MOST_PSNR = 60.0  # dB that a validation view counts; pictures that differ by the rounding to 8 bits have 59
 LATE, LATE_STEPS = 0.5, 10_000  # share of a training, steps of a field; after both a pixel is a mean of several rays
+LATEST = 0.75  # share of a training after which it is one anyhow
 
 
 class NeRFSystem(L.LightningModule):
@@ -47,7 +47,7 @@ class NeRFSystem(L.LightningModule):
         self.automatic_optimization = False
         self.config, self.model, self.scene, self.val_scene, self.world = config, model, scene, val_scene, world
         self.scene_root = str(scene.root.resolve()) if scene.root else ""
-        self._late_from = 0  # step before which no pixel is the mean of several rays, see `LATE`
+        self._late_from = 0  # step that must be reached, see `LATE`
         self.begun_on = ""  # the type of device on which the run was begun; "" if that is not known
         self.kept = {"train": scene}  # splits whose views a checkpoint keeps, without their pictures
         steps_per_epoch = max(scene.n_pixels // (config.train.batch_size * world), 1)
@@ -116,7 +116,7 @@ class NeRFSystem(L.LightningModule):
             self.model.before_step(0)
             self.length.step_seconds = self._mean(self.gradients.capture())
             # a CPU captures nothing, so it does not run later steps in advance
-            if self.device.type == "cuda" and self.model.rays_per_pixel > 1 and self._gets_late:
+            if self.device.type == "cuda" and self.model.rays_per_pixel > 1:
                 self.length.step_seconds = self._mean(self.gradients.capture(self.model.rays_per_pixel))
 
     @property
@@ -125,22 +125,12 @@ class NeRFSystem(L.LightningModule):
         scene = self.scene
         return replace(scene, images=scene.images[..., :3]) if self.config.train.refine_poses else scene
 
-    @property
-    def _gets_late(self) -> bool:
-        """Whether the training is long enough for pixels of several rays; see `_rays_per_pixel`."""
-        seconds = self.config.train.seconds
-        by_time = math.inf if seconds is None else seconds / LEAST_STEP_SECONDS
-        return min(by_time, self.length.max_steps or math.inf) > self._late_from
-
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start, self._away = time.perf_counter(), 0.0
         n_steps = self.length.chunk(n_steps, batch_idx)
         optimizer = self._optimizer()
         steps = range(self.step, self.step + n_steps)
         with memory_advice(self.model):
-            late = self._rays_per_pixel()
-            if self.gradients.is_captured(1) and not self.gradients.is_captured(late):
-                self.gradients.capture(late)  # a training that turned out to be longer than it seemed
             exchange = self.exchange
             take_steps(
                 self.gradients, optimizer, steps,
@@ -192,7 +182,8 @@ class NeRFSystem(L.LightningModule):
 
     def _rays_per_pixel(self) -> int:
         """One at first, because more pixels teach more than the even coverage of fewer. Later the edges matter most."""
-        is_late = self.length.progress >= LATE and self.step >= self._late_from
+        progress = self.length.progress
+        is_late = progress >= LATEST or (progress >= LATE and self.step >= self._late_from)
         return self.model.rays_per_pixel if is_late else 1
 
     def _error(self, optimizer: torch.optim.Optimizer, n_steps: int) -> float:
