@@ -98,8 +98,7 @@ class NGPOptions:
     """Weight of the loss that draws all entries of the hash table to zero (Barron et al. 2023). By default 0.1 for few
     photos from one side, on a GPU."""
     density_noise: Annotated[float | None, at_least(0), Help(LOSSES, "0.5")] = None
-    """Standard deviation of noise on the density's logarithm while training. At 1 walls form in front of cameras, as
-    early_stop knows of no noise."""
+    """Standard deviation of noise on the density's logarithm while training."""
     network_rate: Annotated[float | None, POSITIVE, Help(RATE, "0.3")] = None
     """Learning-rate multiplier of the networks relative to the hash table. Starts at 1, reaches this after 10,000
     steps."""
