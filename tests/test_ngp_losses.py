@@ -99,7 +99,7 @@ def test_light_that_noise_leaves_stays_on_the_last_sample_of_a_ray_that_ended():
         if is_ended and end > begin
     ]
     assert last
-    assert (ratio[last] == OPAQUE).all()
+    assert torch.allclose(ratio[last], torch.tensor(OPAQUE))
     assert (ratio == 1).sum() == len(ratio) - len(last)
 
 

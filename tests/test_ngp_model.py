@@ -72,7 +72,7 @@ def all_at_once(ours: NGP, given: Rays) -> tuple[Pixels, int]:
     """What `render` shows of a model whose cells are all occupied and lit, from all samples; and how many those are."""
     grid = ours.occupancy
     bits, half = torch.full_like(grid.bits, -1), torch.full_like(given.near, 0.5)
-    samples, unit, _ = ops.march(given, bits, grid.aabb, half, ours.stride, backend=ours.backend)
+    samples, unit, *_ = ops.march(given, bits, grid.aabb, half, ours.stride, backend=ours.backend)
     assert ours.mirror is not None
     seen = given.viewdirs, samples.ray_ids, ours.mirror.normals
     view = ops.mirrored_harmonics(unit, *seen, backend=ours.backend)

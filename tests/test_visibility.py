@@ -81,7 +81,7 @@ def trained_on(grid: OccupancyGrid, y: float) -> tuple[torch.Tensor, torch.Tenso
     """The same of a ray in training."""
     whole = torch.ones(1, dtype=torch.int32)
     budget = Budget(10_000, whole, torch.zeros_like(whole), grid.visible, grid.detail)
-    samples, unit, _ = grid.march(along_x(y), grid.stride(0.01), torch.full((1,), 0.5), budget)
+    samples, unit, *_ = grid.march(along_x(y), grid.stride(0.01), torch.full((1,), 0.5), budget)
     return samples.t, unit
 
 
