@@ -168,16 +168,30 @@ def test_the_processes_end_with_the_first_one(monkeypatch):
     assert started[0].returncode == -signal.SIGKILL
 
 
-def test_a_process_notices_that_the_first_one_is_gone(tmp_path):
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_a_process_notices_that_the_first_one_is_gone(tmp_path, is_saved):
     """It was started by a process that is gone already."""
-    code = "import time\nfrom nerf_pl.training.processes import follow_first\nfollow_first()\ntime.sleep(60)"
+    folders = RunFolders.modern(tmp_path / "run")
+    if is_saved:
+        folders.checkpoints.mkdir(parents=True)
+        folders.last.touch()
+    code = f"""
+import time
+from pathlib import Path
+from nerf_pl.options import RunFolders
+from nerf_pl.training.folders import held
+with held(RunFolders.modern(Path({str(tmp_path / "run")!r}))):
+    time.sleep(60)
+"""
     environment = {**os.environ, "LOCAL_RANK": "1", processes.FIRST: str(2**22 + 1), "PYTHONPATH": str(PROJECT)}
     ended = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 1
-    told = "nerf: the first process of the training is gone, so the others end; --resume goes on"
-    assert ended.stderr.strip() == told
+    goes_on = f"{folders.last} is of an earlier step: the same command with --resume goes on"
+    left = goes_on if is_saved else "nothing was saved yet"
+    told = f"nerf: the first process of the training is gone, so the others end; {left}"
+    assert " ".join(ended.stderr.split()) == told
 
 
 def test_optional_packages_do_not_answer_signals(capfd):

@@ -89,7 +89,7 @@ class Sweeping:
     def run(self) -> None:
         import torch
 
-        from nerf_pl.sweep import DONE, planned, read_rows, slots_of
+        from nerf_pl.sweep import DONE, planned, read_rows, require_same_options, slots_of
         from nerf_pl.training.devices import devices_of
 
         check_options(self.options)
@@ -105,7 +105,10 @@ class Sweeping:
         jobs = list(self._jobs(scenes, rows, ["--num_gpus", "0"] if where[0] == "cpu" else []))
         _require_there(scenes[job.scene] for job in jobs if not job.run.is_dir())
         with locked(self.folder, "wait for it, end it, or give another --exp_name"):
-            rows |= planned(jobs, read_rows(self.folder), self.options.overwrite)
+            before = read_rows(self.folder)
+            if not self.options.overwrite:
+                require_same_options(jobs, before)
+            rows |= planned(jobs, before, self.options.overwrite)
             left = [job for job in jobs if rows[job.name].state != DONE]
             for row in rows.values():
                 if row.state == DONE:

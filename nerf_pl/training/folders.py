@@ -43,7 +43,7 @@ def held(folders: RunFolders) -> Iterator[None]:
     """Hold the lock of the run, and remove what a killed training left there. Processes that help end with the first
     one, which holds the lock. Raises UserError if another training holds it."""
     if process() > 0:
-        follow_first()
+        follow_first(lambda: saved(folders))
         yield
         return
     with locked(folders.settings.parent, "wait for it, end it, or give another --exp_name"):

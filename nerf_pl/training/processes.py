@@ -62,19 +62,19 @@ def together(devices: int, interrupted: Callable[[int], Interrupted]) -> Iterato
             _kill(helpers)
 
 
-def follow_first() -> None:
+def follow_first(saved: Callable[[], str]) -> None:
     """Let this process end soon after the first one, if that started it. The main thread may wait for it in a
-    library, so that no exception would reach it."""
+    library, so that no exception would reach it. saved: what there is to go on from."""
     first = os.environ.get(FIRST)
     if process() > 0 and first is not None:
-        threading.Thread(target=_follow, args=(int(first),), daemon=True).start()
+        threading.Thread(target=_follow, args=(int(first), saved), daemon=True).start()
 
 
-def _follow(first: int) -> None:
+def _follow(first: int, saved: Callable[[], str]) -> None:
     while os.getppid() == first:
         time.sleep(GLANCE)
     if process() == 1:  # one says it
-        errors.print("nerf: the first process of the training is gone, so the others end; --resume goes on")
+        errors.print(f"nerf: the first process of the training is gone, so the others end; {saved()}")
     os._exit(1)
 
 
