@@ -133,6 +133,8 @@ def helper(code: str) -> subprocess.Popen:
         ("import os; os.kill(os.getpid(), 9)", "process 2 of 2 was ended by SIGKILL", UserError),
         ("raise SystemExit(1)", "process 2 of 2 failed, so the training ends; nothing was saved yet", UserError),
         ("raise SystemExit(143)", "nothing was saved yet", Interrupted),
+        # the first one answers Ctrl-C for all
+        ("import os; os.kill(os.getpid(), 2); raise SystemExit(1)", "process 2 of 2 failed, so", UserError),
     ],
 )
 def test_a_process_that_is_lost_ends_the_training(monkeypatch, code, told, kind):
@@ -147,6 +149,7 @@ def test_a_process_that_is_lost_ends_the_training(monkeypatch, code, told, kind)
     with pytest.raises(kind, match=told) as stop:
         trains()
     assert "LOCAL_RANK" not in os.environ
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert kind is UserError or stop.value.number == signal.SIGTERM
 
 

@@ -91,7 +91,8 @@ def _told(error: OSError) -> str:
 def _run(command: Command, words: Sequence[str]) -> None:
     # Threads that wait for each other spin for this long, then sleep. By default they spin a hundred times longer, and
     # beside another program training can be tens of times slower (docs/log.md). Read when torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    if "OMP_WAIT_POLICY" not in os.environ:  # which would not count beside it
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     if {"RANK", "SLURM_PROCID"} & set(os.environ):  # of several processes: where one is lost, `machines` says so
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and PyTorch would with a hundred lines
     # imported after parsing, so that --help and a misspelt option answer at once

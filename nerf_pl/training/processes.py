@@ -38,10 +38,11 @@ def together(devices: int, interrupted: Callable[[int], Interrupted]) -> Iterato
             raise
         return
     with _environment(devices):
-        helpers = [
-            subprocess.Popen(_command(), env={**os.environ, "LOCAL_RANK": str(rank), FIRST: str(os.getpid())})
-            for rank in range(1, devices)
-        ]
+        with _ctrl_c_blocked():
+            helpers = [
+                subprocess.Popen(_command(), env={**os.environ, "LOCAL_RANK": str(rank), FIRST: str(os.getpid())})
+                for rank in range(1, devices)
+            ]
         over = threading.Event()
         threading.Thread(target=_watch, args=(helpers, over, interrupted), daemon=True).start()
         try:
@@ -128,6 +129,20 @@ def _command() -> list[str]:
     spec = __main__.__spec__
     start = [os.path.abspath(sys.argv[0])] if spec is None else ["-m", spec.name]
     return [sys.executable, *start, *sys.argv[1:]]
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Processes that the block starts never see Ctrl-C, which a terminal sends to all of them: the first one answers it
+    for all. They could not while they start, and would end with a traceback. This process sees it after the block."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
