@@ -1,7 +1,6 @@
 """The commands, from what is typed to the files they leave."""
 
 import json
-import os
 import re
 import runpy
 import shutil
@@ -383,15 +382,3 @@ def test_the_package_can_be_run_as_a_module(capsys, monkeypatch):
         runpy.run_module("nerf_pl", run_name="__main__")
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith("nerf: ")
-
-
-@pytest.mark.parametrize("policy", [None, "active"])
-def test_how_threads_wait_is_left_to_who_has_said_so(scene_dir, monkeypatch, policy):
-    """What the program would set counts more than the policy."""
-    for name, value in (("GOMP_SPINCOUNT", None), ("OMP_WAIT_POLICY", policy)):
-        monkeypatch.setenv(name, "")  # so that it is as before after the test
-        monkeypatch.delenv(name)
-        if value is not None:
-            monkeypatch.setenv(name, value)
-    nerf("info", scene_dir)
-    assert os.environ.get("GOMP_SPINCOUNT") == (None if policy else "3000")

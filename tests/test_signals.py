@@ -133,6 +133,7 @@ def helper(code: str) -> subprocess.Popen:
         ("import os; os.kill(os.getpid(), 9)", "process 2 of 2 was ended by SIGKILL", UserError),
         ("raise SystemExit(1)", "process 2 of 2 failed, so the training ends; nothing was saved yet", UserError),
         ("raise SystemExit(143)", "nothing was saved yet", Interrupted),
+        ("import os; os.kill(os.getpid(), 15)", "^nothing was saved yet", Interrupted),  # while it starts
         # the first one answers Ctrl-C for all
         ("import os; os.kill(os.getpid(), 2); raise SystemExit(1)", "process 2 of 2 failed, so", UserError),
     ],

@@ -93,7 +93,8 @@ def _run(command: Command, words: Sequence[str]) -> None:
     # beside another program training can be tens of times slower (docs/log.md). Read when torch is imported.
     if "OMP_WAIT_POLICY" not in os.environ:  # which would not count beside it
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    if {"RANK", "SLURM_PROCID"} & set(os.environ):  # of several processes: where one is lost, `machines` says so
+    is_several = getattr(getattr(command, "train", None), "num_gpus", 1) > 1
+    if is_several or {"RANK", "SLURM_PROCID"} & set(os.environ):  # where a process is lost, we say so
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and PyTorch would with a hundred lines
     # imported after parsing, so that --help and a misspelt option answer at once
     import torch

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from nerf_pl.console import errors
 from nerf_pl.errors import Interrupted, UserError
-from nerf_pl.signals import described
+from nerf_pl.signals import ENDING, described
 from nerf_pl.training.machines import FIRST, process, started_elsewhere
 
 GLANCE = 0.5  # seconds between two looks at the other processes
@@ -103,6 +103,8 @@ def _end(lost: tuple[int, int], others: int, interrupted: Callable[[int], Interr
     rank, code = lost
     if code > 128:
         return interrupted(code - 128)
+    if -code in ENDING:  # before that process could answer it
+        return interrupted(-code)
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "failed"
     left = interrupted(signal.SIGTERM)
     remedy = ": the same command with --resume goes on" if left.resumable else ""
