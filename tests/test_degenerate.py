@@ -15,7 +15,9 @@ from tiny import NGP_FLAGS, nerf, refused
 from torch import Tensor
 
 from nerf_pl.errors import UserError
+from nerf_pl.films.paths import look_at
 from nerf_pl.scenes import Request, load_scene
+from nerf_pl.scenes.spread import two_groups
 
 N = 6
 
@@ -93,6 +95,24 @@ def test_scenes_are_read_or_refused(tmp_path, capsys, layout, cameras):
     assert 0 <= scene.near < scene.far < float("inf")
     assert torch.isfinite(scene.aabb).all()
     assert ("are their poses right?" in capsys.readouterr().err) == (cameras in ("one astray", "two groups"))
+
+
+def test_two_groups_are_told_apart():
+    """They are told if most of the world between them is empty, and not if all look at one thing."""
+    c2w = poses(20)
+    for gap, told in ((5.0, False), (40.0, False), (200.0, True), (5000.0, True)):
+        apart = c2w.clone()
+        apart[1::2, 0, 3] += gap
+        groups = two_groups(apart)
+        assert (groups is not None) == told
+        assert groups is None or set(map(tuple, groups)) == {tuple(range(0, 20, 2)), tuple(range(1, 20, 2))}
+    assert two_groups(c2w) is None
+    assert two_groups(in_one_spot(c2w)) is None
+    pair = c2w.clone()
+    pair[:, :, 3] = torch.tensor([[0.0, 0, 0], [1, 0, 0]]).double().repeat(10, 1)
+    assert two_groups(pair) is None  # a pair of cameras that stand still
+    ends = torch.cat([torch.randn(6, 3).double() + torch.tensor([x, 0.0, 0]) for x in (-100, 0)])
+    assert two_groups(look_at(ends, (-50.0, 30.0, 0.0))) is None
 
 
 @pytest.mark.parametrize(

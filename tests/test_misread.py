@@ -200,6 +200,15 @@ def test_one_bound_that_is_wrong_changes_nothing(tmp_path):
     torch.testing.assert_close(other.cameras.c2w, usual.cameras.c2w, rtol=0.01, atol=1e-3)
 
 
+def test_the_nearest_bound_that_counts_is_told_with_its_own_row(tmp_path, capsys):
+    write_scene(tmp_path, around(9))
+    rows = np.load(tmp_path / "poses_bounds.npy")
+    rows[:, 15] = [1e-9, *(1e-3 - 1e-5 * np.arange(8))]
+    np.save(tmp_path / "poses_bounds.npy", rows)
+    load_scene(tmp_path, Request(test_every=0), "llff")
+    assert "the nearest bound is 0.00093 (row 8)" in capsys.readouterr().err
+
+
 def test_bounds_of_cameras_that_hardly_move(tmp_path, capsys):
     c2w = facing(8)
     c2w[:, :, 3] = c2w[:1, :, 3] + 0.01 * (c2w[:, :, 3] - c2w[:1, :, 3])

@@ -96,6 +96,17 @@ def test_a_few_stray_cameras_change_nothing_of_what_the_others_look_at(away):
     assert ahead_of(outward) == 0
 
 
+@pytest.mark.parametrize("outward", [False, True])
+def test_a_sixth_of_stray_cameras_changes_nothing_of_the_scale(outward):
+    """More of them than the quantile leaves out: the scene would lie within a small part of a huge world."""
+    poses = ring(36)
+    poses[:, :, [0, 2]] *= -1 if outward else 1
+    strayed = poses.clone()
+    strayed[::6, 0, 3] += 1000
+    expected = normalize_poses(poses)[1]
+    torch.testing.assert_close(normalize_poses(strayed)[1], expected, atol=0.05, rtol=0.02)
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_cameras_in_one_place_keep_the_scale(n):
     c2w = ring()[:n].float()

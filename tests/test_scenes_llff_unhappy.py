@@ -73,7 +73,8 @@ def test_arrays_that_are_no_poses(tmp_path, array, part):
     ("column", "value", "part"),
     [
         (3, math.nan, "row 1 is not finite"),
-        (16, math.inf, "row 1 is not finite"),
+        (16, math.inf, "row 1 has bounds that are not finite but 20.1 and inf"),
+        (15, math.nan, "row 1 has bounds that are not finite but nan and 90.1"),
         (0, 3.0, "row 1 has a pose that is no rotation"),
         (4, 0.0, "row 1 has a height, width or focal length"),
         (14, -30.0, "row 1 has a height, width or focal length"),
@@ -88,6 +89,11 @@ def test_rows_that_cannot_be(tmp_path, column, value, part):
     rows[1, column] = value
     np.save(tmp_path / "poses_bounds.npy", rows)
     complaint(tmp_path, "poses_bounds.npy", part)
+
+
+def test_many_rows_that_cannot_be_are_counted(tmp_path):
+    write_scene(tmp_path, facing(3), (0.0, 0.0))
+    complaint(tmp_path, "row 0 has bounds that are not 0 < near < far but 0 and 0 (2 other rows like it); correct")
 
 
 def test_a_mirrored_pose(tmp_path):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,7 +26,8 @@ def nearest_bound(path: Path, c2w: Float[Tensor, "C 3 4"], bounds: Float[Tensor,
     if not counts.all():
         told = f"row {row} has the near bound {nearest:.3g}, and half of all have more than {usual:.3g}"
         warn(f"{path}: {told}; {'it does not count, so ' if facing else ''}correct it if it is wrong")
-        nearest = near[counts].min().item()
+        row = int(near.where(counts, torch.inf).argmin())
+        nearest = near[row].item()
     apart = (c2w[:, :, 3] - c2w[:, :, 3].mean(0)).norm(dim=-1).median().item()
     focus = camera_focus(c2w)
     way = usual_nearest(c2w, focus) if looks_at(c2w, focus) else None

@@ -16,8 +16,9 @@ from nerf_pl.scenes.finder import find_named, of_other_kind, told_path
 from nerf_pl.scenes.keys import spelled, tell_keys
 from nerf_pl.scenes.lenses import FOCALS, over
 from nerf_pl.scenes.masks import masks_folder
-from nerf_pl.scenes.normalize import in_one_pose, strays
+from nerf_pl.scenes.normalize import in_one_pose
 from nerf_pl.scenes.pictures import list_some
+from nerf_pl.scenes.spread import tell_spread
 from nerf_pl.scenes.values import ROTATED, axes_scale, pose_matrix
 
 # what two frames of one picture must agree on, beside the pose
@@ -55,10 +56,9 @@ def read_frames(path: Path, values: dict[str, object], split: str | None = None)
     if scaled := [i for i, scale in enumerate(scales) if abs(scale - 1) > ROTATED]:
         told = f"the axes of {len(scaled)} of {len(frames)} poses are not of length 1 but {scales[scaled[0]]:.4g}"
         warn(f"{path}: {told}, of frame {scaled[0]} for example; only their directions are taken")
-    if far := strays(torch.from_numpy(np.stack([frame.c2w for frame in frames]))):
-        names = list_some([str(frames[i].values["file_path"]) for i in far])
-        warn(f"{path}: {len(far)} of {len(frames)} cameras are far from all others ({names}): are their poses right?")
-    if same := in_one_pose(torch.from_numpy(np.stack([frame.c2w for frame in frames]))):
+    c2w = torch.from_numpy(np.stack([frame.c2w for frame in frames]))
+    tell_spread(path, c2w, [str(frame.values["file_path"]) for frame in frames])
+    if same := in_one_pose(c2w):
         names = list_some([str(frames[i].values["file_path"]) for i in same])
         told = f"{len(same)} of {len(frames)} pictures have one and the same pose ({names})"
         warn(f"{path}: {told}: if it stands for those that could not be placed, remove them")

@@ -30,14 +30,14 @@ from nerf_pl.scenes.normalize import (
     closest_of,
     near_of,
     normalize_poses,
-    strays,
 )
 from nerf_pl.scenes.order import require_same_order, tell_order
 from nerf_pl.scenes.orientation import orient
-from nerf_pl.scenes.pictures import Size, cut_out, list_some, one_size, read_headers, read_pictures, target_size
+from nerf_pl.scenes.pictures import Size, cut_out, one_size, read_headers, read_pictures, target_size
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.splits import SPLITS, held_out
+from nerf_pl.scenes.spread import tell_spread
 from nerf_pl.scenes.values import FARTHEST, ROTATED, rigid
 from nerf_pl.text import counted
 from nerf_pl.types import Rays
@@ -163,21 +163,23 @@ def _read_poses(
     rows = torch.from_numpy(rows.astype(np.float64))
     pose, bounds = rows[:, :15].view(-1, 3, 5), rows[:, 15:]
     c2w = torch.stack([pose[:, :, 1], -pose[:, :, 0], pose[:, :, 2], pose[:, :, 3]], -1)  # from down, right, back
-    finite = (rows.abs() < FARTHEST).all(1)
+    finite, bounded = (rows[:, :15].abs() < FARTHEST).all(1), (bounds < FARTHEST).all(1)
     rotations = [rigid(matrix) for matrix in c2w.where(finite[:, None, None], torch.eye(3, 4)).numpy()]
     broken = {
         "is not finite": ~finite,
         "has a pose that is no rotation": torch.tensor([bool(wrong) for _, wrong in rotations]),
         "has a height, width or focal length that is not positive": (pose[:, :, 4] <= 0).any(1),
+        "has bounds that are not finite": ~bounded,
         "has bounds that are not 0 < near < far": (bounds[:, 0] <= 0) | (bounds[:, 1] <= bounds[:, 0]),
     }
     for told, rows_so in broken.items():
-        if rows_so.any():
+        if n := int(rows_so.sum()):
             row = int(rows_so.nonzero()[0])
             told += f": {rotations[row][1]}" if told.endswith("rotation") else ""
             if told.startswith("has bounds"):
                 told += f" but {bounds[row, 0]:g} and {bounds[row, 1]:g}"
-            raise UserError(f"{path}: row {row} {told}; correct it, or remove it and its picture")
+            others = f" ({counted(n - 1, 'other row')} like it)" if n > 1 else ""
+            raise UserError(f"{path}: row {row} {told}{others}; correct it, or remove it and its picture")
     if (scaled := (c2w[:, :, :3].norm(dim=1) - 1).abs().amax(1) > ROTATED).any():
         told = f"the axes of {int(scaled.sum())} of {len(rows)} poses are not of length 1"
         warn(f"{path}: {told}; only their directions are taken")
@@ -193,9 +195,7 @@ def _doubt(path: Path, c2w: Float[Tensor, "C 3 4"], hwf: Float[Tensor, "C 3"]) -
             raise UserError(f"{path}: row {row} has {told}; correct it, or the size")
     if (other := path.with_name(CENTRES)).is_file():
         warn(f"{other} is not read: the focal length of {POSES} counts, and the middle of each picture")
-    if far := strays(c2w):
-        told = f"{len(far)} of {len(c2w)} cameras are far from all others (rows {list_some(far)})"
-        warn(f"{path}: {told}: are their poses right?")
+    tell_spread(path, c2w, [f"row {row}" for row in range(len(c2w))])
 
 
 def _find_pictures(root: Path, hwf: Float[Tensor, "3"], img_wh: Size | None, downscale: int) -> tuple[list[Path], Size]:

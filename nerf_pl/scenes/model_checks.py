@@ -15,8 +15,7 @@ from nerf_pl.errors import UserError
 from nerf_pl.scenes.conventions import MODEL
 from nerf_pl.scenes.lenses import require_own_middles, wrong_focal
 from nerf_pl.scenes.model_lenses import WIDE, sees_all_around
-from nerf_pl.scenes.normalize import strays
-from nerf_pl.scenes.pictures import list_some
+from nerf_pl.scenes.spread import tell_spread
 
 LOOKS, POINTS = 24, 100  # photos, about, and points of each that are looked at
 HIT, MISS = 0.01, 0.05  # by less and by more widths of a photo than so many points are, and are not, where it has them
@@ -72,9 +71,7 @@ def different(root: Path, views: Sequence[Any], files: Sequence[Path]) -> list[i
 
 def doubt(root: Path, c2w: Float[np.ndarray, "C 3 4"], model: Any, views: Sequence[Any]) -> None:
     """Say so if views do not see the points that the model says they see, or if cameras are astray. c2w: our axes."""
-    if far := strays(torch.from_numpy(c2w)):
-        names = list_some([views[i].name for i in far])
-        warn(f"{root}: {len(far)} of {len(views)} cameras are far from all others ({names}): are their poses right?")
+    tell_spread(root, torch.from_numpy(c2w), [view.name for view in views])
     _refuse_other_order(root, c2w, model, views)
     behind, n = _not_seen(model, views)
     if n and behind > n / 2:

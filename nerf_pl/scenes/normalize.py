@@ -27,16 +27,18 @@ def normalize_poses(
 
     The origin is the point that the cameras look at or, where there is none (a walk, a panorama), their mean centre; z
     is their mean up; and the unit of length is the distance of the farthest camera from the origin. "Farthest" is the
-    90th percentile: a few stray poses, or one long shot, must not shrink all the rest. scale: old lengths times this
-    are new lengths instead. Rotations stay rotations.
+    90th percentile, without stray poses: these, or one long shot, must not shrink all the rest. scale: old lengths
+    times this are new lengths instead. Rotations stay rotations.
     """
     poses = c2w.double()
     centres = poses[:, :, 3]
+    counted = torch.ones(len(centres), dtype=torch.bool)
+    counted[strays(c2w)] = False
     origin = camera_focus(poses)
     if not looks_at(poses, origin):
-        origin = centres.mean(0)
+        origin = centres[counted].mean(0)
     if scale is None:
-        farthest = torch.quantile((centres - origin).norm(dim=-1), FARTHEST).item()
+        farthest = torch.quantile((centres[counted] - origin).norm(dim=-1), FARTHEST).item()
         scale = 1 / farthest if farthest > 1e-9 else 1.0  # else: all cameras in one place
     rotation = _upright(poses)
     placed = scale * (centres - origin) @ rotation.T

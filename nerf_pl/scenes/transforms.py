@@ -37,6 +37,7 @@ from nerf_pl.scenes.shots import looking, names_of, paths_of, read_cuts, read_sh
 from nerf_pl.scenes.sightings import read_sightings, seen_by_views
 from nerf_pl.scenes.splits import held_out, listed, rule_splits
 from nerf_pl.scenes.values import number, optional_number, positive, vector
+from nerf_pl.text import counted
 
 FILE = FILES = "transforms.json"
 # Instant-NGP's own frame: point * scale + offset lies in the unit cube
@@ -173,7 +174,7 @@ def _members(path: Path, values: dict[str, object], frames: Sequence[Frame], req
     chosen = listed(values, [frame.file for frame in frames], path, request.split)
     chosen = held_out(len(frames), request.split, request.test_every) if chosen is None else chosen
     if not chosen:
-        told = f"--test_every {request.test_every} leaves none of the {len(frames)} pictures in {path}"
+        told = f"--test_every {request.test_every} leaves none of {counted(len(frames), 'picture')} in {path}"
         remedy = "2 or more" if request.test_every == 0 else "another number, or 0 to train on all"
         raise UserError(f"{told} for {request.split}: give {remedy}")
     return chosen
