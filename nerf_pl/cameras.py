@@ -254,11 +254,11 @@ class View:
 
 
 def project(
-    cameras: Cameras, camera_id: int, points: Float[Tensor, "N 3"]
-) -> tuple[Float[Tensor, "N 2"], Float[Tensor, "N"]]:
+    cameras: Cameras, which: int | Int[Tensor, "V"], points: Float[Tensor, "N 3"]
+) -> tuple[Float[Tensor, "*V N 2"], Float[Tensor, "*V N"]]:
     """Pixel coordinates (column, row; continuous, the centre of the first pixel at 0.5) and depth along the axis.
 
-    What lies behind the camera has a negative depth.
+    which: a camera, or several. What lies behind the camera has a negative depth.
 
         >>> K = torch.tensor([[100.0, 0, 40], [0, 100, 30], [0, 0, 1]])
         >>> cameras = Cameras(torch.eye(3, 4)[None], K[None], width=80, height=60)
@@ -266,11 +266,10 @@ def project(
         >>> [[round(x, 3) for x in pixel] for pixel in pixels.tolist()], depth.tolist()
         ([[50.0, 30.0]], [4.0])
     """
-    c2w, K = cameras.c2w[camera_id], cameras.K[camera_id]
-    local = (points - c2w[:, 3]) @ c2w[:, :3]
-    depth = -local[:, 2]
-    xy = torch.stack([local[:, 0] / depth * K[0, 0] + K[0, 2], -local[:, 1] / depth * K[1, 1] + K[1, 2]], -1)
-    return xy + (0.5 - cameras.pixel_offset), depth
+    c2w, K = cameras.c2w[which], cameras.K[which][..., None]
+    x, y, z = ((points - c2w[..., None, :, 3]) @ c2w[..., :3]).unbind(-1)
+    xy = torch.stack([x / -z * K[..., 0, 0, :] + K[..., 0, 2, :], -y / -z * K[..., 1, 1, :] + K[..., 1, 2, :]], -1)
+    return xy + (0.5 - cameras.pixel_offset), -z
 
 
 def quaternions(rotations: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 4"]:

@@ -177,17 +177,19 @@ def _on_one_background(scene: Scene, opaque: list[int], asked: Colour | None) ->
 
 
 def silhouettes(scene: Scene) -> Bool[Tensor, "C H W"] | None:
-    """Pixels that may show, at least in part, what is in front of the background: those that do not count, too. None if
-    nothing tells. Of `plain` scenes parts are missing that have the colour of the background."""
+    """Pixels that may show, at least in part, what is in front of the background: those that do not count, too. They
+    are where the pictures are. None if nothing tells. Of `plain` scenes parts are missing that have the colour of the
+    background."""
     if scene.images.shape[-1] == 3 and not scene.plain:
         return None
-    colour, shown = _in_bytes(scene), torch.zeros(scene.images.shape[:3], dtype=torch.bool)
+    device = scene.images.device
+    colour, shown = _in_bytes(scene).to(device), torch.zeros(scene.images.shape[:3], dtype=torch.bool, device=device)
     for i, picture in _pictures(scene):
         height, width, channels = picture.shape
         part = shown[i, :height, :width]
         part.copy_(picture[..., 3] > 0 if channels == 4 else _differs(picture, colour))
         if scene.masks is not None:
-            part |= ~scene.masks[i, :height, :width]
+            part |= ~scene.masks[i, :height, :width].to(device)
     return shown
 
 

@@ -121,8 +121,9 @@ class NeRFSystem(L.LightningModule):
 
     @property
     def _fitted_scene(self) -> Scene:
-        """What the model is fitted to. Outlines seen by cameras that are yet to be moved would cut the object away."""
-        scene = self.scene
+        """What the model is fitted to, with the pictures that the device has already. Outlines of cameras that are
+        yet to be moved would cut the object away."""
+        scene = replace(self.scene, images=self.batches.images)
         return replace(scene, images=scene.images[..., :3]) if self.config.train.refine_poses else scene
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:

@@ -1,8 +1,10 @@
 """The cells that the scene can occupy: the visual hull of the views' masks, and a tight box around it."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras, project
@@ -11,6 +13,8 @@ from nerf_pl.errors import UserError
 MOST = 0.8  # of the views that see a cell
 MARGIN = 1 / 32  # of a picture's size, around what differs from its background
 NEAR = 1 / 8  # of the picture's size; if a cell covers more, it is too near for a mask to exclude it
+TOGETHER = {"cuda": 2**22}  # cells that are projected at once, of as many views as fit; a CPU takes view after view
+FEW = 8  # one of as many views is asked first there
 
 
 def points_of(
@@ -46,8 +50,9 @@ def seen_cells(
 ) -> Bool[Tensor, "G G G"]:
     """Possible cells: at least one view sees the cell, and it lies in the mask of every view that sees it.
 
-    This is the visual hull (Laurentini 1994). Without masks, every cell that a view sees is possible. Masks are widened
-    by the size of a cell, so that no cell of the scene is lost. counted: views see through these pixels alone.
+    This is the visual hull (Laurentini 1994). Without masks, every cell that a view sees is possible. A cell lies in a
+    mask if the square around it does in part, so that no cell of the scene is lost. counted: views see through these
+    pixels alone.
     """
     points, shrunk = points_of(centres(size, aabb.device), aabb, unbounded)
     seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
@@ -56,46 +61,48 @@ def seen_cells(
     if unbounded:
         radii = 2 * radii * shrunk**2  # lengths shrink most along the way from the centre
     focal = cameras.K[:, (0, 1), (0, 1)].amax(1)
-    for camera in range(len(cameras)):
-        xy, depth = project(cameras, camera, points[alive])
-        radius, (width, height) = radii[alive], cameras.size(camera)
-        column, row = xy.unbind(-1)
-        distance = (points[alive] - cameras.c2w[camera, :, 3]).norm(dim=1)
+    sides = torch.tensor([cameras.size(i) for i in range(len(cameras))], device=points.device).unbind(1)
+    together, views = TOGETHER.get(points.device.type, 1), torch.arange(len(cameras), device=points.device)
+    if together > 1:  # some views leave out most cells, so that the others can come many at a time
+        views = torch.cat([views[::FEW], views])
+    while len(views):
+        some, views = views.tensor_split([max(together // max(len(alive), 1), 1)])
+        xy, depth = project(cameras, some, points[alive])
+        radius, (column, row) = radii[alive], xy.unbind(-1)
+        width, height = (side[some, None] for side in sides)
+        distance = (points[alive] - cameras.c2w[some, None, :, 3]).norm(dim=-1)
         # half the size of the ball's picture, at most: a ball off the axis shows as an ellipse
-        ball = radius * focal[camera] * distance / (depth * (depth - radius)).clamp(min=1e-6)
+        ball = radius * focal[some, None] * distance / (depth * (depth - radius)).clamp(min=1e-6)
         ahead = depth > radius
         touched = (column > -ball) & (column < width + ball) & (row > -ball) & (row < height + ball)
         touched = torch.where(ahead, touched, depth > -radius)
-        # a mask does not judge cells so near that they cover much of the picture
-        judged = ahead & touched & (ball < max(width, height) * NEAR)
-        place = row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()
-        reach = int(ball[judged].max().ceil()) if bool(judged.any()) else 0
-        if counted is not None:
-            touched &= ~judged | _near_mask(counted[camera], *place, reach)
-        if masks is None:
-            seen[alive] |= touched
-            continue
-        hit = ~judged | _near_mask(masks[camera], *place, reach)
-        seen[alive] |= touched & hit
-        # if the border cuts a cell, its other part may lie in the mask of another view
         inside = (column > ball) & (column < width - ball) & (row > ball) & (row < height - ball)
-        alive = alive[hit | ~inside]
+        # a mask does not judge cells so near that they cover much of the picture
+        judged = ahead & touched & (ball < torch.maximum(width, height) * NEAR)
+        window = [torch.where(judged, at, 0.0) for at in (row - ball, row + ball, column - ball, column + ball)]
+        if counted is not None:
+            touched &= ~judged | _has_pixel(counted[some], window)
+        if masks is None:
+            seen[alive] |= touched.any(0)
+            continue
+        hit = ~judged | _has_pixel(masks[some], window)
+        seen[alive] |= (touched & hit).any(0)
+        # if the border cuts a cell, its other part may lie in the mask of another view
+        alive = alive[(hit | ~inside).all(0)]
     held = torch.zeros_like(seen)
     held[alive] = True
     return (held & seen).view(size, size, size)
 
 
-def _near_mask(mask: Bool[Tensor, "H W"], row: Int[Tensor, "N"], column: Int[Tensor, "N"], reach: int) -> Tensor:
-    """Whether the mask has a pixel within `reach` of each of these pixels, along rows and columns.
-
-    A wide reach is searched in blocks of a quarter of it. That is faster and finds a little more, never less.
-    """
-    block = max(reach // 4, 1)
-    wide = F.max_pool2d(mask[None, None].to(torch.float32), block, block, ceil_mode=True)
-    reach = -(-reach // block)
-    wide = F.max_pool2d(wide, (1, 2 * reach + 1), 1, (0, reach))
-    wide = F.max_pool2d(wide, (2 * reach + 1, 1), 1, (reach, 0))[0, 0] > 0
-    return wide[row // block, column // block]
+def _has_pixel(masks: Bool[Tensor, "V H W"], window: Sequence[Float[Tensor, "V N"]]) -> Bool[Tensor, "V N"]:
+    """Whether the mask of a view has a pixel in each of these windows: top, bottom, left and right, in pixels."""
+    _, height, width = masks.shape
+    # pixels above and left of each corner, so that any window takes four of them (Crow 1984)
+    sums = F.pad(masks.cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32), (1, 0, 1, 0))
+    top, bottom = (side.floor().long().add(i).clamp(0, height) for i, side in enumerate(window[:2]))
+    left, right = (side.floor().long().add(i).clamp(0, width) for i, side in enumerate(window[2:]))
+    view = torch.arange(len(masks), device=masks.device)[:, None]
+    return sums[view, bottom, right] - sums[view, top, right] > sums[view, bottom, left] - sums[view, top, left]
 
 
 def possible_cells(
