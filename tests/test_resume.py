@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import NGP_FLAGS, config, content, make, nerf, refused, with_model
+from tiny import FLAGS, NGP_FLAGS, config, content, make, nerf, refused, with_model
 
 from nerf_pl.checkpoints import as_begun, load_training, write_checkpoint
 from nerf_pl.errors import Interrupted
@@ -16,6 +16,7 @@ from nerf_pl.scenes import load_scene
 from nerf_pl.training import run as training
 from nerf_pl.training import system
 from nerf_pl.training.callbacks import Checkpoints, Interrupt
+from nerf_pl.training.length import Length
 from nerf_pl.training.resume import resume_run
 from nerf_pl.training.run import train
 from nerf_pl.training.system import NeRFSystem
@@ -252,3 +253,25 @@ def test_the_learning_rate_of_an_extended_run_follows_the_longer_schedule(grid, 
     after = content(grid)
     assert after["global_step"] == 22
     assert after["optimizer_states"][0]["param_groups"][0]["lr"] < 2e-4
+
+
+@pytest.mark.parametrize("world", [4, 1, 0.5])
+def test_epochs_that_were_taken_count_with_another_number_of_processes(world):
+    options = config("ngp", num_epochs=8, max_steps=None).train
+    before, now = (Length(options, steps, fixed_batches=True, validates=False) for steps in (320, round(320 / world)))
+    before.go_on(700, 5.0, None)
+    now.go_on(700, 5.0, before.epochs)
+    assert now.max_steps == 700 + (8 * 320 - 700) / world
+    assert now.progress == before.progress
+    now.step = now.max_steps or 0
+    assert (now.progress, now.epochs, now.finished) == (1, 8, True)
+
+
+def test_a_run_in_epochs_goes_on_with_larger_batches(scene_dir, tmp_path, monkeypatch):
+    """With more processes it does the same."""
+    monkeypatch.chdir(tmp_path)
+    words = ["train", scene_dir, *FLAGS, "--num_gpus", 0, "--exp_name", "short"]
+    nerf(*words, "--batch_size", 64, "--num_epochs", 1)
+    steps = content(Path("runs/short"))["global_step"]
+    nerf(*words, "--batch_size", 128, "--num_epochs", 2, "--resume")
+    assert content(Path("runs/short"))["global_step"] == steps + steps // 2

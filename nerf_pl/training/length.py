@@ -23,20 +23,36 @@ class Length:
     def __init__(self, options: TrainOptions, steps_per_epoch: int, *, fixed_batches: bool, validates: bool):
         self.seconds, self.max_steps = options.seconds, options.max_steps
         self.num_epochs, self.steps_per_epoch = options.num_epochs or EPOCHS, steps_per_epoch
-        if self.max_steps is None and self.seconds is None:
+        self._by_epochs = self.max_steps is None and self.seconds is None
+        if self._by_epochs:
             self.max_steps = math.ceil(self.num_epochs * steps_per_epoch)
         self.validates, self._asked, self._fixed_batches = validates, options.val_every, fixed_batches
         self.step = 0
+        self._ahead = 0  # steps that count as taken besides, see `go_on`
         self.train_seconds = 0.0
         self.step_seconds = 0.0
         self._pass_end, self._pass_chunks = 0.0, 0  # of a pass by the clock: training seconds at its end, its chunks
+
+    def go_on(self, step: int, train_seconds: float, epochs: float | None) -> None:
+        """Continue a training after so many steps. epochs: those it has taken; None if that is not known. With another
+        number of processes, or other batches, they are other than as many steps would be now."""
+        self.step, self.train_seconds = step, train_seconds
+        if self._by_epochs and self.max_steps is not None and epochs is not None:
+            self._ahead = round(epochs * self.steps_per_epoch) - step
+            self.max_steps -= self._ahead
+
+    @property
+    def epochs(self) -> float:
+        """Those that are done, of a training whose length is in epochs."""
+        return (self.step + self._ahead) / self.steps_per_epoch
 
     @property
     def progress(self) -> float:
         """Share of the training that is done, 0 to 1."""
         by_time = self.train_seconds / self.seconds if self.seconds else 0.0
-        by_steps = self.step / self.max_steps if self.max_steps else 0.0  # whichever ends first
-        return min(max(by_time, by_steps), 1.0)
+        steps = self.step + self._ahead
+        by_steps = 0.0 if self.max_steps is None else steps / (self.max_steps + self._ahead)
+        return min(max(by_time, by_steps), 1.0)  # whichever ends first
 
     @property
     def finished(self) -> bool:

@@ -11,7 +11,7 @@ from nerf_pl.checkpoints.sound import MOST as MOST_WEIGHT
 from nerf_pl.checkpoints.sound import wrong_weight
 
 MOST_STEPS = 10**12
-TIMES = ("train_seconds", "step_seconds")
+SPENT = ("train_seconds", "step_seconds", "epochs")
 SQUARES, MOST_SQUARE = ("v", "exp_avg_sq"), 1e18  # moments whose roots are taken
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 MOMENTS = {torch.optim.SGD: {"momentum_buffer"}, torch.optim.Adam: ADAM, torch.optim.RAdam: ADAM}
@@ -25,9 +25,9 @@ def require_sound_training(content: Mapping[str, Any], optimizer: torch.optim.Op
     for name in ("scene", "begun_on"):
         value = content.get(name)
         _require(value is None or isinstance(value, str), name, value)
-    for name in TIMES:
+    for name in SPENT:
         value = content.get(name, 0.0)
-        _require(_is_number(value) and 0 <= value < math.inf, name, value)
+        _require(_is_number(value) and 0 <= value < MOST_STEPS, name, value)
     best, best_step = content.get("best_psnr", 0.0), content.get("best_step", -1)
     _require(_is_number(best) and not math.isnan(best), "best_psnr", best)
     _require(isinstance(best_step, int) and best_step >= -1, "best_step", best_step)

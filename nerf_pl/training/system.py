@@ -273,6 +273,7 @@ class NeRFSystem(L.LightningModule):
         checkpoint["global_step"] = self.step
         checkpoint["train_seconds"] = self.length.train_seconds
         checkpoint["step_seconds"] = self.length.step_seconds
+        checkpoint["epochs"] = self.length.epochs
         checkpoint["begun_on"] = self.begun_on
         if self.config.train.refine_poses:
             checkpoint["refined"] = {"turns": self.pose_turns, "c2w": self.batches.c2w.cpu()}
@@ -285,7 +286,7 @@ class NeRFSystem(L.LightningModule):
             raise KeyError(lacking[0])  # version 0.1.0 had no changes of colours
         self.model.ndc = self.scene.ndc
         self._optimizer_state = checkpoint["optimizer_states"][0]
-        self.length.step, self.length.train_seconds = checkpoint["global_step"], checkpoint["train_seconds"]
+        self.length.go_on(checkpoint["global_step"], checkpoint["train_seconds"], checkpoint.get("epochs"))
         self.length.step_seconds, self.begun_on = checkpoint.get("step_seconds", 0.0), checkpoint.get("begun_on") or ""
         if (refined := checkpoint.get("refined")) is not None:
             if refined["c2w"].shape != self.batches.c2w.shape:
