@@ -1,11 +1,12 @@
 """Sweeps over runs that are there, with the same options or others."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from nerf_pl.errors import UserError
-from nerf_pl.sweep import DONE, Job, Row, require_same_options
+from nerf_pl.sweep import DONE, Job, Row, require_same_options, require_same_scenes
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,18 @@ def test_runs_of_other_options_are_not_scored_as_if_they_had_those_of_today(tmp_
         told = f"runs/a was trained with {before or 'defaults'}, asked now: {now or 'defaults'}: give the same options"
         with pytest.raises(UserError, match=told):
             require_same_options(each, {"a": old})
+
+
+def test_runs_of_another_scene_of_the_same_name_are_not_taken_for_those_of_this_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("here/a", "there/a", "runs/a/checkpoints"):
+        Path(folder).mkdir(parents=True)
+    each = [Job(Path("runs/a"), "a", "ngp", None, (), ())]
+    Path("runs/a/settings.json").write_text(json.dumps({"scene": str(Path("here/a").resolve())}))
+    require_same_scenes(each, {"a": Path("there/a")})  # nothing was saved
+    Path("runs/a/checkpoints/last.ckpt").touch()
+    require_same_scenes(each, {"a": Path("here/../here/a")})
+    with pytest.raises(UserError, match=r"runs/a was trained on .*here/a, and not on there/a: give another --exp_name"):
+        require_same_scenes(each, {"a": Path("there/a")})
+    Path("here/a").rmdir()
+    require_same_scenes(each, {"a": Path("there/a")})  # it has moved

@@ -89,7 +89,7 @@ class Sweeping:
     def run(self) -> None:
         import torch
 
-        from nerf_pl.sweep import DONE, planned, read_rows, require_same_options, slots_of
+        from nerf_pl.sweep import DONE, planned, read_rows, require_same_options, require_same_scenes, slots_of
         from nerf_pl.training.devices import devices_of
 
         check_options(self.options)
@@ -107,6 +107,7 @@ class Sweeping:
         with locked(self.folder, "wait for it, end it, or give another --exp_name"):
             before = read_rows(self.folder)
             if not self.options.overwrite:
+                require_same_scenes(jobs, scenes)
                 require_same_options(jobs, before)
             rows |= planned(jobs, before, self.options.overwrite)
             left = [job for job in jobs if rows[job.name].state != DONE]

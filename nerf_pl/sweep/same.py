@@ -1,14 +1,26 @@
-"""Whether runs that a sweep goes on with were trained with the options that its table will state."""
+"""Whether runs that a sweep goes on with were trained on the scenes and with the options that its table will state."""
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.runs import scene_of
 from nerf_pl.sweep.jobs import Job
 from nerf_pl.sweep.scores import Row, weights_of
 
 WHERE = {"num_gpus", "accelerator", "chunk", "save_minutes"}  # options that say where and how a training runs
 LENGTHS = {"seconds": "seconds", "max_steps": "steps"}  # options of the length, and what a row calls it
+
+
+def require_same_scenes(jobs: Sequence[Job], scenes: Mapping[str, Path]) -> None:
+    """Raises UserError for a run that was trained on another scene, of the same name. A scene may have moved. scenes:
+    their folders, by their names."""
+    for job in jobs:
+        before = scene_of(job.run) if weights_of(job.run) else None
+        if before is not None and Path(before).resolve() != scenes[job.scene].resolve():
+            told = f"{job.run} was trained on {before}, and not on {scenes[job.scene]}"
+            raise UserError(f"{told}: give another --exp_name, or --overwrite to start again")
 
 
 def require_same_options(jobs: Sequence[Job], before: Mapping[str, Row]) -> None:
