@@ -63,7 +63,7 @@ def seen_cells(
     focal = cameras.K[:, (0, 1), (0, 1)].amax(1)
     sides = torch.tensor([cameras.size(i) for i in range(len(cameras))], device=points.device).unbind(1)
     together, views = TOGETHER.get(points.device.type, 1), torch.arange(len(cameras), device=points.device)
-    if together > 1:  # some views leave out most cells, so that the others can come many at a time
+    if together > 1 and masks is not None:  # a few views leave out most cells, so that the others come many at a time
         views = torch.cat([views[::FEW], views])
     while len(views):
         some, views = views.tensor_split([max(together // max(len(alive), 1), 1)])
