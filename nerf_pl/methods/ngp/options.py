@@ -164,7 +164,7 @@ GPU = NGPOptions(
 CPU = NGPOptions(
     levels=8, features=2, log2_size=16, finest_resolution=192, cells=64, march_steps=192, horizon=128,
     colour_hidden=64, samples=2**13, distortion=0.0, smoothness=0.0, density_noise=0.0, network_rate=1.0,
-    close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=1.0, air=0.0,
+    close_range=0.0, rays_per_pixel=1, seen_detail=1, grad_share=0.15, table_decay=0.0, emptiness=0.1, air=0.0,
     early_stop=1e-4, charbonnier=0.0, ensemble=1, interleave=False, mirror=False, random_until=0.5,
 )  # fmt: skip
 PHOTOS: dict[str, dict[str, float]] = {
