@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None, program: str = "nerf") -> None:
         with stopped_by_signals(), _all_written():
             end_with_parent()
             words = sys.argv[1:] if argv is None else argv
+            _set_environment(words)
             _run(parse(words, program), [*([] if program == "nerf" else ["python"]), program, *words])
         return
     except UserError as error:
@@ -88,14 +89,18 @@ def _told(error: OSError) -> str:
     return f"the system says: {why}"
 
 
-def _run(command: Command, words: Sequence[str]) -> None:
+def _set_environment(words: Sequence[str]) -> None:
+    """Set what libraries read when torch is imported. Parsing imports it for a training that goes on."""
     # Threads that wait for each other spin for this long, then sleep. By default they spin a hundred times longer, and
-    # beside another program training can be tens of times slower (docs/log.md). Read when torch is imported.
+    # beside another program training can be tens of times slower (docs/log.md).
     if "OMP_WAIT_POLICY" not in os.environ:  # which would not count beside it
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    is_several = getattr(getattr(command, "train", None), "num_gpus", 1) > 1
+    is_several = any(word.replace("-", "_").startswith("__num_gpus") for word in words)
     if is_several or {"RANK", "SLURM_PROCID"} & set(os.environ):  # where a process is lost, we say so
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and PyTorch would with a hundred lines
+
+
+def _run(command: Command, words: Sequence[str]) -> None:
     # imported after parsing, so that --help and a misspelt option answer at once
     import torch
 

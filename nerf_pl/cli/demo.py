@@ -14,7 +14,6 @@ from nerf_pl.errors import Interrupted, UserError
 from nerf_pl.films.options import FilmOptions
 from nerf_pl.methods import DEFAULT, METHODS
 from nerf_pl.options import RunFolders
-from nerf_pl.scenes.runs import scene_of
 
 SECONDS = {"cpu": 89.5, "cuda": 15.0}
 
@@ -73,6 +72,7 @@ class Demo:
     def _require_no_other_run(self) -> None:
         """Raises UserError if the run that is there is of another scene: only a demo takes the place of a demo."""
         from nerf_pl.scenes.demo import is_demo
+        from nerf_pl.scenes.runs import scene_of
 
         scene = None if RunFolders.modern(self.out).trained is None else scene_of(self.out)
         if scene is not None and not is_demo(Path(scene)):
