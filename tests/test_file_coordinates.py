@@ -160,13 +160,15 @@ def capture(trained_capture, tmp_path, monkeypatch) -> Path:
     return Path("runs/around-ngp")
 
 
-def test_a_film_again_from_its_cameras_and_cropped(capture):
+def test_a_film_again_from_its_cameras_and_cropped(capture, capsys):
     nerf("render", capture, "--frames", 2, "--img_wh", 12, 8, "--depth", "none", "--keep_frames", "--path", "360")
     cameras = capture / "renders" / "360_cameras.json"
     told = json.loads(cameras.read_text())
     assert (told["coordinates"], len(told["keyframes"])) == ("file", 2)
     torch.testing.assert_close(torch.tensor(told["file_to_world"]).double(), open_run(capture, CPU).frame)
+    capsys.readouterr()
     nerf("render", capture, "--path", cameras, "--depth", "none", "--keep_frames")
+    assert "360_cameras.json: its poses are in the coordinates of the scene's own file\n" in capsys.readouterr().out
     for i in range(2):
         first, again = (
             Image.open(capture / "renders" / name / "frames" / f"{i:05}.png") for name in ("360", "360_cameras")
@@ -177,8 +179,20 @@ def test_a_film_again_from_its_cameras_and_cropped(capture):
         :3, 3
     ].tolist()  # where the first camera stands: it sees nothing
     box = [x + 1e3, y, z, x + 1e3 + 1, y + 1, z + 1]
-    nerf("render", capture, "--path", cameras, "--depth", "none", "--keep_frames", "--crop", *box)
-    assert not any(Image.open(capture / "renders/360_cameras/frames/00000.png").tobytes())
+    told = refused(capsys, "render", capture, "--path", cameras, "--depth", "none", "--crop", *box)
+    assert "no frame of this film sees this box; give it in the coordinates of the scene's own file" in told
+
+
+def test_the_frame_of_keyframes_is_told(capture, capsys):
+    path = Path("world.json")
+    for given, told in (
+        ({}, 'its poses are in the world of this run; for the scene\'s own file add "coordinates": "file"'),
+        ({"coordinates": "world"}, "its poses are in the world of this run"),
+        ({"coordinates": "file"}, "its poses are in the coordinates of the scene's own file"),
+    ):
+        path.write_text(json.dumps({**given, "keyframes": [{"position": [1, 0, 1], "look_at": [0, 0, 0]}]}))
+        nerf("render", capture, "--path", path, "--img_wh", 12, 8, "--depth", "none")
+        assert f"world.json: {told}\n" in capsys.readouterr().out
 
 
 def test_bad_crops(capture, capsys):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerf_pl.cameras import Cameras
-from nerf_pl.console import warn
+from nerf_pl.console import console, warn
 from nerf_pl.errors import UserError, reading
 from nerf_pl.films.keyframes import PANORAMA, Keyframes
 from nerf_pl.films.options import FPS, FPS_RANGE, MOST_SIDE
@@ -85,8 +85,13 @@ def _keyframes(path: Path, like: Cameras, frame: Float[Tensor, "4 4"] | None) ->
     if name == "camera_path" and "coordinates" not in values and frame is not None:
         told = "its poses are taken to be in the world of this run, which is not nerfstudio's"
         warn(f'{path}: {told}; for those of the scene\'s own file add "coordinates": "file"')
-    if frame is not None and _are_of_file(path, values, "file" if name == "frames" else "world"):
+    of_file = _are_of_file(path, values, "file" if name == "frames" else "world")
+    if frame is not None and of_file:
         cameras = replace(cameras, c2w=moved(cameras.c2w, frame))
+    if frame is not None and (of_file or "coordinates" in values or name == "keyframes"):
+        told = "the coordinates of the scene's own file" if of_file else "the world of this run"
+        other = "" if of_file or "coordinates" in values else '; for the scene\'s own file add "coordinates": "file"'
+        console.print(f"{path}: its poses are in {told}{other}")
     n = len(times)
     period = (times[-1] - times[0]) * n / (n - 1) if name == "keyframes" and _is_loop(path, values) and n > 1 else None
     return Keyframes(replace(cameras, c2w=cameras.c2w.to(like.c2w)), torch.tensor(times).double(), period, fps)

@@ -25,7 +25,7 @@ from nerf_pl.options.ranges import check_options
 from nerf_pl.rendering import Renderer, render_views
 from nerf_pl.scenes import Scene, frame_of, one_per_photo
 from nerf_pl.scenes.crop import crop_of
-from nerf_pl.text import counted
+from nerf_pl.text import box_text, counted
 from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
 
 SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
@@ -75,6 +75,9 @@ def film_scene(options: FilmOptions, scene: Scene, stamp: str) -> tuple[str, Tak
     views = views_of(scene, cameras)
     if options.crop is not None:
         views = [replace(view, crop=crop_of(scene, options.crop)) for view in views]
+        if not any(bool((rays.far > rays.near).any()) for rays in (view.rays() for view in views)):
+            told = f"--crop {box_text(options.crop)}: no frame of this film sees this box"
+            raise UserError(f"{told}; give it in the coordinates of the scene's own file")
     take = Take(views, fps, stamp, options.depth, options.keep_frames)
     return name, replace(take, keyframes=keyframes_in_file(cameras, fps, frame_of(scene)))
 
