@@ -74,6 +74,16 @@ def test_the_nearest_points_in_front_of_cameras_count(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("n", "told"), [(0, "0 finite points"), (1, "1 finite point"), (9, "9 finite points")])
+def test_few_points_are_not_said_to_be_of_other_photos(tmp_path, capsys, n, told):
+    there = np.concatenate([np.tile([[0.0, 0, -3]], (n, 1)), np.full((20, 3), np.nan)])
+    (tmp_path / "a.ply").write_bytes(ply(there))
+    assert room_in_file(tmp_path / "a.ply", cameras(5)) is None
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert f"has {told}, too few to be used" in said
+    assert "belong" not in said
+
+
 def test_points_of_other_photos_are_not_used(tmp_path, capsys):
     (tmp_path / "a.ply").write_bytes(ply(np.tile([[0.0, 0, 5]], (50, 1))))
     assert room_in_file(tmp_path / "a.ply", cameras(5)) is None

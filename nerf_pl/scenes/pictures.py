@@ -146,7 +146,8 @@ def one_size(files: Sequence[Path], sizes: Sequence[Size]) -> Size:
     for file, found in zip(files, sizes, strict=True):
         if found != sizes[0]:
             told = f"{found[0]}x{found[1]} pixels but {files[0].name} {sizes[0][0]}x{sizes[0][1]}"
-            raise UserError(f"{file} has {told}: all pictures of a split must have one size")
+            remedy = "all pictures of a split must have one size; resize it, or give the scene as transforms.json"
+            raise UserError(f"{file} has {told}: {remedy}")
     return sizes[0]
 
 

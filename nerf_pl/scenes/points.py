@@ -13,6 +13,7 @@ from torch import Tensor
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError, require_plain_file
 from nerf_pl.scenes.normalize import camera_focus, looks_at, usual_nearest
+from nerf_pl.text import counted
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -40,8 +41,8 @@ class Room:
 
 def room_in_file(path: Path, poses: Float[Tensor, "C 3 4"]) -> Room | None:
     """The room that the points in a PLY file leave, which does not say who sees them: ahead of each camera all that
-    are there. None, with one line, if the file is not there, if its points are not in front of most of the cameras, or
-    far behind what these look at.
+    are there. None, with one line, if the file is not there, if its points are too few, not in front of most of the
+    cameras, or far behind what these look at.
 
     poses: in the coordinates of the file. Raises UserError for a damaged file.
     """
@@ -49,6 +50,9 @@ def room_in_file(path: Path, poses: Float[Tensor, "C 3 4"]) -> Room | None:
         warn(f"{path}, the points of the scene, is not there, so how near the scene comes is a guess")
         return None
     points, poses = read_points(path), poses.double()
+    if len(points) < LEAST_POINTS:
+        warn(f"{path}, the points of the scene, has {counted(len(points), 'finite point')}, too few to be used")
+        return None
     ahead, behind = ([_depths(points, pose, sign) for pose in poses] for sign in (1.0, -1.0))
     nearest, behind = ([foremost(each) for each in some if len(each) >= LEAST_POINTS] for some in (ahead, behind))
     if len(nearest) <= len(poses) / 2:
