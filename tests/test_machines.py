@@ -9,15 +9,20 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
+import lightning as L
 import pytest
 import torch
-from tiny import NGP_FLAGS, PROJECT, config, content
+from tiny import NGP_FLAGS, PROJECT, config, content, make
 
 from nerf_pl.errors import Interrupted, UserError
+from nerf_pl.scenes import load_scene
 from nerf_pl.training import machines
+from nerf_pl.training.callbacks import Agreement
 from nerf_pl.training.devices import devices_of
 from nerf_pl.training.machines import Watch, adopt_slurm, difference, process, process_here, watched
+from nerf_pl.training.system import NeRFSystem
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
 SRUN = {
@@ -156,6 +161,21 @@ def test_processes_that_differ_are_told():
     facts = [{"--lr": 1, "step": 0}, {"--lr": 1, "step": 0}, {"--lr": 1, "step": 5}]
     assert difference(facts[:2]) is None
     assert difference(facts) == "process 3 of 3 has step 5, the first one 0"
+
+
+def test_what_differs_is_told_before_tensors_are_compared(scene_dir, monkeypatch):
+    """Which DDP does after `setup`, and before `on_fit_start`."""
+    options = config()
+    ours = NeRFSystem(options, make(options), load_scene(scene_dir), world=2)
+
+    def gathered(facts: list, own: dict) -> None:
+        facts[:] = [own, own | {"pictures": "1 of 2x2"}]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
+    with pytest.raises(
+        UserError, match="process 2 of 2 has pictures 1 of 2x2, the first one 4 of 16x16: give the same"
+    ):
+        Agreement().setup(Mock(spec=L.Trainer, world_size=2), ours, "fit")
 
 
 def free_port() -> int:

@@ -132,9 +132,10 @@ def used_memory(device: torch.device) -> list[str]:
 
 
 class Agreement(Callback):
-    """Processes that train together do so on the same pictures, with the same options, from the same step."""
+    """Processes that train together do so on the same pictures, with the same options, from the same step. That is
+    compared before DDP compares the sizes of tensors, which it tells with a dump."""
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: NeRFSystem) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: NeRFSystem, stage: str) -> None:
         if trainer.world_size == 1:
             return
         cameras, config = pl_module.scene.cameras, pl_module.config
