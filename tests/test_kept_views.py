@@ -89,7 +89,7 @@ def test_films_need_no_scene(tmp_path, layout):
     for split, scene in there.items():
         all_equal(scene, gone[split])
     for path, split in split_of.items():
-        options = FilmOptions(path, crop=(-1.0, -1.0, -1.0, 1.0, 1.0, 1.0))
+        options = FilmOptions(path, crop=(-9.0, -9.0, -9.0, 9.0, 9.0, 9.0))
         name, cameras, fps = film_cameras(options, there[split])
         again = film_cameras(options, gone[split])
         assert (name, fps) == (again[0], again[2])

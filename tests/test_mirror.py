@@ -102,7 +102,7 @@ def test_normals_of_a_fine_grid_follow_more_rarely(scene_dir, monkeypatch):
 
 
 def test_each_field_has_normals_of_its_own(scene_dir):
-    asked = with_model(config("ngp", max_steps=80), mirror=True, ensemble=2, interleave=True)
+    asked = with_model(config("ngp", max_steps=160), mirror=True, ensemble=2, interleave=True)
     train(asked, scene_dir, RunFolders.modern(Path("run")), overwrite=True)
     first, second = open_run(Path("run"), CPU).model.parts
     assert not torch.equal(first.mirror.solid, second.mirror.solid)

@@ -137,14 +137,14 @@ def _command() -> list[str]:
 def _ctrl_c_blocked() -> Iterator[None]:
     """Processes that the block starts never see Ctrl-C, which a terminal sends to all of them: the first one answers it
     for all. They could not while they start, and would end with a traceback. This process sees it after the block."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    else:  # on Windows
         yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
