@@ -26,10 +26,13 @@ NAMES = {
     "time": {"tzset", "clock_gettime"},
     "signal": {"SIGKILL", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGCHLD", "SIGPIPE", "SIGQUIT",
                "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGWINCH", "SIGTTIN", "SIGTTOU", "SIGBUS",
-               "alarm", "setitimer", "pause", "sigwait", "pthread_kill", "pthread_sigmask"},
+               "alarm", "setitimer", "pause", "sigwait", "pthread_kill"},
 }  # fmt: skip
 KEYWORDS = {"preexec_fn", "pass_fds"}  # of a process that is started
-GUARDED = {"os": {"symlink", "sysconf", "sched_getaffinity", "link", "getloadavg", "posix_fallocate"}}
+GUARDED = {
+    "os": {"symlink", "sysconf", "sched_getaffinity", "link", "getloadavg", "posix_fallocate"},
+    "signal": {"pthread_sigmask"},
+}
 """Only where an error or `hasattr` is answered."""
 PLACES = ("/tmp", "/dev/null", "/dev/shm", "/usr", "/etc", "/bin", "/var")
 OF_LINUX = ("/proc", "/sys", "/dev")  # read where they are there
@@ -107,6 +110,8 @@ def test_nothing_that_other_systems_lack(name):
         ("import os\nos.sysconf('x')", True),
         ("import os\ntry:\n    os.sysconf('x')\nexcept AttributeError:\n    pass", False),
         ("import signal\nsignal.SIGHUP", True),
+        ("import signal\nsignal.pthread_sigmask(0, ())", True),
+        ("import signal\nif hasattr(signal, 'pthread_sigmask'):\n    signal.pthread_sigmask(0, ())", False),
         ("import signal\ngetattr(signal, 'SIGHUP', None)", False),
         ("open('/tmp/x')", True),
         ("open('/proc/meminfo')", True),
