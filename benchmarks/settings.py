@@ -47,7 +47,7 @@ from nerf_pl.scenes import Request, Scene, load_scene, some_views
 from nerf_pl.training.batches import PixelBatches
 from nerf_pl.training.gradients import Gradients, take_steps
 from nerf_pl.training.schedule import lr_factor
-from nerf_pl.training.system import LATE, LATE_STEPS, LATEST
+from nerf_pl.training.system import LATE_STEPS, is_late
 
 EVERY = 8  # of the views are held out
 HOLD = 3  # the first of them
@@ -126,8 +126,7 @@ def run(job: Mapping[str, Any], scene: Scene, device: torch.device) -> dict[str,
         for group in optimizer.param_groups:
             group["lr"] = config.optim.lr * lr_factor(config.optim, share * epochs, epochs)
         gradients.batches.advance(share)
-        is_late = share >= LATEST or (share >= LATE and step >= late)
-        return model.rays_per_pixel if is_late else 1
+        return model.rays_per_pixel if is_late(share, step, late) else 1
 
     while done < 1:
         n = min(CHUNK, steps - at) if steps else CHUNK

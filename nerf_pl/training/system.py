@@ -35,6 +35,11 @@ LATE, LATE_STEPS = 0.5, 10_000  # share of a training, steps of a field; after b
 LATEST = 0.75  # share of a training after which it is one anyhow
 
 
+def is_late(progress: float, step: int, late_from: int) -> bool:
+    """Whether a pixel is the mean of several rays. late_from: the step after LATE_STEPS of each field."""
+    return progress >= LATEST or (progress >= LATE and step >= late_from)
+
+
 class NeRFSystem(L.LightningModule):
     """A model in training, for Lightning to drive.
 
@@ -47,7 +52,7 @@ class NeRFSystem(L.LightningModule):
         self.automatic_optimization = False
         self.config, self.model, self.scene, self.val_scene, self.world = config, model, scene, val_scene, world
         self.scene_root = str(scene.root.resolve()) if scene.root else ""
-        self._late_from = 0  # step that must be reached, see `LATE`
+        self._late_from = 0  # see `is_late`
         self.begun_on = ""  # the type of device on which the run was begun; "" if that is not known
         self.kept = {"train": scene}  # splits whose views a checkpoint keeps, without their pictures
         steps_per_epoch = max(scene.n_pixels // (config.train.batch_size * world), 1)
@@ -183,9 +188,8 @@ class NeRFSystem(L.LightningModule):
 
     def _rays_per_pixel(self) -> int:
         """One at first, because more pixels teach more than the even coverage of fewer. Later the edges matter most."""
-        progress = self.length.progress
-        is_late = progress >= LATEST or (progress >= LATE and self.step >= self._late_from)
-        return self.model.rays_per_pixel if is_late else 1
+        late = is_late(self.length.progress, self.step, self._late_from)
+        return self.model.rays_per_pixel if late else 1
 
     def _error(self, optimizer: torch.optim.Optimizer, n_steps: int) -> float:
         """Mean squared error of the last steps. Waits for the device."""
