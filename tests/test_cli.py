@@ -335,6 +335,8 @@ def test_what_is_not_understood_is_answered_in_one_line_with_a_hint(capsys, comm
         ("train x --resume=maybe", "--resume=maybe cannot work: give --resume or --resume auto, or leave it out"),
         ("train x --resume maybe", "--resume maybe cannot work: give --resume or --resume auto, or leave it out"),
         ("train.py --root_dir x --use_disp= --lr 1", "--use_disp= cannot work, it takes no value: give --use_disp or "),
+        ("train x --spheric --lrr 1", "Unrecognized options: --lrr, 1; perhaps you meant --lr"),
+        ("render x --keep_frames --downscale 2", "Unrecognized options: --downscale, 2; perhaps you meant nerf train"),
         ("info x --spheric yes", "--spheric yes cannot work, it takes no value: give --spheric or --no_spheric"),
         ("demo --out", "--out lacks a value: give a path"),
         ("train.py --root_dir x --img_wh 400 abc", "--img_wh 400 abc cannot work: give a width and a height in pixels"),

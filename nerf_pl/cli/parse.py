@@ -228,7 +228,8 @@ def _valued_flag(command: object, argv: Sequence[str], left: Sequence[str]) -> s
         following = words[i + 1 : i + 3]
         if option is not None and option.name == "resume" and following[:1] == ["True"]:  # which `_with_mode` added
             following = following[1:]
-        if option is not None and (equals or set(following[:1]) & set(left)):
+        valued = set(following[:1]) & {each for each in left if not each.startswith("--")}  # those are unknown options
+        if option is not None and (equals or valued):
             return takes_no_value(option, word if equals else f"{word} {following[0]}")
     return None
 
