@@ -133,6 +133,29 @@ def test_a_gpu_asks_many_views_at_once_and_finds_the_same(monkeypatch, unbounded
     assert alone.float().mean() > 0.01
     assert asked[0] == 3
     assert (max(asked) > 3) == (masks is not None)
+    monkeypatch.setattr(hull, "PIXELS", 2 * 64 * 64)  # large pictures: the masks of two are summed at once
+    asked.clear()
+    assert torch.equal(seen_cells(cameras, masks, BOX, SIZE, **given), alone)
+    assert max(asked) == (3 if what == "nothing" else 2)
+
+
+def test_where_nothing_is_left_no_other_view_is_asked(monkeypatch):
+    cameras, asked = around(20, 4.0, 36.0), []
+    monkeypatch.setattr(hull, "project", lambda *given: asked.append(1) or project(*given))
+    masks = torch.zeros(20, 32, 32, dtype=torch.bool)
+    assert not seen_cells(cameras, masks, BOX * 0.5, SIZE).any()
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("unit", [2.0**-14, 2.0**14])
+@pytest.mark.parametrize("unbounded", [False, True])
+def test_the_hull_is_the_same_in_any_unit_of_length(unit, unbounded):
+    cameras = around(12, 2.2, 40.0, width=64, height=64)
+    masks = masks_of_a_ball(cameras, 0.5)
+    scaled = replace(cameras, c2w=cameras.c2w * torch.tensor([1, 1, 1, unit]))
+    cells = seen_cells(cameras, masks, BOX, SIZE, unbounded=unbounded)
+    assert torch.equal(seen_cells(scaled, masks, unit * BOX, SIZE, unbounded=unbounded), cells)
+    assert 0 < cells.float().mean() < 0.6
 
 
 def test_windows_of_masks():
@@ -177,6 +200,9 @@ def test_boxes_that_are_wrong():
     apart[1, :, 18:20] = True
     twice = cameras[torch.tensor([0, 0])]
     with pytest.raises(UserError, match=r"masks leave nothing inside the scene's box, \(-0.5, -0.5, -0.5\) to"):
+        scene_box(twice, apart, box, SIZE)
+    apart[1] = False
+    with pytest.raises(UserError, match="1 of 2 views show nothing at all; take their pictures out of the scene"):
         scene_box(twice, apart, box, SIZE)
     far = box + 100
     for masks in (None, torch.ones_like(apart)):

@@ -1,6 +1,7 @@
 """The cells that the scene can occupy: the visual hull of the views' masks, and a tight box around it."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,9 @@ from nerf_pl.errors import UserError
 
 MOST = 0.8  # of the views that see a cell
 MARGIN = 1 / 32  # of a picture's size, around what differs from its background
-NEAR = 1 / 8  # of the picture's size; if a cell covers more, it is too near for a mask to exclude it
+NEAR = 1 / 8  # of the picture's longer side; if half of a cell covers more, it is too near for a mask to exclude it
 TOGETHER = {"cuda": 2**22}  # cells that are projected at once, of as many views as fit; a CPU takes view after view
+PIXELS = 2**26  # of masks that are summed at once: a gigabyte (a view with more is summed by itself)
 FEW = 8  # one of as many views is asked first there
 
 
@@ -39,6 +41,25 @@ def centres(size: int, device: torch.device | str = "cpu") -> Float[Tensor, "N 3
     return torch.stack([x, y, z], -1).view(-1, 3)
 
 
+def balls(size: int, aabb: Float[Tensor, "2 3"], unbounded: bool) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+    """World middle and radius of a ball around each cell of a grid, x fastest.
+
+    If space is unbounded, the outer side of a cell is stretched more than its inner one, so its middle in the world is
+    not where `points_of` has that of the grid. The outermost cells, which have no end, are taken as far as it goes.
+    """
+    if not unbounded:
+        points, _ = points_of(centres(size, aabb.device), aabb, False)
+        return points, ((aabb[1] - aabb[0]).norm() / size / 2).expand(len(points))
+    axis = torch.arange(size + 1, device=aabb.device) / size
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    corners = points_of(torch.stack([x, y, z], -1).view(-1, 3), aabb, True)[0].view(*x.shape, 3)
+    ends = slice(None, -1), slice(1, None)
+    of_cells = [corners[ends[k], ends[j], ends[i]] for k in (0, 1) for j in (0, 1) for i in (0, 1)]  # views, no copies
+    middles = (reduce(torch.minimum, of_cells) + reduce(torch.maximum, of_cells)) / 2
+    radii = reduce(torch.maximum, ((each - middles).norm(dim=-1) for each in of_cells))
+    return middles.view(-1, 3), radii.view(-1)
+
+
 def seen_cells(
     cameras: Cameras,
     masks: Bool[Tensor, "C H W"] | None,
@@ -50,30 +71,31 @@ def seen_cells(
 ) -> Bool[Tensor, "G G G"]:
     """Possible cells: at least one view sees the cell, and it lies in the mask of every view that sees it.
 
-    This is the visual hull (Laurentini 1994). Without masks, every cell that a view sees is possible. A cell lies in a
-    mask if the square around it does in part, so that no cell of the scene is lost. counted: views see through these
-    pixels alone.
+    This is the visual hull (Laurentini 1994). Without masks, every cell that a view sees is possible. A cell counts as
+    one in the mask if a square that holds its picture has a pixel of the mask, so no cell is lost that is in the mask
+    in part. A cell so near that it covers much of a picture (`NEAR`) counts as one in its mask. counted: the pixels
+    through which the views see; None for all.
     """
-    points, shrunk = points_of(centres(size, aabb.device), aabb, unbounded)
+    points, radii = balls(size, aabb, unbounded)
     seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     alive = torch.arange(len(points), device=points.device)
-    radii = (aabb[1] - aabb[0]).norm() / size / 2 * torch.ones_like(points[:, 0])  # of the ball around each cell
-    if unbounded:
-        radii = 2 * radii * shrunk**2  # lengths shrink most along the way from the centre
     focal = cameras.K[:, (0, 1), (0, 1)].amax(1)
     sides = torch.tensor([cameras.size(i) for i in range(len(cameras))], device=points.device).unbind(1)
     together, views = TOGETHER.get(points.device.type, 1), torch.arange(len(cameras), device=points.device)
     if together > 1 and masks is not None:  # a few views leave out most cells, so that the others come many at a time
         views = torch.cat([views[::FEW], views])
-    while len(views):
-        some, views = views.tensor_split([max(together // max(len(alive), 1), 1)])
+    while len(views) and len(alive):
+        most = together // len(alive)
+        if masks is not None or counted is not None:
+            most = min(most, PIXELS // (cameras.width * cameras.height))
+        some, views = views.tensor_split([max(most, 1)])
         xy, depth = project(cameras, some, points[alive])
         radius, (column, row) = radii[alive], xy.unbind(-1)
         width, height = (side[some, None] for side in sides)
         distance = (points[alive] - cameras.c2w[some, None, :, 3]).norm(dim=-1)
         # half the size of the ball's picture, at most: a ball off the axis shows as an ellipse
-        ball = radius * focal[some, None] * distance / (depth * (depth - radius)).clamp(min=1e-6)
         ahead = depth > radius
+        ball = radius * focal[some, None] * distance / torch.where(ahead, depth * (depth - radius), 1.0)
         touched = (column > -ball) & (column < width + ball) & (row > -ball) & (row < height + ball)
         touched = torch.where(ahead, touched, depth > -radius)
         inside = (column > ball) & (column < width - ball) & (row > ball) & (row < height - ball)
@@ -119,8 +141,12 @@ def possible_cells(
     if not bool(possible.any()):
         box = " to ".join("(" + ", ".join(f"{v:.3g}" for v in corner) + ")" for corner in aabb.tolist())
         is_seen = bool(seen_cells(cameras, None, aabb, size, unbounded=unbounded).any())
-        what = "the views' masks leave nothing" if is_seen else "no camera looks"
-        raise UserError(f"{what} inside the scene's box, {box}: are the poses and the size of the scene right?")
+        what, remedy = "no camera looks", "are the poses and the size of the scene right?"
+        if is_seen:
+            what = "the views' masks leave nothing"
+        if is_seen and masks is not None and (blank := int((~masks.flatten(1).any(1)).sum())):
+            remedy = f"{blank} of {len(masks)} views show nothing at all; take their pictures out of the scene"
+        raise UserError(f"{what} inside the scene's box, {box}: {remedy}")
     return possible
 
 
@@ -135,18 +161,19 @@ def scene_box(
 ) -> Float[Tensor, "2 3"]:
     """The tight box inside `aabb` around the possible cells. Without masks it is `aabb`.
 
-    vague: the masks may lack parts of the object. Then it is the box around `likely_cells`, and one cell more. Raises
-    UserError if no cell is possible.
+    vague: the masks may lack parts of the object. Then it is the box around `likely_cells`, and one cell more, or
+    `aabb` if no cell is likely. Raises UserError if the masks are not vague and no cell is possible.
     """
     if masks is None:
         return aabb
     if vague:
         held, more = likely_cells(cameras, masks, aabb, size).nonzero(), 1
     else:
-        held, more = possible_cells(cameras, masks, aabb, size, counted=counted).nonzero(), 0  # z, y, x
+        held, more = possible_cells(cameras, masks, aabb, size, counted=counted).nonzero(), 0
     if not len(held):
         return aabb
     cell = (aabb[1] - aabb[0]) / size
+    # a grid is z, y, x
     low, high = (held.amin(0).flip(0) - more).clamp(min=0), (held.amax(0).flip(0) + 1 + more).clamp(max=size)
     return torch.stack([aabb[0] + low * cell, aabb[0] + high * cell])
 
