@@ -104,13 +104,18 @@ def short_number(number: float) -> str:
     return f"{number:.3g}"
 
 
-def warn(line: str) -> None:
-    """Print one line to stderr, once. Every split of a scene would otherwise repeat the same warning."""
+def warn(line: str, subject: str | None = None) -> None:
+    """Print one line to stderr, once. Every split of a scene would otherwise repeat the same warning.
+
+    subject: what the line is about, where splits tell it with different numbers. Only the first line about it is
+    printed.
+    """
     line = one_line(line, LONGEST)
+    known = line if subject is None else subject
     with _lock:
-        if line in _warned:
+        if known in _warned:
             return
-        _warned.add(line)
+        _warned.add(known)
     errors.print(line, style="yellow")
 
 

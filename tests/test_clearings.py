@@ -68,6 +68,18 @@ def test_points_of_other_photos_are_not_used(capsys):
     assert "4 of 5 sparse points lie outside of the pictures" in " ".join(capsys.readouterr().err.split())
 
 
+def test_points_that_are_not_used_are_told_once_for_all_splits(tmp_path, capsys):
+    """Training loads two splits, whose numbers differ. Another scene has its own line."""
+    aside = torch.tensor([at(400, 60, 2.0), [1.0, 2.0, 9.0]])
+    for root, n in ((tmp_path, 3), (tmp_path, 1), (tmp_path / "other", 1)):
+        assert with_trusted_points(replace(scene(*([aside] * n)), root=root)).seen is None
+    told = [line for line in capsys.readouterr().err.splitlines() if "sparse points lie outside" in line]
+    assert [line.split(": ")[:2] for line in told] == [
+        [str(tmp_path), "6 of 6 sparse points lie outside of the pictures that are said to show them"],
+        [str(tmp_path / "other"), "2 of 2 sparse points lie outside of the pictures that are said to show them"],
+    ]
+
+
 def test_pixels_are_told_how_far_they_are_clear():
     """The second view has a point everywhere, the first sees one in one tile."""
     rows, columns = torch.meshgrid(torch.arange(1.0, HEIGHT, 2), torch.arange(1.0, WIDTH, 2), indexing="ij")

@@ -53,7 +53,7 @@ def with_trusted_points(scene: Scene) -> Scene:
     if inside >= TRUSTED * n:
         return scene
     told = f"{n - inside} of {n} sparse points lie outside of the pictures that are said to show them"
-    warn(f"{scene.root}: {told}: they do not belong to these photos, and are not used")
+    warn(f"{scene.root}: {told}: they do not belong to these photos, and are not used", f"{scene.root}: sparse points")
     return replace(scene, seen=None, ahead=AHEAD if scene.ahead else 0.0, told=False)
 
 
