@@ -126,6 +126,45 @@ def test_places_on_a_map_can_be_typed_back(tmp_path, capsys):
     assert "448264" in found["looking"]
 
 
+def turn(n: int, radius: float, middle: list[float]) -> torch.Tensor:
+    """Cameras on a circle, or on one spot, that look away from its middle."""
+    angle = 2 * torch.pi * torch.arange(n, dtype=torch.float64) / n
+    back = -torch.stack([angle.cos(), angle.sin(), 0 * angle], 1)
+    right = torch.linalg.cross(torch.tensor([0.0, 0, 1]).double().expand(n, 3), back)
+    at = torch.tensor(middle).double() - radius * back
+    return torch.stack([right, torch.linalg.cross(back, right), back, at], -1)
+
+
+@pytest.mark.parametrize(
+    ("poses", "cameras", "looking"),
+    [
+        (turn(12, 0.0, [3.0, 4, 5]), "all at (3, 4, 5)", "outwards, from that spot"),
+        (turn(12, 0.0, [448262.0, 5411932, 350]), "all at (448262, 5411932, 350)", "outwards, from that spot"),
+        (
+            turn(12, 0.5, [3.0, 4, 5]),
+            "from (2.5, 3.5, 5) to (3.5, 4.5, 5)",
+            "in several directions, at no common point",
+        ),
+        (turn(1, 0.0, [3.0, 4, 5]), "all at (3, 4, 5)", "along (1, 0, 0)"),
+        (turn(1, 0.0, [3.0, 4, 5]).repeat(9, 1, 1), "all at (3, 4, 5)", "along (1, 0, 0), all of them"),
+    ],
+)
+def test_cameras_without_a_common_point(tmp_path, capsys, poses, cameras, looking):
+    """No point is named that they do not look at, neither in the film."""
+    photo_world.write(tmp_path, photo_world.K, [{}] * len(poses))
+    values = photo_world.read(tmp_path)
+    for frame, pose in zip(values["frames"], poses.tolist(), strict=True):
+        frame["transform_matrix"] = [*pose, [0, 0, 0, 1]]
+    photo_world.edit(tmp_path, values)
+    found = told(capsys, tmp_path, "--test_every", 0)
+    assert found["cameras"] == f"{cameras}, in the scene's own file"
+    assert found["looking"] == looking
+    (tmp_path / "path.json").write_text(found["film"])
+    scene = load_scene(tmp_path, Request("train", test_every=0))
+    first = read_keyframes(tmp_path / "path.json", scene.cameras, frame_of(scene)).cameras
+    torch.testing.assert_close(first.c2w[0, :, 2], scene.cameras.c2w[0, :, 2], atol=0.01, rtol=0)
+
+
 def test_boxes_as_options_take_them():
     assert box_text([-1, -0.5, 0, 1, 2.25, 1e-9]) == "-1 -0.5 0 1 2.25 0"
     assert box_text([448262.125, 5411932, -3, 448263.25, 5411940.5, 4]) == "448262.125 5411932 -3 448263.25 5411940.5 4"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 CHECKPOINTS = (".ckpt", ".tar", ".pt", ".pth")
-SPOT = 1e-9  # a smaller scene has no size
+SPOT = 1e-9  # cameras that are no farther apart stand in one spot
+ONE_WAY = 0.97  # length of the mean of their axes, from which on cameras look in much the same direction
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
 
     from nerf_pl.cameras import up_direction
     from nerf_pl.scenes import frame_of
-    from nerf_pl.scenes.normalize import camera_focus
+    from nerf_pl.scenes.normalize import camera_focus, looks_at
 
     if not scenes:
         return
@@ -102,13 +103,11 @@ def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
     scale = float(frame[:3, :3].det().abs()) ** (1 / 3)
     turn, back = frame[:3, :3] / scale, torch.linalg.inv(frame)
     c2w = torch.cat([scene.cameras.c2w.double() for scene in scenes.values()])
-    at = c2w[:, :, 3] @ back[:3, :3].T + back[:3, 3]
-    focus = camera_focus(c2w.float()).double() @ back[:3, :3].T + back[:3, 3]
-    away = (at - focus).norm(dim=1)
-    size = max(float(away.max()), SPOT)
-    yield "cameras", f"from {_point(at.amin(0), size)} to {_point(at.amax(0), size)}, in the scene's own file"
-    told = f"around {_point(focus, size)}, {_number(away.min())} to {_number(away.max())} away"
-    yield "looking", told
+    at, axes = c2w[:, :, 3] @ back[:3, :3].T + back[:3, 3], -c2w[:, :, 2] @ turn
+    focus = camera_focus(c2w.float())
+    common = focus.double() @ back[:3, :3].T + back[:3, 3] if looks_at(c2w.float(), focus) else None
+    size = _size(at, common) or 1 / scale
+    yield from _of_cameras(at, axes, common, size)
     yield "up", f"{_point(up_direction(c2w) @ turn, 1.0)}, as the cameras were held"
     if first.ndc is not None:
         yield "extent", "photos from one side: normalised device coordinates, without a box"
@@ -125,9 +124,36 @@ def _of_views(scenes: "Mapping[str, Scene]") -> Iterator[tuple[str, str]]:
     fine = scale * min(size / max(float(at.abs().max()), SPOT), 1)
     rows = [[*coordinates(row[:3], fine), *coordinates(row[3:], 1.0)] for row in frame[:3].tolist()]
     yield "frame", "file to world: " + "; ".join(map(" ".join, rows))
-    position, target = ("[" + ", ".join(coordinates(p.tolist(), size)) + "]" for p in (at[0], focus))
+    position, target = (
+        "[" + ", ".join(coordinates(p.tolist(), size)) + "]"
+        for p in (at[0], at[0] + size * axes[0] if common is None else common)
+    )
     first = f'{{"time": 0, "position": {position}, "look_at": {target}}}'
     yield "film", f'{{"coordinates": "file", "keyframes": [{first}]}}'
+
+
+def _size(at: "torch.Tensor", common: "torch.Tensor | None") -> float:
+    """How far from what they look at, or from their middle, the farthest camera is; 0 if all stand in one spot."""
+    away = float((at - (at.mean(0) if common is None else common)).norm(dim=1).max())
+    return away if common is not None or away > max(SPOT, 1e-6 * float(at.abs().max())) else 0.0
+
+
+def _of_cameras(
+    at: "torch.Tensor", axes: "torch.Tensor", common: "torch.Tensor | None", size: float
+) -> Iterator[tuple[str, str]]:
+    """Where cameras are and where they look, in the coordinates of the file. common: the point that all look at."""
+    low, high = at.amin(0), at.amax(0)
+    one_spot = not _size(at, common)
+    where = f"all at {_point(at[0], size)}" if one_spot else f"from {_point(low, size)} to {_point(high, size)}"
+    yield "cameras", f"{where}, in the scene's own file"
+    mean = axes.mean(0)
+    if common is not None:
+        away = (at - common).norm(dim=1)
+        yield "looking", f"around {_point(common, size)}, {_number(away.min())} to {_number(away.max())} away"
+    elif mean.norm() > ONE_WAY:
+        yield "looking", f"along {_point(mean / mean.norm(), 1.0)}" + ("" if len(at) == 1 else ", all of them")
+    else:
+        yield "looking", "outwards, from that spot" if one_spot else "in several directions, at no common point"
 
 
 def _point(xyz: "torch.Tensor", size: float) -> str:
