@@ -125,3 +125,51 @@ def test_masks_that_are_not_there_cut_nothing_out(tmp_path):
     LAYOUTS["transforms"](tmp_path / "scene", [thing(i, (0, 0, 0)) for i in range(4)])
     with pytest.raises(UserError, match=r"--masks alpha: .* has no masks"):
         load_scene(tmp_path / "scene", Request(masks="alpha"))
+
+
+def in_front_of(root: Path, colour: int, inverted: bool) -> None:
+    """Photos of noise in front of one colour, which a JPEG would not keep quite, with masks of the noise."""
+    (root / "masks").mkdir(parents=True)
+    frames = []
+    for i, pose in enumerate(around().tolist()):
+        rng = np.random.default_rng(i)
+        row, column = np.mgrid[:32, :48]
+        shown = (row - 16) ** 2 + (column - 20 - i) ** 2 < 100
+        picture = np.where(
+            shown[..., None], rng.integers(0, 256, (32, 48, 3)), colour + rng.integers(-4, 5, (32, 48, 3))
+        )
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(root / f"{i}.png")
+        Image.fromarray(shown != inverted).save(root / "masks" / f"{i}.png")
+        frames.append(
+            {"file_path": f"{i}.png", "mask_path": f"masks/{i}.png", "transform_matrix": [*pose, [0, 0, 0, 1]]}
+        )
+    (root / "transforms.json").write_text(json.dumps({"fl_x": 60.0, "w": 48, "h": 32, "frames": frames}))
+
+
+@pytest.mark.parametrize("masks", ["pixels", "alpha"])
+@pytest.mark.parametrize(("colour", "name"), [(255, "white"), (0, "black"), (128, "0.502 0.502 0.502")])
+def test_masks_that_seem_inverted_are_said(tmp_path, capsys, masks, colour, name):
+    """The surroundings alone count, and are of one colour: nothing is easier to learn."""
+    for inverted in (True, False):
+        in_front_of(tmp_path / str(inverted), colour, inverted)
+        for split in ("train", "val"):
+            load_scene(tmp_path / str(inverted), Request(split, masks=masks))
+    told = [line for line in capsys.readouterr().err.splitlines() if "invert the masks" in line]
+    (line,) = told
+    assert line.startswith(
+        f"{tmp_path / 'True'}: 100% of what counts by the masks has one colour, {name}, and what they"
+    )
+    assert line.endswith("has others; if that is the object, invert the masks: white is what counts")
+
+
+def test_masks_are_not_doubted_where_all_has_one_colour(tmp_path, capsys):
+    """Or where nothing counts, or all: other lines tell of that."""
+    in_front_of(tmp_path / "scene", 255, True)
+    for file in (tmp_path / "scene").glob("*.png"):
+        Image.new("RGB", (48, 32), "white").save(file)
+    load_scene(tmp_path / "scene", Request(background="none"))
+    for value in (0, 255):
+        for file in (tmp_path / "scene" / "masks").iterdir():
+            Image.new("L", (48, 32), value).save(file)
+        load_scene(tmp_path / "scene", Request(background="none"))
+    assert "invert the masks" not in capsys.readouterr().err

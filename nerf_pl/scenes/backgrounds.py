@@ -1,5 +1,6 @@
 """What is behind an object: a plain colour that opaque pictures show, or what transparent ones are composited on."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -24,6 +25,8 @@ EVEN = 0.6  # a surface in a photo has less, 0.2 to 0.3 in captures of things on
 HINT = 0.3  # share of all borders from which on a plain colour is worth a word
 COUNTED = 0.5  # share of all borders that masks must leave for these to say anything
 FRAME = 0.95  # share of a rectangle; what fills more of the same one in all pictures is a photo in a frame
+INVERTED = 0.95, 0.5  # from so much of what counts on, and up to so much of what does not, has one colour
+ENOUGH = 2**18  # pixels that tell the colours of all pictures
 SPECK = 3 / 9  # of the pixels around one; if fewer differ from the background, it is noise
 
 
@@ -63,6 +66,32 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
         _doubt(replace(scene, background=colour), colour)
     why = f"the pictures have a plain background, {_told(found)} (--background none: it is part of the scene)"
     return _plain(scene, found, why, request.objects)
+
+
+def doubt_masks(scene: Scene) -> None:
+    """Say so if what counts by the masks has one colour alone, and what they leave out has others: they seem to be
+    inverted. Such a scene is learned at once, with the best of scores."""
+    if scene.masks is None:
+        return
+    colour, kept, left = _in_bytes(scene), [], []
+    step = max(math.isqrt(scene.images.shape[:3].numel() // ENOUGH), 1)
+    for i, picture in _pictures(scene):
+        mask = scene.masks[i, : picture.shape[0] : step, : picture.shape[1] : step]
+        picture = picture[::step, ::step]
+        if picture.shape[-1] == 4:
+            picture = torch.where(picture[..., 3:] > 0, picture[..., :3], colour)
+        kept.append(picture[mask])
+        left.append(picture[~mask])
+    counted, others = torch.cat(kept), torch.cat(left)
+    if not len(counted) or not len(others):
+        return
+    colour = _usual(counted)
+    share, same = (float(_near(each, colour).float().mean()) for each in (counted, others))
+    if share >= INVERTED[0] and same <= INVERTED[1]:
+        red, green, blue = (round(value / 255, 4) for value in colour.tolist())
+        told = f"{share:.0%} of what counts by the masks has one colour, {_told((red, green, blue))}"
+        remedy = "if that is the object, invert the masks: white is what counts"
+        warn(f"{scene.root}: {told}, and what they leave out has others; {remedy}")
 
 
 def _shows_surroundings(scene: Scene, request: Request) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from nerf_pl.errors import UserError
+from nerf_pl.scenes.backgrounds import doubt_masks
 from nerf_pl.scenes.request import Request
 from nerf_pl.scenes.scene import Scene, as_object
 from nerf_pl.scenes.store import empty_pictures
@@ -21,6 +22,8 @@ def masks_as_asked(scene: Scene, request: Request) -> Scene:
         raise UserError(f"--masks {request.masks}: {scene.root}: {told}; leave the option out")
     if request.masks == "none":
         return replace(scene, masks=None)
+    if request.pictures and request.split == "train" and not scene.partial:
+        doubt_masks(scene)
     if request.masks != "alpha":
         return scene
     if request.pictures and scene.masks is None:
