@@ -1,5 +1,6 @@
 """From a field and samples to pixels, and from a model and a view to a picture."""
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,10 +16,10 @@ from torch import Tensor
 from nerf_pl.cameras import View, ndc_to_world
 from nerf_pl.ops import Backend, composite, mean_of_rays
 from nerf_pl.sampling import pixel_places
-from nerf_pl.types import Background, Pixels, Rays, Samples
+from nerf_pl.types import Background, Pixels, Rays, Samples, joined
 
 CONTRAST = 16 / 255  # between neighbours; above it a pixel is the mean of several rays
-IN_ADVANCE = 2  # pictures that each of several models renders before they are asked for
+IN_ADVANCE = 2  # groups of pictures that a model renders before they are asked for
 CPU_CHUNK = 1024  # rays in plain PyTorch; more leave the caches and spend their time on fresh pages
 
 
@@ -179,18 +180,29 @@ def render_view(model: Renderer, view: View, chunk: int = 2**15) -> Image:
         >>> tuple(image.rgb.shape), tuple(image.depth.shape)
         ((16, 16, 3), (16, 16))
     """
-    view = view.to(model.step.device)
-    width, height = view.size
+    return render_together(model, [view], chunk)[0]
+
+
+def render_together(model: Renderer, views: Sequence[View], chunk: int) -> list[Image]:
+    """The pictures of views of one size, on the model's device; see `render_view`. Their rays go through the model
+    together, so that a GPU seldom waits for the host."""
+    views = [view.to(model.step.device) for view in views]
+    width, height = views[0].size
     shown = model.shown if isinstance(model, Averaged) else [model]
     places = [pixel_places(model.rays_per_pixel, i / len(shown)) for i in range(len(shown))]
     with evaluating(model):
-        found = [render_rays(part, view.rays(at[0]), None, chunk) for part, at in zip(shown, places, strict=True)]
+        found = [
+            render_rays(part, joined([view.rays(at[0]) for view in views]), None, chunk)
+            for part, at in zip(shown, places, strict=True)
+        ]
         if model.rays_per_pixel > 1:
-            rgb, _, opacity = _mean(found)
-            pixels = edges(on_top(rgb, opacity, view.background).view(height, width, 3))
+            rgb, _, opacity = (values.split(width * height) for values in _mean(found))
+            colours = [on_top(a, b, view.background) for a, b, view in zip(rgb, opacity, views, strict=True)]
+            pixels = edges(torch.stack(colours).view(-1, height, width, 3))
             for part, first, at in zip(shown, found, places, strict=True):
-                _refine(first, part, view, at[1:], pixels, chunk)
-    return _image(_mean(found), view, (height, width))
+                _refine(first, part, views, at[1:], pixels, chunk)
+    parts = zip(*(values.split(width * height) for values in _mean(found)), strict=True)
+    return [_image(of, view, (height, width)) for of, view in zip(parts, views, strict=True)]
 
 
 def _mean(found: Sequence[Found]) -> Found:
@@ -203,19 +215,32 @@ def _mean(found: Sequence[Found]) -> Found:
 def _refine(
     first: Found,
     model: Renderer,
-    view: View,
+    views: Sequence[View],
     places: Sequence[tuple[float, float]],
     pixels: Int[Tensor, "P"],
     chunk: int,
 ) -> None:
-    """Make some pixels the means of their first rays, which are in `first`, and of rays through more places."""
+    """Make some pixels the means of their first rays, which are in `first`, and of rays through more places.
+
+    pixels: numbered through all views, one after the other."""
     if not len(pixels):
         return
-    within = torch.tensor(places, device=pixels.device).repeat_interleave(len(pixels), 0)
-    rays = view.rays((within[:, 0], within[:, 1]), pixels.repeat(len(places)))
-    parts = zip(first, render_rays(model, rays, None, chunk), strict=True)
-    # (k, P, ..) of all rays of these pixels
-    colours, depths, opacities = (torch.cat([a[None, pixels], b.unflatten(0, (-1, len(pixels)))]) for a, b in parts)
+    size = len(first[1]) // len(views)
+    counts = [len(pixels)] if len(views) == 1 else (pixels // size).bincount(minlength=len(views)).tolist()
+    within = torch.tensor(places, device=pixels.device)  # (k, 2)
+    rays = []
+    for view, own in zip(views, pixels.split(counts), strict=True):
+        column, row = within.repeat_interleave(len(own), 0).unbind(1)
+        rays.append(view.rays((column, row), (own % size).repeat(len(places))))
+    further = render_rays(model, joined(rays), None, chunk)
+    rows = [len(places) * count for count in counts]
+
+    def with_first(values: Tensor, more: Tensor) -> Tensor:
+        """Those of all rays of the pixels (k + 1, P, ..)."""
+        each = [part.view(len(places), len(part) // len(places), *part.shape[1:]) for part in more.split(rows)]
+        return torch.cat([values[None, pixels], torch.cat(each, 1)])
+
+    colours, depths, opacities = (with_first(*both) for both in zip(first, further, strict=True))
     rgb, depth, opacity = first
     rgb[pixels], opacity[pixels] = mean_of_rays(colours.transpose(0, 1), opacities.T)
     depth[pixels] = depths.mean(0)
@@ -226,30 +251,46 @@ def render_views(models: Sequence[Renderer], views: Iterable[View], chunk: int =
 
     models: the same model once on each device. They render at the same time, a view each.
     """
-    if len(models) == 1:
-        for view in views:
-            yield render_view(models[0], view, chunk).cpu()
+    groups = groups_of(models[0], views, chunk)
+    if len(models) == 1 and not models[0].step.is_cuda:
+        for group in groups:
+            yield from _render_there(models[0], group, chunk)
         return
+    # a GPU renders the next views while somebody writes the last ones to files
     threads = [ThreadPoolExecutor(1) for _ in models]
-    begun: deque[Future[Image]] = deque()
+    begun: deque[Future[list[Image]]] = deque()
     try:
-        for i, view in enumerate(views):
+        for i, group in enumerate(groups):
             turn = i % len(models)
-            begun.append(threads[turn].submit(_render_there, models[turn], view, chunk))
+            begun.append(threads[turn].submit(_render_there, models[turn], group, chunk))
             if len(begun) > IN_ADVANCE * len(models):
-                yield begun.popleft().result()
+                yield from begun.popleft().result()
         while begun:
-            yield begun.popleft().result()
+            yield from begun.popleft().result()
     finally:
         for thread in threads:
             thread.shutdown(cancel_futures=True)
 
 
-def _render_there(model: Renderer, view: View, chunk: int) -> Image:
+def groups_of(model: Renderer, views: Iterable[View], chunk: int) -> Iterator[list[View]]:
+    """The views that are rendered together, in order: neighbours of one size that have no more than `chunk` pixels
+    together. A CPU has nothing to gain from that."""
+    most = chunk if model.step.is_cuda else 1
+    group: list[View] = []
+    for view in views:
+        if group and (view.size != group[0].size or (len(group) + 1) * math.prod(view.size) > most):
+            yield group
+            group = []
+        group.append(view)
+    if group:
+        yield group
+
+
+def _render_there(model: Renderer, views: Sequence[View], chunk: int) -> list[Image]:
     """Each thread has a current GPU of its own, on which kernels start."""
     device = model.step.device
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        return render_view(model, view, chunk).cpu()
+        return [image.cpu() for image in render_together(model, views, chunk)]
 
 
 def ends_of_rays(
@@ -290,8 +331,9 @@ def _image(parts: tuple[Tensor, Tensor, Tensor], view: View, shape: Sequence[int
     return Image(rgb.view(*shape, 3), depth.view(*shape), opacity.view(*shape))
 
 
-def edges(rgb: Float[Tensor, "H W 3"]) -> Int[Tensor, "P"]:
-    """Numbers, row by row, of the pixels with a 3x3 neighbourhood in which a channel varies by more than CONTRAST."""
-    channels = rgb.permute(2, 0, 1)[None]
+def edges(rgb: Float[Tensor, "*V H W 3"]) -> Int[Tensor, "P"]:
+    """Numbers of the pixels with a 3x3 neighbourhood in which a channel varies by more than CONTRAST: row by row,
+    picture by picture."""
+    channels = rgb.movedim(-1, -3)
     highest, lowest = F.max_pool2d(channels, 3, 1, 1), -F.max_pool2d(-channels, 3, 1, 1)
-    return (highest - lowest > CONTRAST).any(1).flatten().nonzero()[:, 0]
+    return (highest - lowest > CONTRAST).any(-3).flatten().nonzero()[:, 0]

@@ -3,7 +3,7 @@
 Letters used everywhere: R rays, N samples in all, S samples per ray, C cameras.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -41,6 +41,13 @@ class Rays:
 
     def to(self, device: torch.device | str) -> "Rays":
         return Rays(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+def joined(rays: Sequence[Rays]) -> Rays:
+    """All of these rays, in order."""
+    if len(rays) == 1:
+        return rays[0]
+    return Rays(*(torch.cat([getattr(each, f.name) for each in rays]) for f in fields(Rays)))
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ def test_each_device_renders_its_share_and_little_in_advance(models, views, monk
     views = [replace(view, near=view.near + 1e-3 * i) for i, view in enumerate(10 * views)]
     numbers = {view.near: i for i, view in enumerate(views)}
 
-    def render(model, view, chunk):
-        turns[id(model)].append(numbers[view.near])
-        return render_view(model, view, chunk)
+    def render(model, group, chunk):
+        turns[id(model)] += [numbers[view.near] for view in group]
+        return [render_view(model, view, chunk) for view in group]
 
     monkeypatch.setattr("nerf_pl.rendering._render_there", render)
     pictures = render_views(models, views)

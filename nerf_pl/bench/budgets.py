@@ -126,7 +126,8 @@ def _measure_views(model: Model, scene: Scene, chunk: int) -> Views:
         if min(rgb.shape[:2]) >= WINDOW:
             ssim.append(float(metrics.ssim(rgb, scene.image(i), scene.mask(i))))
     # once more, now that everything is compiled
-    times = [view_seconds(model, scene.view(i), chunk) for i in progress_lines(range(n), n, "  views timed")]
+    seconds = view_seconds(model, [scene.view(i) for i in range(n)], chunk)
+    times = list(progress_lines(seconds, n, "  views timed"))
     mean_ssim = statistics.mean(ssim) if ssim else float("nan")
     speed = 1 / statistics.mean(times), 1 / max(times)
     return Views(model.rays_per_pixel, statistics.mean(psnr), mean_ssim, *speed)

@@ -82,5 +82,5 @@ def _measure(
     psnr = float(metrics.psnr(picture.cpu(), val.image(0)))
     large = replace(val.view(0), camera=val.view(0).camera.resized(size, size))
     renderings = progress_lines(range(3), 3, f"  {precision}, renderings of a view of {size}x{size}")
-    seconds = statistics.median(view_seconds(trainer.model, large, chunk) for _ in renderings)
+    seconds = statistics.median(next(view_seconds(trainer.model, [large], chunk)) for _ in renderings)
     return Result(precision, windows[0], statistics.median(counted), max(counted), peak, seconds, psnr)

@@ -1,14 +1,14 @@
 """Time and memory of training steps and views."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from nerf_pl.cameras import View
 from nerf_pl.methods.model import Model
 from nerf_pl.options import Config
-from nerf_pl.rendering import render_view
+from nerf_pl.rendering import groups_of, render_together
 from nerf_pl.scenes import Scene
 from nerf_pl.training.batches import PixelBatches
 from nerf_pl.training.gradients import Gradients, take_steps
@@ -43,9 +43,12 @@ class Trainer:
         return torch.cuda.max_memory_allocated() / 2**20 if self.device.type == "cuda" else None
 
 
-def view_seconds(model: Model, view: View, chunk: int) -> float:
-    """Seconds to render a view."""
-    return timed(lambda: render_view(model, view, chunk), model.step.device)
+def view_seconds(model: Model, views: Sequence[View], chunk: int) -> Iterator[float]:
+    """Seconds that each of the views takes. They are rendered as for a film; of views that are rendered together each
+    takes as long."""
+    for group in groups_of(model, views, chunk):
+        seconds = timed(lambda group=group: render_together(model, group, chunk), model.step.device)
+        yield from [seconds / len(group)] * len(group)
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:

@@ -151,7 +151,7 @@ PRESET = Config(
     "ngp",
     NGPOptions(),
     optim=OptimOptions(lr=1e-2, lr_scheduler="flat_cosine", lr_per_step=True),
-    train=TrainOptions(batch_size=2**16, chunk=2**20, num_epochs=None, fit_colours=None),
+    train=TrainOptions(batch_size=2**16, chunk=2**21, num_epochs=None, fit_colours=None),
 )
 """The defaults of the modern command."""
 

@@ -127,8 +127,8 @@ def hash_field(
     unit: Tensor, view: Tensor, ray_ids: Tensor | None, weights: HashWeights, count: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     features = triton_grid.encode(unit.contiguous(), weights.read(), weights.grid, count)
-    view, rows = view.to(features.dtype), _each(unit) if ray_ids is None else ray_ids
-    sigma, rgb = triton_networks.forward(features, view, rows, weights.params, weights.networks, count)
+    view = view.to(features.dtype)
+    sigma, rgb = triton_networks.forward(features, view, ray_ids, weights.params, weights.networks, count)
     assert rgb is not None
     return sigma, rgb
 
@@ -138,15 +138,10 @@ def hash_density(unit: Tensor, weights: HashWeights) -> Tensor:
     return triton_networks.forward(features, None, None, weights.params, weights.networks, None)[0]
 
 
-def _each(unit: Tensor) -> Tensor:
-    """The row of each point, if each has one for itself."""
-    return torch.arange(len(unit), dtype=torch.int32, device=unit.device)
-
-
 def field_loss(
     unit: Tensor, view: Tensor, samples: Samples, weights: HashWeights, target: Target, of_samples: bool
 ) -> Tensor:
-    rows = _each(unit) if of_samples else samples.ray_ids
+    rows = None if of_samples else samples.ray_ids
     return _FieldLoss.apply(
         weights.table, weights.params, target.rgb, unit.contiguous(), view, rows, samples, weights, target
     )  # fmt: skip

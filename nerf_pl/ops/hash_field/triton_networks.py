@@ -38,6 +38,15 @@ def _rows(ptr, rows, live, WIDTH: tl.constexpr, PADDED: tl.constexpr):
 
 
 @triton.jit
+def _view(view_ptr, ray_ptr, samples, live, VIEW: tl.constexpr, OWN: tl.constexpr):
+    """The encoded directions of samples: those of their rays, unless each sample has its OWN."""
+    rows = samples
+    if not OWN:
+        rows = tl.load(ray_ptr + samples, mask=live, other=0)
+    return _rows(view_ptr, rows, live, VIEW, VIEW)
+
+
+@triton.jit
 def _dot(a, b):
     return tl.dot(a, b, input_precision="ieee")
 
@@ -47,7 +56,7 @@ def field_kernel(
     x_ptr, view_ptr, ray_ptr, params_ptr, sigma_ptr, rgb_ptr, count_ptr, n, MAX: tl.constexpr,
     INPUTS: tl.constexpr, PADDED: tl.constexpr, HIDDEN: tl.constexpr, OUTPUTS: tl.constexpr, VIEW: tl.constexpr,
     COLOUR: tl.constexpr, AT_D1: tl.constexpr, AT_C0: tl.constexpr, AT_V: tl.constexpr, AT_C1: tl.constexpr,
-    AT_C2: tl.constexpr, WITH_COLOUR: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
+    AT_C2: tl.constexpr, WITH_COLOUR: tl.constexpr, COUNTED: tl.constexpr, OWN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     half = x_ptr.dtype.element_ty
     if COUNTED:
@@ -68,8 +77,7 @@ def field_kernel(
         raw = tl.sum(tl.where(tl.arange(0, OUTPUTS)[None, :] == 0, out, 0.0), 1)
         tl.store(sigma_ptr + rows, tl.exp(tl.minimum(raw, MAX)), mask=live)
         if WITH_COLOUR:
-            ray = tl.load(ray_ptr + rows, mask=live, other=0)
-            view = _rows(view_ptr, ray, live, VIEW, VIEW)
+            view = _view(view_ptr, ray_ptr, rows, live, VIEW, OWN)
             h = tl.maximum(_dot(out.to(half), tl.trans(c0)) + _dot(view, tl.trans(v)), 0.0).to(half)
             h = tl.maximum(_dot(h, tl.trans(c1)), 0.0).to(half)
             rgb = tl.sigmoid(_dot(h, tl.trans(c2)))  # (BLOCK, 16), of which 3
@@ -82,7 +90,7 @@ def field_backward_kernel(
     x_ptr, view_ptr, ray_ptr, params_ptr, order_ptr, d_sigma_ptr, d_rgb_ptr, dx_ptr, parts_ptr, count_ptr, n,
     MAX: tl.constexpr, INPUTS: tl.constexpr, PADDED: tl.constexpr, HIDDEN: tl.constexpr, OUTPUTS: tl.constexpr,
     VIEW: tl.constexpr, COLOUR: tl.constexpr, AT_D1: tl.constexpr, AT_C0: tl.constexpr, AT_V: tl.constexpr,
-    AT_C1: tl.constexpr, AT_C2: tl.constexpr, TOTAL: tl.constexpr, BLOCK: tl.constexpr,
+    AT_C1: tl.constexpr, AT_C2: tl.constexpr, TOTAL: tl.constexpr, OWN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     half = x_ptr.dtype.element_ty
     wide = dx_ptr.dtype.element_ty
@@ -114,8 +122,7 @@ def field_backward_kernel(
         first = tl.arange(0, OUTPUTS)[None, :] == 0
         raw = tl.sum(tl.where(first, out, 0.0), 1)
         geo = out.to(half)
-        ray = tl.load(ray_ptr + sample, mask=live, other=0)
-        view = _rows(view_ptr, ray, live, VIEW, VIEW)
+        view = _view(view_ptr, ray_ptr, sample, live, VIEW, OWN)
         h0 = tl.maximum(_dot(geo, tl.trans(c0_half)) + _dot(view, tl.trans(v)), 0.0).to(half)
         h1 = tl.maximum(_dot(h0, tl.trans(c1_half)), 0.0).to(half)
         rgb = tl.sigmoid(_dot(h1, tl.trans(c2_half)))
@@ -129,8 +136,7 @@ def field_backward_kernel(
         # would keep the product of geo
         tl.debug_barrier()
         sample = tl.load(order_ptr + rows, mask=live, other=0)
-        ray = tl.load(ray_ptr + sample, mask=live, other=0)
-        view = _rows(view_ptr, ray, live, VIEW, VIEW)
+        view = _view(view_ptr, ray_ptr, sample, live, VIEW, OWN)
         h0 = tl.maximum(_dot(view, tl.trans(v)) + _dot(geo, tl.trans(c0_half)), 0.0).to(half)
         g_c1 = tl.dot(tl.trans(g), h0.to(wide), g_c1, input_precision="ieee")
         g = tl.where(h0 > 0, _dot(g, c1), 0.0).to(wide)
@@ -200,7 +206,7 @@ def _sizes(layout: FieldLayout) -> dict[str, int]:
 
 
 def forward(features, view, ray_ids, params, layout, count) -> tuple[Tensor, Tensor | None]:
-    """Densities (N,) and, unless `view` is None, colours (N, 3)."""
+    """Densities (N,) and, unless `view` is None, colours (N, 3). view: of rays; of samples if ray_ids is None."""
     n, device = features.shape[0], features.device
     sigma = torch.empty(n, device=device)
     rgb = None if view is None else torch.empty(n, 3, device=device)
@@ -210,22 +216,23 @@ def forward(features, view, ray_ids, params, layout, count) -> tuple[Tensor, Ten
         field_kernel[(_programs(device, n, block, each),)](
             features, given, features if ray_ids is None else ray_ids, params, sigma, sigma if rgb is None else rgb,
             features if count is None else count, n, WITH_COLOUR=rgb is not None, COUNTED=count is not None,
-            BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
+            OWN=ray_ids is None, BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
         )  # fmt: skip
     return sigma, rgb
 
 
 def backward(features, view, ray_ids, params, layout, listed: Listed) -> tuple[Tensor, Tensor]:
     """Gradients of the features of the listed samples (M, inputs), in bfloat16 if features are in half precision, and
-    of the weights."""
+    of the weights. view: see `forward`."""
     n, device = listed.order.shape[0], features.device
     wide = torch.float32 if features.dtype == torch.float32 else torch.bfloat16
     d_features = torch.empty(n, layout.inputs, dtype=wide, device=device)
     block, warps, each = _tile(BACKWARD)
     programs = _programs(device, n, block, each)
     parts = torch.empty(programs, layout.total, device=device)
+    rays = listed.order if ray_ids is None else ray_ids
     field_backward_kernel[(programs,)](
-        features, view, ray_ids, params, listed.order, listed.d_sigma, listed.d_rgb, d_features, parts, listed.count, n,
-        TOTAL=layout.total, BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
+        features, view, rays, params, listed.order, listed.d_sigma, listed.d_rgb, d_features, parts, listed.count, n,
+        TOTAL=layout.total, OWN=ray_ids is None, BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
     )  # fmt: skip
     return d_features, parts.sum(0)

@@ -52,14 +52,16 @@ def list_kernel(next_ptr, list_ptr, number_ptr, n_rays, BLOCK: tl.constexpr):
 
 @triton.jit
 def fill_kernel(
-    origins_ptr, directions_ptr, near_ptr, far_ptr, bits_ptr, aabb_ptr, list_ptr, number_ptr, next_ptr,
-    source_ptr, t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, count_ptr, room, step, linear, scale, jitter, K: tl.constexpr,
-    MOVED: tl.constexpr, SIZE: tl.constexpr, OPEN: tl.constexpr, LANES: tl.constexpr,
+    origins_ptr, directions_ptr, near_ptr, far_ptr, bits_ptr, aabb_ptr, list_ptr, number_ptr, onward_number_ptr,
+    next_ptr, source_ptr, t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, count_ptr, room, step, linear, scale, jitter,
+    K: tl.constexpr, MOVED: tl.constexpr, SIZE: tl.constexpr, OPEN: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """The next K samples of each listed ray, in the unit cube; t is negative where it has no more."""
+    """The next K samples of each listed ray, in the unit cube; t is negative where it has no more. No ray is listed yet
+    to go on."""
     number = tl.minimum(tl.load(number_ptr), room)
     if tl.program_id(0) == 0:
         tl.store(count_ptr, number * K)
+        tl.store(onward_number_ptr, 0)
     lx, ly, lz, sx, sy, sz = box_of(aabb_ptr, SIZE)
     wx, wy, wz = scale / sx, scale / sy, scale / sz  # sides of a cell in the unit cube
     if OPEN:
@@ -170,14 +172,13 @@ class Advance:
 
     def fill(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         fill_kernel[(min(len(self.next), PROGRAMS),)](
-            *self.rays, *self.grid, self.lists[0], self.numbers[0], self.next,
+            *self.rays, *self.grid, self.lists[0], *self.numbers, self.next,
             self.lists[0] if self.source is None else self.source, self.t, self.dt, self.ray_ids, self.unit, self.count,
             self.room // k, *self.stride, K=k, MOVED=self.source is not None, **self.options,
         )  # fmt: skip
         return self.unit, self.ray_ids, self.count
 
     def blend(self, sigma: Tensor, rgb: Tensor, k: int, stop: float) -> None:
-        self.numbers[1].zero_()
         slots = max(128 // k, 1)
         blend_kernel[(min(triton.cdiv(len(self.next), slots), PROGRAMS),)](
             sigma, rgb, self.t, self.dt, self.lists[0], self.numbers[0], self.lists[1], self.numbers[1], self.passed,
