@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -19,9 +19,17 @@ from tiny import NGP_FLAGS, PROJECT, config, content, make
 from nerf_pl.errors import Interrupted, UserError
 from nerf_pl.scenes import load_scene
 from nerf_pl.training import machines
-from nerf_pl.training.callbacks import Agreement
+from nerf_pl.training.callbacks import Agreement, Interrupt
 from nerf_pl.training.devices import devices_of
-from nerf_pl.training.machines import Watch, adopt_slurm, difference, process, process_here, watched
+from nerf_pl.training.machines import (
+    Watch,
+    adopt_slurm,
+    difference,
+    process,
+    process_here,
+    require_whole_environment,
+    watched,
+)
 from nerf_pl.training.system import NeRFSystem
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
@@ -157,6 +165,88 @@ def test_an_error_of_one_process_ends_the_others(started, quick, monkeypatch, er
     assert (store.numbers[f"{machines.KEY}/3"] >= machines.GONE) == well
 
 
+HERE = {**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+def test_each_waits_until_all_are_there(started, quick, monkeypatch):
+    """They arrive one after the other, and none goes on before the last one has come."""
+    started(HERE)
+    monkeypatch.setattr(machines, "GLANCE", 0.01)
+    store, lost, gone_on = Memory(), [], []
+    watches = [watching(store, number, lost) for number in range(3)]
+    for number, watch in enumerate(watches):
+        assert not gone_on
+        threading.Thread(target=lambda w=watch: (machines._gather(w), gone_on.append(w.own)), daemon=True).start()
+        while store.numbers.get(f"{machines.ARRIVED}/0", 0) <= number:
+            time.sleep(0.01)
+        time.sleep(0.05)
+    while len(gone_on) < 3:
+        time.sleep(0.01)
+    assert store.numbers[f"{machines.ARRIVED}/0"] == 3
+    for watch in watches:
+        watch.over.set()
+
+
+@pytest.mark.parametrize(("rank", "told"), [("0", ""), ("2", "nerf: ended by SIGTERM; nothing was saved yet\n")])
+def test_a_signal_ends_the_wait_for_others(started, quick, monkeypatch, capsys, tmp_path, rank, told):
+    """A library that waits would not answer it. The first process tells it elsewhere; others may be without it."""
+    started({**HERE, "RANK": rank})
+    monkeypatch.setattr(machines, "_store", Memory)
+    monkeypatch.setattr(machines, "_require_free", lambda port: None)
+    interrupt = Interrupt(tmp_path)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with (
+        pytest.raises(Interrupted, match="nothing was saved yet"),
+        interrupt.listening(),
+        watched(lambda: "") as gather,
+    ):
+        gather()
+    assert capsys.readouterr().err == told
+
+
+def test_processes_that_cannot_meet_are_told(started, quick, monkeypatch):
+    started({**HERE, "RANK": "2"})
+
+    def nowhere() -> machines.Store:
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(machines, "_store", nowhere)
+    with pytest.raises(UserError, match=r"127.0.0.1:29500: the processes cannot meet there \(.*no route to host\)"):  # noqa: SIM117
+        with watched(lambda: "") as gather:
+            gather()
+    monkeypatch.setattr(machines, "_store", Memory)
+    monkeypatch.setattr(machines, "WAIT", 0.1)
+    with pytest.raises(UserError, match="1 of 4 processes came in 0 minutes; start all, with the same"):  # noqa: SIM117
+        with watched(lambda: "") as gather:
+            gather()
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        started({**HERE, "MASTER_PORT": str(other.getsockname()[1])})
+        with pytest.raises(UserError, match=r"in the environment cannot be used .*: give another"):  # noqa: SIM117
+            with watched(lambda: "") as gather:
+                gather()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, None),
+        ({"RANK": "x"}, "RANK=x in the environment is no number: let torchrun start the processes, or unset RANK"),
+        ({"WORLD_SIZE": None}, "WORLD_SIZE is not, but RANK is, in the environment: let torchrun start"),
+        ({"MASTER_ADDR": None}, "MASTER_ADDR is not, but RANK is, in the environment: let torchrun start"),
+        ({"MASTER_PORT": "65535"}, "MASTER_PORT=65535 in the environment: give one from 1 to 65534"),
+        ({"RANK": "4"}, "RANK=4 in the environment, of WORLD_SIZE=4: it counts from 0; let torchrun"),
+        ({"RANK": "x", "LOCAL_RANK": None}, None),
+    ],
+)
+def test_variables_that_were_set_by_hand(started, changes, told):
+    started({name: value for name, value in {**HERE, **changes}.items() if value is not None})
+    with nullcontext() if told is None else pytest.raises(UserError, match=told):
+        require_whole_environment()
+    assert process() == (4 if changes.get("RANK") == "4" else 0)
+
+
 def test_processes_that_differ_are_told():
     facts = [{"--lr": 1, "step": 0}, {"--lr": 1, "step": 0}, {"--lr": 1, "step": 5}]
     assert difference(facts[:2]) is None
@@ -211,6 +301,37 @@ class Machines:
         for agent in self.agents:
             agent.wait(seconds)
         return [file.read_text() for file in self.files]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(
+    ("rank", "number", "told"),
+    [
+        (
+            0,
+            signal.SIGTERM,
+            "waiting for the other processes at 127.0.0.1:PORT: 1 of 2 are there\nnerf: ended by SIGTERM",
+        ),
+        (1, signal.SIGINT, "waiting for the first of 2 processes at 127.0.0.1:PORT\nnerf: interrupted"),
+    ],
+)
+def test_a_process_whose_others_never_come(scene_dir, tmp_path, rank, number, told):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(min(probe.getsockname()[1], machines.MOST_PORT - 1))
+    values = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_PORT": port}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "MASTER_ADDR": "127.0.0.1", **values}
+    words = [sys.executable, "-m", "nerf_pl", "train", scene_dir, *NGP_FLAGS, "--num_gpus", 0, "--max_steps", 9]
+    with (tmp_path / "told.txt").open("w") as out:
+        alone = subprocess.Popen(list(map(str, words)), env=environment, stdout=out, stderr=out, cwd=tmp_path)
+    while "waiting for" not in (tmp_path / "told.txt").read_text():
+        assert alone.poll() is None, (tmp_path / "told.txt").read_text()
+        time.sleep(0.1)
+    alone.send_signal(number)
+    assert alone.wait(20) == 128 + number
+    end = f"{told}; nothing was saved yet\n".replace("PORT", port)
+    assert (tmp_path / "told.txt").read_text().endswith(end)
 
 
 @pytest.mark.slow

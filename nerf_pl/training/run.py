@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -42,7 +42,7 @@ from nerf_pl.training.deterministic import deterministic
 from nerf_pl.training.devices import devices_of
 from nerf_pl.training.folders import check_folder, held, marked, preparation, saved
 from nerf_pl.training.limits import require_memory
-from nerf_pl.training.machines import adopt_slurm, machines, process, process_here, watched
+from nerf_pl.training.machines import adopt_slurm, machines, process, process_here, require_whole_environment, watched
 from nerf_pl.training.processes import together
 from nerf_pl.training.verdict import alone, idle, strange_lens, untrained
 from nerf_pl.writing import write_errors
@@ -78,8 +78,9 @@ def train(
         runs/short/checkpoints/last.ckpt
     """
     adopt_slurm(os.environ)
+    require_whole_environment()
     config, where = _begin(config, folders.last if folders.goes_on(resume) else None)
-    with watched(lambda: saved(folders)), held(folders):
+    with watched(lambda: saved(folders)) as gather, held(folders):
         goes_on = folders.goes_on(resume)
         if process() == 0:
             check_folder(folders, resume, overwrite)
@@ -91,7 +92,7 @@ def train(
                 if resume == "auto":
                     raise NothingToDo(str(error).partition(":")[0]) from error
                 raise
-            _train(system, checkpoints, folders, where, resume=goes_on, watcher=watcher)
+            _train(system, checkpoints, folders, where, resume=goes_on, watcher=watcher, gather=gather)
     return folders.last
 
 
@@ -167,6 +168,7 @@ def _train(
     *,
     resume: bool,
     watcher: Watcher | None,
+    gather: Callable[[], None],
 ) -> None:
     from nerf_pl.training.callbacks import Interrupt
 
@@ -174,6 +176,7 @@ def _train(
     interrupt = Interrupt(folders.checkpoints, resume, checkpoints)
     callbacks = _callbacks(checkpoints, interrupt, watcher)
     with interrupt.listening(), together(devices, interrupt.at_once):
+        gather()
         trainer = _trainer(accelerator, devices, folders.logs, system.val_scene is not None, callbacks)
         _fit(trainer, system, folders.logs)
     if process() > 0:
