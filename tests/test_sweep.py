@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 import pytest
+import torch
 from report_files import write_json, write_run
 from tiny import NGP_FLAGS, PROJECT, nerf, refused
 
@@ -338,8 +339,13 @@ def test_two_scenes_of_which_one_is_broken(capsys, monkeypatch, scene_dir):
 
     shutil.copytree(scene_dir, "bad", dirs_exist_ok=True)
     shutil.move("good", "elsewhere")  # its scores are there
+    history = Path("runs/s-good-ngp/history.json")
+    history.write_text(history.read_text().replace('"PyTorch": "', '"PyTorch": "0.'))  # as if it was long ago
     nerf("sweep", *words)
     shown = capsys.readouterr().out
+    protocol = Path("runs/s/scores.md").read_text().split("- versions: ")[1]
+    assert f"PyTorch {torch.__version__}" in protocol.split("; but of s-good-ngp: ")[0]
+    assert f"PyTorch 0.{torch.__version__}" in protocol.split("; but of s-good-ngp: ")[1]
     assert f"s-good-ngp: PSNR {good['psnr']:.2f} dB" in shown
     assert "s-good-ngp: starts" not in shown
     assert [row["state"] for row in json.loads(Path("runs/s/scores.json").read_text())["runs"]] == ["done", "done"]

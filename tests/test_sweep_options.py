@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 from nerf_pl.errors import UserError
-from nerf_pl.sweep import DONE, Job, Row, require_same_options, require_same_scenes
+from nerf_pl.report.history import Entry, add_to_history
+from nerf_pl.sweep import (
+    DONE,
+    VALUES,
+    Job,
+    Row,
+    planned,
+    read_rows,
+    require_same_options,
+    require_same_scenes,
+    row_of,
+    weights_of,
+    write_scores,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +67,49 @@ def test_runs_of_another_scene_of_the_same_name_are_not_taken_for_those_of_this_
         require_same_scenes(each, {"a": Path("there/a")})
     Path("here/a").rmdir()
     require_same_scenes(each, {"a": Path("there/a")})  # it has moved
+
+
+def command(words: str, version: str, machine: str = "GPU 1") -> Entry:
+    return Entry(
+        words, "2026-01-01T00:00:00+00:00", 1.0, " train " in words, machine, {"nerf_pl": version, "PyTorch": "2"}
+    )
+
+
+def test_the_table_states_the_versions_of_each_run(tmp_path, monkeypatch):
+    """Those that trained and scored it, whatever the sweep has that goes on today. What was rendered since says
+    nothing of the scores."""
+    monkeypatch.chdir(tmp_path)
+    made = {
+        "a": [command("nerf train x", "1"), command("nerf eval runs/a", "1"), command("nerf render runs/a", "9")],
+        "b": [command("nerf train x", "1"), command("nerf eval runs/b", "1")],
+        "c": [command("nerf train x", "1"), command("nerf eval runs/c", "2", "GPU 2")],
+        "d": [],
+    }
+    jobs = [Job(Path("runs") / name, name, "ngp", None, (), ()) for name in made]
+    rows = {}
+    for job in jobs:
+        last = job.run / "checkpoints" / "last.ckpt"
+        last.parent.mkdir(parents=True)
+        last.write_text(job.name)
+        for entry in made[job.name]:
+            add_to_history(job.run, entry, anew=False)
+        rows[job.name] = Row(job.name, job.scene, "ngp", state=DONE, weights=weights_of(job.run), psnr=20.0)
+    protocol = {"machine": "today", "versions": "nerf_pl 9, PyTorch 9"}
+    waiting = row_of(Job(Path("runs/e"), "e", "ngp", None, (), ()))
+    write_scores(Path("runs"), [waiting], protocol)
+    assert "- machine: today\n- versions: nerf_pl 9, PyTorch 9\n" in Path("runs/scores.md").read_text()
+    write_scores(Path("runs"), [*planned(jobs, rows, overwrite=False).values(), waiting], protocol)
+    told = Path("runs/scores.md").read_text()
+    assert "- machine: GPU 1; but of c: GPU 1, then GPU 2; but of d: not known\n" in told
+    first, then = "nerf_pl 1, PyTorch 2", "nerf_pl 1, PyTorch 2, then nerf_pl 2, PyTorch 2"
+    assert f"- versions: {first}; but of c: {then}; but of d: not known\n" in told
+    values = json.loads((Path("runs") / VALUES).read_text())
+    assert [row["versions"] for row in values["runs"]] == [first, first, then, "", ""]
+    assert values["protocol"]["versions"] in told
+    for row in values["runs"]:  # as earlier versions wrote it
+        del row["machine"], row["versions"]
+    (Path("runs") / VALUES).write_text(json.dumps(values))
+    again = planned(jobs, read_rows(Path("runs")), overwrite=False)
+    assert (again["c"].machine, again["c"].versions) == ("GPU 1, then GPU 2", then)
+    write_scores(Path("runs"), [again["a"], again["b"]], protocol)
+    assert f"- machine: GPU 1\n- versions: {first}\n" in Path("runs/scores.md").read_text()

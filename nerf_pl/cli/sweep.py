@@ -177,6 +177,7 @@ class Sweeping:
 
     def _protocol(self) -> dict[str, str]:
         from nerf_pl.report.history import machine, versions
+        from nerf_pl.sweep import versions_told
 
         trained = {f"options of {each.config.method}": shlex.join(each.asked) or "defaults" for each in self.trainings}
         train = self.options.train
@@ -188,7 +189,7 @@ class Sweeping:
             **trained,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(gpus),
-            "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+            "versions": versions_told(versions()),
         }
 
     def _tell(self, rows: "Sequence[Row]", number: int) -> None:

@@ -18,6 +18,7 @@ from nerf_pl.sweep.scores import (
     row_of,
     scored,
     split_to_score,
+    versions_told,
     weights_of,
     write_scores,
 )
@@ -27,5 +28,5 @@ from nerf_pl.sweep.worker import Worker
 __all__ = [
     "DONE", "FAILED", "STOPPED", "TABLE", "VALUES", "Board", "Job", "Row", "Slot", "Worker",
     "labels_of", "markdown", "means_told", "planned", "read_rows", "require_same_options", "require_same_scenes",
-    "row_of", "scored", "slots_of", "split_to_score", "weights_of", "work_through", "write_scores",
+    "row_of", "scored", "slots_of", "split_to_score", "versions_told", "weights_of", "work_through", "write_scores",
 ]  # fmt: skip

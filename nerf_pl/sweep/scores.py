@@ -13,6 +13,7 @@ from nerf_pl.console import warn
 from nerf_pl.errors import reason
 from nerf_pl.metrics import FLOATERS_BY
 from nerf_pl.options import RunFolders
+from nerf_pl.report.history import Entry, read_history
 from nerf_pl.report.record import SWEEP, read_record, read_values
 from nerf_pl.sweep.jobs import Job
 from nerf_pl.text import one_line
@@ -22,6 +23,7 @@ TABLE, VALUES = SWEEP, "scores.json"
 WAITING, DONE, FAILED, STOPPED = "waiting", "done", "failed", "stopped"
 STATES = (WAITING, DONE, FAILED, STOPPED)
 METRICS = (("PSNR, dB", "psnr", 2), ("SSIM", "ssim", 4))
+THEN = ", then "  # between what a run began and what it went on with
 MOST_COLUMNS = 10  # of scenes; more are rows
 
 
@@ -33,7 +35,7 @@ class Row:
     those that were scored. replaces: no, those that the training is to replace. split, views, width, height: of the
     pictures that were scored. floaters_by: names the measure that floaters are of, if there are any; other text than
     that of today says that the floaters that were scored are of another one, and left out. seconds, steps: of the
-    training.
+    training. machine, versions: on and with which it was trained and scored; "" if that is not known.
     """
 
     run: str
@@ -56,6 +58,8 @@ class Row:
     floaters_by: str = ""
     seconds: float | None = None
     steps: int | None = None
+    machine: str = ""
+    versions: str = ""
 
     def told(self) -> str:
         """The state in a few words."""
@@ -65,7 +69,7 @@ class Row:
 
 
 TYPES = {"run": str, "scene": str, "method": str, "state": str, "why": str, "weights": str, "split": str,
-         "replaces": bool, "floaters_by": str}  # fmt: skip
+         "replaces": bool, "floaters_by": str, "machine": str, "versions": str}  # fmt: skip
 NUMBERS = {"seed": int, "views": int, "width": int, "height": int, "steps": int, "psnr": float, "ssim": float,
            "psnr_fitted": float, "floaters": float, "seconds": float}  # fmt: skip
 
@@ -90,7 +94,7 @@ def planned(jobs: Sequence[Job], before: Mapping[str, Row], overwrite: bool) -> 
         weights, old = weights_of(job.run), before.get(job.name, row_of(job))
         is_done = old.state == DONE and old.asked == job.asked and bool(weights) and old.weights == weights
         if is_done and not overwrite:
-            rows[job.name] = replace(_measured_alike(old, job), scene=job.scene)
+            rows[job.name] = replace(_measured_alike(old, job), scene=job.scene, **_origin(read_history(job.run)))
             if old.floaters is not None and rows[job.name].floaters is None:
                 split = [] if old.split in ("", "test") else ["--split", old.split]
                 lost.append(shlex.join([str(job.run), *split]))
@@ -143,7 +147,36 @@ def _scored(job: Job) -> Row:
     means = {name: best.means.get(name) for name in ("psnr", "ssim", "psnr_fitted", "floaters")}
     known = {"split": best.split, "views": len(best.views), "seconds": record.seconds, "steps": record.steps}
     known |= {"floaters_by": "" if best.lost_floaters else FLOATERS_BY}
+    known |= _origin(record.history)
     return replace(row_of(job, DONE), weights=weights_of(job.run), **size, **means, **known)
+
+
+def _origin(history: Sequence[Entry]) -> dict[str, str]:
+    """On which machines and with which versions a run was trained and then scored, where it says so."""
+    scoring = [entry for entry in history if "eval" in entry.command.split()[1:2]]
+    entries = [*(entry for entry in history if entry.trains), *scoring[-1:]]
+    machines = dict.fromkeys(entry.machine for entry in entries)
+    versions = dict.fromkeys(versions_told(entry.versions) for entry in entries)
+    return {"machine": THEN.join(machines), "versions": THEN.join(versions)} if entries else {}
+
+
+def versions_told(numbers: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+
+def _stated(rows: Sequence[Row], protocol: Mapping[str, object]) -> dict[str, object]:
+    """The protocol with the machine and the versions of the runs that were scored, which may be those of an earlier
+    sweep. Where runs differ, those of the most are said first, and then the others with their names."""
+    stated = dict(protocol)
+    for name in ("machine", "versions"):
+        runs: dict[str, list[str]] = {}
+        for row in rows:
+            if row.state == DONE:
+                runs.setdefault(getattr(row, name) or "not known", []).append(row.run)
+        if runs:
+            most, *others = sorted(runs, key=lambda value: -len(runs[value]))
+            stated[name] = "; ".join([most, *(f"but of {', '.join(runs[value])}: {value}" for value in others)])
+    return stated
 
 
 def read_rows(folder: Path) -> dict[str, Row]:
@@ -151,7 +184,8 @@ def read_rows(folder: Path) -> dict[str, Row]:
     stored = read_values(folder / VALUES).get("runs")
     rows = {}
     for values in stored if isinstance(stored, list) else []:
-        values = {"floaters_by": "", **values} if isinstance(values, dict) else {}  # earlier versions do not say
+        added = {"floaters_by": "", "machine": "", "versions": ""}  # which earlier versions do not say
+        values = {**added, **values} if isinstance(values, dict) else {}
         if _is_row(values):
             known = {field.name: values[field.name] for field in fields(Row) if field.name in values}
             asked = known.get("asked")
@@ -175,6 +209,7 @@ def _is_number_or_none(value: object, kind: type) -> bool:
 def write_scores(folder: Path, rows: Sequence[Row], protocol: Mapping[str, object]) -> None:
     """Write both tables. protocol: what is said of all runs, by what it is about. Raises UserError if a
     file cannot be written."""
+    protocol = _stated(rows, protocol)
     means = {"means": _means(rows), "protocol": protocol, "runs": [asdict(row) for row in rows]}
     with atomic_write(folder / VALUES) as path:
         path.write_text(json.dumps(means, indent=2) + "\n", encoding="utf-8", errors="replace")
