@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and one writer at a time."""
+"""Files that appear whole or not at all, one writer of each at a time, and several files at once."""
 
 import errno
 import os
@@ -9,9 +9,12 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from nerf_pl.console import warn
 from nerf_pl.errors import OF_THE_SYSTEM, UserError
@@ -40,6 +43,7 @@ TAKEN = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}  # what a lock that somebody
 FAR = 2**30  # the byte that Windows locks, beyond what the file holds, so that others can read it
 PATIENCE = 60.0  # seconds to wait for files that are written at once
 LOOK = 0.1  # seconds between two tries to get a lock
+MOST_THREADS = 8  # that write files
 
 
 @contextmanager
@@ -228,3 +232,38 @@ def _holder(file: Path) -> str:
     except OSError:
         told = ""
     return "".join(c for c in told if c.isprintable()) or "another process"
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Generator[Result, None, None]:
+    """What `work` makes of each item, in order, as of pictures that are written while a GPU renders the next ones.
+
+    threads: how many work at once, a few items ahead of who asks. 0: each item is worked on when it is asked for. An
+    error comes in its turn; what has not begun by then is left out.
+    """
+    if not threads:
+        yield from map(work, items)
+        return
+    pool, begun = ThreadPoolExecutor(threads), deque[Future[Result]]()
+    try:
+        for item in items:
+            begun.append(pool.submit(work, item))
+            if len(begun) > threads:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def writing_threads(on_gpu: bool) -> int:
+    """How many threads may write files while pictures are rendered. None where a CPU renders: it is busy."""
+    return min(max(cores() - 1, 1), MOST_THREADS) if on_gpu else 0
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,17 +1,51 @@
-"""Several devices render the views of a film or a split, a view each at a time."""
+"""Several devices render the views of a film or a split; a GPU renders several views together."""
 
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import CPU, nerf, refused
 
 import nerf_pl.checkpoints
+from nerf_pl.cameras import Cameras, View
 from nerf_pl.checkpoints import open_run
 from nerf_pl.cli.trained import Trained
 from nerf_pl.rendering import render_view, render_views
+from nerf_pl.types import Pixels
+
+
+class Wall:
+    """White to the right of 0.1, black to its left, at the distance 1 of cameras in the plane z = 0."""
+
+    step, training, rays_per_pixel = torch.zeros(1, dtype=torch.int64), False, 4
+
+    def __init__(self):
+        self.asked: list[int] = []
+
+    def train(self, mode=True):
+        pass
+
+    def render(self, rays, background):
+        self.asked.append(len(rays))
+        x = rays.origins[:, 0] + rays.directions[:, 0] / -rays.directions[:, 2]
+        white = (x > 0.1).float()
+        return Pixels(white[:, None].expand(-1, 3), 2 * white, white, torch.ones(0))
+
+
+def front() -> View:
+    """Along -z, with pixels of a width of 1/4."""
+    K = torch.tensor([[[4.0, 0, 4], [0, 4, 4], [0, 0, 1]]])
+    return View(Cameras(torch.eye(3, 4)[None], K, 8, 8), 0.1, 9.0)
+
+
+def moved(x: float) -> torch.Tensor:
+    c2w = torch.eye(3, 4)[None]
+    c2w[0, 0, 3] = x
+    return c2w
 
 
 @pytest.fixture
@@ -88,3 +122,36 @@ def test_more_gpus_than_there_are(trained_ngp, capsys):
     told = refused(capsys, "mesh", trained_ngp, "--num_gpus", 2)
     assert "--num_gpus 2: this command uses one GPU; give 1, or 0 for the CPU" in told
     assert "give 0 to 64" in refused(capsys, "render", trained_ngp, "--num_gpus", 65)
+
+
+def test_files_that_several_threads_write_are_the_same(trained_ngp, tmp_path, monkeypatch):
+    found = []
+    for threads in (0, 3):
+        run = shutil.copytree(trained_ngp, tmp_path / f"run{threads}")
+        for module in ("evaluation.views", "films.frames"):
+            monkeypatch.setattr(f"nerf_pl.{module}.writing_threads", lambda on_gpu, threads=threads: threads)
+        nerf("eval", run, "--save_depth")
+        nerf("render", run, "--frames", 5, "--img_wh", 8, 8, "--keep_frames")
+        written = {file.relative_to(run): file.read_bytes() for file in run.rglob("*.p?[mg]")}
+        assert len(written) > 15
+        found.append(written | {Path("metrics.json"): (run / "metrics.json").read_bytes()})
+    assert found[0] == found[1]
+
+
+def test_a_gpu_renders_views_of_one_size_together():
+    """As many as the chunk has room for; their pictures are those of each alone."""
+    views = [replace(front(), camera=replace(front().camera, c2w=moved(x))) for x in (0.0, 0.3, 9.0, -0.1, 0.2)]
+    views[4] = replace(views[4], camera=replace(views[4].camera, height=6))
+    behind = [None, (0.2, 0.4, 1.0), None, (1.0, 1.0, 1.0), None]
+    views = [replace(view, background=colour) for view, colour in zip(views, behind, strict=True)]
+    model = Wall()
+    alone, of_each, model.asked = [render_view(model, view) for view in views], sum(model.asked), []
+    model.step = SimpleNamespace(is_cuda=True, device=torch.device("cpu"))
+    together = list(render_views([model], views, chunk=3 * 64))
+    # three views, the one that is left, and the one of another size; then the further rays of their edges
+    assert {3 * 64, 64, 48} <= set(model.asked)
+    assert len(model.asked) <= 6
+    assert sum(model.asked) == of_each
+    for one, other in zip(alone, together, strict=True):
+        for name in vars(one):
+            assert torch.allclose(getattr(one, name), getattr(other, name), atol=1e-6), name

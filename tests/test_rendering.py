@@ -18,7 +18,6 @@ from nerf_pl.rendering import (
     render_rays,
     render_samples,
     render_view,
-    render_views,
 )
 from nerf_pl.sampling import stratified
 from nerf_pl.types import Pixels, Rays, Samples
@@ -177,37 +176,6 @@ def test_a_view_without_edges_needs_no_further_rays():
     image = render_view(model, front())
     assert not image.rgb.any()
     assert model.asked == 64
-
-
-def test_a_gpu_renders_views_of_one_size_together():
-    """As many as the chunk has room for; their pictures are those of each alone."""
-    moved = [torch.tensor([[1.0, 0, 0, x], [0, 1, 0, 0], [0, 0, 1, 0]])[None] for x in (0.0, 0.3, 9.0, -0.1, 0.2)]
-    behind = [None, (0.2, 0.4, 1.0), None, (1.0, 1.0, 1.0), None]
-    views = [replace(front(), camera=replace(front().camera, c2w=c2w)) for c2w in moved]
-    views = [replace(view, background=colour) for view, colour in zip(views, behind, strict=True)]
-    views[4] = replace(front(8, 6), background=behind[4])
-
-    class Wall(HalfPlane):
-        """At the distance 1 of the plane that the cameras are in."""
-
-        sizes: list[int]
-
-        def render(self, batch, background):
-            self.sizes.append(len(batch))
-            white = (batch.origins[:, 0] + batch.directions[:, 0] / -batch.directions[:, 2] > self.edge).float()
-            return Pixels(white[:, None].expand(-1, 3), 2 * white, white, torch.ones(0))
-
-    model = Wall(0.1, 4)
-    model.sizes = []
-    alone = [render_view(model, view) for view in views]
-    of_each, model.sizes = sum(model.sizes), []
-    model.step = type("OnGPU", (), {"is_cuda": True, "device": torch.device("cpu")})()
-    together = list(render_views([model], views, chunk=3 * 64))
-    assert {3 * 64, 64, 48} <= set(model.sizes)  # three views, the one that is left, and the one of another size
-    assert sum(model.sizes) == of_each
-    for one, other in zip(alone, together, strict=True):
-        for name in vars(one):
-            assert torch.allclose(getattr(one, name), getattr(other, name), atol=1e-6), name
 
 
 def test_a_background_stands_behind_the_picture():

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,16 @@ from nerf_pl.checkpoints import models, open_run, read_checkpoint, stamp_of, wri
 from nerf_pl.errors import UserError
 from nerf_pl.methods import METHODS
 from nerf_pl.scenes.prepare import _replace, prepare
-from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, replacing, write_errors
+from nerf_pl.writing import (
+    atomic_write,
+    in_threads,
+    locked,
+    remove_leftovers,
+    remove_leftovers_in,
+    replacing,
+    write_errors,
+    writing_threads,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="flock")
 TRAIN = [*FLAGS, "--batch_size", 64, "--max_steps", 2, "--num_gpus", 0, "--exp_name", "tiny"]
@@ -292,3 +302,47 @@ def test_old_photos_are_out_of_the_way_before_they_are_removed(tmp_path, monkeyp
     _replace(work / "images", out / "images", work)
     assert sorted(file.name for file in (out / "images").iterdir()) == ["a.jpg", "new.txt"]
     assert (work / "old-images" / "a.jpg").is_file()
+
+
+@pytest.mark.parametrize("threads", [0, 1, 4])
+def test_work_in_threads_comes_in_order(threads):
+    """However long each piece takes; and little is begun before somebody asks."""
+    begun = []
+
+    def items():
+        for i in range(20):
+            begun.append(i)
+            yield i
+
+    def work(i: int) -> int:
+        time.sleep(0.01 * (i % 3 == 0))
+        return i * i
+
+    results = in_threads(work, items(), threads)
+    assert next(results) == 0
+    assert len(begun) == threads + 1
+    assert list(results) == [i * i for i in range(1, 20)]
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_an_error_in_a_thread_comes_in_its_turn(threads):
+    done = []
+
+    def work(i: int) -> int:
+        if i == 4:
+            raise UserError("the disk is full")
+        done.append(i)
+        return i
+
+    results = in_threads(work, range(100), threads)
+    assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(UserError, match="the disk is full"):
+        next(results)
+    assert len(done) < 12  # what has not begun by then is left out
+
+
+def test_threads_write_while_a_gpu_renders(monkeypatch):
+    for cores, threads in ((1, 1), (2, 1), (6, 5), (64, writing.MOST_THREADS)):
+        monkeypatch.setattr(writing, "cores", lambda cores=cores: cores)
+        assert writing_threads(on_gpu=True) == threads
+        assert writing_threads(on_gpu=False) == 0

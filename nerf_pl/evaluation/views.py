@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from nerf_pl.scenes import LOADERS, Scene, detect, frame_of, views_of_photos
 from nerf_pl.scenes.demo import is_demo
 from nerf_pl.scenes.pictures import list_some
 from nerf_pl.text import counted
-from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in
+from nerf_pl.writing import atomic_write, in_threads, locked, remove_leftovers, remove_leftovers_in, writing_threads
 
 WINDOW = 11  # pixels, of SSIM
 ALIGNING_STEPS = 5
@@ -102,10 +103,10 @@ def _evaluate(
     shown: dict[int, Float[Tensor, "H W 3"]] = {}  # pictures of photos some views of which are still to come
     last = {members[-1]: members for members in views_of_photos(scene)}
     fitted: dict[int, float] = {}
-    rendered = render_views(models, map(scene.view, range(len(scene))), chunk)
-    for i, image in progress(enumerate(rendered), len(scene), f"rendering {out.title}"):
-        rgb = media.to_uint8(image.rgb)
-        spans.append(_write_pictures(out, i, scene, image, rgb))
+    rendered = enumerate(render_views(models, map(scene.view, range(len(scene))), chunk))
+    written = in_threads(partial(_write_pictures, out, scene), rendered, writing_threads(model.step.is_cuda))
+    for i, (rgb, span) in enumerate(progress(written, len(scene), f"rendering {out.title}")):
+        spans.append(span)
         stored, name = torch.from_numpy(rgb).float() / 255, scene.names[i] if scene.names else f"{i:03d}"
         scores = _psnr_and_ssim(stored, scene.image(i), scene.mask(i), model.step.device)
         aligned = _aligned_psnr(model, scene, i, chunk) if out.aligned else None
@@ -205,10 +206,12 @@ def _scores(psnr: float, ssim: float) -> str:
 
 
 def _write_pictures(
-    out: Output, i: int, scene: Scene, image: Image, rgb: UInt8[np.ndarray, "H W 3"]
-) -> list[float] | None:
-    """Returns the depths at both ends of the colours, in the unit of the scene's own file; None in normalised device
-    coordinates, which have no unit."""
+    out: Output, scene: Scene, rendered: tuple[int, Image]
+) -> tuple[UInt8[np.ndarray, "H W 3"], list[float] | None]:
+    """Returns the picture as it was written, and the depths at both ends of the colours, in the unit of the scene's own
+    file; None in normalised device coordinates, which have no unit."""
+    i, image = rendered
+    rgb = media.to_uint8(image.rgb)
     media.write_png(out.folder / f"{i:03d}.png", rgb)
     span = media.depth_span(image.depth, image.opacity, scene.near, scene.far)
     media.write_png(out.folder / f"{i:03d}_depth.png", media.depth_colours(image.depth, *span, image.opacity))
@@ -219,4 +222,4 @@ def _write_pictures(
     if out.depth:
         out.depth.write(i, image.depth)
     scale = float(frame_of(scene)[0, :3].norm())
-    return None if scene.ndc is not None else [end / scale for end in span]
+    return rgb, None if scene.ndc is not None else [end / scale for end in span]

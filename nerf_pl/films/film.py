@@ -1,13 +1,10 @@
 """Films of a trained model: the cameras of a path, and frames that are written as soon as they are rendered."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,9 +13,10 @@ from torch import Tensor
 from nerf_pl import media
 from nerf_pl.cameras import Cameras, View
 from nerf_pl.console import console, progress, warn
-from nerf_pl.errors import UserError, content_of
+from nerf_pl.errors import UserError
 from nerf_pl.films import paths
 from nerf_pl.films.files import read_keyframes
+from nerf_pl.films.frames import Frames, Take, write_json
 from nerf_pl.films.keyframes import Keyframes, keyframes_in_file, through_views
 from nerf_pl.films.options import FPS, FRAMES, MOST_FRAMES, FilmOptions
 from nerf_pl.options.ranges import check_options
@@ -26,29 +24,16 @@ from nerf_pl.rendering import Renderer, render_views
 from nerf_pl.scenes import Scene, frame_of, one_per_photo
 from nerf_pl.scenes.crop import crop_of
 from nerf_pl.text import box_text, counted
-from nerf_pl.writing import atomic_write, locked, remove_leftovers, remove_leftovers_in, write_errors
+from nerf_pl.writing import (
+    locked,
+    remove_leftovers,
+    remove_leftovers_in,
+)
 
 SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
 SHARE = 10  # frames per view of an interpolation
 MOST_GAP = 270.0  # degrees between neighbouring cameras about what they look at, in which a turn may still swing
 ONE_WAY = 0.7  # length of the mean of the viewing directions, from which on cameras look one way
-
-
-@dataclass(frozen=True)
-class Take:
-    """A film to be made. depth: in a film of its own (separate), beside the colours (side), or none.
-
-    depth_files: writes depth in full precision. stamp: identifies the weights. keyframes: what is written beside the
-    film, see `keyframes.keyframes_in_file`.
-    """
-
-    views: Sequence[View]
-    fps: float
-    stamp: str
-    depth: Literal["separate", "side", "none"] = "separate"
-    keep_frames: bool = False
-    depth_files: media.DepthFiles | None = None
-    keyframes: dict[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -212,39 +197,31 @@ def film(model: Renderer, take: Take, out: Path, chunk: int, others: Sequence[Re
 
 
 def _film(models: Sequence[Renderer], take: Take, out: Path, chunk: int) -> list[Film]:
-    folder, n = out / "frames", len(take.views)
-    pictures = [folder / f"{i:05d}.png" for i in range(n)]
-    depths = [folder / f"{i:05d}_depth.png" for i in range(n)]
-    done, span = _resume(folder, _identity(out, take), pictures, depths if take.depth != "none" else pictures)
-    if done:
+    frames, n = Frames(out, take), len(take.views)
+    if done := frames.done:
         console.print(f"resuming at frame {done + 1} of {n}" if done < n else "all frames are there")
     try:
         # closed at once, so that the bar does not overwrite the message of an interrupt
-        rendered = closing(render_views(models, take.views[done:], chunk))
-        with rendered as images, closing(progress(range(done, n), n, f"filming {out.name}", done)) as frames:
-            for i, image in zip(frames, images, strict=True):
-                view = take.views[i]
-                if span is None:
-                    span = media.depth_span(image.depth, image.opacity, view.near, view.far)
-                    _write_json(folder / "film.json", {**_identity(out, take), "span": span})
-                media.write_png(pictures[i], image.rgb)
-                if take.depth != "none":
-                    media.write_png(depths[i], media.depth_colours(image.depth, *span, image.opacity))
-                if take.depth_files:
-                    take.depth_files.write(i, image.depth)
+        with (
+            closing(render_views(models, take.views[done:], chunk)) as images,
+            closing(frames.written(images, models[0].step.is_cuda)) as written,
+            closing(progress(range(done, n), n, f"filming {out.name}", done)) as bar,
+        ):
+            for _ in zip(bar, written, strict=True):
+                pass
         before = set(out.parent.glob("*"))
-        written = [Film(file, file in before) for file in _encode(out, pictures, depths, take)]
+        films = [Film(file, file in before) for file in frames.films(out)]
     except KeyboardInterrupt as stop:
-        there = _count(pictures, pictures)
-        stop.args = (f"{there} of {n} frames are in {folder}: the same command goes on",)
+        told = f"{frames.there()} of {n} frames are in {frames.folder}: the same command goes on"
+        stop.args = (told,)
         raise
     if take.keyframes is not None:
-        _write_json(out.with_name(f"{out.name}_cameras.json"), take.keyframes)
+        write_json(out.with_name(f"{out.name}_cameras.json"), take.keyframes)
     if not take.keep_frames:
-        shutil.rmtree(folder)
+        shutil.rmtree(frames.folder)
         if not any(out.iterdir()):
             out.rmdir()
-    return written
+    return films
 
 
 def tell(written: Sequence[Film], take: Take, what: str = "") -> None:
@@ -257,55 +234,3 @@ def _described(film: Film) -> str:
     size = film.file.stat().st_size
     shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
     return f"{'replaces ' if film.replaces else ''}{film.file} ({width}x{height}, {shown})"
-
-
-def _encode(out: Path, pictures: Sequence[Path], depths: Sequence[Path], take: Take) -> list[Path]:
-    if take.depth == "side":
-        return media.write_films(out, [pictures, depths], take.fps)
-    written = media.write_films(out, [pictures], take.fps)
-    if take.depth == "separate":
-        written += media.write_films(out.with_name(f"{out.name}_depth"), [depths], take.fps, gif=False)
-    return written
-
-
-def _identity(out: Path, take: Take) -> dict[str, object]:
-    """What identifies a film. The format of its depth files belongs to it: frames that were rendered without these
-    files cannot be reused."""
-    digest = hashlib.sha256()
-    for view in take.views:
-        camera = view.camera
-        digest.update(b"panorama" if camera.panorama else b"")
-        digest.update(repr((view.size, camera.pixel_offset, view.near, view.far, view.ndc, view.background)).encode())
-        crop = () if view.crop is None else (view.crop.box, view.crop.to_file)
-        for tensor in (camera.c2w, camera.K, *crop):
-            digest.update(tensor.double().cpu().numpy().tobytes())
-    kept = "none" if take.depth_files is None else "bytes" if take.depth_files.as_bytes else "pfm"
-    identity = {"film": out.name, "cameras": digest.hexdigest(), "depth": take.depth != "none"}
-    return {**identity, "depth_files": kept, "weights": take.stamp}
-
-
-def _resume(
-    folder: Path, identity: dict[str, object], pictures: Sequence[Path], depths: Sequence[Path]
-) -> tuple[int, tuple[float, float] | None]:
-    """The number of frames that this film already has, and its range of depths. Frames of another film are removed."""
-    try:
-        stored = json.loads(content_of(folder / "film.json"))
-        low, high = stored.pop("span")
-        if stored == identity:
-            return _count(pictures, depths), (float(low), float(high))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass  # the file is missing or incomplete, so no frame can be trusted
-    if folder.is_dir():
-        with write_errors(folder):
-            shutil.rmtree(folder)
-    return 0, None
-
-
-def _count(pictures: Sequence[Path], depths: Sequence[Path]) -> int:
-    pairs = zip(pictures, depths, strict=True)
-    return next((i for i, (a, b) in enumerate(pairs) if not (a.is_file() and b.is_file())), len(pictures))
-
-
-def _write_json(file: Path, content: dict[str, object]) -> None:
-    with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ import torch
 from nerf_pl.errors import content_of
 from nerf_pl.text import counted
 from nerf_pl.version import VERSION
-from nerf_pl.writing import atomic_write
+from nerf_pl.writing import atomic_write, cores
 
 FILE = "history.json"
 PACKAGES = {"PyTorch": "torch", "Lightning": "lightning", "Triton": "triton", "NumPy": "numpy"}
@@ -67,8 +67,7 @@ def machine(gpus: int) -> str:
     if count > 0:
         found = torch.cuda.get_device_properties(0)
         parts.append(f"{f'{count} x ' if count > 1 else ''}{found.name}, {found.total_memory / 2**30:.0f} GB")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts.append(f"{_cpu()}, {counted(cores or 1, 'core')}{_memory()}")
+    parts.append(f"{_cpu()}, {counted(cores(), 'core')}{_memory()}")
     return "; ".join([*parts, f"{platform.system()} {platform.machine()}"])
 
 
