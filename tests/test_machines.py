@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import lightning as L
 import pytest
 import torch
-from tiny import NGP_FLAGS, PROJECT, config, content, make
+from tiny import NGP_FLAGS, PROJECT, config, content, make, nerf
 
 from nerf_pl.errors import Interrupted, UserError
 from nerf_pl.scenes import load_scene
@@ -245,6 +245,20 @@ def test_variables_that_were_set_by_hand(started, changes, told):
     with nullcontext() if told is None else pytest.raises(UserError, match=told):
         require_whole_environment()
     assert process() == (4 if changes.get("RANK") == "4" else 0)
+
+
+def test_what_one_process_does_is_left_to_the_first(trained_ngp, started, capsys):
+    """torchrun starts as many as it is told to, and all would write the same files."""
+    started({**HERE, "RANK": "3"})
+    before = {file: file.stat().st_mtime_ns for file in trained_ngp.rglob("*")}
+    nerf("eval", trained_ngp)
+    told = (
+        "process 4 of 4, as RANK=3 in the environment says, leaves nerf eval to the first one (--num_gpus shares GPUs"
+    )
+    assert told in capsys.readouterr().err
+    assert {file: file.stat().st_mtime_ns for file in trained_ngp.rglob("*")} == before
+    started({"RANK": "0"})
+    assert machines.left_to_first("nerf eval") is None
 
 
 def test_processes_that_differ_are_told():

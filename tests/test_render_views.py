@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import CPU, nerf, refused
+from tiny import CPU, NGP_FLAGS, nerf, refused
 
 import nerf_pl.checkpoints
+import nerf_pl.media
 from nerf_pl.cameras import Cameras, View
 from nerf_pl.checkpoints import open_run
 from nerf_pl.cli.trained import Trained
@@ -96,11 +97,8 @@ def test_an_error_in_a_view_is_that_of_the_whole(models, views, monkeypatch):
         list(render_views(models, views))
 
 
-def test_commands_share_the_work(trained_ngp, tmp_path, monkeypatch):
-    run = shutil.copytree(trained_ngp, tmp_path / "run")
-    nerf("eval", run)
-    alone = (run / "metrics.json").read_text()
-    (run / "metrics.json").unlink()
+def on_cpus(monkeypatch) -> list[list[torch.device]]:
+    """Let commands take the CPU for each GPU. Returns the further devices that each command asks for."""
     used = []
 
     def opened(folder, device, which="last", others=()):
@@ -109,10 +107,72 @@ def test_commands_share_the_work(trained_ngp, tmp_path, monkeypatch):
 
     monkeypatch.setattr(nerf_pl.checkpoints, "open_run", opened)
     monkeypatch.setattr(Trained, "_require_gpus", lambda *_: None)
+    return used
+
+
+def test_commands_share_the_work(trained_ngp, tmp_path, monkeypatch):
+    run = shutil.copytree(trained_ngp, tmp_path / "run")
+    nerf("eval", run)
+    alone = (run / "metrics.json").read_text()
+    (run / "metrics.json").unlink()
+    used = on_cpus(monkeypatch)
     nerf("eval", run, "--num_gpus", 2)
     assert (run / "metrics.json").read_text() == alone
     nerf("render", run, "--num_gpus", 2, "--frames", 3, "--img_wh", 8, 8)
     assert used == 2 * [[torch.device("cuda", 1)]]
+
+
+@pytest.fixture
+def ensemble(scene_dir, tmp_path, monkeypatch) -> Path:
+    """The folder of a run of two fields."""
+    monkeypatch.chdir(tmp_path)
+    nerf("train", scene_dir, *NGP_FLAGS, "--max_steps", 12, "--num_gpus", 0, "--ensemble", 2, "--exp_name", "two")
+    return tmp_path / "runs" / "two"
+
+
+@pytest.mark.parametrize("given", [[], ["--single"], ["--rays_per_pixel", 3]])
+def test_films_and_scores_of_several_fields_are_those_of_one_device(ensemble, monkeypatch, given):
+    """Whatever a command asks for counts on all devices, also of a portable scene."""
+    nerf("export", ensemble, "--scene", "two.nerf", "--num_gpus", 0)
+    film = ["--frames", 5, "--img_wh", 12, 10, "--keep_frames"]
+    found = []
+    for devices in (1, 2, 3):
+        on_cpus(monkeypatch)
+        for run in (ensemble, "two.nerf"):
+            folder = Path("two") if run == "two.nerf" else ensemble
+            nerf("eval", run, "--num_gpus", devices, *given)
+            nerf("render", run, "--num_gpus", devices, *given, *film)
+            files = [*folder.glob("metrics*.json"), *folder.glob("renders/**/*.png")]
+            found.append({file.relative_to(folder): file.read_bytes() for file in sorted(files)})
+            shutil.rmtree(folder / "renders")
+    assert len(found[0]) >= 2 + 2 * 5
+    for k in (0, 1):
+        assert found[k] == found[k + 2] == found[k + 4]
+
+
+def test_a_film_that_several_devices_begin_one_goes_on_with(trained_ngp, tmp_path, monkeypatch):
+    run = shutil.copytree(trained_ngp, tmp_path / "run")
+    on_cpus(monkeypatch)
+    words = ["render", run, "--frames", 7, "--img_wh", 12, 10, "--keep_frames"]
+    nerf(*words, "--num_gpus", 0)
+    folder = run / "renders" / "360" / "frames"
+    whole = {file.name: file.read_bytes() for file in folder.glob("*.png")}
+    shutil.rmtree(folder)
+    written = nerf_pl.media.write_png
+
+    def stop(path, image):
+        if path.name == "00004.png":
+            raise KeyboardInterrupt
+        written(path, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nerf_pl.media, "write_png", stop)
+        with pytest.raises(SystemExit):
+            nerf(*words, "--num_gpus", 3)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+    assert len(list(folder.glob("?????.png"))) == 4
+    nerf(*words, "--num_gpus", 2)
+    assert {file.name: file.read_bytes() for file in folder.glob("*.png")} == whole
 
 
 def test_more_gpus_than_there_are(trained_ngp, capsys):

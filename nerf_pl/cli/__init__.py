@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from nerf_pl.cli.parse import ONLY_TELL, Command, parse
+from nerf_pl.cli.parse import ONLY_TELL, TRAINS, Command, parse
 from nerf_pl.cli.reporting import AddsToRun, Clock, report
 from nerf_pl.console import (
     console,
@@ -19,7 +19,7 @@ from nerf_pl.console import (
 from nerf_pl.errors import NO_THREADS, Interrupted, NothingToDo, UserError
 from nerf_pl.signals import Stopped, described, end_with_parent, number_of, stopped_by_signals
 from nerf_pl.text import one_line
-from nerf_pl.training.machines import process
+from nerf_pl.training.machines import left_to_first, process
 
 __all__ = ["main", "parse"]
 
@@ -110,6 +110,9 @@ def _run(command: Command, words: Sequence[str]) -> None:
         forced()
     except ValueError as error:  # of the environment variable that forces a backend
         raise UserError(str(error)) from error
+    if not isinstance(command, TRAINS) and (told := left_to_first(" ".join(words[:2]))):
+        errors.print(told)
+        return
     clock, console.is_needed = Clock(), isinstance(command, ONLY_TELL)
     try:
         stay = command.run()

@@ -54,6 +54,7 @@ COMMANDS: dict[str, type] = {
     "import": Import, "bench": Bench, "info": Info, "doctor": Doctor,
 }  # fmt: skip
 ONLY_TELL = (Info, Doctor, Bench)  # commands that are for nothing but what they print
+TRAINS = (Train, ClassicTrain, Demo)  # commands that several processes can share
 CLASSIC_COMMANDS: dict[str, type] = {"train.py": with_model(ClassicTrain, CLASSIC), "eval.py": ClassicEval}
 DESCRIPTION = """\
 Neural radiance fields: learn a scene from photos, see it from anywhere.

@@ -67,6 +67,17 @@ def machines() -> int:
     return world // here
 
 
+def left_to_first(command: str) -> str | None:
+    """What ends a command that works in one process, if this is not the first of several that another program has
+    started: they would all write the same files. None if it is to work here."""
+    if process() == 0 or not started_elsewhere():
+        return None
+    told = (
+        f"process {process() + 1} of {os.environ.get('WORLD_SIZE', '?')}, as RANK={process()} in the environment says"
+    )
+    return f"{told}, leaves {command} to the first one (--num_gpus shares GPUs; unset RANK if there is no other)"
+
+
 def require_whole_environment() -> None:
     """Raises UserError if variables say that another program has started processes, but not all that it would, as those
     that somebody has set by hand."""
