@@ -187,3 +187,19 @@ def test_rays_end_where_no_light_is_left(monkeypatch):
     assert torch.allclose(pixels.rgb, whole.rgb, atol=2e-3)
     assert torch.allclose(pixels.opacity, whole.opacity, atol=2e-3)
     assert torch.allclose(pixels.depth, whole.depth, atol=2e-2)
+
+
+def test_samples_at_a_time_are_no_more_than_kernels_can_count(monkeypatch):
+    """Views that are rendered together fill any --chunk. Rays for whose samples there is no room wait."""
+    rooms, advance = [], ops.advance
+
+    def noted(given, bits, aabb, stride, room, *more, **how):
+        rooms.append(room)
+        return advance(given, bits, aabb, stride, room, *more, **how)
+
+    monkeypatch.setattr(ops, "advance", noted)
+    given, ours = rays(2**15), ngp()
+    ours.render(given, None)
+    monkeypatch.setattr("nerf_pl.methods.ngp.model.MOST_NUMBERS", 2**20)
+    ours.render(given, None)
+    assert rooms == [4 * 2**15, 2**20 // 32]

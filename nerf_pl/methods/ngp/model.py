@@ -33,6 +33,7 @@ from nerf_pl.types import Background, Batch, Pixels, Rays
 
 UPDATE_EVERY = 16  # steps between two updates of the occupancy grid
 ROOM = 2**16  # the least number of samples at a time in rendering
+MOST_NUMBERS = 2**31  # of the features of these samples: kernels count them in 32 bits
 COMPILED_CHUNK = 8192  # rays that a CPU renders at once if it has compiled the field (docs/log.md)
 STOP = 1e-2  # a ray ends in rendering if less than this share of its light is left (docs/log.md); a hasty one sooner
 CPU_MASKS = 20  # a CPU fits the box to about this many views
@@ -271,7 +272,8 @@ class NGP(nn.Module):
     def render(self, rays: Rays, background: Background) -> Pixels:
         """Pixels of one level. A ray takes a few samples at a time. It ends, opaque, when little light is left."""
         grid, backend, weights, stop = self.occupancy, self.backend, self.field.weights, self.haste * STOP
-        shown, room = self._shown(), max(4 * len(rays), ROOM)
+        most = MOST_NUMBERS // max(self.field.grid.width, MIRRORED)
+        shown, room = self._shown(), min(max(4 * len(rays), ROOM), most)
         stride = replace(self.stride, step=self.haste * self.stride.step, size=shown.size)
         way = ops.advance(rays, shown.bits, grid.aabb, stride, room, shown.source, backend=backend)
         view = None if self.mirror is not None else ops.spherical_harmonics(rays.viewdirs, backend=backend)
