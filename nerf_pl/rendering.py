@@ -20,6 +20,7 @@ from nerf_pl.types import Background, Pixels, Rays, Samples, joined
 
 CONTRAST = 16 / 255  # between neighbours; above it a pixel is the mean of several rays
 IN_ADVANCE = 2  # groups of pictures that a model renders before they are asked for
+TOGETHER = 32  # pictures of a group at most: small ones would otherwise all be rendered before the first is written
 CPU_CHUNK = 1024  # rays in plain PyTorch; more leave the caches and spend their time on fresh pages
 
 
@@ -249,7 +250,7 @@ def _refine(
 def render_views(models: Sequence[Renderer], views: Iterable[View], chunk: int = 2**15) -> Generator[Image, None, None]:
     """The pictures of many views, in order, on the CPU; see `render_view`.
 
-    models: the same model once on each device. They render at the same time, a view each.
+    models: the same model once on each device. They render at the same time, each its own group, see `groups_of`.
     """
     groups = groups_of(models[0], views, chunk)
     if len(models) == 1 and not models[0].step.is_cuda:
@@ -273,12 +274,12 @@ def render_views(models: Sequence[Renderer], views: Iterable[View], chunk: int =
 
 
 def groups_of(model: Renderer, views: Iterable[View], chunk: int) -> Iterator[list[View]]:
-    """The views that are rendered together, in order: neighbours of one size that have no more than `chunk` pixels
-    together. A CPU has nothing to gain from that."""
-    most = chunk if model.step.is_cuda else 1
+    """The views that are rendered together, in order: neighbours of one size, up to `TOGETHER`, that have no more than
+    `chunk` pixels together. A CPU has nothing to gain from that, so each of its views is alone."""
     group: list[View] = []
     for view in views:
-        if group and (view.size != group[0].size or (len(group) + 1) * math.prod(view.size) > most):
+        most = min(chunk // math.prod(view.size), TOGETHER) if model.step.is_cuda else 1
+        if group and (view.size != group[0].size or len(group) >= most):
             yield group
             group = []
         group.append(view)

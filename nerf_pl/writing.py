@@ -44,6 +44,7 @@ FAR = 2**30  # the byte that Windows locks, beyond what the file holds, so that 
 PATIENCE = 60.0  # seconds to wait for files that are written at once
 LOOK = 0.1  # seconds between two tries to get a lock
 MOST_THREADS = 8  # that write files
+MOST_PIXELS = 2**24  # of the pictures that are written at once; each takes some 90 bytes (docs/log.md)
 
 
 @contextmanager
@@ -242,7 +243,8 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: i
     """What `work` makes of each item, in order, as of pictures that are written while a GPU renders the next ones.
 
     threads: how many work at once, a few items ahead of who asks. 0: each item is worked on when it is asked for. An
-    error comes in its turn; what has not begun by then is left out.
+    error of the work comes in its turn, one of the items at once. Then, as when the generator is closed, what was begun
+    is finished, and no thread is left.
     """
     if not threads:
         yield from map(work, items)
@@ -256,12 +258,13 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: i
         while begun:
             yield begun.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
 
 
-def writing_threads(on_gpu: bool) -> int:
-    """How many threads may write files while pictures are rendered. None where a CPU renders: it is busy."""
-    return min(max(cores() - 1, 1), MOST_THREADS) if on_gpu else 0
+def writing_threads(on_gpu: bool, pixels: int) -> int:
+    """How many threads may write pictures of so many pixels while the next ones are rendered. None where a CPU renders:
+    it is busy."""
+    return max(min(cores() - 1, MOST_THREADS, MOST_PIXELS // pixels), 1) if on_gpu else 0
 
 
 def cores() -> int:

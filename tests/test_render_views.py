@@ -11,11 +11,11 @@ import torch
 from tiny import CPU, NGP_FLAGS, nerf, refused
 
 import nerf_pl.checkpoints
-import nerf_pl.media
-from nerf_pl.cameras import Cameras, View
+from nerf_pl import media
+from nerf_pl.cameras import Cameras, Crop, View
 from nerf_pl.checkpoints import open_run
 from nerf_pl.cli.trained import Trained
-from nerf_pl.rendering import render_view, render_views
+from nerf_pl.rendering import TOGETHER, groups_of, render_view, render_views
 from nerf_pl.types import Pixels
 
 
@@ -158,7 +158,7 @@ def test_a_film_that_several_devices_begin_one_goes_on_with(trained_ngp, tmp_pat
     folder = run / "renders" / "360" / "frames"
     whole = {file.name: file.read_bytes() for file in folder.glob("*.png")}
     shutil.rmtree(folder)
-    written = nerf_pl.media.write_png
+    written = media.write_png
 
     def stop(path, image):
         if path.name == "00004.png":
@@ -166,7 +166,7 @@ def test_a_film_that_several_devices_begin_one_goes_on_with(trained_ngp, tmp_pat
         written(path, image)
 
     with monkeypatch.context() as patch:
-        patch.setattr(nerf_pl.media, "write_png", stop)
+        patch.setattr(media, "write_png", stop)
         with pytest.raises(SystemExit):
             nerf(*words, "--num_gpus", 3)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
@@ -185,15 +185,23 @@ def test_more_gpus_than_there_are(trained_ngp, capsys):
 
 
 def test_files_that_several_threads_write_are_the_same(trained_ngp, tmp_path, monkeypatch):
-    found = []
+    found, where, write = [], [], media.write_png
+
+    def noted(path: Path, image: media.Picture) -> None:
+        where.append(threading.current_thread())
+        write(path, image)
+
+    monkeypatch.setattr(media, "write_png", noted)
     for threads in (0, 3):
+        where.clear()
         run = shutil.copytree(trained_ngp, tmp_path / f"run{threads}")
         for module in ("evaluation.views", "films.frames"):
-            monkeypatch.setattr(f"nerf_pl.{module}.writing_threads", lambda on_gpu, threads=threads: threads)
+            monkeypatch.setattr(f"nerf_pl.{module}.writing_threads", lambda *_, threads=threads: threads)
         nerf("eval", run, "--save_depth")
         nerf("render", run, "--frames", 5, "--img_wh", 8, 8, "--keep_frames")
         written = {file.relative_to(run): file.read_bytes() for file in run.rglob("*.p?[mg]")}
         assert len(written) > 15
+        assert (threading.main_thread() in where) == (threads == 0)
         found.append(written | {Path("metrics.json"): (run / "metrics.json").read_bytes()})
     assert found[0] == found[1]
 
@@ -215,3 +223,56 @@ def test_a_gpu_renders_views_of_one_size_together():
     for one, other in zip(alone, together, strict=True):
         for name in vars(one):
             assert torch.allclose(getattr(one, name), getattr(other, name), atol=1e-6), name
+
+
+class Bounded(Wall):
+    """Its depth tells the bounds of each ray."""
+
+    def render(self, rays, background):
+        return replace(super().render(rays, background), depth=rays.near + 2 * rays.far)
+
+
+class Mean(Wall):
+    """Of two walls, each with its own rays in a pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = [Bounded(), Bounded()]
+
+
+@pytest.mark.parametrize("chunk", [10, 64, 2**21])
+@pytest.mark.parametrize("kind", ["plain", "bounds", "crop", "ndc", "panorama", "one ray", "no edges"])
+def test_views_that_are_rendered_together_keep_what_is_their_own(kind, chunk):
+    """The first of these has no edges, nor has the last."""
+    places = (9.0, 0.0, 0.3, -0.2, 8.0) if kind != "no edges" else (9.0, 8.0, 7.0)
+    views = [replace(front(), camera=replace(front().camera, c2w=moved(x))) for x in places]
+    box = torch.tensor([[-1.0] * 3, [1.0] * 3])
+    for i, view in enumerate(views):
+        if kind == "bounds":
+            views[i] = replace(view, near=0.1 * (i + 1), far=5.0 + i)
+        elif kind == "crop" and i % 2:
+            views[i] = replace(view, crop=Crop(box * (1 + 0.2 * i), torch.eye(4)))
+        elif kind == "ndc":
+            views[i] = replace(view, ndc=(1.0 + 0.1 * i, 1.0))
+        elif kind == "panorama" and i % 2:
+            views[i] = replace(view, camera=replace(view.camera, panorama=True))
+    model = Mean()
+    model.rays_per_pixel = 1 if kind == "one ray" else 4
+    alone = [render_view(model, view, chunk) for view in views]
+    model.step = SimpleNamespace(is_cuda=True, device=torch.device("cpu"))
+    together = list(render_views([model], iter(views), chunk))
+    for one, other in zip(alone, together, strict=True):
+        for name in vars(one):
+            assert torch.allclose(getattr(one, name), getattr(other, name), atol=1e-6, equal_nan=True), name
+
+
+def test_small_views_come_before_all_are_rendered():
+    """Some millions of their pixels would have room together, and a film of them would all be lost by an interrupt."""
+    model, asked = Wall(), []
+    views = (asked.append(i) or front() for i in range(5 * TOGETHER + 3))
+    model.step = SimpleNamespace(is_cuda=True, device=torch.device("cpu"))
+    groups = groups_of(model, views, 2**21)
+    assert len(next(groups)) == TOGETHER
+    assert len(asked) == TOGETHER + 1
+    assert [len(group) for group in groups] == [TOGETHER] * 4 + [3]
+    assert [len(group) for group in groups_of(model, [front()] * 3, 10)] == [1, 1, 1]

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -338,11 +339,39 @@ def test_an_error_in_a_thread_comes_in_its_turn(threads):
     assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(UserError, match="the disk is full"):
         next(results)
-    assert len(done) < 12  # what has not begun by then is left out
+    assert len(done) == 4 + threads  # what was begun is finished, and no more begins
 
 
-def test_threads_write_while_a_gpu_renders(monkeypatch):
-    for cores, threads in ((1, 1), (2, 1), (6, 5), (64, writing.MOST_THREADS)):
-        monkeypatch.setattr(writing, "cores", lambda cores=cores: cores)
-        assert writing_threads(on_gpu=True) == threads
-        assert writing_threads(on_gpu=False) == 0
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_was_begun_is_finished_and_no_thread_is_left(threads):
+    """Whether nobody asks for more, or an item cannot be had."""
+    done = []
+
+    def items(end: int):
+        yield from range(end)
+        raise UserError("the GPU is full")
+
+    def work(i: int) -> None:
+        time.sleep(0.01)
+        done.append(i)
+
+    results = in_threads(work, items(100), threads)
+    next(results)
+    results.close()
+    assert sorted(done) == list(range(threads + 1))
+    done.clear()
+    with pytest.raises(UserError, match="the GPU is full"):
+        list(in_threads(work, items(2), threads))
+    assert sorted(done) == [0, 1]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+
+
+@pytest.mark.parametrize(
+    ("cores", "side", "threads"),
+    [(1, 800, 1), (2, 800, 1), (6, 800, 5), (64, 800, writing.MOST_THREADS), (64, 2880, 2), (64, 2**13, 1)],
+)
+def test_threads_write_while_a_gpu_renders(monkeypatch, cores, side, threads):
+    """Fewer write large pictures, which would fill the memory."""
+    monkeypatch.setattr(writing, "cores", lambda: cores)
+    assert writing_threads(on_gpu=True, pixels=side * side) == threads
+    assert writing_threads(on_gpu=False, pixels=side * side) == 0

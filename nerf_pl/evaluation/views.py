@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from nerf_pl.console import console, progress, warn
 from nerf_pl.errors import UserError
 from nerf_pl.evaluation.floaters import floater_shares
 from nerf_pl.methods.model import Model
-from nerf_pl.rendering import Image, render_view, render_views
+from nerf_pl.rendering import Image, evaluating, render_view, render_views
 from nerf_pl.scenes import LOADERS, Scene, detect, frame_of, views_of_photos
 from nerf_pl.scenes.demo import is_demo
 from nerf_pl.scenes.pictures import list_some
@@ -103,19 +104,26 @@ def _evaluate(
     shown: dict[int, Float[Tensor, "H W 3"]] = {}  # pictures of photos some views of which are still to come
     last = {members[-1]: members for members in views_of_photos(scene)}
     fitted: dict[int, float] = {}
-    rendered = enumerate(render_views(models, map(scene.view, range(len(scene))), chunk))
-    written = in_threads(partial(_write_pictures, out, scene), rendered, writing_threads(model.step.is_cuda))
-    for i, (rgb, span) in enumerate(progress(written, len(scene), f"rendering {out.title}")):
-        spans.append(span)
-        stored, name = torch.from_numpy(rgb).float() / 255, scene.names[i] if scene.names else f"{i:03d}"
-        scores = _psnr_and_ssim(stored, scene.image(i), scene.mask(i), model.step.device)
-        aligned = _aligned_psnr(model, scene, i, chunk) if out.aligned else None
-        views.append(ViewScore(name, *scores, math.nan, psnr_aligned=aligned))
-        shown[i] = stored
-        if members := last.get(i):
-            fitted |= _fitted_psnr(scene, {member: shown.pop(member) for member in members})
-        frames.append(out.folder / f"{i:03d}.png")
-        console.print(f"{name:>12}  {_scores(*scores)}")
+    threads = writing_threads(model.step.is_cuda, scene.cameras.width * scene.cameras.height)
+    # closed at once: what goes on in threads would outlive an interrupt. The model stays in evaluation mode, since a
+    # thread renders the next views while cameras are aligned here
+    with (
+        evaluating(model),
+        closing(render_views(models, map(scene.view, range(len(scene))), chunk)) as rendered,
+        closing(in_threads(partial(_write_pictures, out, scene), enumerate(rendered), threads)) as written,
+        closing(progress(written, len(scene), f"rendering {out.title}")) as pictures,
+    ):
+        for i, (rgb, span) in enumerate(pictures):
+            spans.append(span)
+            stored, name = torch.from_numpy(rgb).float() / 255, scene.names[i] if scene.names else f"{i:03d}"
+            scores = _psnr_and_ssim(stored, scene.image(i), scene.mask(i), model.step.device)
+            aligned = _aligned_psnr(model, scene, i, chunk) if out.aligned else None
+            views.append(ViewScore(name, *scores, math.nan, psnr_aligned=aligned))
+            shown[i] = stored
+            if members := last.get(i):
+                fitted |= _fitted_psnr(scene, {member: shown.pop(member) for member in members})
+            frames.append(out.folder / f"{i:03d}.png")
+            console.print(f"{name:>12}  {_scores(*scores)}")
     views = [replace(view, psnr_fitted=fitted[i]) for i, view in enumerate(views)]
     if out.training is not None and scene.unbounded:
         shares = floater_shares(model, scene, out.training, chunk)

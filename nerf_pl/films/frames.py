@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class Frames:
     def written(self, images: Iterable[Image], on_gpu: bool) -> Generator[None, None, None]:
         """Write the pictures, those of the frames that are not done; yields after each. If a GPU renders them, several
         are written at once."""
-        return in_threads(self._write, self._spanned(images), writing_threads(on_gpu))
+        pixels = max(math.prod(view.size) for view in self.take.views)
+        return in_threads(self._write, self._spanned(images), writing_threads(on_gpu, pixels))
 
     def _spanned(self, images: Iterable[Image]) -> Iterator[tuple[int, Image, tuple[float, float]]]:
         """The first frame decides which depths the colours of all of them span."""

@@ -56,8 +56,8 @@ def fill_kernel(
     next_ptr, source_ptr, t_ptr, dt_ptr, ray_ids_ptr, unit_ptr, count_ptr, room, step, linear, scale, jitter,
     K: tl.constexpr, MOVED: tl.constexpr, SIZE: tl.constexpr, OPEN: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """The next K samples of each listed ray, in the unit cube; t is negative where it has no more. No ray is listed yet
-    to go on."""
+    """The next K samples of each listed ray, in the unit cube; t is negative where it has no more. Empties the list of
+    the rays that go on, which `blend_kernel` fills."""
     number = tl.minimum(tl.load(number_ptr), room)
     if tl.program_id(0) == 0:
         tl.store(count_ptr, number * K)
