@@ -15,7 +15,7 @@ from test_occupancy import around as cameras_around
 
 from nerf_pl.errors import UserError
 from nerf_pl.methods.ngp.hull import scene_box, seen_cells
-from nerf_pl.scenes import Request, Scene, load_scene
+from nerf_pl.scenes import Request, Scene, load_scene, some_views
 
 
 def write_llff(root: Path) -> None:
@@ -182,6 +182,22 @@ def test_hidden_pixels_carve_nothing():
     empty = replace(scene_of_a_ball(True), masks=torch.zeros(12, 64, 64, dtype=torch.bool))
     empty.masks[3] = True
     models[0].fit(empty)  # views without a pixel that counts are passed over
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_a_picture_that_shows_nothing_carves_nothing(hide):
+    """One that is broken would leave nothing of what all others show, and the training would learn nothing."""
+    models = [tiny.make(tiny.config("ngp")) for _ in range(2)]
+    whole = scene_of_a_ball(hide)
+    broken = replace(whole, images=whole.images.clone())
+    broken.images[5] = 0
+    others = some_views(whole, torch.tensor([i for i in range(12) if i != 5]))
+    for model, scene in zip(models, (broken, others), strict=True):
+        model.fit(scene)
+    grids = [model.occupancy for model in models]
+    assert torch.equal(grids[0].aabb, grids[1].aabb)
+    assert torch.equal(grids[0].possible, grids[1].possible)
+    assert (grids[0].aabb.abs() < 0.8).all()
 
 
 @pytest.mark.parametrize("colour", [255, 0])

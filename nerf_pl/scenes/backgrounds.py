@@ -208,7 +208,8 @@ def _on_one_background(scene: Scene, opaque: list[int], asked: Colour | None) ->
 def silhouettes(scene: Scene) -> Bool[Tensor, "C H W"] | None:
     """Pixels that may show, at least in part, what is in front of the background: those that do not count, too. They
     are where the pictures are. None if nothing tells. Of `plain` scenes parts are missing that have the colour of the
-    background."""
+    background. A transparent picture that shows nothing at all tells nothing, for one that is broken would else leave
+    nothing of what all others show: any of its pixels may."""
     if scene.images.shape[-1] == 3 and not scene.plain:
         return None
     device = scene.images.device
@@ -217,6 +218,8 @@ def silhouettes(scene: Scene) -> Bool[Tensor, "C H W"] | None:
         height, width, channels = picture.shape
         part = shown[i, :height, :width]
         part.copy_(picture[..., 3] > 0 if channels == 4 else _differs(picture, colour))
+        if channels == 4 and not part.any():
+            part.fill_(True)
         if scene.masks is not None:
             part |= ~scene.masks[i, :height, :width].to(device)
     return shown
@@ -290,7 +293,8 @@ def _require_something(scene: Scene, why: str, split: str) -> None:
             empty.append(scene.names[i] if scene.names else i)
     if len(empty) < len(scene) or split != "train":
         if empty:
-            warn(f"{scene.root}: {len(empty)} of {len(scene)} pictures {why} ({list_some(empty)})")
+            told = f"{len(empty)} of {len(scene)} pictures {why} ({list_some(empty)})"
+            warn(f"{scene.root}: {told}: if they should show something, restore or remove them")
         return
     remedy = "save them without alpha" if scene.images.shape[-1] == 4 else "restore them"
     raise UserError(f"{scene.root}: all {len(scene)} pictures {why}, so there is nothing to learn: {remedy}")

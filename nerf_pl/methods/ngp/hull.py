@@ -141,12 +141,8 @@ def possible_cells(
     if not bool(possible.any()):
         box = " to ".join("(" + ", ".join(f"{v:.3g}" for v in corner) + ")" for corner in aabb.tolist())
         is_seen = bool(seen_cells(cameras, None, aabb, size, unbounded=unbounded).any())
-        what, remedy = "no camera looks", "are the poses and the size of the scene right?"
-        if is_seen:
-            what = "the views' masks leave nothing"
-        if is_seen and masks is not None and (blank := int((~masks.flatten(1).any(1)).sum())):
-            remedy = f"{blank} of {len(masks)} views show nothing at all; take their pictures out of the scene"
-        raise UserError(f"{what} inside the scene's box, {box}: {remedy}")
+        what = "the views' masks leave nothing" if is_seen else "no camera looks"
+        raise UserError(f"{what} inside the scene's box, {box}: are the poses and the size of the scene right?")
     return possible
 
 
