@@ -45,7 +45,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Views:
-    """Mean PSNR and SSIM of rendered views. fps: views a second. slowest_fps: the same for the slowest view."""
+    """Mean PSNR and SSIM of rendered views. fps: views a second. slowest_fps: the same for the
+    slowest view, or for the slowest group where several are rendered together."""
 
     rays_per_pixel: int
     psnr: float

@@ -24,11 +24,7 @@ from nerf_pl.rendering import Renderer, render_views
 from nerf_pl.scenes import Scene, frame_of, one_per_photo
 from nerf_pl.scenes.crop import crop_of
 from nerf_pl.text import box_text, counted
-from nerf_pl.writing import (
-    locked,
-    remove_leftovers,
-    remove_leftovers_in,
-)
+from nerf_pl.writing import locked, remove_leftovers, remove_leftovers_in
 
 SPOT = 1e-6  # world units; cameras no farther apart stand in one spot
 SHARE = 10  # frames per view of an interpolation
