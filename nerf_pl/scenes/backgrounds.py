@@ -208,8 +208,7 @@ def _on_one_background(scene: Scene, opaque: list[int], asked: Colour | None) ->
 def silhouettes(scene: Scene) -> Bool[Tensor, "C H W"] | None:
     """Pixels that may show, at least in part, what is in front of the background: those that do not count, too. They
     are where the pictures are. None if nothing tells. Of `plain` scenes parts are missing that have the colour of the
-    background. A transparent picture that shows nothing at all tells nothing, for one that is broken would else leave
-    nothing of what all others show: any of its pixels may."""
+    background."""
     if scene.images.shape[-1] == 3 and not scene.plain:
         return None
     device = scene.images.device
@@ -218,10 +217,18 @@ def silhouettes(scene: Scene) -> Bool[Tensor, "C H W"] | None:
         height, width, channels = picture.shape
         part = shown[i, :height, :width]
         part.copy_(picture[..., 3] > 0 if channels == 4 else _differs(picture, colour))
-        if channels == 4 and not part.any():
-            part.fill_(True)
         if scene.masks is not None:
             part |= ~scene.masks[i, :height, :width].to(device)
+    return shown
+
+
+def outlines_to_carve(scene: Scene) -> Bool[Tensor, "C H W"] | None:
+    """`silhouettes`, but for transparent pictures that show nothing at all: any of their pixels may show something. One
+    that is broken would else leave nothing of what all others show."""
+    shown = silhouettes(scene)
+    if shown is not None and not scene.plain:
+        told = shown if scene.masks is None else shown & scene.masks.to(shown.device)
+        shown[~told.flatten(1).any(1)] = True
     return shown
 
 

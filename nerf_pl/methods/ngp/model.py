@@ -27,7 +27,7 @@ from nerf_pl.ops import Backend, Budget, FieldLayout, GridLayout, Light, Target
 from nerf_pl.options import OptimOptions
 from nerf_pl.randomness import Stream, normal, uniform
 from nerf_pl.rendering import CPU_CHUNK, over
-from nerf_pl.scenes import Scene, silhouettes, some_views, with_pixels
+from nerf_pl.scenes import Scene, outlines_to_carve, some_views, with_pixels
 from nerf_pl.scenes.air import NUMBERS
 from nerf_pl.types import Background, Batch, Pixels, Rays
 
@@ -131,7 +131,7 @@ class NGP(nn.Module):
             scene = with_pixels(scene) or scene
             every = max(len(scene) // CPU_MASKS, 1) if device.type == "cpu" else 1
             scene = scene if every == 1 else some_views(scene, torch.arange(0, len(scene), every))
-            cameras, masks = scene.cameras.to(device), silhouettes(scene)
+            cameras, masks = scene.cameras.to(device), outlines_to_carve(scene)
             masks = None if masks is None else masks.to(device)
             counted = None if scene.masks is None else scene.masks.to(device)
             if not keep_box:
