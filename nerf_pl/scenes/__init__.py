@@ -23,7 +23,8 @@ from nerf_pl.scenes.sound import require_sound
 
 __all__ = [
     "LOADERS", "Loader", "Request", "Scene", "available_splits", "detect", "frame_of", "load_scene", "name_of",
-    "on_background", "one_per_photo", "outlines_to_carve", "require_sound", "some_views", "views_of_photos", "with_pixels",
+    "on_background", "one_per_photo", "outlines_to_carve", "require_sound", "some_views", "views_of_photos",
+    "with_pixels",
 ]  # fmt: skip
 
 MISNAMED = re.compile(r"transforms?(_train|_val|_test)?\.json(\.txt)?|poses_bounds\.npy", re.IGNORECASE)
