@@ -269,6 +269,10 @@ def test_what_a_file_is_does_not_follow_from_its_name(tmp_path):
     for name in ("s.png", "g.jpg"):
         with pytest.raises(UserError, match=f"{name} is not a readable picture"):
             read_headers([tmp_path / name])
+    for name in ("e.jpg", "e.tif", "e.exr"):  # of a copy that was cut off
+        (tmp_path / name).touch()
+        with pytest.raises(UserError, match=rf"{name} is not a readable picture \(the file is empty\): restore it"):
+            read_headers([tmp_path / name])
 
 
 def test_pixels_that_are_no_colours(tmp_path):

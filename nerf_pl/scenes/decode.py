@@ -57,6 +57,8 @@ def open_picture(
 
 @contextmanager
 def _opened(file: Path, white: int) -> Iterator[Image.Image]:
+    if file.stat().st_size == 0:  # of a copy that was cut off; Pillow would say that it is of no known format
+        raise ValueError("the file is empty")
     if (linear := _linear_light(file)) is not None:
         with _eight_bit(linear) as picture:
             yield picture

@@ -65,7 +65,8 @@ def note(picture: Image.Image, file: Path) -> tuple[str, str]:
         told = f"{file} has the colour profile {profile.name!r:.60}, which is for {profile.space}, not for {mode}"
         return "other", f"{told}; its colours are taken for sRGB"
     if mode == "CMYK":
-        return mode, f"{file} has the colours of a printer (CMYK) and no profile, so they are guessed: save it as RGB"
+        told = f"{file.parent}: pictures have the colours of a printer (CMYK) and no profile"  # the same for all splits
+        return mode, f"{told}, so they are guessed: save them as RGB"
     return "", ""
 
 
