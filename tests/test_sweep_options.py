@@ -12,14 +12,17 @@ from nerf_pl.sweep import (
     VALUES,
     Job,
     Row,
+    Slot,
     planned,
     read_rows,
     require_same_options,
     require_same_scenes,
     row_of,
     weights_of,
+    worker,
     write_scores,
 )
+from nerf_pl.training.machines import NUMBERS, started_elsewhere
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,18 @@ def test_runs_of_another_scene_of_the_same_name_are_not_taken_for_those_of_this_
         require_same_scenes(each, {"a": Path("there/a")})
     Path("here/a").rmdir()
     require_same_scenes(each, {"a": Path("there/a")})  # it has moved
+
+
+def test_trainings_of_a_sweep_are_no_parts_of_a_larger_one(tmp_path, monkeypatch):
+    """Whatever started the sweep as one of several processes: each would wait for others that never come."""
+    for name in NUMBERS:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(worker, "PROGRAM", ("-c",))
+    with (tmp_path / "out").open("wb") as out:
+        words = ["from nerf_pl.training.machines import started_elsewhere as s; print(s())"]
+        assert worker._started(words, Slot("here"), out).wait(60) == 0
+    assert (tmp_path / "out").read_text() == "False\n"
+    assert started_elsewhere()
 
 
 def command(words: str, version: str, machine: str = "GPU 1") -> Entry:

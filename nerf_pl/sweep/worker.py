@@ -13,6 +13,7 @@ from nerf_pl.signals import PARENT, described
 from nerf_pl.sweep.jobs import Job
 from nerf_pl.sweep.slots import Slot
 from nerf_pl.text import one_line
+from nerf_pl.training.machines import NUMBERS
 from nerf_pl.writing import write_errors
 
 PROGRAM = ("-m", "nerf_pl")  # for Python, before the words of a command
@@ -108,9 +109,11 @@ class Worker:
 
 def _started(words: Sequence[str], slot: Slot, out: IO[bytes]) -> subprocess.Popen:
     own = {PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TTY_COMPATIBLE": "0", "FORCE_COLOR": ""}  # plain lines
+    # each is a training of its own, whoever started this process as one of several
+    inherited = {name: value for name, value in os.environ.items() if name not in NUMBERS}
     return subprocess.Popen(
         python(*PROGRAM, *words),
-        env={**os.environ, **paths(), **own, **slot.environment},
+        env={**inherited, **paths(), **own, **slot.environment},
         stdin=subprocess.DEVNULL,
         stdout=out,
         stderr=subprocess.STDOUT,
