@@ -173,3 +173,11 @@ def test_masks_are_not_doubted_where_all_has_one_colour(tmp_path, capsys):
             Image.new("L", (48, 32), value).save(file)
         load_scene(tmp_path / "scene", Request(background="none"))
     assert "invert the masks" not in capsys.readouterr().err
+
+
+def test_masks_that_cut_all_out_are_told(tmp_path):
+    in_front_of(tmp_path / "scene", 255, False)
+    for file in (tmp_path / "scene" / "masks").iterdir():
+        Image.new("L", (48, 32), 0).save(file)
+    with pytest.raises(UserError, match=r"transparent everywhere.*: make masks that are white where the object is"):
+        load_scene(tmp_path / "scene", Request(masks="alpha"))

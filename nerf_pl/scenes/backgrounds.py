@@ -48,7 +48,7 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
             return _plain(scene, found, f"{why}, and all are shown on that", request.objects)
     if scene.images.shape[-1] == 4:
         if request.pictures:
-            _require_something(scene, "are transparent everywhere", request.split)
+            _require_something(scene, "are transparent everywhere", request)
         return scene if colour is None else replace(scene, background=colour)
     found = colour
     if asked == "auto" and request.pictures and scene.ndc is None:
@@ -61,7 +61,7 @@ def on_its_background(scene: Scene, request: Request) -> Scene:
         return scene
     if request.pictures and colour is None:
         scene_on_it = replace(scene, background=found)
-        _require_something(scene_on_it, f"show the background {_told(found)} alone", request.split)
+        _require_something(scene_on_it, f"show the background {_told(found)} alone", request)
     if colour is not None and request.pictures and request.split == "train":
         _doubt(replace(scene, background=colour), colour)
     why = f"the pictures have a plain background, {_told(found)} (--background none: it is part of the scene)"
@@ -291,19 +291,20 @@ def _without_idle_alpha(scene: Scene) -> Scene:
     return replace(scene, images=scene.images[..., :3].contiguous())
 
 
-def _require_something(scene: Scene, why: str, split: str) -> None:
+def _require_something(scene: Scene, why: str, request: Request) -> None:
     """Say which pictures show nothing. Raises UserError if none shows anything, for there is nothing to learn then."""
     colour = _in_bytes(scene)
     empty = []
     for i, picture in _pictures(scene):
         if not (_shows(picture[::8, ::8], colour) or _shows(picture, colour)):  # the former is quick
             empty.append(scene.names[i] if scene.names else i)
-    if len(empty) < len(scene) or split != "train":
+    if len(empty) < len(scene) or request.split != "train":
         if empty:
             told = f"{len(empty)} of {len(scene)} pictures {why} ({list_some(empty)})"
             warn(f"{scene.root}: {told}: if they should show something, restore or remove them")
         return
     remedy = "save them without alpha" if scene.images.shape[-1] == 4 else "restore them"
+    remedy = "make masks that are white where the object is" if request.masks == "alpha" else remedy
     raise UserError(f"{scene.root}: all {len(scene)} pictures {why}, so there is nothing to learn: {remedy}")
 
 
