@@ -31,6 +31,33 @@ class Pair:
     mask: Bool[Tensor, "h w"] | None = None
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What a small motion m of the cameras of some pairs does to the mean squared difference of their colours: it is
+    about error + 2 g m + m H m. A motion is a rotation vector and a shift in world units, both along the axes of the
+    first camera.
+
+    chance: what g is if the differences change their sign in the left half of each picture, in the upper half, and in
+    two opposite quarters. No motion of a camera looks like that, so what one seems to win there is chance. away: the
+    usual distance of what is seen. flows: by how many columns and rows a unit of each motion moves what a pixel shows,
+    and how much the pixel counts.
+    """
+
+    H: Float[Tensor, "6 6"]
+    g: Float[Tensor, "6"]
+    error: Float[Tensor, ""]
+    chance: Float[Tensor, "3 6"]
+    away: Float[Tensor, ""]
+    flows: Sequence[tuple[Float[Tensor, "h w 2 6"], Float[Tensor, "h w"]]]
+
+    def limited(self, move: Float[Tensor, "6"]) -> Float[Tensor, "6"]:
+        """The motion, made short enough to trust: it moves pictures by no more than MOST_MOVE pixels, on average."""
+        lengths = [((flow @ move).norm(dim=-1) * weight).sum() for flow, weight in self.flows]
+        length = torch.stack(lengths).sum() / torch.stack([weight.sum() for _, weight in self.flows]).sum().clamp(min=1)
+        move = move * (MOST_MOVE / length.clamp(min=MOST_MOVE))
+        return torch.where(move.isfinite().all(), move, 0)
+
+
 def align(
     model: Renderer,
     view: View,
@@ -41,74 +68,85 @@ def align(
     pixels: int = PIXELS,
     chunk: int = 2**15,
 ) -> View:
-    """The view, with its camera moved so that the model's picture fits the photo; see `align_together`."""
-    return align_together(model, [view], [photo], [mask], steps=steps, pixels=pixels, chunk=chunk)[0]
+    """The view, with its camera moved so that the model's picture fits the photo.
+
+    mask: the pixels that count. steps: how often the camera is moved. pixels: size, about, of the reduced pictures that
+    are compared. chunk: rays at a time.
+    """
+    for _ in range(steps):
+        pairs = compared(model, [view], [photo], [mask], pixels=pixels, chunk=chunk)
+        if not pairs:
+            return view
+        c2w = view.camera.c2w
+        moved = after_motion(c2w[0], aligning_move(pairs).to(c2w.device))
+        view = replace(view, camera=replace(view.camera, c2w=moved[None]))
+    return view
 
 
-def align_together(
+def compared(
     model: Renderer,
     views: Sequence[View],
     photos: Sequence[Float[Tensor, "H W 3"]],
     masks: Sequence[Bool[Tensor, "H W"] | None],
     *,
-    steps: int = 1,
-    pixels: int = PIXELS,
-    chunk: int = 2**15,
-) -> list[View]:
-    """Views from one place, such as the faces of a panorama, with their cameras moved as one so that the model's
-    pictures fit the photos.
-
-    masks: the pixels that count. steps: how often the cameras are moved. pixels: size, about, of the reduced pictures
-    that are compared. chunk: rays at a time. Pictures of less than 8 pixels in width or height say nothing.
-    """
-    device = model.step.device
-    poses = torch.stack([view.camera.c2w[0] for view in views])
-    less = [
-        _reduced(view, photo.to(device), None if mask is None else mask.to(device), pixels)
-        for view, photo, mask in zip(views, photos, masks, strict=True)
-    ]
-    telling = [i for i, (view, _, _) in enumerate(less) if min(view.size) >= LEAST_SIDE]
-    if not telling:
-        return list(views)
-    for _ in range(steps):
-        pairs = []
-        for i in telling:
-            view, photo, mask = less[i]
-            view = replace(view, camera=replace(view.camera, c2w=poses[i : i + 1])).to(device)
-            pairs.append(Pair(view, render_view(model, view, chunk), photo, mask))
-        moves = _seen_from(poses[telling[0]], poses) @ aligning_move(pairs).double().to(poses.device)
-        poses = torch.stack([after_motion(pose, move) for pose, move in zip(poses, moves, strict=True)])
-    return [replace(view, camera=replace(view.camera, c2w=poses[i : i + 1])) for i, view in enumerate(views)]
+    pixels: int,
+    chunk: int,
+) -> list[Pair]:
+    """What the model shows in views, beside their photos, both reduced to about so many pixels. Pictures of less than 8
+    pixels in width or height say nothing, and are left out."""
+    device, pairs = model.step.device, []
+    for view, photo, mask in zip(views, photos, masks, strict=True):
+        less, small, counts = _reduced(view, photo.to(device), None if mask is None else mask.to(device), pixels)
+        if min(less.size) >= LEAST_SIDE:
+            less = less.to(device)
+            pairs.append(Pair(less, render_view(model, less, chunk), small, counts))
+    return pairs
 
 
 def aligning_move(pairs: Sequence[Pair]) -> Float[Tensor, "6"]:
-    """The small motion of cameras in one place that draws the rendered pictures towards the photos: a rotation vector
-    and a shift in world units, both along the axes of the first camera.
+    """The small motion of cameras in one place that draws the rendered pictures towards the photos; see `Fit`. A
+    picture without slopes gives no motion."""
+    fit = fit_of(pairs)
+    return fit.limited(-torch.linalg.solve(fit.H + DAMPING * torch.diag(fit.H.diagonal()), fit.g)).float()
+
+
+def fit_of(pairs: Sequence[Pair]) -> Fit:
+    """How pictures from one place fit their photos, and how that changes as the cameras move.
 
     One Gauss-Newton step on the difference of the colours (Lucas and Kanade 1981): the depth of a pixel says how a
     motion moves what it shows, and the slope of the pictures says how its colour then changes. What is seen is taken
-    to look the same from both places. A picture without slopes gives no motion.
+    to look the same from both places.
     """
     poses = torch.cat([pair.view.camera.c2w for pair in pairs])
     turns = _seen_from(poses[0], poses)  # (n, 6, 6)
-    H = 1e-9 * torch.eye(6, dtype=torch.float64, device=poses.device)
-    g = torch.zeros_like(H[0])
-    moved = []
+    H, error, n = torch.zeros_like(turns[0]), turns.new_zeros(()), turns.new_zeros(())
+    g = turns.new_zeros(4, 6)  # of the differences as they are, then of those with changed signs
+    flows, distances = [], []
     for pair, turn in zip(pairs, turns, strict=True):
-        columns = _flows(pair.view, pair.image)
+        away = _distances(pair.view, pair.image)
+        columns = _flows(pair.view, away)
         slopes = [0.5 * (a + b) for a, b in zip(_slopes(pair.image.rgb), _slopes(pair.photo), strict=True)]
         gradients = [u[..., None] * slopes[0] + v[..., None] * slopes[1] for u, v in columns]
         residual = pair.photo - pair.image.rgb
         weight = _weights(residual, pair.image, pair.mask)
         J = torch.stack(gradients, -1).flatten(0, 2).double() @ turn  # (3 h w, 6)
-        w = weight.flatten().repeat_interleave(3).double()
-        H, g = H + J.T @ (w[:, None] * J), g + J.T @ (w * residual.flatten().double())
-        moved.append((torch.stack([torch.stack(column, -1) for column in columns], -1).double() @ turn, weight))
-    move = -torch.linalg.solve(H + DAMPING * torch.diag(H.diagonal()), g)
-    lengths = [((flow @ move).norm(dim=-1) * weight).sum() for flow, weight in moved]
-    length = torch.stack(lengths).sum() / torch.stack([weight.sum() for _, weight in moved]).sum().clamp(min=1)
-    move = move * (MOST_MOVE / length.clamp(min=MOST_MOVE))
-    return torch.where(move.isfinite().all(), move, 0).float()
+        r, w = residual.flatten().double(), weight.flatten().repeat_interleave(3).double()
+        signs = _signs(weight).flatten(1).repeat_interleave(3, 1).double()  # (4, 3 h w)
+        H, g = H + J.T @ (w[:, None] * J), g + (signs * (w * r)) @ J
+        error, n = error + (w * r * r).sum(), n + w.sum()
+        flows.append((torch.stack([torch.stack(column, -1) for column in columns], -1).double() @ turn, weight))
+        distances.append(away[weight > 0])
+    known, n = torch.cat(distances).double(), n.clamp(min=1)
+    H = H / n + 1e-12 * torch.eye(6, dtype=H.dtype, device=H.device)
+    return Fit(H, g[0] / n, error / n, g[1:] / n, known.median() if len(known) else torch.ones_like(n), flows)
+
+
+def _signs(like: Float[Tensor, "h w"]) -> Float[Tensor, "4 h w"]:
+    """1 everywhere; then the signs of `Fit.chance`."""
+    height, width = like.shape
+    upper = torch.where(torch.arange(height, device=like.device) < height // 2, -1.0, 1.0)[:, None].expand_as(like)
+    left = torch.where(torch.arange(width, device=like.device) < width // 2, -1.0, 1.0).expand_as(like)
+    return torch.stack([torch.ones_like(like), left, upper, upper * left])
 
 
 def _seen_from(first: Float[Tensor, "3 4"], poses: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 6 6"]:
@@ -120,7 +158,7 @@ def _seen_from(first: Float[Tensor, "3 4"], poses: Float[Tensor, "C 3 4"]) -> Fl
 
 
 def after_motion(c2w: Float[Tensor, "3 4"], move: Float[Tensor, "6"]) -> Float[Tensor, "3 4"]:
-    """A pose after a motion along its own axes; see `aligning_move`."""
+    """A pose after a motion along its own axes; see `Fit`."""
     x, y, z = move[:3].double().unbind()
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).view(3, 3)
@@ -143,15 +181,19 @@ def _reduced(
     return replace(view, camera=camera), small, mask
 
 
-def _flows(view: View, image: Image) -> list[tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]]:
+def _distances(view: View, image: Image) -> Float[Tensor, "h w"]:
+    """How far from the camera the pixels show something."""
+    points = ends_of_rays(view, image.depth, image.opacity, LEAST_OPACITY)
+    return (points - view.camera.c2w[0, :, 3]).norm(dim=-1).clamp(min=1e-6)
+
+
+def _flows(view: View, distances: Float[Tensor, "h w"]) -> list[tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]]:
     """By how many columns and rows a unit of each motion of the camera moves what the pixels show."""
-    camera, (height, width) = view.camera, image.opacity.shape
-    K = camera.K[0].to(image.rgb)
+    camera, (height, width) = view.camera, distances.shape
+    K = camera.K[0].to(distances)
     columns, rows = (torch.arange(n, device=K.device) + camera.pixel_offset for n in (width, height))
     x = ((columns - K[0, 2]) / K[0, 0]).expand(height, width)  # (x, y, -1) is the direction of a pixel
     y = (-(rows - K[1, 2]) / K[1, 1])[:, None].expand(height, width)
-    points = ends_of_rays(view, image.depth, image.opacity, LEAST_OPACITY)
-    distances = (points - camera.c2w[0, :, 3]).norm(dim=-1).clamp(min=1e-6)
     inverse = (1 + x * x + y * y).sqrt() / distances  # of the depth along the axis
     zero, one = torch.zeros_like(x), torch.ones_like(x)
 

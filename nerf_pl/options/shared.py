@@ -176,8 +176,8 @@ class TrainOptions:
     Renders have the mean exposure. For pictures with alpha it is left out. Without this option ngp learns it if the
     brightness of photos that were taken side by side differs much."""
     refine_poses: Annotated[bool, FIXED_IN_A_RUN, common(CORRECTIONS)] = False
-    """Move the cameras of the training photos to where they fit better, eight times in a training, for photos whose
-    poses are somewhat wrong."""
+    """Move the cameras of the training photos to where they fit better, up to eight times in a training, for photos
+    whose poses are somewhat wrong. Poses that are right stay."""
     val_every: Annotated[int | None, at_least(1), Help(VALIDATION, "5000")] = None
     """Steps between validations. By default a run validates ten times, and nerf also after every epoch. A run that ends
     by seconds validates up to four times."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from nerf_pl.console import warn
 from nerf_pl.errors import UserError, reading
 from nerf_pl.scenes import blender, colmap, llff, transforms
-from nerf_pl.scenes.backgrounds import name_of, on_its_background, outlines_to_carve
+from nerf_pl.scenes.backgrounds import name_of, on_its_background, outlines_to_carve, with_wide_outlines
 from nerf_pl.scenes.bars import without_bars
 from nerf_pl.scenes.clearings import with_trusted_points
 from nerf_pl.scenes.conventions import MATRICES, MODEL, ROWS, Convention
@@ -24,7 +24,7 @@ from nerf_pl.scenes.sound import require_sound
 __all__ = [
     "LOADERS", "Loader", "Request", "Scene", "available_splits", "detect", "frame_of", "load_scene", "name_of",
     "on_background", "one_per_photo", "outlines_to_carve", "require_sound", "some_views", "views_of_photos",
-    "with_pixels",
+    "with_pixels", "with_wide_outlines",
 ]  # fmt: skip
 
 MISNAMED = re.compile(r"transforms?(_train|_val|_test)?\.json(\.txt)?|poses_bounds\.npy", re.IGNORECASE)

@@ -232,6 +232,21 @@ def outlines_to_carve(scene: Scene) -> Bool[Tensor, "C H W"] | None:
     return shown
 
 
+def with_wide_outlines(scene: Scene, margin: float) -> Scene:
+    """The scene with nothing but the outlines of transparent pictures, wider by a share of the longer side of these."""
+    if scene.images.shape[-1] == 3:
+        return scene
+    reach = round(margin * max(scene.images.shape[1:3]))
+    wide = torch.zeros_like(scene.images[..., 0])
+    for i, picture in _pictures(scene):
+        height, width, _ = picture.shape
+        shown = (picture[None, None, ..., 3] > 0).float()
+        for side in ((2 * reach + 1, 1), (1, 2 * reach + 1)):
+            shown = torch.nn.functional.max_pool2d(shown, side, 1, (side[0] // 2, side[1] // 2))
+        wide[i, :height, :width] = 255 * shown[0, 0]
+    return replace(scene, images=wide[..., None].expand(-1, -1, -1, 4))
+
+
 def _pictures(scene: Scene) -> Iterator[tuple[int, UInt8[Tensor, "H W ch"]]]:
     """The number and the pixels of each picture, without those of its canvas."""
     for i in range(len(scene)):

@@ -25,6 +25,7 @@ from nerf_pl.signals import ENDING, handled
 from nerf_pl.text import clock_time
 from nerf_pl.training.checkpoint_io import HELD, AtomicCheckpointIO
 from nerf_pl.training.machines import difference
+from nerf_pl.training.poses import outcome
 from nerf_pl.training.saving import Saving
 from nerf_pl.training.system import NeRFSystem
 from nerf_pl.training.time_left import TimeLeft
@@ -98,6 +99,10 @@ class ProgressBar(Callback):
         told = verdict(pl_module.step, train, val, plain_psnr(pl_module.scene))
         if trainer.is_global_zero and told:
             warn(told)
+        if pl_module.config.train.refine_poses:
+            steps = pl_module.step // len(pl_module.model.parts)
+            if kept := outcome(pl_module.scene, pl_module.batches, steps):
+                console.print(kept)
 
     def teardown(self, trainer: L.Trainer, pl_module: NeRFSystem, stage: str) -> None:
         if self.bar is not None:

@@ -21,12 +21,12 @@ from nerf_pl.ops import precision_of
 from nerf_pl.options import Config
 from nerf_pl.options.ranges import LARGEST
 from nerf_pl.rendering import Image, lattice, render_lattice, render_view
-from nerf_pl.scenes import Scene
+from nerf_pl.scenes import Scene, with_wide_outlines
 from nerf_pl.training.batches import PixelBatches
 from nerf_pl.training.exchange import Exchange
 from nerf_pl.training.gradients import Gradients, memory_advice, take_steps, untouched
 from nerf_pl.training.length import Length
-from nerf_pl.training.poses import TURNS, refine
+from nerf_pl.training.poses import LEAST_STEPS, OUTLINES, TURNS, refine
 from nerf_pl.training.schedule import lr_factor
 from nerf_pl.training.validation import LEAST_SECONDS, SHARE, Plan, plan, probe
 
@@ -67,7 +67,8 @@ class NeRFSystem(L.LightningModule):
         self.error, self.is_failing = math.nan, False  # the last finite error; whether the latest is not finite
         self.validation = Plan(())
         self._leaves_out = False  # whether the model leaves out steps without a finite gradient
-        self.pose_turns = 0  # how often poses were refined
+        self.pose_turns = 0  # how often it was time to refine poses
+        self.may_be_off = config.train.refine_poses  # whether poses are yet to be refined, or were wrong
         self.between_steps: Callable[[], float] | None = None  # returns seconds that are not the training's
         self._away = 0.0  # such seconds since the last steps began
         self._optimizer_state: dict[str, Any] | None = None
@@ -101,7 +102,7 @@ class NeRFSystem(L.LightningModule):
             if self.step == 0:
                 start = time.perf_counter()
                 with doing("finding where the scene is empty") if self.global_rank == 0 else nullcontext():
-                    self.model.fit(self._fitted_scene, keep_box=self.config.train.ckpt_path is not None)
+                    self._fit(keep_box=self.config.train.ckpt_path is not None)
                 self.length.train_seconds += self._mean(time.perf_counter() - start)
             self.model.go_on(self.step)
             # by the steps that the fields have taken: with another number of processes those of the run were others
@@ -124,12 +125,20 @@ class NeRFSystem(L.LightningModule):
             if self.device.type == "cuda" and self.model.rays_per_pixel > 1:
                 self.length.step_seconds = self._mean(self.gradients.capture(self.model.rays_per_pixel))
 
-    @property
-    def _fitted_scene(self) -> Scene:
-        """What the model is fitted to, with the pictures that the device has already. Outlines of cameras that are
-        yet to be moved would cut the object away."""
-        scene = replace(self.scene, images=self.batches.images)
-        return replace(scene, images=scene.images[..., :3]) if self.config.train.refine_poses else scene
+    def _fit(self, keep_box: bool) -> None:
+        """Fit the model to the scene, with the pictures that the device has already. Outlines of cameras that are yet
+        to be moved would cut the object away, so they are wider."""
+        cameras = replace(self.scene.cameras, c2w=self.batches.c2w.to(self.scene.cameras.c2w))
+        scene = replace(self.scene, images=self.batches.images, cameras=cameras)
+        self.model.fit(with_wide_outlines(scene, OUTLINES) if self.may_be_off else scene, keep_box)
+
+    def _refine_poses(self) -> None:
+        """A turn of `poses.refine`. Once the poses are known to be right, outlines count as they are."""
+        moved = refine(self.model, self.scene, self.batches, self.pose_turns, self.config.train.chunk)
+        if moved != self.may_be_off:
+            self.may_be_off = moved
+            if self.scene.images.shape[-1] == 4:
+                self._fit(keep_box=True)
 
     def training_step(self, n_steps: int, batch_idx: int) -> None:
         start, self._away = time.perf_counter(), 0.0
@@ -163,7 +172,8 @@ class NeRFSystem(L.LightningModule):
         self.length.step = step
         is_due = self.pose_turns < len(TURNS) and self.length.progress >= TURNS[self.pose_turns]
         if self.config.train.refine_poses and is_due:
-            refine(self.model, self.scene, self.batches, self.pose_turns, self.config.train.chunk)
+            if step >= LEAST_STEPS * len(self.model.parts):
+                self._refine_poses()
             self.pose_turns += 1
         lr = self._lr()
         for group in self._optimizer().param_groups:
@@ -280,7 +290,9 @@ class NeRFSystem(L.LightningModule):
         checkpoint["epochs"] = self.length.epochs
         checkpoint["begun_on"] = self.begun_on
         if self.config.train.refine_poses:
-            checkpoint["refined"] = {"turns": self.pose_turns, "c2w": self.batches.c2w.cpu()}
+            checkpoint["refined"] = {
+                "turns": self.pose_turns, "c2w": self.batches.c2w.cpu(), "may_be_off": self.may_be_off,
+            }  # fmt: skip
 
     def resume_from(self, checkpoint: dict[str, Any]) -> None:
         """Continue the run that wrote this checkpoint. It holds all that a step depends on: the weights, the state of
@@ -295,7 +307,7 @@ class NeRFSystem(L.LightningModule):
         if (refined := checkpoint.get("refined")) is not None:
             if refined["c2w"].shape != self.batches.c2w.shape:
                 raise ValueError(f"refined.c2w has the shape {tuple(refined['c2w'].shape)}")
-            self.pose_turns = refined["turns"]
+            self.pose_turns, self.may_be_off = refined["turns"], refined.get("may_be_off", True)
             self.batches.c2w.copy_(refined["c2w"])
 
     def describe(self) -> str:
