@@ -1,7 +1,8 @@
 """Moving a camera until the rendered picture fits a photo."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nerf_pl.cameras import View
-from nerf_pl.rendering import Image, Renderer, ends_of_rays, render_view
+from nerf_pl.rendering import Image, Renderer, ends_of_rays, groups_of, render_together
 
 LEAST_OPACITY = 0.5  # of pixels that count
 LEAST_RESIDUAL = 1e-3  # that is taken for usual
@@ -74,33 +75,38 @@ def align(
     are compared. chunk: rays at a time.
     """
     for _ in range(steps):
-        pairs = compared(model, [view], [photo], [mask], pixels=pixels, chunk=chunk)
-        if not pairs:
+        (pair,) = compared(model, [view], [photo], [mask], pixels=pixels, chunk=chunk)
+        if pair is None:
             return view
         c2w = view.camera.c2w
-        moved = after_motion(c2w[0], aligning_move(pairs).to(c2w.device))
+        moved = after_motion(c2w[0], aligning_move([pair]).to(c2w.device))
         view = replace(view, camera=replace(view.camera, c2w=moved[None]))
     return view
 
 
 def compared(
     model: Renderer,
-    views: Sequence[View],
-    photos: Sequence[Float[Tensor, "H W 3"]],
-    masks: Sequence[Bool[Tensor, "H W"] | None],
+    views: Iterable[View],
+    photos: Iterable[Float[Tensor, "H W 3"]],
+    masks: Iterable[Bool[Tensor, "H W"] | None],
     *,
     pixels: int,
     chunk: int,
-) -> list[Pair]:
-    """What the model shows in views, beside their photos, both reduced to about so many pixels. Pictures of less than 8
-    pixels in width or height say nothing, and are left out."""
-    device, pairs = model.step.device, []
-    for view, photo, mask in zip(views, photos, masks, strict=True):
-        less, small, counts = _reduced(view, photo.to(device), None if mask is None else mask.to(device), pixels)
-        if min(less.size) >= LEAST_SIDE:
-            less = less.to(device)
-            pairs.append(Pair(less, render_view(model, less, chunk), small, counts))
-    return pairs
+) -> list[Pair | None]:
+    """What the model shows in each view, beside its photo, both reduced to about so many pixels. None for pictures of
+    less than 8 pixels in width or height, which say nothing."""
+    device = model.step.device
+    reduced = [
+        _reduced(view, photo.to(device), None if mask is None else mask.to(device), pixels)
+        for view, photo, mask in zip(views, photos, masks, strict=True)
+    ]
+    tells = [min(view.size) >= LEAST_SIDE for view, _, _ in reduced]
+    groups = groups_of(model, [view for view, _, _ in compress(reduced, tells)], chunk)
+    images = (image for group in groups for image in render_together(model, group, chunk))
+    return [
+        Pair(view.to(device), next(images), photo, mask) if told else None
+        for (view, photo, mask), told in zip(reduced, tells, strict=True)
+    ]
 
 
 def aligning_move(pairs: Sequence[Pair]) -> Float[Tensor, "6"]:

@@ -1,12 +1,13 @@
 """A camera is moved to where the rendered picture fits a photo."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hills import Hills
 
-from nerf_pl.alignment import Pair, after_motion, align, aligning_move
+from nerf_pl.alignment import Pair, after_motion, align, aligning_move, compared
 from nerf_pl.cameras import Cameras, View
 from nerf_pl.rendering import Image, render_view
 
@@ -55,3 +56,28 @@ def test_where_nothing_can_be_compared_nothing_moves(view):
     assert aligning_move([Pair(view, nothing, torch.rand(160, 200, 3))]).abs().max() < 1e-6
     tiny = replace(view, camera=view.camera.resized(5, 4))
     assert align(Hills(), tiny, torch.rand(4, 5, 3)) is tiny
+
+
+def test_a_gpu_renders_what_is_compared_together(view):
+    """Photos come one by one, as they are large; a picture that says nothing leaves its place."""
+
+    class OnGPU(Hills):
+        step, cpu_chunk = SimpleNamespace(is_cuda=True, device=torch.device("cpu")), 10**6
+
+        def render(self, rays, background):
+            asked.append(len(rays))
+            return super().render(rays, background)
+
+    asked: list[int] = []
+    tiny = replace(view, camera=view.camera.resized(5, 4))
+    views = [view, at(view, after_motion(view.camera.c2w[0], MOTION)), tiny, view]
+    photos = [render_view(Hills(), each).rgb for each in views]
+    given = {"pixels": 10_000, "chunk": 10**6}
+    pairs = compared(OnGPU(), views, iter(photos), iter([None] * 4), **given)
+    assert asked == [3 * pairs[0].image.opacity.numel()]
+    assert pairs[2] is None
+    for i in (0, 1, 3):
+        (alone,) = compared(Hills(), [views[i]], [photos[i]], [None], **given)
+        assert torch.equal(pairs[i].image.rgb, alone.image.rgb)
+        assert torch.equal(pairs[i].photo, alone.photo)
+        assert torch.equal(pairs[i].view.camera.c2w, views[i].camera.c2w)

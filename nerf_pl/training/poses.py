@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ CPU_PIXELS = 1250  # on a CPU, whose rendering is slow
 
 OUTLINES = 1 / 64  # of a picture's longer side, by which outlines are wider as long as poses may be wrong
 LEAST_STEPS = 300  # of each field, before which it shows fog
+TOGETHER = 32  # photos whose pictures are rendered together
 LOOKS = 8  # photos that are asked first, whether poses are wrong
 SURE = 1.5  # times what chance wins, that moving cameras must win
 TURNED, SHIFTED = 0.005, 0.0025  # usual error of given poses: radians; distances of what is seen
@@ -52,9 +54,10 @@ def refine(model: Renderer, scene: Scene, batches: PixelBatches, turn: int, chun
     photos, steps = views_of_photos(scene), dict[int, Step]()
     have_moved = is_moved(scene, batches)
     for every in (max(len(photos) // LOOKS, 1), 1):  # a few tell whether poses are wrong
-        for i in range(0, len(photos), every):
-            if i not in steps:
-                steps[i] = _step(model, scene, photos[i], batches.c2w[photos[i]], pixels=pixels, chunk=chunk)
+        asked = [i for i in range(0, len(photos), every) if i not in steps]
+        for some in (asked[k : k + TOGETHER] for k in range(0, len(asked), TOGETHER)):
+            found = _steps(model, scene, [photos[i] for i in some], batches.c2w, pixels=pixels, chunk=chunk)
+            steps |= zip(some, found, strict=True)
         if not have_moved and not _is_sure(list(steps.values())):
             return False
     moves = torch.stack([steps[i].move for i in range(len(photos))])
@@ -102,19 +105,36 @@ def _is_sure(steps: Sequence[Step]) -> bool:
     return bool(gains.median() > SURE * chances.median())
 
 
-def _step(
-    model: Renderer, scene: Scene, members: list[int], c2w: Float[Tensor, "n 3 4"], *, pixels: int, chunk: int
-) -> Step:
-    """The motion of the camera of a photo that fits both the picture and the pose that was given."""
+def _steps(
+    model: Renderer,
+    scene: Scene,
+    photos: Sequence[list[int]],
+    c2w: Float[Tensor, "C 3 4"],
+    *,
+    pixels: int,
+    chunk: int,
+) -> list[Step]:
+    """For each photo the motion of its camera that fits both the picture and the pose that was given. c2w: of the
+    cameras of all views."""
+    members = [i for photo in photos for i in photo]
     views = [scene.view(i) for i in members]
-    views = [replace(view, camera=replace(view.camera, c2w=pose[None])) for view, pose in zip(views, c2w, strict=True)]
-    photos, masks = [scene.image(i) for i in members], [scene.mask(i) for i in members]
-    pairs = compared(model, views, photos, masks, pixels=pixels, chunk=chunk)
-    if not pairs:
-        return Step(torch.zeros(6, dtype=torch.float64), 0.0, 0.0, 1.0)
-    fit, turn = fit_of(pairs), _to_world(pairs[0].view.camera.c2w[0])
-    done = turn.T @ motion_between(scene.cameras.c2w[members[0]].to(c2w), c2w[0]).to(turn)
-    return likely_step(fit, done, turn)
+    views = [
+        replace(view, camera=replace(view.camera, c2w=c2w[i, None])) for i, view in zip(members, views, strict=True)
+    ]
+    # photos come one by one, since they are large
+    pairs = iter(
+        compared(model, views, map(scene.image, members), map(scene.mask, members), pixels=pixels, chunk=chunk)
+    )
+    steps = []
+    for photo in photos:
+        telling = [pair for pair in islice(pairs, len(photo)) if pair is not None]
+        if not telling:
+            steps.append(Step(torch.zeros(6, dtype=torch.float64), 0.0, 0.0, 1.0))
+            continue
+        fit, turn = fit_of(telling), _to_world(telling[0].view.camera.c2w[0])
+        given, now = scene.cameras.c2w[photo[0]].to(c2w), c2w[photo[0]]
+        steps.append(likely_step(fit, turn.T @ motion_between(given, now).to(turn), turn))
+    return steps
 
 
 def likely_step(fit: Fit, done: Float[Tensor, "6"], turn: Float[Tensor, "6 6"]) -> Step:
