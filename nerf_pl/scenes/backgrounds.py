@@ -25,7 +25,7 @@ EVEN = 0.6  # a surface in a photo has less, 0.2 to 0.3 in captures of things on
 HINT = 0.3  # share of all borders from which on a plain colour is worth a word
 COUNTED = 0.5  # share of all borders that masks must leave for these to say anything
 FRAME = 0.95  # share of a rectangle; what fills more of the same one in all pictures is a photo in a frame
-INVERTED = 0.95, 0.5  # from so much of what counts on, and up to so much of what does not, has one colour
+INVERTED = 0.95, 0.5  # least share of the pixels that count, and most of the others, that have one and the same colour
 ENOUGH = 2**18  # pixels that tell the colours of all pictures
 SPECK = 3 / 9  # of the pixels around one; if fewer differ from the background, it is noise
 
