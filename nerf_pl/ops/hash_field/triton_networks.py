@@ -22,6 +22,8 @@ NARROW = {FORWARD: (64, 8, 4), BACKWARD: (64, 8, 1)}
 """Where products accumulate in a tensor memory of 512 columns: on Blackwell GPUs in data centres. Larger blocks need
 more (docs/log.md)."""
 WITH_TENSOR_MEMORY = range(100, 120)  # Triton's numbers of architectures
+REGISTERS = {80: {"maxnreg": 255}}
+"""Of a thread of the backward kernel, where the assembler takes 32 unless it is told: on the A100 (docs/log.md)."""
 
 
 @triton.jit
@@ -234,5 +236,6 @@ def backward(features, view, ray_ids, params, layout, listed: Listed) -> tuple[T
     field_backward_kernel[(programs,)](
         features, view, rays, params, listed.order, listed.d_sigma, listed.d_rgb, d_features, parts, listed.count, n,
         TOTAL=layout.total, OWN=ray_ids is None, BLOCK=block, num_warps=warps, num_stages=1, **_sizes(layout),
+        **REGISTERS.get(_architecture(), {}),
     )  # fmt: skip
     return d_features, parts.sum(0)
